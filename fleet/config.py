@@ -1,0 +1,160 @@
+"""Configuration from one TOML file and the environment; errors name file, key, value and what is allowed.
+
+One file describes a whole fleet (`heron up`); a service reads its own table and `[fleet]`, so the same file,
+or a part of it, serves every host:
+
+    [fleet]            name, redis_url, site_token
+    [router]           see router/config.py
+    [power_feed]       see power_feed/config.py
+    [[sites]]          one per site, see site_agent/config.py
+    [demo]             only read by `heron demo`
+
+Environment: `HERON_<TABLE>_<KEY>` overrides one key (`HERON_ROUTER_PORT`, `HERON_FLEET_REDIS_URL`); a site
+agent reads `HERON_SITE_<KEY>`. Nested keys join with `__` (`HERON_ROUTER_HOLD__MAX_REQUESTS`). Values are
+TOML values; what is not one is taken as a string.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from fleet.keys import FLEET_NAME
+
+TABLES = ("fleet", "router", "power_feed", "sites", "demo")
+MAX_CONFIG_BYTES = 4 << 20
+
+
+class ConfigError(Exception):
+    """What is wrong in a configuration, one line a fault; the command line prints it and exits 2."""
+
+
+class ConfigModel(BaseModel):
+    """Base of every configuration table: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+"""0 lets the system choose; the service logs which."""
+
+
+class FleetConfig(ConfigModel):
+    """`[fleet]`: what all services of a fleet share."""
+
+    name: Annotated[str, Field(pattern=f"^{FLEET_NAME.pattern}$")] = "default"
+    redis_url: Annotated[str, Field(pattern=r"^(rediss?|unix)://")] = "redis://127.0.0.1:6379/0"
+    site_token: SecretStr | None = None
+    """What routers show to site agents. Needed unless everything listens on loopback only."""
+    max_clock_skew_seconds: Annotated[float, Field(gt=0)] = 30.0
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """Read a TOML file and check its top-level tables.
+
+    Raises:
+        ConfigError: unreadable, not TOML, or a table that no service knows.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(raw) > MAX_CONFIG_BYTES:
+        raise ConfigError(f"{path}: {len(raw)} bytes, at most {MAX_CONFIG_BYTES}")
+    try:
+        tables = tomllib.loads(raw.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+    for name in tables:
+        if name not in TABLES:
+            raise ConfigError(f"{path}: [{name}]: no such table; allowed are {', '.join(TABLES)}")
+    return tables
+
+
+def build(
+    model: type[Model],
+    values: Mapping[str, Any],
+    *,
+    table: str,
+    source: str,
+    environment: Mapping[str, str] | None = None,
+    environment_prefix: str | None = None,
+) -> Model:
+    """Check one table, the environment over it.
+
+    `source` names the file in messages; `environment_prefix` is e.g. `HERON_ROUTER_`.
+
+    Raises:
+        ConfigError: one line per fault, each with file, key, value and what is allowed.
+    """
+    merged: dict[str, Any] = dict(values)
+    origin: dict[str, str] = {}
+    if environment_prefix is not None:
+        _overlay(merged, origin, os.environ if environment is None else environment, environment_prefix)
+    try:
+        return model.model_validate(merged)
+    except ValidationError as error:
+        lines = []
+        for fault in error.errors(include_url=False):
+            path = [str(part) for part in fault["loc"]]
+            where = origin.get(path[0] if path else "", source)
+            value = "" if fault["type"] == "missing" else f" = {fault['input']!r}"
+            lines.append(f"{where}: [{table}] {'.'.join(path)}{value}: {_allowed(model, fault)}")
+        raise ConfigError("\n".join(lines)) from None
+
+
+def _overlay(
+    merged: dict[str, Any], origin: dict[str, str], environment: Mapping[str, str], prefix: str
+) -> None:
+    for name in sorted(environment):
+        if not name.startswith(prefix):
+            continue
+        path = name[len(prefix) :].lower().split("__")
+        target = merged
+        for part in path[:-1]:
+            existing = target.get(part)
+            target[part] = dict(existing) if isinstance(existing, Mapping) else {}
+            target = target[part]
+        target[path[-1]] = _toml_value(environment[name])
+        origin[path[0]] = f"environment {name}"
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _allowed(model: type[BaseModel], fault: Any) -> str:
+    if fault["type"] == "extra_forbidden":
+        return (
+            f"no such key; allowed are {', '.join(model.model_fields)}"
+            if len(fault["loc"]) == 1
+            else "no such key"
+        )
+    if fault["type"] == "missing":
+        return "is missing and has no default"
+    return str(fault["msg"])
+
+
+def load_fleet(
+    tables: Mapping[str, Any], source: str, environment: Mapping[str, str] | None = None
+) -> FleetConfig:
+    """The `[fleet]` table."""
+    return build(
+        FleetConfig,
+        tables.get("fleet", {}),
+        table="fleet",
+        source=source,
+        environment=environment,
+        environment_prefix="HERON_FLEET_",
+    )
