@@ -1,0 +1,438 @@
+"""uvicorn's HTTP protocol with the hot paths inside: requests that never pass through ASGI.
+
+Why: FastAPI and ASGI cost 63–110 µs a request (FACTS.md), as much as the whole hop may. A hot handler gets
+the request with its body and writes the answer straight to the client's transport. Everything else goes on to
+the ASGI application as usual.
+
+What ASGI's way did for free is done here too: keep-alive and read time-outs, limits on head and body,
+`Expect: 100-continue`, pipelining, flow control, graceful shutdown.
+
+Rule: a hot handler is one coroutine per request. It is cancelled when the client leaves, and releases what
+it took in `finally`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import httptools
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from gateway.errors import JSON_HEADERS, error_body
+
+logger = logging.getLogger(__name__)
+
+MAX_HEAD_BYTES = 64 * 1024
+MAX_HEADERS = 256
+READ_TIMEOUT_SECONDS = 60.0
+"""A request must have arrived whole by then: one byte a minute is not a client."""
+WRITE_STALL_SECONDS = 120.0
+"""A client that takes nothing for so long, while its buffer is full, is gone."""
+LINGER_SECONDS = 1.0
+"""After an early refusal the rest of the body is read and dropped for so long, or the answer would be lost
+in a reset."""
+WRITE_HIGH_BYTES = 256 * 1024
+
+HotHandler = Callable[["ClientRequest"], Coroutine[Any, Any, None]]
+HotRoute = Callable[[str, str], HotHandler | None]
+"""(method, path) → the handler, or None for the ASGI application."""
+
+
+class _NoEvent:
+    """uvicorn's protocol sets its cycle's `message_event`; a hot request has no use for one."""
+
+    @staticmethod
+    def set() -> None:
+        return
+
+
+class ClientRequest:
+    """One request on a hot path, owned by its handler; answers go straight to the transport."""
+
+    # uvicorn's protocol treats it as its current "cycle": disconnected, response_complete, keep_alive, …
+    message_event = _NoEvent
+
+    __slots__ = (
+        "_is_chunked",
+        "_pieces",
+        "_protocol",
+        "body",
+        "disconnected",
+        "handler",
+        "headers",
+        "is_turn",
+        "is_whole",
+        "keep_alive",
+        "method",
+        "on_pause",
+        "on_resume",
+        "path",
+        "query",
+        "received_at",
+        "response_complete",
+        "size",
+        "started",
+        "task",
+    )
+
+    def __init__(
+        self,
+        protocol: HotPathProtocol,
+        handler: HotHandler,
+        method: str,
+        path: str,
+        query: bytes,
+        headers: list[tuple[bytes, bytes]],
+        *,
+        keep_alive: bool,
+        is_chunked: bool,
+        received_at: float,
+    ) -> None:
+        self._protocol = protocol
+        self._is_chunked = is_chunked
+        self._pieces: list[bytes] = []
+        self.size = 0
+        self.handler = handler
+        self.method = method
+        self.path = path
+        self.query = query
+        self.headers = headers
+        self.body = b""
+        self.received_at = received_at
+        self.keep_alive = keep_alive
+        self.disconnected = False
+        self.response_complete = False
+        self.started = False
+        self.is_whole = False
+        self.is_turn = False
+        self.on_pause: Callable[[], None] | None = None
+        self.on_resume: Callable[[], None] | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def is_disconnected(self) -> bool:
+        """Whether the client has gone."""
+        return self.disconnected
+
+    def header(self, name: bytes) -> bytes | None:
+        """First value of a header (lower-case name)."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+    def respond(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+        """Write a whole answer; `content-length` is added."""
+        parts = self._head(status, headers)
+        parts += (b"content-length: ", str(len(body)).encode(), b"\r\n\r\n")
+        if len(body) > 65_536:
+            self._protocol.transport.writelines((b"".join(parts), body))
+        else:
+            parts.append(body)
+            self._protocol.transport.write(b"".join(parts))
+        self._end()
+
+    def start(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """Begin an answer of unknown length."""
+        parts = self._head(status, headers)
+        if self._is_chunked:
+            parts.append(b"transfer-encoding: chunked\r\n\r\n")
+        else:  # HTTP/1.0: the end of the connection is the end of the answer
+            self.keep_alive = False
+            parts.append(b"\r\n")
+        self._protocol.transport.write(b"".join(parts))
+
+    def write(self, data: bytes) -> None:
+        """Write one piece of it; nothing happens once the client has gone."""
+        if self.disconnected or not data:
+            return
+        if self._is_chunked:
+            self._protocol.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        else:
+            self._protocol.transport.write(data)
+
+    def finish(self) -> None:
+        """End it properly."""
+        if self.disconnected:
+            return
+        if self._is_chunked:
+            self._protocol.transport.write(b"0\r\n\r\n")
+        self._end()
+
+    def abort(self) -> None:
+        """Close the connection without the final chunk: the other side sees a cut, not an end."""
+        self.response_complete = True
+        self.keep_alive = False
+        if not self.disconnected:
+            self._protocol.transport.close()
+
+    def _head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
+        if self.started:
+            raise RuntimeError(f"{self.method} {self.path}: the answer has begun already")
+        self.started = True
+        parts = [STATUS_LINE[status], self._protocol.date_header()]
+        for name, value in headers:
+            parts += (name, b": ", value, b"\r\n")
+        if not self.keep_alive:
+            parts.append(b"connection: close\r\n")
+        return parts
+
+    def _end(self) -> None:
+        self.response_complete = True
+        if self.disconnected:
+            return
+        if not self.keep_alive:
+            self._protocol.transport.close()
+        self._protocol.on_response_complete()
+
+    # the protocol's side
+    def take(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+        self.size += len(piece)
+
+    def make_whole(self) -> None:
+        self.is_whole = True
+        pieces = self._pieces
+        self.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._pieces = []
+
+
+def _too_large(limit: int) -> tuple[int, bytes]:
+    return 413, error_body(
+        f"The request body is larger than {limit} bytes, the most that this server takes.",
+        type="invalid_request_error",
+        code="request_too_large",
+    )
+
+
+class HotPathProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, with the hot paths inside."""
+
+    def __init__(
+        self,
+        *,
+        hot: HotRoute,
+        max_body_bytes: int,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._hot = hot
+        self._max_body_bytes = max_body_bytes
+        self._is_in_head = False
+        self._head_bytes = 0
+        self._body_bytes = 0
+        self._is_refused = False
+        self._date: tuple[object, bytes] = (None, b"")
+        self.read_since: float | None = None
+        """When the request that is being read began; None between requests."""
+        self.write_paused_since: float | None = None
+
+    def date_header(self) -> bytes:
+        """The `Date` line, encoded once a second."""
+        current = self.server_state.default_headers
+        if self._date[0] is not current:
+            lines = b"".join(b"%b: %b\r\n" % (name, value) for name, value in current)
+            self._date = (current, lines)
+        return self._date[1]
+
+    # asyncio.Protocol
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
+        self.read_since = self.loop.time()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        waiting = [cycle for cycle, _ in self.pipeline]
+        self.pipeline.clear()
+        for cycle in (self.cycle, *waiting):
+            if isinstance(cycle, ClientRequest) and not cycle.response_complete:
+                cycle.disconnected = True
+                if cycle.task is not None:
+                    cycle.task.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_refused:
+            return
+        if self.read_since is None:
+            self.read_since = self.loop.time()
+        super().data_received(data)
+        if self._is_in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(
+                    431, error_body(f"The head is over {MAX_HEAD_BYTES} bytes.", type="invalid_request_error")
+                )
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.write_paused_since = self.loop.time()
+        cycle = self.cycle
+        if isinstance(cycle, ClientRequest) and cycle.on_pause is not None:
+            cycle.on_pause()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.write_paused_since = None
+        cycle = self.cycle
+        if isinstance(cycle, ClientRequest) and cycle.on_resume is not None:
+            cycle.on_resume()
+
+    # httptools
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._is_in_head = True
+        self._head_bytes = 0
+        self._body_bytes = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        if len(self.headers) > MAX_HEADERS:
+            raise httptools.HttpParserError(f"more than {MAX_HEADERS} headers")
+
+    def on_headers_complete(self) -> None:
+        self._is_in_head = False
+        if self._is_refused:
+            return
+        declared = 0
+        for name, value in self.headers:
+            if name == b"content-length" and value.isdigit():
+                declared = int(value)
+        if declared > self._max_body_bytes:
+            self._refuse(*_too_large(self._max_body_bytes))
+            return
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii", "replace")
+        method = self.parser.get_method().decode("ascii")
+        handler = self._hot(method, path)
+        if handler is None:
+            super().on_headers_complete()
+            return
+        is_http_11 = self.parser.get_http_version() == "1.1"
+        request = ClientRequest(
+            self,
+            handler,
+            method,
+            path,
+            url.query or b"",
+            self.headers,
+            keep_alive=is_http_11 and self.parser.should_keep_alive(),
+            is_chunked=is_http_11,
+            received_at=self.loop.time(),
+        )
+        before = self.cycle
+        self.cycle = request  # type: ignore[assignment]
+        if before is None or before.response_complete:
+            request.is_turn = True
+            if self.expect_100_continue:
+                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((request, self.app))  # type: ignore[arg-type]
+
+    def on_body(self, body: bytes) -> None:
+        if self._is_refused:
+            return
+        self._body_bytes += len(body)
+        if self._body_bytes > self._max_body_bytes:
+            self._refuse(*_too_large(self._max_body_bytes))
+            return
+        cycle = self.cycle
+        if isinstance(cycle, ClientRequest):
+            cycle.take(body)
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self.read_since = None
+        if self._is_refused:
+            return
+        cycle = self.cycle
+        if not isinstance(cycle, ClientRequest):
+            super().on_message_complete()
+            return
+        cycle.make_whole()
+        if cycle.is_turn:
+            self._start_hot(cycle)
+
+    # turns
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        """Called by uvicorn when a pipelined request's turn comes, or at once for one on the ASGI path."""
+        if not isinstance(cycle, ClientRequest):
+            super()._start_asgi_task(cycle, app)
+            return
+        cycle.is_turn = True
+        if cycle.is_whole:
+            self._start_hot(cycle)
+        elif self.expect_100_continue:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _start_hot(self, request: ClientRequest) -> None:
+        task = self.loop.create_task(request.handler(request))
+        request.task = task
+        self.tasks.add(task)
+        task.add_done_callback(functools.partial(self._hot_done, request))
+
+    def _hot_done(self, request: ClientRequest, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            logger.error("a hot handler failed", exc_info=error, extra={"path": request.path})
+        if request.response_complete or request.disconnected:
+            return
+        if request.started:
+            request.abort()
+        elif error is None and not task.cancelled():
+            logger.error("a hot handler ended without an answer", extra={"path": request.path})
+            request.respond(500, JSON_HEADERS, error_body("Internal error.", type="server_error"))
+        else:
+            status, text = (
+                (503, "The server is shutting down.") if error is None else (500, "Internal error.")
+            )
+            request.keep_alive = False
+            request.respond(status, JSON_HEADERS, error_body(text, type="server_error"))
+
+    def _refuse(self, status: int, body: bytes) -> None:
+        """Answer before the request is whole, then drop what still comes and close."""
+        self._is_refused = True
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if getattr(cycle, "started", False) or getattr(cycle, "response_started", False) or self.pipeline:
+                self.transport.close()
+                return
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self.transport.write(
+            b"".join(
+                (
+                    STATUS_LINE[status],
+                    self.date_header(),
+                    b"content-type: application/json\r\nconnection: close\r\n",
+                    b"content-length: %d\r\n\r\n" % len(body),
+                    body,
+                )
+            )
+        )
+        self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+    def check_timeouts(self, now: float) -> None:
+        """Called once a second: drop clients that send or take nothing."""
+        if self._is_refused:
+            return
+        if self.write_paused_since is not None and now - self.write_paused_since > WRITE_STALL_SECONDS:
+            self.transport.abort()
+        elif self.read_since is not None and now - self.read_since > READ_TIMEOUT_SECONDS:
+            if self._is_in_head or self._head_bytes:
+                message = f"The request was not complete after {READ_TIMEOUT_SECONDS:g} s."
+                self._refuse(408, error_body(message, type="invalid_request_error", code="request_timeout"))
+            else:
+                self.transport.close()

@@ -1,0 +1,154 @@
+"""A listening port: uvicorn with the protocol of `gateway.protocol`. Several may live in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+from uvicorn.server import Server
+
+from gateway.errors import error_body
+from gateway.protocol import ClientRequest, HotHandler, HotPathProtocol, HotRoute
+
+__all__ = ["ClientRequest", "HotHandler", "HotRoute", "HttpServer"]
+
+
+class _Server(Server):
+    """uvicorn's server without its signal handlers: the process's main owns signals."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _not_found(scope: Any, _receive: Any, send: Any) -> None:
+    """The ASGI application where there is none."""
+    if scope["type"] != "http":
+        return
+    body = error_body(f"There is nothing at {scope['path']}.", type="invalid_request_error", code="not_found")
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 404, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _never_hot(_method: str, _path: str) -> None:
+    return None
+
+
+class HttpServer:
+    """One listening port. Several may live in one process and loop."""
+
+    def __init__(
+        self,
+        app: Any = None,
+        *,
+        hot: HotRoute = _never_hot,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        max_body_bytes: int = 16 << 20,
+        keep_alive_seconds: int = 75,
+        backlog: int = 4096,
+    ) -> None:
+        """`app` is any ASGI application (None: 404 for all that is not hot); `port` 0 takes a free one."""
+        self.host = host
+        self.port = port
+        config = uvicorn.Config(
+            app or _not_found,
+            http=functools.partial(HotPathProtocol, hot=hot, max_body_bytes=max_body_bytes),  # type: ignore[arg-type]
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=keep_alive_seconds,
+            backlog=backlog,
+        )
+        self._backlog = backlog
+        self._server = _Server(config)
+        self._serving: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are being answered."""
+        return len(self._server.server_state.tasks)
+
+    @property
+    def connections(self) -> int:
+        """Open connections, idle ones too."""
+        return len(self._server.server_state.connections)
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: the address cannot be had.
+        """
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((self.host, self.port))
+            listener.listen(self._backlog)
+        except OSError as error:
+            listener.close()
+            raise OSError(error.errno, f"{self.host}:{self.port}: {error.strerror}") from None
+        listener.setblocking(False)
+        self.port = listener.getsockname()[1]
+        self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))
+        while not self._server.started:
+            if self._serving.done():
+                await self._serving
+                raise OSError(f"{self.host}:{self.port}: the server ended while it started")
+            await asyncio.sleep(0.001)
+        self._watching = asyncio.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(1.0)
+            now = loop.time()
+            for connection in list(self._server.server_state.connections):
+                if isinstance(connection, HotPathProtocol):
+                    connection.check_timeouts(now)
+
+    def stop_accepting(self) -> None:
+        """Refuse new connections; open ones go on."""
+        if self._serving is not None:
+            for server in self._server.servers:
+                server.close()
+
+    def abort_connections(self) -> None:
+        """Cut every connection now, without a final chunk."""
+        for connection in list(self._server.server_state.connections):
+            transport = getattr(connection, "transport", None)
+            if transport is not None:
+                transport.abort()
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Stop accepting, let requests in flight finish for so long, then cut what is left. Idempotent."""
+        serving = self._serving
+        if serving is None:
+            return
+        self._serving = None
+        if self._watching is not None:
+            self._watching.cancel()
+        for server in self._server.servers:
+            server.close()
+        for connection in list(self._server.server_state.connections):
+            connection.shutdown()  # idle ones close, busy ones after their answer
+        tasks = list(self._server.server_state.tasks)
+        if tasks and grace_seconds > 0:
+            await asyncio.wait(tasks, timeout=grace_seconds)
+        for task in list(self._server.server_state.tasks):
+            task.cancel()
+        await asyncio.sleep(0)
+        self.abort_connections()
+        self._server.force_exit = True
+        self._server.should_exit = True
+        await serving
