@@ -228,6 +228,7 @@ class HotPathProtocol(HttpToolsProtocol):
         self._hot = hot
         self._max_body_bytes = max_body_bytes
         self._is_in_head = False
+        self._is_in_message = False
         self._head_bytes = 0
         self._body_bytes = 0
         self._is_refused = False
@@ -290,7 +291,7 @@ class HotPathProtocol(HttpToolsProtocol):
     # httptools
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._is_in_head = True
+        self._is_in_head = self._is_in_message = True
         self._head_bytes = 0
         self._body_bytes = 0
 
@@ -354,6 +355,7 @@ class HotPathProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self.read_since = None
+        self._is_in_message = False
         if self._is_refused:
             return
         cycle = self.cycle
@@ -431,7 +433,7 @@ class HotPathProtocol(HttpToolsProtocol):
         if self.write_paused_since is not None and now - self.write_paused_since > WRITE_STALL_SECONDS:
             self.transport.abort()
         elif self.read_since is not None and now - self.read_since > READ_TIMEOUT_SECONDS:
-            if self._is_in_head or self._head_bytes:
+            if self._is_in_message:
                 message = f"The request was not complete after {READ_TIMEOUT_SECONDS:g} s."
                 self._refuse(408, error_body(message, type="invalid_request_error", code="request_timeout"))
             else:

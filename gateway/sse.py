@@ -59,7 +59,7 @@ def _event_end(data: bytes, start: int) -> int:
 def data_of(event: bytes) -> bytes | None:
     """The payload of an event's `data:` lines, None for comments and other fields."""
     if event.startswith(b"data: ") and event.count(b"\n") == 2:
-        return event[6:-2].rstrip(b"\r")
+        return event[6:].rstrip(b"\r\n")
     lines = [line.rstrip(b"\r") for line in event.split(b"\n")]
     payload = [line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:")]
     return b"\n".join(payload) if payload else None

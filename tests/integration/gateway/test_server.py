@@ -1,0 +1,365 @@
+"""The server over real sockets: what a client may do to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+from support.wait import until
+
+from gateway.protocol import READ_TIMEOUT_SECONDS, WRITE_STALL_SECONDS, HotPathProtocol
+from gateway.server import ClientRequest, HttpServer
+
+LIMIT = 100_000
+
+
+@dataclass
+class Site:
+    """A server with one handler per behaviour, and what happened to them."""
+
+    server: HttpServer
+    released: list[str] = field(default_factory=list)
+    paused: int = 0
+    resumed: int = 0
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def handle(self, request: ClientRequest) -> None:
+        try:
+            match request.path:
+                case "/hot/echo":
+                    request.respond(200, [(b"x-size", str(len(request.body)).encode())], request.body)
+                case "/hot/wait":
+                    await self.gate.wait()
+                    request.respond(200, [], b"waited")
+                case "/hot/stream":
+                    request.start(200, [(b"content-type", b"text/event-stream")])
+                    request.write(b"data: 1\n\n")
+                    await self.gate.wait()
+                    request.write(b"data: 2\n\n")
+                    request.finish()
+                case "/hot/flood":
+                    request.on_pause = self._on_pause
+                    request.on_resume = self._on_resume
+                    request.start(200, [])
+                    for _ in range(200):
+                        request.write(b"x" * 65_536)
+                    request.finish()
+                case "/hot/cut":
+                    request.start(200, [])
+                    request.write(b"half")
+                    request.abort()
+                case "/hot/raise":
+                    raise RuntimeError("on purpose")
+                case "/hot/raise-late":
+                    request.start(200, [])
+                    raise RuntimeError("on purpose")
+                case "/hot/silent":
+                    return
+        finally:
+            self.released.append(request.path)
+
+    def _on_pause(self) -> None:
+        self.paused += 1
+
+    def _on_resume(self) -> None:
+        self.resumed += 1
+
+
+async def _app(scope, receive, send) -> None:
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            break
+    text = b"asgi:" + body
+    await send(
+        {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(text))]}
+    )
+    await send({"type": "http.response.body", "body": text})
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    holder: list[Site] = []
+
+    def hot(method: str, path: str):
+        return holder[0].handle if method == "POST" and path.startswith("/hot/") else None
+
+    server = HttpServer(_app, hot=hot, max_body_bytes=LIMIT)
+    await server.start()
+    holder.append(Site(server))
+    yield holder[0]
+    await server.stop(0)
+
+
+async def connect(site: Site) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection("127.0.0.1", site.server.port)
+
+
+def post(path: str, body: bytes = b"", *headers: bytes) -> bytes:
+    lines = [b"POST " + path.encode() + b" HTTP/1.1", b"host: h", b"content-length: %d" % len(body), *headers]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+async def answer(reader: asyncio.StreamReader) -> tuple[int, dict[bytes, bytes], bytes]:
+    """One answer off the wire: status, headers, body (by length or chunks)."""
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    lines = head[:-4].split(b"\r\n")
+    headers = dict(line.split(b": ", 1) for line in lines[1:])
+    status = int(lines[0].split()[1])
+    if b"content-length" in headers:
+        return status, headers, await reader.readexactly(int(headers[b"content-length"]))
+    if headers.get(b"transfer-encoding") != b"chunked":
+        return status, headers, b"" if status == 100 else await reader.read()
+    body = b""
+    while True:
+        size = int((await reader.readuntil(b"\r\n"))[:-2], 16)
+        body += await reader.readexactly(size)
+        await reader.readexactly(2)
+        if size == 0:
+            return status, headers, body
+
+
+async def test_a_hot_path_answers_and_keeps_the_connection(site: Site) -> None:
+    """Two requests on one connection; the body arrives whole however it was cut."""
+    reader, writer = await connect(site)
+    message = post("/hot/echo", b"hello")
+    for place in range(len(message)):
+        writer.write(message[place : place + 1])
+        await writer.drain()
+    assert (await answer(reader))[2] == b"hello"
+    writer.write(post("/hot/echo", b"again"))
+    status, headers, body = await answer(reader)
+    assert (status, body, headers[b"x-size"]) == (200, b"again", b"5")
+    writer.close()
+
+
+async def test_other_paths_go_to_the_asgi_application(site: Site) -> None:
+    """The same connection serves both kinds."""
+    reader, writer = await connect(site)
+    writer.write(post("/other", b"abc"))
+    assert (await answer(reader))[2] == b"asgi:abc"
+    writer.write(post("/hot/echo", b"abc"))
+    assert (await answer(reader))[2] == b"abc"
+    writer.close()
+
+
+async def test_pipelined_requests_are_answered_in_order(site: Site) -> None:
+    """Hot, ASGI and hot again, written at once, the first one slow."""
+    reader, writer = await connect(site)
+    writer.write(post("/hot/wait") + post("/other", b"2") + post("/hot/echo", b"3"))
+    await until(lambda: site.server.in_flight == 1)
+    site.gate.set()
+    assert [(await answer(reader))[2] for _ in range(3)] == [b"waited", b"asgi:2", b"3"]
+    writer.close()
+
+
+async def test_a_chunked_request_body_is_put_together(site: Site) -> None:
+    """Clients may send chunks."""
+    reader, writer = await connect(site)
+    writer.write(
+        b"POST /hot/echo HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n"
+        b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+    )
+    assert (await answer(reader))[2] == b"abcde"
+    writer.close()
+
+
+async def test_expect_continue_is_granted_before_the_body(site: Site) -> None:
+    """curl sends it with large bodies."""
+    reader, writer = await connect(site)
+    message = post("/hot/echo", b"body", b"expect: 100-continue")
+    writer.write(message[:-4])
+    assert (await answer(reader))[0] == 100
+    writer.write(b"body")
+    assert (await answer(reader))[2] == b"body"
+    writer.close()
+
+
+async def test_an_http_1_0_client_gets_an_answer_ended_by_the_close(site: Site) -> None:
+    """No chunks for those who do not know them."""
+    site.gate.set()
+    reader, writer = await connect(site)
+    writer.write(b"POST /hot/stream HTTP/1.0\r\ncontent-length: 0\r\n\r\n")
+    status, headers, body = await answer(reader)
+    assert status == 200
+    assert b"transfer-encoding" not in headers
+    assert body == b"data: 1\n\ndata: 2\n\n"
+    writer.close()
+
+
+@pytest.mark.parametrize("path", ["/hot/echo", "/other"])
+@pytest.mark.parametrize("declared", [True, False])
+async def test_too_large_a_body_is_refused_with_413(site: Site, path: str, declared: bool) -> None:
+    """By its declared length at once, else when the limit is passed; on both kinds of path."""
+    reader, writer = await connect(site)
+    if declared:
+        writer.write(
+            post(path, b"")[:-4].replace(b"content-length: 0", b"content-length: 100001") + b"\r\n\r\n"
+        )
+    else:
+        writer.write(f"POST {path} HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n".encode())
+        for _ in range(3):
+            writer.write(b"%x\r\n" % 50_000 + b"x" * 50_000 + b"\r\n")
+    status, headers, body = await answer(reader)
+    assert (status, headers[b"connection"]) == (413, b"close")
+    assert b"larger than 100000 bytes" in body
+    assert await asyncio.wait_for(reader.read(), 10) == b""
+    assert site.server.in_flight == 0
+    writer.close()
+
+
+@pytest.mark.parametrize("head", [b"x-long: " + b"a" * 70_000, b"\r\n".join([b"a: b"] * 300)])
+async def test_too_large_a_head_is_refused(site: Site, head: bytes) -> None:
+    """One endless header, or too many of them: a 4xx and the end."""
+    reader, writer = await connect(site)
+    writer.write(b"POST /hot/echo HTTP/1.1\r\nhost: h\r\n" + head)
+    if not head.startswith(b"x-long"):
+        writer.write(b"\r\n\r\n")
+    status, _, _ = await answer(reader)
+    assert status in (400, 431)
+    writer.close()
+
+
+async def test_what_is_not_http_gets_400(site: Site) -> None:
+    """And the server lives."""
+    reader, writer = await connect(site)
+    writer.write(b"\x16\x03\x01 hello\r\n\r\n")
+    assert (await answer(reader))[0] == 400
+    writer.close()
+
+
+async def test_a_client_that_leaves_cancels_its_handler(site: Site) -> None:
+    """Before the answer and in mid-stream; what the handler took is released."""
+    for path in ("/hot/wait", "/hot/stream"):
+        _, writer = await connect(site)
+        writer.write(post(path))
+        await until(lambda: site.server.in_flight == 1)
+        writer.transport.abort()
+        await until(lambda: site.server.in_flight == 0)
+    assert site.released == ["/hot/wait", "/hot/stream"]
+
+
+async def test_an_aborted_answer_ends_without_its_final_chunk(site: Site) -> None:
+    """The reader can tell a cut from an end."""
+    reader, writer = await connect(site)
+    writer.write(post("/hot/cut"))
+    with pytest.raises(asyncio.IncompleteReadError):
+        await answer(reader)
+    writer.close()
+
+
+@pytest.mark.parametrize("path", ["/hot/raise", "/hot/silent"])
+async def test_a_handler_that_fails_is_a_500(site: Site, path: str) -> None:
+    """In OpenAI's shape, and the connection goes on or ends properly."""
+    reader, writer = await connect(site)
+    writer.write(post(path))
+    status, _, body = await answer(reader)
+    assert status == 500
+    assert b"server_error" in body
+    writer.close()
+
+
+async def test_a_handler_that_fails_in_mid_answer_cuts_it(site: Site) -> None:
+    """A half answer never looks whole."""
+    reader, writer = await connect(site)
+    writer.write(post("/hot/raise-late"))
+    with pytest.raises(asyncio.IncompleteReadError):
+        await answer(reader)
+    writer.close()
+
+
+async def test_a_slow_reader_pauses_and_resumes_the_handler(site: Site) -> None:
+    """The handler hears when the client's buffer is full and when it has drained."""
+    reader, writer = await connect(site)
+    writer.write(post("/hot/flood"))
+    await until(lambda: site.paused == 1)
+    _, _, body = await answer(reader)
+    assert len(body) == 200 * 65_536
+    assert site.paused == 1
+    writer.close()
+
+
+async def test_stop_lets_requests_in_flight_finish(site: Site) -> None:
+    """New connections are refused at once, the running answer is whole."""
+    reader, writer = await connect(site)
+    writer.write(post("/hot/wait"))
+    await until(lambda: site.server.in_flight == 1)
+    stopping = asyncio.create_task(site.server.stop(10))
+    await asyncio.sleep(0)
+    with pytest.raises(ConnectionError):
+        await connect(site)
+    site.gate.set()
+    assert (await answer(reader))[2] == b"waited"
+    await stopping
+    assert site.server.in_flight == 0
+    writer.close()
+
+
+async def test_stop_ends_what_outlives_the_grace(site: Site) -> None:
+    """With the handler's `finally` run."""
+    _, writer = await connect(site)
+    writer.write(post("/hot/wait"))
+    await until(lambda: site.server.in_flight == 1)
+    await site.server.stop(0)
+    assert site.released == ["/hot/wait"]
+    writer.close()
+
+
+async def test_abort_connections_cuts_running_answers(site: Site) -> None:
+    """As a site without power does."""
+    reader, writer = await connect(site)
+    writer.write(post("/hot/stream"))
+    await reader.readuntil(b"data: 1\n\n")
+    site.server.abort_connections()
+    with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+        await reader.readuntil(b"data: 2\n\n")
+    await until(lambda: site.server.in_flight == 0)
+    writer.close()
+
+
+async def test_a_port_in_use_is_an_error_that_names_it(site: Site) -> None:
+    """Not a server that silently listens nowhere."""
+    with pytest.raises(OSError, match=str(site.server.port)):
+        await HttpServer(None, port=site.server.port).start()
+
+
+def connection_of(site: Site) -> HotPathProtocol:
+    return next(iter(site.server._server.server_state.connections))  # type: ignore[return-value]
+
+
+async def test_half_a_request_times_out_with_408(site: Site) -> None:
+    """One byte a minute is not a client."""
+    reader, writer = await connect(site)
+    writer.write(post("/hot/echo", b"hello")[:-2])
+    await until(lambda: site.server.connections == 1 and connection_of(site).read_since is not None)
+    await until(lambda: connection_of(site)._body_bytes == 3)
+    connection = connection_of(site)
+    connection.check_timeouts(connection.loop.time() + READ_TIMEOUT_SECONDS + 1)
+    assert (await answer(reader))[0] == 408
+    writer.close()
+
+
+async def test_a_connection_that_never_says_anything_is_closed(site: Site) -> None:
+    """Silently: there is no request to answer."""
+    reader, writer = await connect(site)
+    await until(lambda: site.server.connections == 1)
+    connection = connection_of(site)
+    connection.check_timeouts(connection.loop.time() + READ_TIMEOUT_SECONDS + 1)
+    assert await asyncio.wait_for(reader.read(), 10) == b""
+    writer.close()
+
+
+async def test_a_client_that_takes_nothing_is_cut(site: Site) -> None:
+    """After the stall time, so that it holds no memory for ever."""
+    _, writer = await connect(site)
+    writer.write(post("/hot/flood"))
+    await until(lambda: site.paused == 1)
+    connection = connection_of(site)
+    connection.check_timeouts(connection.loop.time() + WRITE_STALL_SECONDS + 1)
+    await until(lambda: site.server.connections == 0)
+    assert site.released == ["/hot/flood"]
+    writer.close()
