@@ -5,7 +5,7 @@ The same account (`RideThroughAccount`) serves the governor, the simulator and w
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +25,8 @@ class CapRule:
 
 
 MAX_PERIOD_WITHOUT_FEED_SECONDS = 10.0
+MIN_PERIOD_SECONDS = 1.0
+"""Readings come once a second: a shorter T would start a walk between two of them (fast replays)."""
 WALK_START_PERIODS = 3.0
 WALK_END_PERIODS = 10.0
 
@@ -33,17 +35,29 @@ WALK_END_PERIODS = 10.0
 class CapTracker:
     """The cap over time: follows good readings, and walks down when none comes (DESIGN §7).
 
-    T = the reading's period, at most 10 s while nothing at all is heard. After 3 T without a new good
-    measurement the cap falls linearly and reaches the safe floor at 10 T. A suspect or fallback reading may
-    lower the cap, never raise it, and does not stop the walk.
+    A walk starts at 3 T and reaches the safe floor, linearly, at 10 T. Two clocks run, and the lower of their
+    two walks is the cap, so that neither ever makes it jump:
+
+    * since the last new good measurement, T = the source's period;
+    * since anything at all was heard from the feed, T = that period, but at most 10 s. (A source of 15-minute
+      values is given 45 minutes while its feed lives, and 30 seconds once the feed is silent.)
+
+    A new measurement is a good reading with another observation time than the last; "another", not "later",
+    because the feed's clock may step back. A suspect or fallback reading may lower the cap, never raises it
+    and stops neither walk. A good one that repeats a measurement shows that the feed lives, and may raise the
+    cap only while that measurement is not walked down. Order and duplicates are judged before
+    (`fleet.intake`).
     """
 
     rule: CapRule
     _granted_watts: float | None = None
+    """Of the last good reading; None before the first."""
+    _lowered_watts: float = float("inf")
+    """Lowest of the readings since then that may only lower."""
     _period_seconds: float = MAX_PERIOD_WITHOUT_FEED_SECONDS
-    _good_at: float = field(default=float("-inf"))
-    _heard_at: float = field(default=float("-inf"))
-    _last_observed: float = field(default=float("-inf"))
+    _measured_at: float = float("-inf")
+    _heard_at: float = float("-inf")
+    _observed_at_unix_seconds: float | None = None
 
     def observe(
         self,
@@ -54,53 +68,79 @@ class CapTracker:
         observed_at_unix_seconds: float,
         now: float,
     ) -> None:
-        """Take one reading that arrived at `now` (monotonic). `quality` as on the wire.
-
-        A repeat of a measurement already seen (same observation time) counts as hearing the feed, not as a
-        new measurement, so a frozen source walks down.
-        """
-        self._heard_at = now
-        if quality == "good":
+        """Take one reading that arrived at `now` (monotonic). `quality` as on the wire."""
+        is_good = quality == "good"
+        if is_good or self._unheard_left_ratio(now) == 1.0:
+            self._heard_at = now
+        if not is_good:
+            self._lowered_watts = min(self._lowered_watts, granted_watts)
+        elif observed_at_unix_seconds != self._observed_at_unix_seconds:
             self._granted_watts = granted_watts
-            self._period_seconds = period_seconds
-            if observed_at_unix_seconds > self._last_observed:
-                self._last_observed = observed_at_unix_seconds
-                self._good_at = now
-        elif self._granted_watts is None or granted_watts < self._granted_watts:
-            self._granted_watts = granted_watts if self._granted_watts is not None else 0.0
+            self._lowered_watts = float("inf")
+            self._period_seconds = max(period_seconds, MIN_PERIOD_SECONDS)
+            self._measured_at = now
+            self._observed_at_unix_seconds = observed_at_unix_seconds
+        elif self._unmeasured_left_ratio(now) < 1.0:
+            self._lowered_watts = min(self._lowered_watts, granted_watts)
+        else:
+            # The allocator may share out the same measurement anew, up or down.
+            self._granted_watts = granted_watts
 
     def cap_watts(self, now: float) -> float:
-        """The cap at `now`; before any reading it is the safe floor."""
+        """The cap at `now`; before any good reading it is the safe floor."""
         floor = self.rule.cap_watts(0.0)
         if self._granted_watts is None:
             return floor
-        cap = self.rule.cap_watts(self._granted_watts)
-        period = self.period_seconds(now)
-        silent = now - self._good_at
-        start, end = WALK_START_PERIODS * period, WALK_END_PERIODS * period
-        if silent <= start:
-            return cap
-        left = max(0.0, (end - silent) / (end - start))
-        return floor + max(0.0, cap - floor) * left
-
-    def period_seconds(self, now: float) -> float:
-        """T: the source's period, at most 10 s when the feed itself has been silent for 3 s."""
-        if now - self._heard_at > 3.0:
-            return min(self._period_seconds, MAX_PERIOD_WITHOUT_FEED_SECONDS)
-        return self._period_seconds
+        granted = self.rule.cap_watts(self._granted_watts)
+        walked = floor + max(0.0, granted - floor) * self._left_ratio(now)
+        return min(walked, self.rule.cap_watts(self._lowered_watts))
 
     def is_walking_down(self, now: float) -> bool:
-        """Whether the cap is below what the last reading granted, for want of a newer one."""
-        return now - self._good_at > WALK_START_PERIODS * self.period_seconds(now)
+        """Whether the cap is below what the last readings granted, for want of a newer one."""
+        return self._granted_watts is not None and self._left_ratio(now) < 1.0
+
+    def _left_ratio(self, now: float) -> float:
+        """How much of the way down to the floor is left: 1 before a walk, 0 after it."""
+        return min(self._unmeasured_left_ratio(now), self._unheard_left_ratio(now))
+
+    def _unmeasured_left_ratio(self, now: float) -> float:
+        return _left_of_walk(now - self._measured_at, self._period_seconds)
+
+    def _unheard_left_ratio(self, now: float) -> float:
+        period_seconds = min(self._period_seconds, MAX_PERIOD_WITHOUT_FEED_SECONDS)
+        return _left_of_walk(now - self._heard_at, period_seconds)
+
+
+def _left_of_walk(silent_seconds: float, period_seconds: float) -> float:
+    start, end = WALK_START_PERIODS * period_seconds, WALK_END_PERIODS * period_seconds
+    return min(1.0, max(0.0, (end - silent_seconds) / (end - start)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RideThrough:
     """What the battery or grid connection carries while the site gets down to a fallen cap."""
 
+    joules: float
+    """Energy above the cap in one go; `for_site` has the default."""
     seconds: float = 5.0
-    joules: float = 0.0
     recovery_seconds: float = 5.0
+    """Within the cap for so long, an episode is over."""
+
+    @classmethod
+    def for_site(
+        cls,
+        *,
+        max_site_watts: float,
+        seconds: float = 5.0,
+        joules: float | None = None,
+        recovery_seconds: float = 5.0,
+    ) -> RideThrough:
+        """With the default energy where `joules` is None: the whole site for the whole time."""
+        return cls(
+            joules=max_site_watts * seconds if joules is None else joules,
+            seconds=seconds,
+            recovery_seconds=recovery_seconds,
+        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -126,8 +166,9 @@ class RideThroughAccount:
 
     def observe(self, *, draw_watts: float, cap_watts: float, now: float) -> None:
         """Account for the time since the last call as if draw and cap had been these all along."""
-        elapsed = 0.0 if self._last_at is None else max(0.0, now - self._last_at)
-        started = now - elapsed
+        started = now if self._last_at is None else self._last_at
+        now = max(now, started)  # a clock that steps back adds nothing, then or later
+        elapsed = now - started
         self._last_at = now
         excess = draw_watts - cap_watts
         self._joules = max(0.0, self._joules + excess * elapsed)
@@ -150,8 +191,22 @@ class RideThroughAccount:
         if cap_watts < self.idle_watts:
             self.below_idle_seconds += exceeded
 
-    def seconds_left(self, now: float) -> float:
-        """Time left in which draw may still exceed the cap; the whole ride-through outside an episode."""
-        if self._episode_at is None:
-            return self.limits.seconds
-        return max(0.0, self._episode_at + self.limits.seconds - now)
+    def seconds_left(self, now: float, excess_watts: float = 0.0) -> float:
+        """Time left in which draw may exceed the cap by `excess_watts`, by the clock and by the energy.
+
+        Outside an episode the whole ride-through, as far as its energy is refilled.
+        """
+        left = self.limits.seconds
+        if self._episode_at is not None:
+            left = max(0.0, self._episode_at + self.limits.seconds - now)
+        return min(left, self.joules_left / excess_watts) if excess_watts > 0 else left
+
+    @property
+    def joules_left(self) -> float:
+        """Energy above the cap that may still be drawn; it refills only while draw is below the cap."""
+        return max(0.0, self.limits.joules - self._joules)
+
+    @property
+    def is_in_episode(self) -> bool:
+        """Whether an episode runs: one that follows now would not get the whole time."""
+        return self._episode_at is not None

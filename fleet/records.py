@@ -6,38 +6,32 @@ Rule: unknown fields are ignored, a newer major `schema_version` is refused, a m
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
 
-from fleet.keys import FLEET_NAME
-
-SCHEMA_VERSION = "1.0"
-"""`major.minor`. Readers take any minor of a major they know."""
-
-SUPPORTED_MAJOR = 1
-MAX_RECORD_BYTES = 1 << 20
-"""A thousand instances fit in a quarter of this; anything larger is refused before it is parsed."""
-MAX_SEQUENCE = (1 << 53) - 1
-"""Sequences stay exact in every JSON implementation."""
-MAX_LIST = 4096
-
-Name = Annotated[str, Field(pattern=f"^{FLEET_NAME.pattern}$")]
-WriterId = Annotated[str, Field(min_length=1, max_length=128)]
-Text = Annotated[str, Field(max_length=512)]
-Watts = Annotated[float, Field(ge=0, le=1e12)]
-Joules = Annotated[float, Field(ge=0, le=1e15)]
-Seconds = Annotated[float, Field(ge=0, le=1e9)]
-UnixSeconds = Annotated[float, Field(ge=0, le=1e11)]
-Ratio = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
-
-SchemaVersion = Annotated[
-    str,
-    BeforeValidator(lambda value: str(value) if type(value) is int else value),
-    Field(pattern=r"^\d{1,4}(\.\d{1,4})?$"),
-]
-"""`major.minor`; a bare major, also as a number, is taken from foreign writers."""
+from fleet.wire import (
+    MAX_PLAN_BYTES,
+    MAX_SEQUENCE,
+    Count,
+    Document,
+    Items,
+    Joules,
+    Name,
+    PerSecond,
+    Ratio,
+    Record,
+    RecordError,
+    Seconds,
+    Table,
+    Text,
+    UnixSeconds,
+    Watts,
+    WirePart,
+    WriterId,
+    describe_validation_error,
+)
 
 SiteState = Literal["serving", "draining", "dark", "faulted"]
 DrawSource = Literal["meter", "gpu", "modelled"]
@@ -45,69 +39,7 @@ PowerQuality = Literal["good", "suspect", "fallback"]
 WireInstanceState = Literal["starting", "ready", "draining", "asleep", "stopped"]
 
 
-class RecordError(ValueError):
-    """A record that may not be used. `reason` is a short label for a metric, the text is for a person."""
-
-    def __init__(self, reason: Literal["too_large", "malformed", "schema_version"], message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
-class _Wire(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False)
-
-
-class Record(_Wire):
-    """What every record carries."""
-
-    kind: ClassVar[str]
-    writer_field: ClassVar[str]
-
-    schema_version: SchemaVersion = SCHEMA_VERSION
-    sequence: Annotated[int, Field(ge=0, le=MAX_SEQUENCE)]
-    signature: str | None = None
-
-    @property
-    def writer_id(self) -> str:
-        """The random id of the process that wrote it."""
-        return str(getattr(self, self.writer_field))
-
-    def to_json(self) -> bytes:
-        """UTF-8 JSON as it goes on the wire."""
-        return self.model_dump_json().encode()
-
-    @classmethod
-    def from_json(cls, raw: bytes) -> Self:
-        """Parse and check.
-
-        Raises:
-            RecordError: too large, not this record, or of a newer major version.
-        """
-        if len(raw) > MAX_RECORD_BYTES:
-            raise RecordError("too_large", f"{cls.kind}: {len(raw)} bytes, at most {MAX_RECORD_BYTES}")
-        try:
-            record = cls.model_validate_json(raw)
-        except ValidationError as error:
-            raise RecordError("malformed", f"{cls.kind}: {describe_validation_error(error)}") from None
-        major = int(record.schema_version.partition(".")[0])
-        if major != SUPPORTED_MAJOR:
-            raise RecordError(
-                "schema_version",
-                f"{cls.kind}: schema_version {record.schema_version}; this reader knows {SUPPORTED_MAJOR}.x",
-            )
-        return record
-
-
-def describe_validation_error(error: ValidationError) -> str:
-    """The first fault of a pydantic error as `field.path: what is wrong (and how many more)`."""
-    faults = error.errors(include_url=False, include_context=False, include_input=False)
-    first = faults[0]
-    where = ".".join(str(part) for part in first["loc"]) or "record"
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return f"{where}: {first['msg']}{more}"
-
-
-class ForecastPoint(_Wire):
+class ForecastPoint(WirePart):
     """Quantiles of this site's granted power `horizon_seconds` from now."""
 
     horizon_seconds: Seconds
@@ -133,10 +65,10 @@ class PowerReading(Record):
     nameplate_capacity_watts: Watts
     quality: PowerQuality
     source: Text
-    forecast: Annotated[tuple[ForecastPoint, ...], Field(max_length=MAX_LIST, strict=False)] = ()
+    forecast: Items[ForecastPoint] = ()
 
 
-class ConfigurationInfo(_Wire):
+class ConfigurationInfo(WirePart):
     """One way in which a site can run a model."""
 
     model: Text
@@ -146,10 +78,10 @@ class ConfigurationInfo(_Wire):
     start_seconds: Seconds | None = None
 
 
-class Capabilities(_Wire):
+class Capabilities(WirePart):
     """What a site's engines can do beyond the plain OpenAI API."""
 
-    paths: Annotated[tuple[Text, ...], Field(max_length=MAX_LIST, strict=False)] = ()
+    paths: Items[Text] = ()
     token_ids: bool = False
     """Answers `return_token_ids` and takes prompts of token ids: exact resume."""
     sleep: bool = False
@@ -176,22 +108,24 @@ class SiteInfo(Record):
     ride_through_joules: Joules
     safe_floor_watts: Watts
     max_site_watts: Watts
-    configurations: Annotated[tuple[ConfigurationInfo, ...], Field(max_length=MAX_LIST, strict=False)] = ()
-    capabilities: Capabilities = Capabilities()
+    configurations: Items[ConfigurationInfo] = ()
+    capabilities: Annotated[
+        Capabilities, BeforeValidator(lambda value: Capabilities() if value is None else value)
+    ] = Capabilities()
 
 
-class SitePower(_Wire):
+class SitePower(WirePart):
     """Cap and draw of a site; `None` means unknown."""
 
     cap_watts: Watts | None = None
     draw_watts: Watts | None = None
     draw_source: DrawSource | None = None
-    headroom_watts: float | None = None
+    headroom_watts: Annotated[float, Field(ge=-1e12, le=1e12)] | None = None
     """Cap less draw; negative while the draw is above the cap."""
     quality: PowerQuality | None = None
 
 
-class InstanceReport(_Wire):
+class InstanceReport(WirePart):
     """One engine of a site."""
 
     instance_id: Text
@@ -200,12 +134,12 @@ class InstanceReport(_Wire):
     gpu_clock_mhz: Count | None = None
 
 
-class ModelReport(_Wire):
+class ModelReport(WirePart):
     """What a site can do for one model now; only `model` is required, `None` means unknown."""
 
     model: Annotated[str, Field(min_length=1, max_length=512)]
     ready_instances: Count | None = None
-    instances: Annotated[tuple[InstanceReport, ...], Field(max_length=MAX_LIST, strict=False)] = ()
+    instances: Items[InstanceReport] = ()
     max_concurrency: Count | None = None
     running_requests: Count | None = None
     waiting_requests: Count | None = None
@@ -213,7 +147,7 @@ class ModelReport(_Wire):
     headroom_prefill_tokens: Count | None = None
     headroom_kv_tokens: Count | None = None
     kv_cache_usage_ratio: Ratio | None = None
-    prefill_tokens_per_second: Annotated[float, Field(ge=0)] | None = None
+    prefill_tokens_per_second: PerSecond | None = None
     itl_seconds_p50: Seconds | None = None
     itl_seconds_p99: Seconds | None = None
     ttft_seconds_p50: Seconds | None = None
@@ -232,8 +166,10 @@ class SiteReport(Record):
     ingress_url: Text
     state: SiteState
     drain_seconds_left: Seconds | None = None
-    power: SitePower = SitePower()
-    models: Annotated[tuple[ModelReport, ...], Field(max_length=MAX_LIST, strict=False)] = ()
+    power: Annotated[SitePower, BeforeValidator(lambda value: SitePower() if value is None else value)] = (
+        SitePower()
+    )
+    models: Items[ModelReport] = ()
 
     @field_validator("models")
     @classmethod
@@ -244,15 +180,15 @@ class SiteReport(Record):
         return models
 
 
-class SolverReport(_Wire):
+class SolverReport(WirePart):
     """How a plan was found."""
 
     status: Text
-    gap_ratio: Annotated[float, Field(ge=0)] | None = None
+    gap_ratio: Annotated[float, Field(ge=0, le=1e9)] | None = None
     seconds: Seconds
 
 
-class PlanTarget(_Wire):
+class PlanTarget(WirePart):
     """How many instances of one configuration a site should run."""
 
     model: Text
@@ -265,6 +201,7 @@ class Plan(Record):
     """Weights for routers, targets for agents, shares for feeds. A lower `epoch` is refused."""
 
     kind: ClassVar[str] = "Plan"
+    max_bytes: ClassVar[int] = MAX_PLAN_BYTES
     writer_field: ClassVar[str] = "router_id"
 
     router_id: WriterId
@@ -272,12 +209,13 @@ class Plan(Record):
     solved_at_unix_seconds: UnixSeconds
     valid_for_seconds: Seconds
     solver: SolverReport
-    weights: dict[str, dict[str, dict[str, Ratio]]] = {}
+    weights: Table[Table[Table[Ratio]]] = Field(default_factory=dict)
     """model → request class → site → fraction."""
-    targets: dict[str, Annotated[tuple[PlanTarget, ...], Field(max_length=MAX_LIST, strict=False)]] = {}
-    shares: dict[str, dict[str, Ratio]] = {}
+    targets: Table[Items[PlanTarget]] = Field(default_factory=dict)
+    """site → instances per configuration."""
+    shares: Table[Table[Ratio]] = Field(default_factory=dict)
     """farm → site → fraction."""
-    expected_shortfall: dict[str, dict[str, Annotated[float, Field(ge=0)]]] = {}
+    expected_shortfall: Table[Table[PerSecond]] = Field(default_factory=dict)
     """model → request class → requests per second that no site can serve."""
 
 
@@ -307,16 +245,45 @@ class PlannerLease(Record):
     acquired_at_unix_seconds: UnixSeconds
 
 
-class ApiKey(_Wire):
-    """`key:<sha256>`: what an API key may do. The key itself is stored nowhere."""
+class ApiKey(Document):
+    """`key:<sha256>`: what an API key may do. The key itself is stored nowhere.
 
-    schema_version: SchemaVersion = SCHEMA_VERSION
+    A Redis hash, not a string: `to_hash` and `from_hash`. It has no sequence and no writer, for it is
+    edited field by field.
+    """
+
+    kind: ClassVar[str] = "ApiKey"
+
     tenant: Name
-    tiers: Annotated[tuple[Literal["priority", "default", "flex"], ...], Field(strict=False)] = ("default",)
+    tiers: Items[Literal["priority", "default", "flex"]] = ("default",)
     requests_per_minute: Count | None = None
     tokens_per_minute: Count | None = None
     expires_at_unix_seconds: UnixSeconds | None = None
-    signature: str | None = None
+
+    def to_hash(self) -> dict[str, str]:
+        """The fields of the Redis hash: text and numbers as they are, tiers joined by commas."""
+        return {
+            name: ",".join(value) if isinstance(value, tuple) else str(value)
+            for name, value in self.model_dump(exclude_none=True).items()
+        }
+
+    @classmethod
+    def from_hash(cls, fields: Mapping[bytes, bytes]) -> Self:
+        """Parse what HGETALL returned.
+
+        Raises:
+            RecordError: as `from_json`; an empty hash (no such key) is malformed too.
+        """
+        cls.check_size(sum(len(name) + len(value) for name, value in fields.items()))
+        try:
+            values: dict[str, Any] = {name.decode(): value.decode() for name, value in fields.items()}
+            if "tiers" in values:
+                values["tiers"] = values["tiers"].split(",")
+            return cls.check_version(cls.model_validate(values, strict=False))
+        except ValidationError as error:
+            raise RecordError("malformed", f"{cls.kind}: {describe_validation_error(error)}") from None
+        except UnicodeDecodeError:
+            raise RecordError("malformed", f"{cls.kind}: a field is not UTF-8") from None
 
 
 def next_sequence(last: int | None, highest_seen: int | None, unix_milliseconds: int) -> int:

@@ -1,0 +1,92 @@
+"""`heron demo`: a whole fleet on this machine, real requests through it, and what happens when wind fails."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from pathlib import Path
+
+from cli.demo_config import SCENARIOS
+
+DEFAULT_SECONDS = 60.0
+VLLM_COMMAND_VARIABLE = "HERON_VLLM_COMMAND"
+VLLM_MODEL_VARIABLE = "HERON_VLLM_MODEL"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `heron demo`."""
+    parser.add_argument(
+        "--seconds",
+        type=_positive,
+        metavar="N",
+        help=f"how long to send (default {DEFAULT_SECONDS:g}; with --trace the whole trace)",
+    )
+    parser.add_argument("--headless", action="store_true", help="a line now and then, no live screen")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the summary there")
+    parser.add_argument("--engine", choices=("emulated", "vllm"), default="emulated")
+    parser.add_argument(
+        "--seed", type=_whole, default=0, help="of the load, the wind and the fake GPUs' noise"
+    )
+    parser.add_argument(
+        "--keep", action="store_true", help="leave the run's directory (configuration, logs, power logs)"
+    )
+
+    wind = parser.add_argument_group("wind")
+    wind.add_argument(
+        "--scenario",
+        choices=tuple(SCENARIOS),
+        help="; ".join(f"{name}: {what}" for name, what in SCENARIOS.items()),
+    )
+    wind.add_argument("--wind", type=Path, metavar="FILE", help="RTS-GMLC, FTS-213 or a plain CSV")
+    wind.add_argument("--wind-speed", type=_positive, metavar="X", help="seconds of wind in a second")
+
+    load = parser.add_argument_group("load")
+    load.add_argument("--trace", type=Path, metavar="FILE", help="an Azure LLM trace, 2023 or 2024 week")
+    load.add_argument("--speed", type=_positive, metavar="X", help="seconds of trace and wind in a second")
+    load.add_argument("--rate", type=_positive, metavar="R", help="requests a second, without --trace")
+
+    vllm = parser.add_argument_group("with --engine vllm")
+    vllm.add_argument(
+        "--vllm-command",
+        metavar="COMMAND",
+        default=os.environ.get(VLLM_COMMAND_VARIABLE),
+        help=f"what runs vLLM (default: ${VLLM_COMMAND_VARIABLE}, else `vllm`)",
+    )
+    vllm.add_argument(
+        "--vllm-model",
+        metavar="DIR",
+        default=os.environ.get(VLLM_MODEL_VARIABLE),
+        help=f"model directory or hub id (default: ${VLLM_MODEL_VARIABLE}); two engines load it",
+    )
+    vllm.add_argument(
+        "--vllm-gpus",
+        type=_whole,
+        metavar="N",
+        help="GPUs of each engine (default: 1 where there is one, else 0)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run it and show it; 0 when the run can be believed, 1 when not, 130 after Ctrl-C.
+
+    Raises:
+        ConfigError: arguments or files that do not fit.
+    """
+    from cli.demo_show import DemoShow
+
+    return DemoShow(arguments).run()
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not (value > 0 and math.isfinite(value)):
+        raise argparse.ArgumentTypeError(f"{text}: must be above 0")
+    return value
+
+
+def _whole(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text}: must be 0 or more")
+    return value

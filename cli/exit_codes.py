@@ -1,0 +1,9 @@
+"""What `heron` tells the shell."""
+
+DONE = 0
+BAD_RUN = 1
+"""The work was done and ended badly, or could not be done; the message says how."""
+CONFIGURATION = 2
+"""Arguments, configuration or input files are wrong. argparse's own code too."""
+INTERRUPTED = 130
+"""Ctrl-C."""

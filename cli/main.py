@@ -1,0 +1,132 @@
+"""The `heron` command: one subcommand for each thing a person does.
+
+Rule: nothing is imported before it is known which subcommand runs, so `heron --help` answers at once and a
+router never loads the load generator. A subcommand's module exposes `add_arguments(parser)` and
+`run(arguments) -> int`.
+
+Exit codes: 0 done, 1 the work ended badly (the message says how), 2 the arguments or the configuration are
+wrong, 130 interrupted by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module, metadata
+from typing import Any
+
+from cli import exit_codes
+from fleet.config import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One subcommand. Every example parses as it stands, which a test checks."""
+
+    module: str
+    help: str
+    examples: tuple[str, ...]
+
+
+COMMANDS: dict[str, Command] = {
+    "demo": Command(
+        module="cli.demo",
+        help="run a whole fleet here, send traffic through it, show what happens",
+        examples=(
+            "heron demo",
+            "heron demo --scenario sudden-drop --seconds 60",
+            "heron demo --headless --seconds 30 --scenario site-crash --json out.json",
+        ),
+    ),
+    "up": Command(
+        module="cli.up",
+        help="run a whole fleet from one configuration file, and keep it up",
+        examples=("heron up --example > fleet.toml", "heron up --config fleet.toml"),
+    ),
+    "router": Command(
+        module="cli.services",
+        help="run the router: OpenAI's API in front of all sites",
+        examples=("heron router --config fleet.toml", "HERON_ROUTER_PORT=9000 heron router"),
+    ),
+    "site-agent": Command(
+        module="cli.services",
+        help="run one site: its engines, under its power cap",
+        examples=("heron site-agent --config fleet.toml --site north",),
+    ),
+    "power-feed": Command(
+        module="cli.services",
+        help="run the power feed: what the wind gives, to every site",
+        examples=("heron power-feed --config fleet.toml",),
+    ),
+    "replay": Command(
+        module="cli.replay",
+        help="send a trace to any OpenAI endpoint and report what came back",
+        examples=("heron replay --url http://127.0.0.1:8000 --seconds 10 --rate 5",),
+    ),
+    "data": Command(
+        module="cli.data",
+        help="list and fetch the official wind and trace files",
+        examples=("heron data list",),
+    ),
+}
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=32, width=100)
+
+
+def build_parser(chosen: str | None) -> argparse.ArgumentParser:
+    """The parser of the whole command line; only `chosen`'s module is imported, for its arguments."""
+    parser = argparse.ArgumentParser(
+        prog="heron",
+        description="Serves LLM inference on wind power: an OpenAI-compatible router over many sites.",
+        epilog="heron COMMAND --help has each command's arguments and an example. Start with: heron demo",
+        formatter_class=_Formatter,
+    )
+    parser.add_argument("--version", action="version", version=f"heron {version()}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        subparser = subparsers.add_parser(
+            name,
+            help=command.help,
+            description=command.help[0].upper() + command.help[1:] + ".",
+            epilog="examples:\n" + "\n".join(f"  {example}" for example in command.examples),
+            formatter_class=_Formatter,
+        )
+        if name == chosen:
+            import_module(command.module).add_arguments(subparser)
+    return parser
+
+
+def version() -> str:
+    """The installed version, or `unknown` when run from files that were never installed."""
+    try:
+        return metadata.version("heron-router")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse a command line; argparse's own errors exit 2."""
+    chosen = next((word for word in argv if not word.startswith("-")), None)
+    return build_parser(chosen if chosen in COMMANDS else None).parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. An unexpected error is a traceback, never swallowed."""
+    try:
+        arguments = parse(sys.argv[1:] if argv is None else argv)
+        run: Any = import_module(COMMANDS[arguments.command].module).run
+        return int(run(arguments))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return exit_codes.CONFIGURATION
+    except KeyboardInterrupt:
+        return exit_codes.INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

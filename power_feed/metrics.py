@@ -1,0 +1,123 @@
+"""The feed's metrics. Each help text says what to do when the number is bad (docs/metrics.md repeats them).
+
+Rule: labels are bounded by the configuration (site, farm) or by a fixed list (quality, check).
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+
+from fleet.records import PowerReading
+from power_feed.quality import Verdict
+
+QUALITIES = ("good", "suspect", "fallback")
+
+
+class FeedMetrics:
+    """All of them, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        by_site = ("site",)
+        self.available_watts = Gauge(
+            "heron_feed_available_watts",
+            "What the farm can give its site, losses and other loads taken off. Low: no wind, or a source "
+            "that is wrong; compare with the farm's own telemetry.",
+            by_site,
+            registry=registry,
+        )
+        self.granted_watts = Gauge(
+            "heron_feed_granted_watts",
+            "What is granted to the site. Below available: the allocator gave the rest to other sites.",
+            by_site,
+            registry=registry,
+        )
+        self.nameplate_watts = Gauge(
+            "heron_feed_nameplate_watts",
+            "Most that the farm can ever give its site. Wrong: correct nameplate_watts in the configuration.",
+            by_site,
+            registry=registry,
+        )
+        self.quality = Gauge(
+            "heron_feed_quality",
+            "1 for the quality of the latest reading. Not good for long: the site's cap walks down; look at "
+            "heron_feed_failed_checks_total for what failed.",
+            ("site", "quality"),
+            registry=registry,
+        )
+        self.sequence = Gauge(
+            "heron_feed_sequence",
+            "Sequence of the latest reading. Standing still: the feed hangs; restart it.",
+            by_site,
+            registry=registry,
+        )
+        self.readings = Counter(
+            "heron_feed_readings",
+            "Readings made. Rate below 1/s: the feed's machine is overloaded.",
+            by_site,
+            registry=registry,
+        )
+        self.failed_checks = Counter(
+            "heron_feed_failed_checks",
+            "Readings of which this check failed. Growing: look at the farm's telemetry.",
+            ("site", "check"),
+            registry=registry,
+        )
+        self.source_age_seconds = Gauge(
+            "heron_feed_source_age_seconds",
+            "Age of the latest measurement. Above three periods: the source is silent; see to it.",
+            by_site,
+            registry=registry,
+        )
+        self.source_period_seconds = Gauge(
+            "heron_feed_source_period_seconds",
+            "Wall seconds between two measurements of the source.",
+            by_site,
+            registry=registry,
+        )
+        self.subscribers = Gauge(
+            "heron_feed_subscribers",
+            "Open direct streams. 0: the site's agent does not hear the feed directly; check its feed_url.",
+            by_site,
+            registry=registry,
+        )
+        self.refused_rows = Gauge(
+            "heron_feed_refused_rows",
+            "Rows of wind files that could not be used. Above 0: the log has lines and reasons.",
+            ("file",),
+            registry=registry,
+        )
+        self.missing_steps = Gauge(
+            "heron_feed_missing_steps",
+            "Steps of wind files that no row fills: there the reading is a fallback.",
+            ("file",),
+            registry=registry,
+        )
+        self.redis_errors = Counter(
+            "heron_feed_redis_errors",
+            "Failed exchanges with Redis. Growing: routers do not see this feed's readings; streams go on.",
+            registry=registry,
+        )
+        self.redis_up = Gauge(
+            "heron_feed_redis_up",
+            "1 while Redis takes what is written. 0: start Redis or correct redis_url.",
+            registry=registry,
+        )
+
+    def count_reading(self, reading: PowerReading, verdict: Verdict) -> None:
+        """Account for one reading that was sent."""
+        site = reading.site_id
+        self.available_watts.labels(site).set(reading.available_power_watts)
+        self.granted_watts.labels(site).set(reading.granted_power_watts)
+        self.nameplate_watts.labels(site).set(reading.nameplate_capacity_watts)
+        self.sequence.labels(site).set(reading.sequence)
+        self.source_period_seconds.labels(site).set(reading.period_seconds)
+        self.readings.labels(site).inc()
+        for quality in QUALITIES:
+            self.quality.labels(site, quality).set(1.0 if quality == reading.quality else 0.0)
+        for check in verdict.failed:
+            self.failed_checks.labels(site, check).inc()
+
+    def exposition(self) -> bytes:
+        """The page that Prometheus scrapes."""
+        return generate_latest(self.registry)

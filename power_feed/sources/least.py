@@ -1,0 +1,50 @@
+"""The least of several sources: a record of wind with a curtailment or trip scripted over it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from power_feed.sources.interface import Measurement, Measures, Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Least:
+    """What all of the sources allow. As slow as the slowest, and without a value where one has none."""
+
+    sources: Sequence[Source]
+    """At least one."""
+
+    @property
+    def description(self) -> str:
+        return ("least of " + ", ".join(source.description for source in self.sources))[:512]
+
+    @property
+    def measures(self) -> Measures:
+        produced = any(source.measures == "produced" for source in self.sources)
+        return "produced" if produced else "available"
+
+    @property
+    def period_seconds(self) -> float:
+        return max(source.period_seconds for source in self.sources)
+
+    @property
+    def speed(self) -> float:
+        """That of the slowest clock: a ramp is judged by the strictest measure."""
+        return min(source.speed for source in self.sources)
+
+    def measurement(self, at_unix_seconds: float) -> Measurement:
+        """The smallest power, observed when the newest of them was."""
+        found = [source.measurement(at_unix_seconds) for source in self.sources]
+        watts = [measurement.watts for measurement in found]
+        known = [value for value in watts if value is not None]
+        return Measurement(
+            observed_at_unix_seconds=max(measurement.observed_at_unix_seconds for measurement in found),
+            watts=min(known) if len(known) == len(watts) else None,
+            is_held=any(measurement.is_held for measurement in found),
+        )
+
+    def next_change_after(self, at_unix_seconds: float) -> float | None:
+        """The first change of any of them."""
+        changes = [source.next_change_after(at_unix_seconds) for source in self.sources]
+        return min((change for change in changes if change is not None), default=None)

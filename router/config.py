@@ -1,0 +1,101 @@
+"""`[router]` of the configuration file."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from fleet.config import ConfigError, ConfigModel, FleetConfig, Port, build, load_fleet, read_file
+from router.live.networks import Network
+from router.policy.policies import DEFAULT_POLICY, POLICIES
+
+Positive = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class RouterConfig(ConfigModel):
+    """What one router does; times in seconds."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8000
+    operations_host: str = "127.0.0.1"
+    operations_port: Port = 8001
+    """The operator's surface; never the public port."""
+    policy: str = DEFAULT_POLICY
+    auth: Literal["open"] = "open"
+    """Whoever reaches the port may use it. Said loudly at start."""
+    site_networks: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+    """A site's ingress_url is called only inside these."""
+    max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 16 << 20
+    max_answer_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 64 << 20
+    """Of an answer that is not streamed: it is held whole, so that it can be retried."""
+    connect_timeout_seconds: Positive = 2.0
+    first_byte_timeout_seconds: Positive = 60.0
+    """Of a stream, until its first event; an answer in one piece has until `request_timeout_seconds`."""
+    stall_timeout_seconds: Positive = 20.0
+    """A stream without a token for so long is broken."""
+    request_timeout_seconds: Positive = 600.0
+    retry_budget_ratio: Annotated[float, Field(ge=0, le=1)] = 0.2
+    retry_budget_minimum: Annotated[float, Field(ge=0, le=10_000)] = 10.0
+    """Retries a second that are always allowed."""
+    max_pushbacks: Annotated[int, Field(ge=1, le=100)] = 3
+    hold_seconds: Annotated[float, Field(ge=0, le=3600)] = 20.0
+    """New work waits so long for room before it is refused."""
+    hold_requests: Annotated[int, Field(ge=0, le=1_000_000)] = 4096
+    resume_wait_seconds: Annotated[float, Field(ge=0, le=3600)] = 30.0
+    resume_reserve_ratio: Annotated[float, Field(ge=0, le=0.9)] = 0.1
+    """Of a site's capacity, kept free of new work for streams that lost their site."""
+    shutdown_grace_seconds: Annotated[float, Field(ge=0, le=3600)] = 20.0
+    sse_keep_alive_seconds: Positive = 5.0
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Where it is set it goes over the command line's."""
+
+    @field_validator("policy")
+    @classmethod
+    def _is_known_policy(cls, name: str) -> str:
+        if name not in POLICIES:
+            raise ValueError(f"allowed are {', '.join(sorted(POLICIES))}")
+        return name
+
+    @field_validator("site_networks")
+    @classmethod
+    def _are_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for text in networks:
+            try:
+                ipaddress.ip_network(text)
+            except ValueError as error:
+                raise ValueError(f"{error}; allowed are networks such as 10.1.0.0/16 or fd00::/8") from None
+        return networks
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """`site_networks`, parsed."""
+        return tuple(ipaddress.ip_network(text) for text in self.site_networks)
+
+
+def load(path: Path | None, environ: Mapping[str, str] | None = None) -> tuple[FleetConfig, RouterConfig]:
+    """Read `[fleet]` and `[router]`, the environment over the file.
+
+    Raises:
+        ConfigError: one line per fault.
+    """
+    tables = {} if path is None else read_file(path)
+    source = "defaults" if path is None else str(path)
+    fleet = load_fleet(tables, source, environ)
+    config = build(
+        RouterConfig,
+        tables.get("router", {}),
+        table="router",
+        source=source,
+        environment=environ,
+        environment_prefix="HERON_ROUTER_",
+    )
+    if fleet.site_token is None and not all(network.is_loopback for network in config.networks):
+        raise ConfigError(
+            f"{source}: [router] site_networks = {list(config.site_networks)!r} reaches beyond this machine,"
+            " so [fleet] site_token must be set: without it anybody in that network can use the sites"
+        )
+    return fleet, config

@@ -1,0 +1,235 @@
+"""One attempt at one site: send the request, and see its answer through.
+
+Nothing is promised to the client before the first event that is not an error, or before an answer in one
+piece is whole; until then the verdict may be that another site should try.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from enum import Enum
+
+from gateway.errors import error_body
+from gateway.upstream import UpstreamError, UpstreamPool, UpstreamResponse
+from router.config import RouterConfig
+from router.live.answers import answer, site_answer_headers, site_error
+from router.live.exchange import Exchange
+from router.live.fleet_view import FleetView
+from router.live.placement import Placement
+from router.live.relay import InterruptedRelayError, relay_first
+from router.live.request_head import site_headers
+from router.live.site_answers import (
+    error_status,
+    is_aborted,
+    note_headroom,
+    note_pushback,
+    read_refusal,
+)
+from router.policy.body import Api, splice_token_ids
+from router.policy.event_scan import scanner_for
+from router.policy.resumable import Fidelity
+from router.policy.stream_scan import Mode
+
+logger = logging.getLogger(__name__)
+
+CUT_KINDS = frozenset({"closed", "aborted", "no_finish", "ended"})
+"""A request that the site had and dropped. A site that stops one instance drops many at once and is well; one
+that is dead refuses the next connection."""
+
+
+class Verdict(Enum):
+    """How one attempt at one site went."""
+
+    DONE = "done"
+    PUSHED_BACK = "pushback"
+    FAILED = "failed"
+    CUT = "cut"
+    BROKEN_STREAM = "broken_stream"
+
+
+class Attempt:
+    """How requests are sent to sites. One per process."""
+
+    def __init__(
+        self,
+        *,
+        config: RouterConfig,
+        view: FleetView,
+        pool: UpstreamPool,
+        authorization: bytes | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._config = config
+        self._view = view
+        self._pool = pool
+        self._authorization = authorization
+        self._clock = clock
+
+    async def send(self, exchange: Exchange, placement: Placement) -> Verdict:
+        """Send the request to one site and see its answer through."""
+        body, site, now = exchange.body, placement.entry, self._clock()
+        exchange.site_id = site.site_id
+        verdict = exchange.resumability
+        raw = exchange.request.body
+        can_resume = verdict is not None and verdict.fidelity is not Fidelity.REFUSED
+        has_ids = can_resume and placement.view.token_ids and verdict is not None and not verdict.by_text_only
+        if has_ids and not body.asks_token_ids:
+            raw = splice_token_ids(raw)
+        left = exchange.deadline_at - now
+        deadline = exchange.features.deadline_seconds
+        headers = site_headers(
+            exchange.passed_on,
+            exchange.features,
+            request_id=exchange.request_id,
+            deadline_seconds_left=left if deadline is not None else None,
+            authorization=self._authorization,
+            is_resume=exchange.is_cut,
+        )
+        timeout = min(left, self._config.first_byte_timeout_seconds) if body.stream else left
+        try:
+            response = await self._pool.send(
+                site.origin,
+                "POST",
+                exchange.target,
+                headers,
+                raw,
+                first_byte_timeout_seconds=max(0.001, timeout),
+            )
+        except UpstreamError as error:
+            if error.kind == "first_byte_timeout" and timeout == left:
+                site.breaker.give_up()  # the request's own time is over: no fault of the site
+                answer(exchange, *site_error("deadline", site.site_id))
+                return Verdict.DONE
+            return self._failed(exchange, placement, error.kind)
+        exchange.response = response
+        try:
+            note_headroom(response, placement.load)
+            status = response.status
+            if status == 503 or (status >= 400 and response.header(b"x-heron-pushback") is not None):
+                return await self._pushed_back(exchange, placement, response)
+            if status >= 500 or status in (401, 403):
+                return await self._refused(exchange, placement, response)
+            content_type = response.header(b"content-type") or b""
+            if status == 200 and content_type.startswith(b"text/event-stream"):
+                mode: Mode = "ids" if has_ids else "text" if can_resume else "plain"
+                scanner = scanner_for(
+                    exchange.api,
+                    mode,
+                    cut=has_ids and not body.asks_token_ids,
+                    choices=body.choices,
+                )
+                ending = await relay_first(exchange, response, scanner, self._clock)
+                return self._after_stream(exchange, placement, ending)
+            return await self._whole(exchange, placement, response)
+        finally:
+            exchange.response = None
+            exchange.scanner = None if not exchange.is_committed else exchange.scanner
+            response.close()
+
+    async def _whole(self, exchange: Exchange, placement: Placement, response: UpstreamResponse) -> Verdict:
+        """An answer in one piece: held back until it is whole."""
+        try:
+            data = await response.read(self._config.max_answer_bytes)
+        except UpstreamError as error:
+            if error.kind != "too_large":
+                return self._failed(exchange, placement, error.kind)
+            placement.entry.breaker.succeed()
+            answer(exchange, *site_error(error.kind, exchange.site_id))
+            return Verdict.DONE
+        except InterruptedRelayError as error:
+            placement.entry.breaker.give_up()
+            answer(exchange, *site_error(error.kind, exchange.site_id))
+            return Verdict.DONE
+        if response.status == 200 and is_aborted(data):
+            return self._failed(exchange, placement, "aborted")
+        self._answered(placement)
+        answer(exchange, response.status, data, site_answer_headers(response.headers))
+        return Verdict.DONE
+
+    def _after_stream(self, exchange: Exchange, placement: Placement, ending: str) -> Verdict:
+        """A stream is over: whole, broken before the client saw anything, or broken after."""
+        if ending == "ended" and exchange.api is Api.OTHER:
+            ending = "complete"
+        if exchange.is_committed:
+            if ending == "complete":
+                self._answered(placement)
+                exchange.outcome = "completed"
+                exchange.request.finish()
+                return Verdict.DONE
+            exchange.cut_reason = ending
+            return Verdict.BROKEN_STREAM
+        if ending == "deadline":
+            placement.entry.breaker.give_up()  # the request's own time is over: no fault of the site
+            answer(exchange, *site_error("deadline", exchange.site_id))
+            return Verdict.DONE
+        if ending == "error_event":
+            error = exchange.scanner.error
+            status = error_status(error)
+            if status == 503:
+                note_pushback(placement, "capacity", None, self._clock())
+                exchange.exclude_until_newer(placement.entry.site_id, placement.view.sequence)
+                return Verdict.PUSHED_BACK
+            if 400 <= status < 500:
+                self._answered(placement)
+                body = error_body(
+                    str(error.get("message", "")),
+                    type=str(error.get("type") or "invalid_request_error"),
+                    code=None if error.get("code") is None else str(error["code"]),
+                    param=error.get("param"),
+                )
+                answer(exchange, status, body)
+                return Verdict.DONE
+        return self._failed(exchange, placement, ending)
+
+    def _answered(self, placement: Placement) -> None:
+        placement.entry.breaker.succeed()
+        placement.entry.results["answered"] += 1
+        placement.load.finished()
+
+    async def _pushed_back(
+        self, exchange: Exchange, placement: Placement, response: UpstreamResponse
+    ) -> Verdict:
+        reason = response.header(b"x-heron-pushback") or b"capacity"
+        after = response.header(b"x-heron-retry-after-seconds") or response.header(b"retry-after")
+        note_pushback(placement, reason.decode("latin-1"), after, self._clock())
+        exchange.exclude_until_newer(placement.entry.site_id, placement.view.sequence)
+        await read_refusal(response)
+        return Verdict.PUSHED_BACK
+
+    async def _refused(self, exchange: Exchange, placement: Placement, response: UpstreamResponse) -> Verdict:
+        """A 5xx is the site's fault; a 401 or 403 the fleet's: the site does not take this router's token."""
+        is_token = response.status in (401, 403)
+        kind = "site_token" if is_token else f"status_{response.status}"
+        data = await read_refusal(response)
+        verdict = self._failed(exchange, placement, kind, is_fault=not is_token)
+        if data.startswith(b"{") and not is_token:
+            exchange.last_error = (response.status, data)
+        if is_token:
+            logger.error(
+                "a site refuses this router's token: set the same [fleet] site_token on both",
+                extra={"site_id": placement.entry.site_id},
+            )
+        return verdict
+
+    def _failed(
+        self, exchange: Exchange, placement: Placement, kind: str, *, is_fault: bool = True
+    ) -> Verdict:
+        """The site did not answer; a site without power is not at fault."""
+        site = placement.entry
+        exchange.last_error = site_error(kind, site.site_id)
+        exchange.cut_reason = kind
+        if self._view.is_losing_power(site.site_id):
+            site.breaker.give_up()
+            site.results["broken"] += 1
+            exchange.exclude_until_newer(site.site_id, placement.view.sequence)
+            return Verdict.CUT
+        site.results["failed"] += 1
+        if not is_fault:
+            site.breaker.succeed()
+        elif kind in CUT_KINDS:
+            site.breaker.break_stream(self._clock())
+        else:
+            site.breaker.fail(self._clock())
+        exchange.exclude(site.site_id)
+        return Verdict.FAILED

@@ -1,0 +1,310 @@
+"""What this router knows of the fleet: records in, snapshot out. Requests read the snapshot and never wait.
+
+Every record is hostile until it is judged: parsed (`fleet.records`), weighed against what came before
+(`fleet.intake`), its ingress_url checked against the allowed networks. What is refused is counted and said
+once; the site's last good record stays in use and ages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+
+from fleet.keys import is_name
+from fleet.records import PowerReading, SiteInfo, SiteReport
+from fleet.wire import RecordError
+from router.live.events import EventRing
+from router.live.metrics import RouterMetrics
+from router.live.networks import Network, NotAllowedError, check_literal, check_name
+from router.live.site_records import SiteRecords, Source
+from router.live.sites import SiteRegistry
+from router.policy.retry_after import retry_after_seconds
+from router.policy.snapshot import Shortage, Snapshot, shortage, view_of
+
+logger = logging.getLogger(__name__)
+
+MAX_SITES = 10_000
+"""Beyond this further site ids are refused: Redis is writable by every site."""
+FORGET_SECONDS = 60.0
+"""The TTL of `site:<site>`: a site gone from Redis, and silent for so long, is no longer known."""
+NAME_CHECK_SECONDS = 30.0
+"""A host name is looked up again after so long."""
+POWER_STEP_RATIO = 0.2
+"""A grant that moves by more than this share of the farm's nameplate is an event."""
+SAY_REFUSED_SECONDS = 1.0
+"""Refused records are all counted, but those of one kind and reason told of at most so often."""
+
+
+class FleetView:
+    """One per process. `take_*` are called by `fleet_reader`; everything else by requests and operators."""
+
+    def __init__(
+        self,
+        *,
+        registry: SiteRegistry,
+        metrics: RouterMetrics,
+        events: EventRing,
+        networks: tuple[Network, ...],
+        max_clock_skew_seconds: float,
+        clock: Callable[[], float],
+        unix_clock: Callable[[], float],
+        rng: random.Random,
+    ) -> None:
+        self.registry = registry
+        self.snapshot = Snapshot()
+        self.on_change: Callable[[], None] = lambda: None
+        self._metrics = metrics
+        self._events = events
+        self._networks = networks
+        self._max_skew = max_clock_skew_seconds
+        self._clock = clock
+        self._unix_clock = unix_clock
+        self._rng = rng
+        self._records: dict[str, SiteRecords] = {}
+        self._refused: dict[tuple[str, str], bytes] = {}
+        self._said: dict[tuple[str, str], float] = {}
+        self._breaks: dict[tuple[str, str], int] = {}
+        self._look_ups: set[asyncio.Task[None]] = set()
+
+    # what requests ask
+    @property
+    def is_settled(self) -> bool:
+        """Whether enough is known to say that a model does not exist."""
+        return bool(self.snapshot.sites)
+
+    def is_losing_power(self, site_id: str) -> bool:
+        """Whether the site's own report says that it is stopping or has stopped its engines."""
+        site = self.snapshot.sites.get(site_id)
+        return site is not None and site.state in ("draining", "dark")
+
+    def retry_after_seconds(self, why: Shortage) -> int:
+        """When a client that is refused now should come back."""
+        sites = [
+            (site, self._records[site_id].power)
+            for site_id, site in self.snapshot.sites.items()
+            if site_id in self._records
+        ]
+        return retry_after_seconds(why, sites, self._rng)
+
+    def shortage(self, model: str) -> Shortage:
+        """Why there is no room for a model."""
+        return shortage(self.snapshot.models.get(model, ()))
+
+    def note_break(self, site_id: str, reason: str) -> None:
+        """A stream broke off there; they are told of together by `flush_breaks`."""
+        key = (site_id, reason)
+        self._breaks[key] = self._breaks.get(key, 0) + 1
+
+    def flush_breaks(self) -> None:
+        """Turn the breaks since the last call into events."""
+        for (site_id, reason), count in sorted(self._breaks.items()):
+            streams = "1 stream" if count == 1 else f"{count} streams"
+            self._events.add("resume", f"{streams} broke off at {site_id} ({reason})", site_id=site_id)
+        self._breaks.clear()
+
+    # what the reader asks
+    def known_sites(self) -> list[str]:
+        """Ids of all sites that a record is kept of, sorted."""
+        return sorted(self._records)
+
+    def records(self, site_id: str) -> SiteRecords | None:
+        """What is kept of a site."""
+        return self._records.get(site_id)
+
+    def take_report(self, raw: bytes, source: Source, site_id: str | None = None) -> None:
+        """A site's report from the channel, the store or the site itself. `site_id`: whose it should be."""
+        now = self._clock()
+        if site_id is not None:
+            kept = self._records.get(site_id)
+            if kept is not None and kept.raw_report == raw:
+                kept.note_heard(raw, source, now)
+                return
+        if self._is_refused_before("SiteReport", site_id, raw):
+            return
+        try:
+            report = SiteReport.from_json(raw)
+        except RecordError as error:
+            self._refuse("SiteReport", error.reason, str(error), site_id, raw)
+            return
+        if site_id is not None and report.site_id != site_id:
+            message = f"SiteReport of {report.site_id} under the name of {site_id}"
+            self._refuse("SiteReport", "wrong_site", message, site_id, raw)
+            return
+        kept = self._records.get(report.site_id)
+        if kept is None:
+            if len(self._records) >= MAX_SITES:
+                self._refuse("SiteReport", "too_many_sites", f"more than {MAX_SITES} sites", site_id, raw)
+                return
+            kept = SiteRecords(report.site_id, max_clock_skew_seconds=self._max_skew)
+        elif kept.raw_report == raw:
+            kept.note_heard(raw, source, now)
+            return
+        refusal = kept.take_report(raw, report, source, now=now, unix_now=self._unix_clock())
+        if refusal is not None:
+            if refusal.is_worth_saying:
+                self._refuse("SiteReport", refusal.reason, refusal.message, report.site_id, raw)
+            return
+        self._records[report.site_id] = kept
+        self._resolve(kept, report)
+
+    def take_info(self, raw: bytes, site_id: str) -> None:
+        """A SiteInfo from the store."""
+        kept = self._records.get(site_id)
+        if kept is None or kept.raw_info == raw or self._is_refused_before("SiteInfo", site_id, raw):
+            return
+        try:
+            info = SiteInfo.from_json(raw)
+        except RecordError as error:
+            self._refuse("SiteInfo", error.reason, str(error), site_id, raw)
+            return
+        if info.site_id != site_id:
+            self._refuse("SiteInfo", "wrong_site", f"SiteInfo of {info.site_id}", site_id, raw)
+            return
+        refusal = kept.take_info(raw, info, now=self._clock(), unix_now=self._unix_clock())
+        if refusal is not None:
+            if refusal.is_worth_saying:
+                self._refuse("SiteInfo", refusal.reason, refusal.message, site_id, raw)
+            return
+        self._rebuild(kept)
+
+    def take_power(self, raw: bytes, site_id: str | None = None) -> None:
+        """A PowerReading, for the operator's view and Retry-After. Never decides where a request goes."""
+        if self._is_refused_before("PowerReading", site_id, raw):
+            return
+        try:
+            reading = PowerReading.from_json(raw)
+        except RecordError as error:
+            self._refuse("PowerReading", error.reason, str(error), site_id, raw)
+            return
+        kept = self._records.get(reading.site_id)
+        if kept is None or kept.raw_power == raw or (site_id is not None and reading.site_id != site_id):
+            return
+        before = kept.power
+        refusal = kept.take_power(raw, reading, now=self._clock(), unix_now=self._unix_clock())
+        if refusal is not None:
+            if refusal.is_worth_saying:
+                self._refuse("PowerReading", refusal.reason, refusal.message, reading.site_id, raw)
+            return
+        if before is not None:
+            step = reading.granted_power_watts - before.granted_power_watts
+            if abs(step) > POWER_STEP_RATIO * reading.nameplate_capacity_watts > 0:
+                verb = "rises" if step > 0 else "falls"
+                text = (
+                    f"power of {reading.site_id} {verb} from {before.granted_power_watts / 1000:.1f}"
+                    f" to {reading.granted_power_watts / 1000:.1f} kW"
+                )
+                self._events.add("power", text, site_id=reading.site_id)
+
+    def forget_absent(self, site_id: str) -> None:
+        """The store has no report of this site: forget it once it has been silent for the TTL."""
+        kept = self._records.get(site_id)
+        if kept is None or self._clock() - kept.arrived_at <= FORGET_SECONDS:
+            return
+        del self._records[site_id]
+        for kind in ("SiteReport", "SiteInfo", "PowerReading"):
+            self._refused.pop((kind, site_id), None)
+        self.registry.forget(site_id)
+        self.snapshot = self.snapshot.without_site(site_id)
+        self._events.add(
+            "site_forgotten", f"{site_id} is gone: no report for {FORGET_SECONDS:g} s", site_id=site_id
+        )
+        self.on_change()
+
+    def aclose(self) -> None:
+        """Stop what is still being looked up."""
+        for task in self._look_ups:
+            task.cancel()
+
+    # records to snapshot
+    def _resolve(self, kept: SiteRecords, report: SiteReport) -> None:
+        """Find out where the site may be called, then rebuild its view."""
+        now = self._clock()
+        if report.ingress_url == kept.checked_url and kept.origin is not None:
+            self._rebuild(kept)
+            if now - kept.checked_at <= NAME_CHECK_SECONDS or not kept.is_name:
+                return
+        elif report.ingress_url != kept.checked_url:
+            kept.origin = None
+            kept.checked_url = report.ingress_url
+        elif now - kept.checked_at <= NAME_CHECK_SECONDS:
+            return  # not allowed, and said so
+        kept.checked_at = now
+        try:
+            kept.origin = check_literal(report.ingress_url, self._networks) or kept.origin
+            kept.is_name = check_literal(report.ingress_url, self._networks) is None
+        except NotAllowedError as error:
+            self._not_allowed(kept, error)
+            return
+        if kept.is_name:
+            task = asyncio.get_running_loop().create_task(self._look_up(kept, report.ingress_url))
+            self._look_ups.add(task)
+            task.add_done_callback(self._look_ups.discard)
+        else:
+            self._rebuild(kept)
+
+    async def _look_up(self, kept: SiteRecords, ingress_url: str) -> None:
+        try:
+            origin = await check_name(ingress_url, self._networks)
+        except NotAllowedError as error:
+            if kept.checked_url == ingress_url:
+                self._not_allowed(kept, error)
+            return
+        if kept.checked_url == ingress_url:
+            kept.origin = origin
+            self._rebuild(kept)
+
+    def _not_allowed(self, kept: SiteRecords, error: NotAllowedError) -> None:
+        kept.origin = None
+        self._refuse("SiteReport", "ingress_url", str(error), kept.site_id, kept.raw_report)
+        if kept.site_id in self.snapshot.sites:
+            self.snapshot = self.snapshot.without_site(kept.site_id)
+
+    def _rebuild(self, kept: SiteRecords) -> None:
+        """Put a site's newest records into the snapshot."""
+        report = kept.report
+        if report is None or kept.origin is None or self._records.get(kept.site_id) is not kept:
+            return
+        before = self.snapshot.sites.get(kept.site_id)
+        view = view_of(
+            report,
+            kept.info,
+            arrived_at=kept.arrived_at,
+            is_confirmed=kept.is_confirmed,
+            known_models=kept.known_models(),
+        )
+        entry = self.registry.entry(kept.site_id, kept.origin)
+        is_newer = before is None or before.sequence != view.sequence
+        for model in view.models:
+            load = self.registry.load(model.model, entry)
+            if is_newer:
+                load.reported(model)
+        self.snapshot = self.snapshot.with_site(view)
+        if before is None:
+            self._events.add("site_appeared", f"{kept.site_id} is {view.state}", site_id=kept.site_id)
+        else:
+            if before.agent_id != view.agent_id:
+                entry.breaker.allow_probe()
+            if before.state != view.state:
+                text = f"{kept.site_id} is {view.state}, was {before.state}"
+                self._events.add("site_state", text, site_id=kept.site_id)
+        self.on_change()
+
+    # refusals
+    def _is_refused_before(self, kind: str, site_id: str | None, raw: bytes) -> bool:
+        return site_id is not None and self._refused.get((kind, site_id)) == raw
+
+    def _refuse(self, kind: str, reason: str, message: str, site_id: str | None, raw: bytes) -> None:
+        """Count it; say it once per record, not at every re-read."""
+        self._metrics.count_refused(kind, reason)
+        if (
+            site_id is not None
+            and is_name(site_id)
+            and (site_id in self._records or len(self._refused) < 3 * MAX_SITES)
+        ):
+            self._refused[kind, site_id] = raw
+        now = self._clock()
+        if now - self._said.get((kind, reason), float("-inf")) >= SAY_REFUSED_SECONDS:
+            self._said[kind, reason] = now
+            self._events.add("record_refused", f"refused: {message}", site_id=site_id)

@@ -1,0 +1,284 @@
+"""The one forwarding path: every inference request of every API goes through `Forwarder.serve`.
+
+The life of a request (DESIGN §5): read → choose a site (or wait for one) → forward → on failure before the
+first byte another site → after the first byte resume (`router.live.resume`) → close the ledger entry.
+
+What follows a failed attempt:
+  pushback   another site, outside the retry budget, `max_pushbacks` times, then back to the queue
+  failure    another site, never the same one again, within the retry budget
+  cut        the site lost its power under a request it had accepted: another site, before new work
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from enum import Enum
+
+from fleet.request import ClassCutoffs
+from gateway.errors import error_body
+from gateway.server import ClientRequest, HotHandler
+from gateway.upstream import UpstreamPool
+from router.config import RouterConfig
+from router.live.answers import (
+    answer,
+    end_broken,
+    end_for_shutdown,
+    refuse_bad_request,
+    refuse_for_now,
+    refuse_unknown_model,
+)
+from router.live.attempt import Attempt, Verdict
+from router.live.exchange import Exchange
+from router.live.fleet_view import FleetView
+from router.live.hold import Dispatcher, NoRoomError
+from router.live.ledger import Ledger
+from router.live.metrics import RouterMetrics
+from router.live.placement import Placement
+from router.live.request_head import RequestHead
+from router.live.resume import Resumer
+from router.policy.body import Api, BadRequestError, features_of, read_body
+from router.policy.dispatch import has_other_site
+from router.policy.resumable import resumability
+from router.policy.retry_budget import RetryBudget
+
+logger = logging.getLogger(__name__)
+
+MAX_FAILED_SITES = 5
+"""Sites that may fail one request before the client is told: one that kills engines must not meet all."""
+BUDGET_POLL_SECONDS = 0.1
+CUTOFFS = ClassCutoffs()
+
+
+class GoOn(Enum):
+    """What a request does after an attempt."""
+
+    NOW = "now"
+    """Another site, if one has room."""
+    QUEUE = "queue"
+    STOP = "stop"
+
+
+class Forwarder:
+    """One per process."""
+
+    def __init__(
+        self,
+        *,
+        config: RouterConfig,
+        view: FleetView,
+        dispatcher: Dispatcher,
+        pool: UpstreamPool,
+        ledger: Ledger,
+        metrics: RouterMetrics,
+        site_token: str | None,
+        clock: Callable[[], float],
+        rng: random.Random,
+    ) -> None:
+        self._config = config
+        self._view = view
+        self._dispatcher = dispatcher
+        self._ledger = ledger
+        self._metrics = metrics
+        authorization = f"Bearer {site_token}".encode() if site_token else None
+        self._clock = clock
+        self._rng = rng
+        self._budget = RetryBudget(
+            ratio=config.retry_budget_ratio, minimum_per_second=config.retry_budget_minimum
+        )
+        self._attempt = Attempt(config=config, view=view, pool=pool, authorization=authorization, clock=clock)
+        self._resumer = Resumer(
+            config=config,
+            view=view,
+            dispatcher=dispatcher,
+            pool=pool,
+            metrics=metrics,
+            authorization=authorization,
+            clock=clock,
+        )
+        self.active: set[Exchange] = set()
+
+    def handler(self, api: Api) -> HotHandler:
+        """The hot handler of one path."""
+
+        async def handle(request: ClientRequest) -> None:
+            await self.serve(request, api)
+
+        return handle
+
+    async def serve(self, request: ClientRequest, api: Api) -> None:
+        """Serve one request; the only owner of its ledger entry, its place and its upstream connection."""
+        exchange = Exchange(
+            request,
+            api,
+            hold_until=request.received_at + self._config.hold_seconds,
+            deadline_at=request.received_at + self._config.request_timeout_seconds,
+        )
+        self._ledger.open()
+        self.active.add(exchange)
+        try:
+            await self._run(exchange)
+        except asyncio.CancelledError:
+            if request.is_disconnected:
+                exchange.outcome = "client_cancelled"
+                raise
+            end_for_shutdown(exchange)
+            if not exchange.is_terminated:
+                raise
+        except Exception:
+            logger.exception("a request failed inside the router", extra={"path": request.path})
+            _end_internal_error(exchange)
+        finally:
+            if exchange.response is not None:
+                exchange.response.close()
+            if exchange.placement is not None:
+                exchange.placement.entry.breaker.give_up()
+                self._dispatcher.release(exchange.placement)
+            self.active.discard(exchange)
+            self._ledger.close(exchange)
+            self._metrics.finished(exchange, self._clock())
+
+    async def drain(self, until: float) -> None:
+        """Return when no request is under way, or at that loop time."""
+        tasks = [exchange.task for exchange in self.active if exchange.task is not None]
+        left = until - self._clock()
+        if tasks and left > 0:
+            await asyncio.wait(tasks, timeout=left)
+
+    async def terminate(self) -> None:
+        """End every request under way with a stated error; returns when their handlers have."""
+        tasks = []
+        for exchange in self.active:
+            exchange.is_terminated = True
+            if exchange.task is not None:
+                exchange.task.cancel()
+                tasks.append(exchange.task)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self, exchange: Exchange) -> None:
+        if not self._admit(exchange):
+            return
+        dispatcher = self._dispatcher
+        placement = dispatcher.try_place(exchange)
+        while True:
+            if placement is None:
+                placement = await self._wait(exchange)
+                if placement is None:
+                    return
+            exchange.placement = placement
+            verdict = await self._attempt.send(exchange, placement)
+            exchange.placement = None
+            dispatcher.release(placement)
+            if verdict is Verdict.DONE:
+                return
+            if verdict is Verdict.BROKEN_STREAM:
+                await self._resumer.run(exchange, placement)
+                return
+            exchange.has_had_turn = True
+            go_on = await self._go_on(exchange, verdict)
+            if go_on is GoOn.STOP:
+                return
+            at_once = go_on is GoOn.NOW
+            placement = dispatcher.try_place(exchange, is_resume=exchange.is_cut) if at_once else None
+
+    async def _wait(self, exchange: Exchange) -> Placement | None:
+        """A place in time, or None: the client was told when to come back."""
+        try:
+            return await self._dispatcher.wait(
+                exchange,
+                until=min(exchange.hold_until, exchange.deadline_at),
+                is_resume=exchange.is_cut,
+                is_returning=exchange.has_had_turn,
+            )
+        except NoRoomError as error:
+            refuse_for_now(exchange, error.shortage, self._view.retry_after_seconds(error.shortage))
+            return None
+
+    async def _go_on(self, exchange: Exchange, verdict: Verdict) -> GoOn:
+        """What follows an attempt that did not end the request."""
+        if verdict is Verdict.PUSHED_BACK:
+            exchange.pushbacks += 1
+            if exchange.pushbacks <= self._config.max_pushbacks:
+                return GoOn.NOW
+            exchange.forgive_pushbacks()
+            return GoOn.QUEUE
+        if verdict is Verdict.CUT:
+            exchange.is_cut = True
+            exchange.hold_until = self._clock() + self._config.resume_wait_seconds
+        elif await self._may_retry(exchange):
+            exchange.hold_until = self._clock() + self._config.hold_seconds
+        else:
+            return GoOn.STOP
+        exchange.retries += 1
+        self._metrics.count_retry(exchange.cut_reason)
+        return GoOn.NOW
+
+    def _admit(self, exchange: Exchange) -> bool:
+        """Read the request; False if it was answered with the client's mistake."""
+        request = exchange.request
+        head = RequestHead(request, self._rng)
+        exchange.request_id = head.request_id
+        exchange.passed_on = head.passed_on
+        self._budget.count_request(request.received_at)
+        try:
+            body, model = read_body(exchange.api, request.body)
+            assert body.fields is not None
+            exchange.body = body
+            exchange.features = features_of(
+                body,
+                model,
+                CUTOFFS,
+                affinity_key=head.affinity.decode("ascii") if head.affinity is not None else None,
+                deadline_seconds=head.deadline_seconds,
+            )
+        except BadRequestError as error:
+            refuse_bad_request(exchange, error)
+            return False
+        if head.deadline_seconds is not None:
+            exchange.deadline_at = min(exchange.deadline_at, request.received_at + head.deadline_seconds)
+        models = self._view.snapshot.models
+        if model in models:
+            exchange.model = model
+        elif self._view.is_settled:
+            refuse_unknown_model(exchange, model, sorted(models))
+            return False
+        if body.stream:
+            exchange.resumability = resumability(exchange.api, body.fields)
+        body.fields = None
+        if request.query:
+            exchange.target = f"{request.path}?{request.query.decode('ascii')}"
+        return True
+
+    async def _may_retry(self, exchange: Exchange) -> bool:
+        """Whether a failed request may go to another site; waits for the retry budget, tells the client if
+        nobody is left to ask."""
+        if self._clock() >= exchange.deadline_at:
+            assert exchange.last_error is not None
+            answer(exchange, *exchange.last_error)
+            return False
+        views = self._view.snapshot.models.get(exchange.features.model, ())
+        failed = sum(1 for until in exchange.excluded.values() if until < 0)
+        if failed < MAX_FAILED_SITES and has_other_site(views, exchange.excluded):
+            until = min(self._clock() + self._config.hold_seconds, exchange.deadline_at)
+            while not self._budget.take(self._clock()):
+                if self._clock() >= until:
+                    break
+                await asyncio.sleep(BUDGET_POLL_SECONDS)
+            else:
+                return True
+        assert exchange.last_error is not None
+        answer(exchange, *exchange.last_error)
+        return False
+
+
+def _end_internal_error(exchange: Exchange) -> None:
+    """Something in here is wrong: say so to the client, whatever was sent already."""
+    if exchange.request.response_complete:
+        return
+    if exchange.is_committed:
+        end_broken(exchange, "stream_lost", "an internal error of the router")
+    elif not exchange.request.started:
+        answer(exchange, 500, error_body("Internal error of the router.", type="server_error"))
+    exchange.outcome = "broken" if exchange.is_committed else "failed"

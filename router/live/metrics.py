@@ -1,0 +1,136 @@
+"""The router's metrics (`heron_router_`). Counts that the router keeps anyway are read when scraped, so that
+they cost a request nothing; only the two histograms are observed, through bound children.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from router.live.exchange import Exchange
+from router.live.ledger import OUTCOMES, Outcome
+
+TTFT_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0, 12.0, 30.0, 60.0)
+E2E_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+
+
+class RouterMetrics:
+    """The histograms and the counters that nobody else keeps."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self._ttft = Histogram(
+            "heron_router_ttft_seconds",
+            "Request received to first token sent, streams only; act on p99 above the SLO: add capacity.",
+            ["model"],
+            buckets=TTFT_BUCKETS,
+            registry=registry,
+        )
+        self._e2e = Histogram(
+            "heron_router_e2e_seconds",
+            "Request received to last byte sent, completed requests only.",
+            ["model"],
+            buckets=E2E_BUCKETS,
+            registry=registry,
+        )
+        self._children: dict[str, tuple[Histogram, Histogram]] = {}
+        self.retries: dict[str, int] = {}
+        """By reason."""
+        self.resumes: dict[tuple[str, ...], int] = {}
+        """By method (ids, text, none) and result (exact, faithful, refused, no_room, …)."""
+        self.records_refused: dict[tuple[str, ...], int] = {}
+        """By kind and reason."""
+        self.polls: dict[str, int] = {"ok": 0, "failed": 0}
+
+    def finished(self, exchange: Exchange, now: float) -> None:
+        """A request is over."""
+        if exchange.outcome != "completed":
+            return
+        children = self._children.get(exchange.model)
+        if children is None:
+            children = self._children[exchange.model] = (
+                self._ttft.labels(exchange.model),
+                self._e2e.labels(exchange.model),
+            )
+        if exchange.first_token_at is not None:
+            children[0].observe(exchange.first_token_at - exchange.received_at)
+        children[1].observe(now - exchange.received_at)
+
+    def count_retry(self, reason: str) -> None:
+        """A request goes to another site."""
+        self.retries[reason] = self.retries.get(reason, 0) + 1
+
+    def count_resume(self, method: str, result: str) -> None:
+        """A broken stream was continued, or was not."""
+        self.resumes[method, result] = self.resumes.get((method, result), 0) + 1
+
+    def count_refused(self, kind: str, reason: str) -> None:
+        """A record was refused."""
+        self.records_refused[kind, reason] = self.records_refused.get((kind, reason), 0) + 1
+
+
+class StateCollector(Collector):
+    """Reads the router's state when Prometheus asks."""
+
+    def __init__(self, metrics: RouterMetrics, state: Callable[[], Iterator[Metric]]) -> None:
+        self._metrics = metrics
+        self._state = state
+        metrics.registry.register(self)
+
+    def describe(self) -> list[Metric]:
+        """Nothing in advance: the names are checked when they are collected."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """All families that are not histograms."""
+        metrics = self._metrics
+        yield counter(
+            "heron_router_retries",
+            "Requests sent to another site, by reason; act when it grows: look at that site.",
+            ["reason"],
+            {(reason,): count for reason, count in metrics.retries.items()},
+        )
+        yield counter(
+            "heron_router_resumes",
+            "Broken streams continued elsewhere (result exact, faithful) or given up (any other result).",
+            ["method", "result"],
+            metrics.resumes,
+        )
+        yield counter(
+            "heron_router_records_refused",
+            "Records from Redis or a site that were not used; act: find the writer in the log.",
+            ["kind", "reason"],
+            metrics.records_refused,
+        )
+        yield counter(
+            "heron_router_report_polls",
+            "Reports fetched from sites directly, while Redis is silent.",
+            ["result"],
+            {(result,): count for result, count in metrics.polls.items()},
+        )
+        yield from self._state()
+
+
+def counter(name: str, text: str, labels: list[str], values: Mapping[tuple[str, ...], float]) -> Metric:
+    """A counter family with one sample per label set."""
+    family = CounterMetricFamily(name, text, labels=labels)
+    for key, value in sorted(values.items()):
+        family.add_metric(list(key), value)
+    return family
+
+
+def gauge(name: str, text: str, labels: list[str], values: Mapping[tuple[str, ...], float]) -> Metric:
+    """A gauge family with one sample per label set."""
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for key, value in sorted(values.items()):
+        family.add_metric(list(key), value)
+    return family
+
+
+def outcome_samples(by_model: Mapping[tuple[str, Outcome], int]) -> dict[tuple[str, ...], int]:
+    """Every outcome of every model that was asked for, zeros too: a rate needs the zero before the one."""
+    models = {model for model, _ in by_model}
+    return {(model, outcome): by_model.get((model, outcome), 0) for model in models for outcome in OUTCOMES}

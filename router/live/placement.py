@@ -1,0 +1,33 @@
+"""A request's place at a site: taken when the site is chosen, given back exactly once."""
+
+from __future__ import annotations
+
+from router.live.sites import SiteEntry
+from router.policy.load import Load
+from router.policy.snapshot import ModelView
+
+
+class Placement:
+    """While it is held the request counts as in flight at the site."""
+
+    __slots__ = ("entry", "is_released", "load", "view")
+
+    def __init__(self, entry: SiteEntry, load: Load, view: ModelView, now: float) -> None:
+        self.entry = entry
+        self.load = load
+        self.view = view
+        self.is_released = False
+        entry.in_flight += 1
+        entry.requests += 1
+        load.in_flight += 1
+        if entry.breaker.state != "closed":
+            entry.breaker.begin(now)
+
+    def release(self) -> bool:
+        """Give it back; False if that was done before."""
+        if self.is_released:
+            return False
+        self.is_released = True
+        self.entry.in_flight -= 1
+        self.load.in_flight -= 1
+        return True

@@ -1,0 +1,105 @@
+"""One site's event stream onto the client's connection, as it arrives.
+
+`relay_first` holds status and headers back until the first event that is not an error, since vLLM says 503
+inside a 200: until then nothing has been promised, and another site may be tried.
+
+Rule: no task, timer or await per chunk; `on_data` runs inside the socket's own callback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.upstream import UpstreamError, UpstreamResponse
+from router.live.answers import own_headers, site_answer_headers
+from router.live.exchange import Exchange
+from router.policy.continuation import Continuation
+from router.policy.event_scan import StreamScanner
+
+
+class InterruptedRelayError(Exception):
+    """The watch ended it: `stalled`, `deadline`, or `over` (whole, though its connection did not end)."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.kind = kind
+
+
+class _OverError(Exception):
+    """Nothing that could follow matters."""
+
+
+async def relay_first(
+    exchange: Exchange, response: UpstreamResponse, scanner: StreamScanner, clock: Callable[[], float]
+) -> str:
+    """Pass the first site's stream on; returns "complete" or a label of how it broke.
+
+    On return `exchange.is_committed` says whether the client has seen anything.
+    """
+    request = exchange.request
+    exchange.scanner = scanner
+    exchange.progress = 0
+    exchange.quiet_since = clock()
+    feed, write = scanner.feed, request.write
+
+    def on_data(data: bytes) -> None:
+        out = feed(data)
+        if exchange.is_committed:
+            write(out)
+        elif scanner.events and out:
+            exchange.is_committed = True
+            exchange.first_token_at = clock()
+            request.on_pause = exchange.pause
+            request.on_resume = exchange.resume
+            headers = site_answer_headers(response.headers) + own_headers(exchange)
+            request.start(response.status, headers)
+            write(out)
+        if scanner.ending is not None and scanner.ending != "complete":
+            raise _OverError
+
+    reason = await _run(response, on_data)
+    return _ending(scanner.ending, reason)
+
+
+async def relay_continuation(
+    exchange: Exchange, response: UpstreamResponse, continuation: Continuation, owed: str, now: float
+) -> str:
+    """Pass a continuation on, as part of the client's stream; returns as `relay_first`."""
+    exchange.scanner = continuation
+    exchange.progress = 0
+    exchange.quiet_since = now
+    write = exchange.request.write
+    write(continuation.begin(owed))
+    if continuation.ending is not None:
+        return continuation.ending
+
+    def on_data(data: bytes) -> None:
+        write(continuation.feed(data))
+        if continuation.events:
+            exchange.is_between_sites = False
+        if continuation.ending is not None and (
+            continuation.ending != "complete" or continuation.is_stopped_here
+        ):
+            raise _OverError
+        if exchange.is_paused:
+            response.pause()
+
+    reason = await _run(response, on_data)
+    return _ending(continuation.ending, reason)
+
+
+async def _run(response: UpstreamResponse, on_data: Callable[[bytes], None]) -> str:
+    try:
+        await response.relay(on_data)
+    except UpstreamError as error:
+        return error.kind
+    except InterruptedRelayError as error:
+        return error.kind
+    except _OverError:
+        return "over"
+    return "ended"
+
+
+def _ending(ending: str | None, reason: str) -> str:
+    """What the stream itself said comes before how its connection went."""
+    return ending if ending is not None else reason

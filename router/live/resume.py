@@ -1,0 +1,369 @@
+"""Continues a stream whose site broke it off after the client had begun to read (DESIGN §5, Resume).
+
+One loop: plan (pure) → refuse, finish by itself, or wait for room → ask the new site how far the text lags
+the ids → continue there → until the stream is whole or the time is up. A resume goes before new work; while
+it waits, SSE comments keep the client alive. It ends with a stated error at worst, never in silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from enum import Enum
+
+import orjson
+
+from gateway.upstream import UpstreamError, UpstreamPool, UpstreamResponse
+from router.config import RouterConfig
+from router.live.answers import end_broken
+from router.live.exchange import Exchange
+from router.live.fleet_view import FleetView
+from router.live.hold import Dispatcher, NoRoomError
+from router.live.metrics import RouterMetrics
+from router.live.placement import Placement
+from router.live.relay import InterruptedRelayError, relay_continuation
+from router.live.request_head import site_headers
+from router.live.site_answers import error_status, note_headroom, note_pushback, read_refusal
+from router.policy.continuation import ClientStream, Continuation
+from router.policy.resume_plan import (
+    Continue,
+    Finish,
+    Refuse,
+    ResumableRequest,
+    ResumePlan,
+    has_use_for_ids,
+    owed_text,
+    plan_resume,
+)
+from router.policy.stream_record import StreamRecord
+from router.policy.stream_scan import ChatStreamScanner
+
+MAX_FRUITLESS_RESUMES = 16
+"""Sites that took a stream and broke it again without a single token."""
+DETOKENIZE_TIMEOUT_SECONDS = 5.0
+MAX_TEXT_BYTES = 16 << 20
+
+
+class Step(Enum):
+    """How one try at one site went."""
+
+    DONE = "done"
+    AGAIN = "again"
+    """It broke or was refused there: wait for the next place."""
+
+
+class _Resume:
+    """The state of one stream's resume."""
+
+    __slots__ = (
+        "by_text",
+        "exchange",
+        "first_max_model_len",
+        "fruitless",
+        "is_power",
+        "record",
+        "request",
+        "until",
+    )
+
+    def __init__(self, exchange: Exchange, record: StreamRecord, first_max_model_len: int | None) -> None:
+        body, resumability = exchange.body, exchange.resumability
+        assert resumability is not None
+        self.exchange = exchange
+        self.record = record
+        self.first_max_model_len = first_max_model_len
+        self.request = ResumableRequest(
+            api=exchange.api,
+            raw=exchange.request.body,
+            resumability=resumability,
+            include_usage=body.include_usage,
+            asks_token_ids=body.asks_token_ids,
+        )
+        self.by_text = False
+        self.fruitless = 0
+        self.until = 0.0
+        self.is_power = False
+
+
+class Resumer:
+    """One per process; the forwarder's other half."""
+
+    def __init__(
+        self,
+        *,
+        config: RouterConfig,
+        view: FleetView,
+        dispatcher: Dispatcher,
+        pool: UpstreamPool,
+        metrics: RouterMetrics,
+        authorization: bytes | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._config = config
+        self._view = view
+        self._dispatcher = dispatcher
+        self._pool = pool
+        self._metrics = metrics
+        self._authorization = authorization
+        self._clock = clock
+
+    async def run(self, exchange: Exchange, broken: Placement) -> None:
+        """See a stream through that `broken`'s site cut; sets the outcome."""
+        scanner = exchange.scanner
+        exchange.scanner = None
+        if exchange.cut_reason == "deadline":
+            broken.entry.breaker.give_up()
+            self._lose(exchange, "its time is over", is_power=False)
+            return
+        self._note_break(exchange, broken)
+        if not isinstance(scanner, ChatStreamScanner) or exchange.resumability is None:
+            self._lose(exchange, exchange.api.value, is_power=self._view.is_losing_power(exchange.site_id))
+            return
+        resume = _Resume(exchange, scanner.record, broken.view.max_model_len)
+        resume.until = self._clock() + self._config.resume_wait_seconds
+        while True:
+            resume.is_power |= self._view.is_losing_power(exchange.site_id)
+            plan = self._plan(resume, site_takes_ids=True, max_model_len=resume.first_max_model_len)
+            if isinstance(plan, Finish):
+                client = ClientStream(resume.request, resume.record)
+                exchange.request.write(client.close(plan.finish_reason))
+                self._metrics.count_resume("none", "exact")
+                exchange.resumes += 1
+                self._complete(exchange)
+                return
+            if isinstance(plan, Refuse):
+                self._lose(exchange, plan.reason, is_power=resume.is_power)
+                return
+            placement = await self._place(resume)
+            if placement is None:
+                return
+            exchange.placement = placement
+            step = await self._continue_at(resume, placement)
+            exchange.placement = None
+            self._dispatcher.release(placement)
+            if step is Step.DONE:
+                return
+            if resume.fruitless > MAX_FRUITLESS_RESUMES:
+                self._lose(exchange, "every site that took it broke it again", is_power=resume.is_power)
+                return
+
+    async def _place(self, resume: _Resume) -> Placement | None:
+        """A place at some site, or None: there was none in time and the client was told."""
+        exchange = resume.exchange
+        placement = self._place_with_ids(resume) or self._dispatcher.try_place(exchange, is_resume=True)
+        if placement is not None:
+            return placement
+        try:
+            return await self._dispatcher.wait(
+                exchange, until=min(resume.until, exchange.deadline_at), is_resume=True
+            )
+        except NoRoomError as error:
+            is_power = resume.is_power or error.shortage == "no_power"
+            self._lose(exchange, "no site had room in time", is_power=is_power)
+            return None
+
+    def _place_with_ids(self, resume: _Resume) -> Placement | None:
+        """A place at a site that takes ids, where ids are better than text and another site would not."""
+        if resume.by_text or not has_use_for_ids(resume.request, resume.record):
+            return None
+        exchange = resume.exchange
+        views = self._view.snapshot.models.get(exchange.features.model, ())
+        without = {view.site_id: view.sequence for view in views if not view.token_ids}
+        if not without:
+            return None
+        excluded = exchange.excluded
+        exchange.excluded = {**without, **excluded}
+        try:
+            return self._dispatcher.try_place(exchange, is_resume=True)
+        finally:
+            exchange.excluded = excluded
+
+    def _plan(self, resume: _Resume, *, site_takes_ids: bool, max_model_len: int | None) -> ResumePlan:
+        return plan_resume(
+            resume.request,
+            resume.record,
+            site_takes_ids=site_takes_ids,
+            first_max_model_len=resume.first_max_model_len,
+            max_model_len=max_model_len,
+            by_text=resume.by_text,
+        )
+
+    async def _continue_at(self, resume: _Resume, placement: Placement) -> Step:
+        """Try one site."""
+        view = placement.view
+        plan = self._plan(resume, site_takes_ids=view.token_ids, max_model_len=view.max_model_len)
+        if not isinstance(plan, Continue):  # by ids it could go on, but not there
+            resume.exchange.exclude_until_newer(view.site_id, view.sequence)
+            resume.fruitless += 1
+            return Step.AGAIN
+        owed = ""
+        try:
+            if plan.detokenize is not None:
+                owed_or_none = await self._ask_owed(resume, placement, plan.detokenize)
+                if owed_or_none is None:
+                    resume.by_text = True
+                    return await self._continue_at(resume, placement)
+                owed = owed_or_none
+            return await self._stream_from(resume, placement, plan, owed)
+        except (UpstreamError, InterruptedRelayError) as error:
+            return self._failed(resume, placement, error.kind)
+        except TimeoutError:
+            return self._failed(resume, placement, "first_byte_timeout")
+        except _RefusedError as error:
+            return self._refused(resume, placement, error)
+
+    async def _ask_owed(self, resume: _Resume, placement: Placement, body: bytes) -> str | None:
+        """The text that the ids hold beyond what was sent; None: ids cannot be used there.
+
+        Raises:
+            UpstreamError: the site did not answer.
+            _RefusedError: it is not ready to.
+        """
+        response = await self._send(
+            resume, placement, "/detokenize", body, timeout_seconds=DETOKENIZE_TIMEOUT_SECONDS
+        )
+        try:
+            async with asyncio.timeout(DETOKENIZE_TIMEOUT_SECONDS):
+                data = await response.read(MAX_TEXT_BYTES)
+            if response.status >= 500:
+                raise _RefusedError.from_response(response)
+        finally:
+            resume.exchange.response = None
+            response.close()
+        if response.status != 200:
+            return None
+        try:
+            value = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            return None
+        whole = value.get("prompt") if isinstance(value, dict) else None
+        return owed_text(whole, resume.record.sent_text) if isinstance(whole, str) else None
+
+    async def _stream_from(self, resume: _Resume, placement: Placement, plan: Continue, owed: str) -> Step:
+        exchange = resume.exchange
+        response = await self._send(
+            resume, placement, plan.path, plan.body, timeout_seconds=self._config.first_byte_timeout_seconds
+        )
+        try:
+            note_headroom(response, placement.load)
+            content_type = response.header(b"content-type") or b""
+            if response.status != 200 or not content_type.startswith(b"text/event-stream"):
+                await read_refusal(response)
+                raise _RefusedError.from_response(response)
+            continuation = Continuation(resume.request, resume.record, plan)
+            ending = await relay_continuation(exchange, response, continuation, owed, self._clock())
+        finally:
+            exchange.response = None
+            response.close()
+        if continuation.tokens or ending == "complete":
+            exchange.resumes += 1
+            resume.fruitless = 0
+            resume.until = self._clock() + self._config.resume_wait_seconds
+            self._metrics.count_resume(plan.method, plan.fidelity.value)
+        if ending == "complete":
+            placement.entry.breaker.succeed()
+            placement.entry.results["answered"] += 1
+            placement.load.finished()
+            self._complete(exchange)
+            return Step.DONE
+        if ending == "error_event" and error_status(continuation.error) == 503 and not continuation.tokens:
+            note_pushback(placement, "capacity", None, self._clock())
+            return Step.AGAIN
+        exchange.cut_reason = ending
+        if ending == "deadline":
+            self._lose(exchange, "its time is over", is_power=resume.is_power)
+            return Step.DONE
+        resume.fruitless += 0 if continuation.tokens else 1
+        self._note_break(exchange, placement)
+        return Step.AGAIN
+
+    async def _send(
+        self, resume: _Resume, placement: Placement, path: str, body: bytes, *, timeout_seconds: float
+    ) -> UpstreamResponse:
+        exchange = resume.exchange
+        left = exchange.deadline_at - self._clock()
+        deadline = exchange.features.deadline_seconds
+        response = await self._pool.send(
+            placement.entry.origin,
+            "POST",
+            path,
+            site_headers(
+                exchange.passed_on,
+                exchange.features,
+                request_id=exchange.request_id,
+                deadline_seconds_left=left if deadline is not None else None,
+                authorization=self._authorization,
+                is_resume=True,
+            ),
+            body,
+            first_byte_timeout_seconds=max(0.001, min(timeout_seconds, left)),
+        )
+        exchange.response = response
+        return response
+
+    def _refused(self, resume: _Resume, placement: Placement, error: _RefusedError) -> Step:
+        """The site answered, and did not continue."""
+        if error.status == 503:
+            note_pushback(placement, error.pushback, error.retry_after, self._clock())
+            return Step.AGAIN
+        if 400 <= error.status < 500 and error.status not in (401, 403, 404):
+            placement.entry.breaker.succeed()
+            self._lose(
+                resume.exchange,
+                f"site {placement.entry.site_id} said {error.status}",
+                is_power=resume.is_power,
+            )
+            return Step.DONE
+        return self._failed(resume, placement, f"status_{error.status}")
+
+    def _failed(self, resume: _Resume, placement: Placement, kind: str) -> Step:
+        site = placement.entry
+        resume.fruitless += 1
+        resume.exchange.exclude_until_newer(site.site_id, placement.view.sequence)
+        if self._view.is_losing_power(site.site_id):
+            site.breaker.give_up()
+            site.results["broken"] += 1
+            return Step.AGAIN
+        site.results["failed"] += 1
+        site.breaker.fail(self._clock())
+        self._metrics.count_resume("none", kind)
+        return Step.AGAIN
+
+    def _note_break(self, exchange: Exchange, placement: Placement) -> None:
+        """A site cut the stream: it is asked again once it has reported anew."""
+        site = placement.entry
+        site.results["broken"] += 1
+        exchange.is_between_sites = True
+        exchange.wrote_at = self._clock()
+        exchange.exclude_until_newer(site.site_id, placement.view.sequence)
+        if self._view.is_losing_power(site.site_id):
+            site.breaker.give_up()
+        else:
+            site.breaker.break_stream(self._clock())
+        self._view.note_break(site.site_id, exchange.cut_reason)
+
+    def _complete(self, exchange: Exchange) -> None:
+        exchange.outcome = "completed"
+        exchange.request.finish()
+
+    def _lose(self, exchange: Exchange, detail: str, *, is_power: bool) -> None:
+        """End it with the stated error that names the cause."""
+        self._metrics.count_resume("none", "power_lost" if is_power else "stream_lost")
+        end_broken(exchange, "power_lost" if is_power else "stream_lost", detail)
+
+
+class _RefusedError(Exception):
+    """A site's answer that is not a continuation."""
+
+    def __init__(self, status: int, pushback: str, retry_after: bytes | None) -> None:
+        super().__init__(status)
+        self.status = status
+        self.pushback = pushback
+        self.retry_after = retry_after
+
+    @classmethod
+    def from_response(cls, response: UpstreamResponse) -> _RefusedError:
+        pushback = response.header(b"x-heron-pushback")
+        after = response.header(b"x-heron-retry-after-seconds") or response.header(b"retry-after")
+        status = 503 if pushback is not None else response.status
+        return cls(status, (pushback or b"capacity").decode("latin-1"), after)

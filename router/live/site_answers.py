@@ -1,0 +1,81 @@
+"""What a site's answer says beside its content: room, pushback, that it gave up."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+from typing import Any
+
+import orjson
+
+from gateway.upstream import UpstreamError, UpstreamResponse
+from router.live.placement import Placement
+from router.live.relay import InterruptedRelayError
+from router.policy.load import Load
+from router.policy.stream_scan import ABORT_REASONS
+
+MAX_REFUSAL_BYTES = 64 * 1024
+"""Of the body of a refusal or error: enough for any message."""
+REFUSAL_SECONDS = 2.0
+PUSHBACK_REASONS = frozenset({"power", "capacity", "draining"})
+_ABORT = re.compile(rb'"finish_reason"\s*:\s*"(?:abort|error)"')
+
+
+def note_headroom(response: UpstreamResponse, load: Load) -> None:
+    """`x-heron-headroom`: room left at the site after this request."""
+    value = response.header(b"x-heron-headroom")
+    if value is not None and value.isdigit() and len(value) < 10:
+        load.answered(float(value))
+
+
+def note_pushback(placement: Placement, reason: str, retry_after: bytes | None, now: float) -> None:
+    """The site said "not here": never a fault. The snapshot's figure is void at once."""
+    if reason not in PUSHBACK_REASONS:
+        reason = "capacity"
+    entry = placement.entry
+    entry.breaker.succeed()
+    entry.results["pushback"] += 1
+    entry.pushbacks[reason] = entry.pushbacks.get(reason, 0) + 1
+    placement.load.pushed_back(reason, _seconds(retry_after), now)
+
+
+async def read_refusal(response: UpstreamResponse) -> bytes:
+    """The body of a refusal or error, so that its connection can be used again; b"" if it does not come."""
+    try:
+        async with asyncio.timeout(REFUSAL_SECONDS):
+            return await response.read(MAX_REFUSAL_BYTES)
+    except (UpstreamError, InterruptedRelayError, TimeoutError):
+        return b""
+
+
+def is_aborted(body: bytes) -> bool:
+    """Whether an answer in one piece is cut short: a stopping vLLM says 200 and `finish_reason` "abort"."""
+    if _ABORT.search(body) is None:
+        return False
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return False
+    choices = value.get("choices") if isinstance(value, dict) else None
+    return isinstance(choices, list) and any(
+        isinstance(choice, dict) and choice.get("finish_reason") in ABORT_REASONS for choice in choices
+    )
+
+
+def error_status(error: Any) -> int:
+    """The HTTP status that an error event stands for; 500 where it does not say."""
+    code = error.get("code") if isinstance(error, dict) else None
+    if isinstance(code, str) and code.isdigit():
+        code = int(code)
+    return code if isinstance(code, int) and 400 <= code < 600 else 500
+
+
+def _seconds(value: bytes | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) else None

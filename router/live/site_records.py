@@ -1,0 +1,112 @@
+"""The last good records of one site, and what is refused of those that come after them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Literal, NamedTuple
+
+from fleet.records import PowerReading, SiteInfo, SiteReport
+from gateway.upstream import Origin
+
+Source = Literal["event", "store", "poll"]
+
+
+class Refusal(NamedTuple):
+    """Why a record is not used. A mere repeat is not worth a word: every record comes two ways."""
+
+    reason: str
+    message: str
+    is_worth_saying: bool
+
+
+class _Interim:
+    def __init__(self, **_: object) -> None:
+        self.sequence = -1
+
+    def judge(self, record: object, *, now: float, unix_now: float) -> Refusal | None:
+        sequence = record.sequence  # type: ignore[attr-defined]
+        if sequence <= self.sequence:
+            return Refusal("duplicate", "duplicate", False)
+        self.sequence = sequence
+        return None
+
+
+class SiteRecords:
+    """Mutable, one per site; `FleetView` owns it."""
+
+    def __init__(self, site_id: str, *, max_clock_skew_seconds: float) -> None:
+        self.site_id = site_id
+        self._reports = _Interim(max_clock_skew_seconds=max_clock_skew_seconds)
+        self._infos = _Interim(max_clock_skew_seconds=max_clock_skew_seconds)
+        self._powers = _Interim(max_clock_skew_seconds=max_clock_skew_seconds)
+        self.report: SiteReport | None = None
+        self.raw_report = b""
+        self._raw_stored = b""
+        self.info: SiteInfo | None = None
+        self.raw_info = b""
+        self.power: PowerReading | None = None
+        self.raw_power = b""
+        self.arrived_at = 0.0
+        """When the newest report's sequence first arrived, by any way."""
+        self.stored_at = float("-inf")
+        """When the store or its channel last brought anything new of the site."""
+        self.is_confirmed = False
+        """The sequence has advanced since this router first saw the site."""
+        self.skew_seconds = 0.0
+        """Clock here less clock there, as the newest report arrived."""
+        self._models: tuple[str, ...] = ()
+        # where it is
+        self.origin: Origin | None = None
+        """None until its ingress_url was found allowed."""
+        self.checked_url = ""
+        self.checked_at = float("-inf")
+        self.is_name = False
+        """The URL holds a name, to be looked up again now and then."""
+
+    def take_report(
+        self, raw: bytes, report: SiteReport, source: Source, *, now: float, unix_now: float
+    ) -> Refusal | None:
+        """Use a report, or say why not."""
+        refusal = self._reports.judge(report, now=now, unix_now=unix_now)
+        if refusal is not None:
+            return refusal
+        self.is_confirmed = self.report is not None and report.sequence > self.report.sequence
+        self.report = report
+        self.raw_report = raw
+        self.arrived_at = now
+        self.skew_seconds = unix_now - report.observed_at_unix_seconds
+        self.note_heard(raw, source, now)
+        listed = tuple(entry.model for entry in report.models)
+        if report.state == "serving":
+            self._models = listed
+        else:
+            self._models = tuple(dict.fromkeys((*self._models, *listed)))
+        return None
+
+    def note_heard(self, raw: bytes, source: Source, now: float) -> None:
+        """Word of the site has come: anything on the channel, anything new in the store."""
+        if source == "event" or (source == "store" and raw != self._raw_stored):
+            self.stored_at = now
+        if source == "store":
+            self._raw_stored = raw
+
+    def take_info(self, raw: bytes, info: SiteInfo, *, now: float, unix_now: float) -> Refusal | None:
+        """Use a SiteInfo, or say why not."""
+        refusal = self._infos.judge(info, now=now, unix_now=unix_now)
+        if refusal is None:
+            self.info, self.raw_info = info, raw
+        return refusal
+
+    def take_power(self, raw: bytes, reading: PowerReading, *, now: float, unix_now: float) -> Refusal | None:
+        """Use a power reading, or say why not."""
+        refusal = self._powers.judge(reading, now=now, unix_now=unix_now)
+        if refusal is None:
+            self.power, self.raw_power = reading, raw
+        return refusal
+
+    def known_models(self) -> Collection[str]:
+        """What a site that does not serve now had before, or says that it can run."""
+        if self.report is None or self.report.state == "serving":
+            return ()
+        configured = () if self.info is None else (entry.model for entry in self.info.configurations)
+        return tuple(dict.fromkeys((*self._models, *configured)))

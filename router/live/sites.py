@@ -1,0 +1,59 @@
+"""What this router knows and counts of each site beyond the snapshot: where it is, its breaker, its load."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gateway.upstream import Origin
+from router.policy.breaker import Breaker
+from router.policy.load import Load
+
+SITE_OUTCOMES = ("answered", "pushback", "failed", "broken")
+
+
+@dataclass(slots=True, eq=False)
+class SiteEntry:
+    """One site; lives as long as the site is known."""
+
+    site_id: str
+    origin: Origin
+    breaker: Breaker = field(default_factory=Breaker)
+    in_flight: int = 0
+    requests: int = 0
+    """Sent there, resumes and retries too."""
+    results: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SITE_OUTCOMES, 0))
+    pushbacks: dict[str, int] = field(default_factory=dict)
+    """By reason."""
+
+
+class SiteRegistry:
+    """All sites' entries, and per model the load this router has put on each."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, SiteEntry] = {}
+        self.loads: dict[str, dict[str, Load]] = {}
+        """model → site → load."""
+
+    def entry(self, site_id: str, origin: Origin) -> SiteEntry:
+        """The site's entry, made if new; its origin is kept current."""
+        entry = self.entries.get(site_id)
+        if entry is None:
+            entry = self.entries[site_id] = SiteEntry(site_id, origin)
+        entry.origin = origin
+        return entry
+
+    def load(self, model: str, entry: SiteEntry) -> Load:
+        """This router's load of `model` there, made if new."""
+        loads = self.loads.setdefault(model, {})
+        load = loads.get(entry.site_id)
+        if load is None:
+            load = loads[entry.site_id] = Load(entry.breaker)
+        return load
+
+    def forget(self, site_id: str) -> None:
+        """The site is no longer known. Requests still in flight there end on their own references."""
+        self.entries.pop(site_id, None)
+        for model in list(self.loads):
+            self.loads[model].pop(site_id, None)
+            if not self.loads[model]:
+                del self.loads[model]

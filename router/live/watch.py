@@ -1,0 +1,56 @@
+"""One sweep over all requests under way, twice a second, in place of timers on every request and chunk.
+
+It ends streams that stall (a token moves them, an SSE comment does not), requests beyond their deadline, and
+keeps clients alive whose stream is between two sites.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from router.config import RouterConfig
+from router.live.exchange import Exchange
+from router.live.relay import InterruptedRelayError
+from router.policy.stream_end import KEEP_ALIVE
+
+SWEEP_SECONDS = 0.5
+OVER_SECONDS = 1.0
+"""After a stream's terminal event its connection may take so long to end."""
+
+
+async def watch(
+    active: Callable[[], Iterable[Exchange]], config: RouterConfig, clock: Callable[[], float]
+) -> None:
+    """Sweep until cancelled."""
+    while True:
+        await asyncio.sleep(SWEEP_SECONDS)
+        now = clock()
+        for exchange in list(active()):
+            check(exchange, config, now)
+
+
+def check(exchange: Exchange, config: RouterConfig, now: float) -> None:
+    """Look at one request; cases in order: past its deadline, between two sites, over, stalled."""
+    response, scanner = exchange.response, exchange.scanner
+    if now >= exchange.deadline_at and response is not None:
+        response.stop(InterruptedRelayError("deadline"))
+        return
+    is_silent = now - exchange.wrote_at >= config.sse_keep_alive_seconds
+    if exchange.is_between_sites and is_silent and not exchange.is_paused:
+        exchange.wrote_at = now
+        exchange.request.write(KEEP_ALIVE)
+    if scanner is None or response is None:
+        return
+    if scanner.events != exchange.progress or exchange.is_paused or not exchange.quiet_since:
+        exchange.progress = scanner.events
+        exchange.quiet_since = now
+        return
+    quiet = now - exchange.quiet_since
+    if scanner.ending is not None:
+        if quiet > OVER_SECONDS:
+            response.stop(InterruptedRelayError("over"))
+        return
+    limit = config.stall_timeout_seconds if scanner.events else config.first_byte_timeout_seconds
+    if quiet > limit:
+        response.stop(InterruptedRelayError("stalled"))

@@ -1,0 +1,189 @@
+"""What routing reads of a request body, and what is wrong with one. Pure.
+
+Rule: only types of the fields that routing needs are judged; everything else, and every value, is the
+engine's business and reaches it byte for byte.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any
+
+import orjson
+
+from fleet.request import ClassCutoffs, RequestFeatures, ServiceTier
+
+DEFAULT_OUTPUT_TOKENS = 128
+"""Expected of a request whose length nobody knows: the median of Azure's 2023 conversations (FACTS.md)."""
+BYTES_PER_TOKEN = 4
+MAX_MODEL_NAME = 512
+
+
+class Api(Enum):
+    """Which API a path speaks: how its stream ends, and whether it can be continued."""
+
+    CHAT = "chat"
+    COMPLETION = "completion"
+    RESPONSES = "responses"
+    MESSAGES = "messages"
+    OTHER = "other"
+
+
+class BadRequestError(ValueError):
+    """A body that no site should see; the text is for the client's developer."""
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code
+
+
+_TIERS: dict[str, ServiceTier] = {
+    "auto": "default",
+    "default": "default",
+    "standard_only": "default",
+    "scale": "default",
+    "priority": "priority",
+    "flex": "flex",
+}
+
+
+class RequestBody:
+    """The fields that routing needs (a plain class with slots: one is made per request)."""
+
+    __slots__ = ("api", "asks_token_ids", "choices", "fields", "include_usage", "max_tokens", "raw", "stream")
+
+    def __init__(self, api: Api, raw: bytes, fields: dict[str, Any]) -> None:
+        self.api = api
+        self.raw = raw
+        self.fields: dict[str, Any] | None = fields
+        """Parsed; dropped once the request is under way, a long prompt is not kept twice."""
+        self.stream: bool = fields.get("stream") is True
+        self.max_tokens: int | None = None
+        self.choices: int = fields.get("n") or 1
+        self.asks_token_ids: bool = fields.get("return_token_ids") is True
+        options = fields.get("stream_options")
+        self.include_usage: bool = isinstance(options, dict) and options.get("include_usage") is True
+
+
+def read_body(api: Api, raw: bytes) -> tuple[RequestBody, str]:
+    """Parse and judge; returns the body and its model.
+
+    Raises:
+        BadRequestError: not JSON, not an object, or a field of the wrong type.
+    """
+    try:
+        fields = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise BadRequestError(f"The body is not valid JSON: {error}.", code="invalid_json") from None
+    if type(fields) is not dict:
+        raise BadRequestError(
+            f"The body must be a JSON object, not {_kind(fields)}.", code="invalid_request_body"
+        )
+    model = fields.get("model")
+    if type(model) is not str or not model or len(model) > MAX_MODEL_NAME:
+        raise _wrong("model", "a string that names a model", model)
+    stream = fields.get("stream")
+    if stream is not None and type(stream) is not bool:
+        raise _wrong("stream", "true or false", stream)
+    if api is Api.CHAT or api is Api.MESSAGES:
+        messages = fields.get("messages")
+        if type(messages) is not list:
+            raise _wrong("messages", "a list of messages", messages)
+        for message in messages:
+            if type(message) is not dict:
+                raise _wrong("messages", "a list of objects", message)
+    _check_int(fields, "n", least=1)
+    body = RequestBody(api, raw, fields)
+    for name in ("max_output_tokens", "max_tokens", "max_completion_tokens"):  # the last one given counts
+        value = _check_int(fields, name, least=0)
+        if value is not None:
+            body.max_tokens = value
+    options = fields.get("stream_options")
+    if options is not None and type(options) is not dict:
+        raise _wrong("stream_options", "an object", options)
+    return body, model
+
+
+def read_tier(fields: dict[str, Any]) -> ServiceTier:
+    """`service_tier` as routing knows it.
+
+    Raises:
+        BadRequestError: not one of OpenAI's tiers.
+    """
+    value = fields.get("service_tier")
+    if value is None:
+        return "default"
+    tier = _TIERS.get(value) if type(value) is str else None
+    if tier is None:
+        raise _wrong("service_tier", "one of auto, default, flex, priority", value)
+    return tier
+
+
+def features_of(
+    body: RequestBody,
+    model: str,
+    cutoffs: ClassCutoffs,
+    *,
+    affinity_key: str | None,
+    deadline_seconds: float | None,
+) -> RequestFeatures:
+    """The features that decisions may look at; token counts are estimates.
+
+    Raises:
+        BadRequestError: an unknown service tier.
+    """
+    assert body.fields is not None
+    prompt = body.fields.get("prompt")
+    if type(prompt) is list and prompt and type(prompt[0]) is int:
+        prompt_tokens = len(prompt)
+    else:
+        prompt_tokens = len(body.raw) // BYTES_PER_TOKEN
+    output_tokens = DEFAULT_OUTPUT_TOKENS
+    if body.max_tokens is not None and body.max_tokens < output_tokens:
+        output_tokens = body.max_tokens
+    return RequestFeatures(
+        model=model,
+        request_class=cutoffs.classify(prompt_tokens, output_tokens),
+        prompt_tokens=prompt_tokens,
+        expected_output_tokens=output_tokens,
+        stream=body.stream,
+        tier=read_tier(body.fields) if "service_tier" in body.fields else "default",
+        affinity_key=affinity_key,
+        deadline_seconds=deadline_seconds,
+    )
+
+
+def splice_token_ids(raw: bytes) -> bytes:
+    """The same object with `"return_token_ids": true` at its end: of two equal names the last one counts."""
+    end = raw.rindex(b"}")
+    return b'%b,"return_token_ids":true}' % raw[:end]
+
+
+def _check_int(fields: dict[str, Any], name: str, *, least: int) -> int | None:
+    value = fields.get(name)
+    if value is None:
+        return None
+    if type(value) is not int or value < least:
+        raise _wrong(name, f"a whole number of at least {least}", value)
+    return value
+
+
+def _wrong(name: str, wanted: str, value: object) -> BadRequestError:
+    if value is None:
+        return BadRequestError(f"'{name}' is missing: it must be {wanted}.", param=name, code="missing_field")
+    return BadRequestError(
+        f"'{name}' must be {wanted}, not {_kind(value)}.", param=name, code="invalid_field"
+    )
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (int, float)):
+        return f"the number {value}"
+    if isinstance(value, str):
+        return f"the string {value[:40]!r}" if value else "an empty string"
+    return "a list" if isinstance(value, list) else "an object"

@@ -1,0 +1,98 @@
+"""One circuit breaker per site: a site that fails gets no work until a single probe has come back well.
+
+What counts (FACTS.md, complaint 3: breakers that trip on "busy"): connect errors, time-outs, 5xx other than
+503, broken answers. A 4xx, a 429 and a pushback show that the site is alive and close it. A stream cut in its
+middle counts only towards the share of the last results: a site that stops one of its instances cuts many
+streams at once and still serves on the others.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Literal
+
+BreakerState = Literal["closed", "open", "half_open"]
+
+CONSECUTIVE_FAILURES = 3
+"""Enough to tell an unlucky request from a dead site; a dead one reaches it within milliseconds."""
+WINDOW_RESULTS = 20
+WINDOW_FAILURES = 12
+"""Of the last WINDOW_RESULTS: catches a site that fails every other request."""
+FIRST_OPEN_SECONDS = 1.0
+MAX_OPEN_SECONDS = 30.0
+"""The open time doubles from the first to the most, and falls back once a probe succeeds."""
+
+
+class Breaker:
+    """Mutable, one per site; `now` is monotonic seconds."""
+
+    __slots__ = ("_consecutive", "_is_probing", "_open_seconds", "_open_until", "_results", "state")
+
+    def __init__(self) -> None:
+        self.state: BreakerState = "closed"
+        self._consecutive = 0
+        self._results: deque[bool] = deque(maxlen=WINDOW_RESULTS)
+        self._open_until = 0.0
+        self._open_seconds = FIRST_OPEN_SECONDS
+        self._is_probing = False
+
+    def admits(self, now: float) -> bool:
+        """Whether a request may be sent: always when closed, one at a time once the open time is over."""
+        if self.state == "closed":
+            return True
+        return not self._is_probing and now >= self._open_until
+
+    def begin(self, now: float) -> None:
+        """A request is being sent; not while `admits` says no."""
+        if self.state != "closed" and now >= self._open_until:
+            self.state = "half_open"
+            self._is_probing = True
+
+    def succeed(self) -> None:
+        """The site answered: well, with a 4xx or with a pushback."""
+        self._consecutive = 0
+        if self.state == "closed":
+            self._results.append(True)
+            return
+        if self.state == "half_open":
+            self._close()
+
+    def fail(self, now: float) -> None:
+        """The site could not be reached or did not answer as it should."""
+        self._consecutive += 1
+        self._record_failure(now, is_dead=self._consecutive >= CONSECUTIVE_FAILURES)
+
+    def break_stream(self, now: float) -> None:
+        """The site cut a stream that had begun."""
+        self._record_failure(now, is_dead=False)
+
+    def give_up(self) -> None:
+        """A request ended without a verdict (the client left): a probe's place is free again."""
+        self._is_probing = False
+
+    def allow_probe(self) -> None:
+        """The site's agent was restarted: what was learnt of the earlier one is no longer true."""
+        if self.state != "closed":
+            self._open_until = 0.0
+            self._open_seconds = FIRST_OPEN_SECONDS
+
+    def _record_failure(self, now: float, *, is_dead: bool) -> None:
+        if self.state == "half_open":
+            self._open_seconds = min(self._open_seconds * 2, MAX_OPEN_SECONDS)
+            self._open(now)
+        elif self.state == "closed":
+            self._results.append(False)
+            if is_dead or self._results.count(False) >= WINDOW_FAILURES:
+                self._open(now)
+
+    def _open(self, now: float) -> None:
+        self.state = "open"
+        self._open_until = now + self._open_seconds
+        self._is_probing = False
+
+    def _close(self) -> None:
+        self.state = "closed"
+        self._is_probing = False
+        self._open_seconds = FIRST_OPEN_SECONDS
+        self._consecutive = 0
+        self._results.clear()

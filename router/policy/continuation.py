@@ -1,0 +1,206 @@
+"""Turns the answer of the site that continues a stream back into the client's stream. Pure, sans-IO.
+
+The client sees one stream: the `id`, `created` and `model` it began with, no second role, nothing missing or
+doubled, one usage that adds up, one terminal event. What is sent is noted in the same record, so that a
+stream can break and go on any number of times.
+
+Only resumed streams pass through here, so this parses every event.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from gateway.sse import EventSplitter, EventTooLargeError, data_of
+from router.policy.body import Api
+from router.policy.resume_plan import Continue, ResumableRequest
+from router.policy.stop_text import StopText
+from router.policy.stream_record import StreamRecord
+from router.policy.stream_scan import ABORT_REASONS, Ending, text_of
+
+DONE = b"data: [DONE]\n\n"
+
+
+class ClientStream:
+    """Writes events in the shape that the client's stream began with."""
+
+    def __init__(self, request: ResumableRequest, record: StreamRecord) -> None:
+        self._is_chat = request.api is Api.CHAT
+        self._include_usage = request.include_usage
+        self._asks_token_ids = request.asks_token_ids
+        self._record = record
+        first = orjson.loads(data_of(record.first_event) or b"{}")
+        self._head = {
+            name: value
+            for name, value in first.items()
+            if name not in ("choices", "usage", "prompt_token_ids", "error")
+        }
+
+    def chunk(
+        self, text: str, *, ids: list[Any] | None = None, finish: str | None = None, stop_reason: Any = None
+    ) -> bytes:
+        """One event of text, ids, or the end; b"" where there is nothing to say."""
+        if not text and finish is None and not (ids and self._asks_token_ids):
+            return b""
+        choice: dict[str, Any] = {"index": 0}
+        if self._is_chat:
+            choice["delta"] = {"content": text} if text or finish is None else {}
+        else:
+            choice["text"] = text
+        choice |= {"logprobs": None, "finish_reason": finish}
+        if stop_reason is not None:
+            choice["stop_reason"] = stop_reason
+        if self._asks_token_ids:
+            choice["token_ids"] = ids
+        self._record.add_text(text)
+        if finish is not None:
+            self._record.finish_reason = finish
+        return self._event({"choices": [choice]})
+
+    def usage(self, prompt_tokens: int | None, output_tokens: int) -> bytes:
+        """The usage event, once, if the client asked for it and the numbers are known."""
+        if not self._include_usage or self._record.usage_sent or prompt_tokens is None:
+            return b""
+        self._record.usage_sent = True
+        usage = {
+            "prompt_tokens": prompt_tokens,
+            "total_tokens": prompt_tokens + output_tokens,
+            "completion_tokens": output_tokens,
+        }
+        return self._event({"choices": [], "usage": usage})
+
+    def close(self, finish: str) -> bytes:
+        """All that a stream lacks whose tokens were all sent: finish (unless seen), usage, terminal event."""
+        out = b"" if self._record.finish_reason is not None else self.chunk("", finish=finish)
+        record = self._record
+        return out + self.usage(record.prompt_tokens, record.output_tokens) + DONE
+
+    def _event(self, body: dict[str, Any]) -> bytes:
+        return b"data: " + orjson.dumps({**self._head, **body}) + b"\n\n"
+
+
+class Continuation:
+    """One site's continuation of a stream."""
+
+    def __init__(self, request: ResumableRequest, record: StreamRecord, plan: Continue) -> None:
+        self._record = record
+        self._by_ids = plan.method == "ids"
+        self._plan = plan
+        self._client = ClientStream(request, record)
+        self._splitter = EventSplitter()
+        self._tokens_here = 0
+        stops = plan.stop if plan.min_tokens == 0 else ()
+        self._stop = StopText(stops, keeps_stop=plan.keeps_stop, sent=record.sent_text)
+        self.events = 0
+        """Events with data: what a stall is measured by."""
+        self.tokens = 0
+        """Events with a token or text: whether it got anywhere."""
+        self.ending: Ending | None = None
+        self.is_stopped_here = False
+        """A stop string over the seam was found: the site need not go on."""
+        self.error: Any = None
+        if not self._by_ids:
+            record.has_missing_ids = True
+            # From here on tokens can only be counted by events; those before may have been counted by ids.
+            record.text_events = plan.tokens_before
+
+    def begin(self, owed: str) -> bytes:
+        """The text that the ids so far hold and the client has not got."""
+        out = self._client.chunk(self._stop.feed(owed))
+        return out + self._stopped() if self._stop.stopped_by is not None else out
+
+    def feed(self, data: bytes) -> bytes:
+        """Take a piece of the site's answer; returns what goes to the client."""
+        if self.ending is not None:
+            return b""
+        try:
+            events = self._splitter.feed(data)
+        except EventTooLargeError:
+            self.ending = "malformed"
+            return b""
+        pieces = []
+        for event in events:
+            pieces.append(self._event(event))
+            if self.ending is not None:
+                break
+        return b"".join(pieces)
+
+    def _event(self, event: bytes) -> bytes:
+        payload = data_of(event)
+        if payload is None:
+            return event
+        self.events += 1
+        if payload.strip() == b"[DONE]":
+            if self._record.finish_reason is None:
+                self.ending = "no_finish"
+                return b""
+            self.ending = "complete"
+            return self._usage_known() + DONE
+        try:
+            value = orjson.loads(payload)
+        except orjson.JSONDecodeError:
+            value = None
+        if not isinstance(value, dict):
+            self.ending = "malformed"
+            return b""
+        if value.get("error"):
+            self.error = value["error"]
+            self.ending = "error_event"
+            return b""
+        choices = value.get("choices")
+        if isinstance(choices, list) and choices and isinstance(choices[0], dict):
+            return self._choice(choices[0])
+        usage = value.get("usage")
+        return self._usage_reported(usage) if isinstance(usage, dict) else b""
+
+    def _choice(self, choice: dict[str, Any]) -> bytes:
+        finish = choice.get("finish_reason")
+        if finish in ABORT_REASONS:
+            self.ending = "aborted"
+            return b""
+        text, has_other_output = text_of(choice)
+        self._record.has_other_output |= has_other_output
+        ids = choice.get("token_ids")
+        ids = ids if isinstance(ids, list) else None
+        if ids:
+            self._record.add_ids(orjson.dumps(ids)[1:-1])
+        elif self._by_ids and text:
+            self._record.has_missing_ids = True
+        if ids or text:
+            self.tokens += 1
+            self._tokens_here += len(ids) if ids else 1
+        stop_reason = choice.get("stop_reason")
+        if self._stop.is_active and isinstance(stop_reason, str) and not self._plan.keeps_stop:
+            # The engine took its stop string off: with it the whole text is there again, and an earlier match
+            # that begins in what was held back here is found.
+            text += stop_reason
+        out = self._stop.feed(text, is_last=finish is not None)
+        if self._stop.stopped_by is not None:
+            return self._client.chunk(out, ids=ids) + self._stopped()
+        finish = None if finish is None else str(finish)
+        return self._client.chunk(out, ids=ids, finish=finish, stop_reason=stop_reason)
+
+    def _stopped(self) -> bytes:
+        """A stop string over the seam: the answer ends here, whatever the site still writes."""
+        self.ending = "complete"
+        self.is_stopped_here = True
+        stop = self._stop.stopped_by
+        return self._client.chunk("", finish="stop", stop_reason=stop) + self._usage_known() + DONE
+
+    def _usage_known(self) -> bytes:
+        """The usage from what was counted here."""
+        return self._client.usage(self._record.prompt_tokens, self._tokens_all())
+
+    def _usage_reported(self, usage: dict[str, Any]) -> bytes:
+        """The usage of a continuation by text: its prompt holds the answer so far."""
+        prompt, output = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        if self._by_ids or not isinstance(prompt, int) or not isinstance(output, int):
+            return b""
+        before = self._plan.tokens_before
+        known = self._record.prompt_tokens
+        return self._client.usage(max(0, prompt - before) if known is None else known, before + output)
+
+    def _tokens_all(self) -> int:
+        return self._plan.tokens_before + self._tokens_here

@@ -1,0 +1,207 @@
+"""The immutable picture of the fleet that decisions are made on; every reading carries its age (DESIGN §4).
+
+Rule: missing is unknown (`None`), never zero, and staleness ranks a site lower, it never empties the list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from types import MappingProxyType
+from typing import Literal
+
+from fleet.records import ModelReport, SiteInfo, SiteReport, SiteState
+
+FRESH_SECONDS = 3.0
+STALE_SECONDS = 10.0
+
+Shortage = Literal["no_power", "no_capacity"]
+
+
+class Freshness(IntEnum):
+    """How far a reading may be trusted; lower is better."""
+
+    FRESH = 0
+    STALE = 1
+    EXPIRED = 2
+    """Used only where no fresher site serves the model, and its figures count as unknown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelView:
+    """One model at one site, as the site's last report says. `None` means unknown."""
+
+    site_id: str
+    model: str
+    state: SiteState
+    sequence: int
+    arrived_at: float
+    """When this sequence first arrived here (monotonic)."""
+    is_confirmed: bool
+    """The sequence has advanced since this router started; until then a record counts as stale."""
+    ready_instances: int | None = None
+    headroom_requests: float | None = None
+    """Reported, or `max_concurrency − running_requests` where those are given."""
+    capacity_requests: float | None = None
+    """What the site runs at once at most, for the resume reserve."""
+    waiting_requests: int | None = None
+    kv_cache_usage_ratio: float | None = None
+    prefill_tokens_per_second: float | None = None
+    itl_seconds_p50: float | None = None
+    ttft_seconds_p50: float | None = None
+    has_power: bool = True
+    """False when the site says that cap less draw is nothing."""
+    token_ids: bool = False
+    """Its engines return and take token ids: exact resume."""
+    max_model_len: int | None = None
+    is_serving: bool = field(init=False)
+    """Whether new work may go there at all."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_serving", self.state == "serving" and self.ready_instances != 0)
+
+    def freshness(self, now: float) -> Freshness:
+        """By age since arrival, not by the writer's clock."""
+        age = now - self.arrived_at
+        if age <= FRESH_SECONDS:
+            return Freshness.FRESH if self.is_confirmed else Freshness.STALE
+        return Freshness.STALE if age <= STALE_SECONDS else Freshness.EXPIRED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteView:
+    """One site, as its last report and its SiteInfo (if any) say."""
+
+    site_id: str
+    agent_id: str
+    state: SiteState
+    sequence: int
+    arrived_at: float
+    is_confirmed: bool
+    ingress_url: str
+    observed_at_unix_seconds: float
+    drain_seconds_left: float | None = None
+    cap_watts: float | None = None
+    draw_watts: float | None = None
+    headroom_watts: float | None = None
+    server_idle_watts: float | None = None
+    region: str | None = None
+    models: tuple[ModelView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """All sites, and per model the sites that know it, in order of name."""
+
+    sites: Mapping[str, SiteView] = field(default_factory=lambda: MappingProxyType({}))
+    models: Mapping[str, tuple[ModelView, ...]] = field(default_factory=lambda: MappingProxyType({}))
+
+    def with_site(self, site: SiteView) -> Snapshot:
+        """This snapshot with one site's view replaced or added."""
+        sites = dict(self.sites)
+        before = sites.get(site.site_id)
+        sites[site.site_id] = site
+        touched = {view.model: view for view in site.models}
+        names = list(touched)
+        if before is not None:
+            names += [view.model for view in before.models if view.model not in touched]
+        models = dict(self.models)
+        for name in names:
+            others = [view for view in models.get(name, ()) if view.site_id != site.site_id]
+            if name in touched:
+                others.append(touched[name])
+                others.sort(key=lambda view: view.site_id)
+            if others:
+                models[name] = tuple(others)
+            else:
+                models.pop(name, None)
+        return Snapshot(sites=sites, models=models)
+
+    def without_site(self, site_id: str) -> Snapshot:
+        """This snapshot without a site that was forgotten."""
+        sites = {key: view for key, view in self.sites.items() if key != site_id}
+        models = {
+            name: kept
+            for name, views in self.models.items()
+            if (kept := tuple(view for view in views if view.site_id != site_id))
+        }
+        return Snapshot(sites=sites, models=models)
+
+
+def view_of(
+    report: SiteReport,
+    info: SiteInfo | None,
+    *,
+    arrived_at: float,
+    is_confirmed: bool,
+    known_models: Collection[str] = (),
+) -> SiteView:
+    """Turn a report into the view that decisions use.
+
+    `known_models`: models the site had before. One that a dark or draining site no longer lists stays known,
+    with nothing ready: a client asking for it is told to wait, not that it does not exist.
+    """
+    has_power = report.power.headroom_watts is None or report.power.headroom_watts > 0
+    capabilities = info.capabilities if info is not None else None
+
+    def view(entry: ModelReport) -> ModelView:
+        running, most, headroom = entry.running_requests, entry.max_concurrency, entry.headroom_requests
+        free: float | None = headroom
+        if free is None and most is not None and running is not None:
+            free = max(0, most - running)
+        capacity: float | None = most
+        if capacity is None and headroom is not None and running is not None:
+            capacity = headroom + running
+        return ModelView(
+            site_id=report.site_id,
+            model=entry.model,
+            state=report.state,
+            sequence=report.sequence,
+            arrived_at=arrived_at,
+            is_confirmed=is_confirmed,
+            ready_instances=entry.ready_instances,
+            headroom_requests=free,
+            capacity_requests=capacity,
+            waiting_requests=entry.waiting_requests,
+            kv_cache_usage_ratio=entry.kv_cache_usage_ratio,
+            prefill_tokens_per_second=entry.prefill_tokens_per_second,
+            itl_seconds_p50=entry.itl_seconds_p50,
+            ttft_seconds_p50=entry.ttft_seconds_p50,
+            has_power=has_power,
+            token_ids=capabilities.token_ids if capabilities is not None else False,
+            max_model_len=capabilities.max_model_len if capabilities is not None else None,
+        )
+
+    models = [view(entry) for entry in report.models]
+    listed = {entry.model for entry in report.models}
+    models += [
+        view(ModelReport(model=name, ready_instances=0, headroom_requests=0))
+        for name in sorted(set(known_models) - listed)
+    ]
+    return SiteView(
+        site_id=report.site_id,
+        agent_id=report.agent_id,
+        state=report.state,
+        sequence=report.sequence,
+        arrived_at=arrived_at,
+        is_confirmed=is_confirmed,
+        ingress_url=report.ingress_url,
+        observed_at_unix_seconds=report.observed_at_unix_seconds,
+        drain_seconds_left=report.drain_seconds_left,
+        cap_watts=report.power.cap_watts,
+        draw_watts=report.power.draw_watts,
+        headroom_watts=report.power.headroom_watts,
+        server_idle_watts=info.server_idle_watts if info is not None else None,
+        region=info.region if info is not None else None,
+        models=tuple(models),
+    )
+
+
+def shortage(views: Sequence[ModelView]) -> Shortage:
+    """Why nothing fits: every site that could serve the model lacks power, or those that have it are full."""
+    if any(view.is_serving and view.has_power for view in views):
+        return "no_capacity"
+    if any(view.state in ("draining", "dark") or not view.has_power for view in views):
+        return "no_power"
+    return "no_capacity"

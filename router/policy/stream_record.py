@@ -1,0 +1,85 @@
+"""What is kept of a stream so that it can be continued elsewhere. Pure, and small: ten thousand streams are
+open at once, so ids and text are kept as the bytes they came in, and parsed only when a stream breaks.
+"""
+
+from __future__ import annotations
+
+import orjson
+
+
+class StreamRecord:
+    """What a client has been sent of one stream."""
+
+    __slots__ = (
+        "finish_reason",
+        "first_event",
+        "has_missing_ids",
+        "has_other_output",
+        "ids",
+        "prompt_ids",
+        "text",
+        "text_events",
+        "usage_sent",
+    )
+
+    def __init__(self) -> None:
+        self.first_event = b""
+        """The first event as the client got it: `id`, `created`, `model` of the whole stream."""
+        self.prompt_ids: bytes | None = None
+        """`1,2,3` as the engine wrote them; None where it sent none."""
+        self.ids = bytearray()
+        """Ids of the answer so far, each followed by a comma."""
+        self.text = bytearray()
+        """Text sent so far, still escaped as in a JSON string."""
+        self.text_events = 0
+        """Events that carried text: tokens, where there are no ids to count."""
+        self.has_missing_ids = False
+        """Text came without ids: only the text can be continued."""
+        self.has_other_output = False
+        """Tool calls, reasoning or the like were sent: their parsers' state is lost with the engine."""
+        self.finish_reason: str | None = None
+        """A real one, once seen."""
+        self.usage_sent = False
+
+    def add_ids(self, raw: bytes) -> None:
+        """`raw` is `1,2,3` or empty."""
+        if raw:
+            self.ids += raw
+            self.ids += b","
+
+    def add_text(self, text: str) -> None:
+        """Text that was sent."""
+        if text:
+            self.text += orjson.dumps(text)[1:-1]
+            self.text_events += 1
+
+    @property
+    def has_ids(self) -> bool:
+        """Whether the token ids of prompt and answer are all there."""
+        return self.prompt_ids is not None and not self.has_missing_ids
+
+    @property
+    def sent_text(self) -> str:
+        """The text sent so far.
+
+        Raises:
+            ValueError: an engine's JSON was not valid.
+        """
+        text = orjson.loads(b'"%b"' % bytes(self.text))
+        assert isinstance(text, str)
+        return text
+
+    @property
+    def prompt_tokens(self) -> int | None:
+        """Length of the prompt, None where unknown."""
+        return None if self.prompt_ids is None else count_ids(self.prompt_ids)
+
+    @property
+    def output_tokens(self) -> int:
+        """Tokens of the answer so far; where ids are missing, the events that carried text."""
+        return self.text_events if self.has_missing_ids or not self.ids else self.ids.count(b",")
+
+
+def count_ids(raw: bytes) -> int:
+    """How many ids `1,2,3` holds."""
+    return raw.count(b",") + 1 if raw.strip() else 0

@@ -1,0 +1,265 @@
+"""Reads an engine's stream as it passes to the client: whole events only, token ids cut out, the end judged.
+
+Sans-IO and lean: it runs once per token of every stream. The common event — one token of text, nothing
+special — is settled by a handful of byte searches; only the others (first, last, errors, odd shapes) are
+parsed as JSON.
+
+Why byte searches are safe: inside a JSON string every quote is escaped, so `"name":` with its bare quotes can
+only be a key.
+
+A stream is complete only when a real `finish_reason` and its terminal event were seen (DESIGN §5). Broken is:
+an error event, `finish_reason` "abort" or "error", a terminal event without a finish, an event that is not
+JSON. The event that breaks it is not passed on; nor is a part of an event.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import orjson
+
+from gateway.sse import EventSplitter, EventTooLargeError, data_of
+from router.policy.body import Api
+from router.policy.stream_record import StreamRecord
+
+Ending = Literal["complete", "error_event", "aborted", "no_finish", "malformed"]
+Mode = Literal["ids", "text", "plain"]
+"""ids: token ids were asked for, record them and the text; text: record the text; plain: record nothing."""
+
+ABORT_REASONS = frozenset({"abort", "error"})
+"""Finish reasons of an engine that gave up."""
+_ID_KEYS = (b'"token_ids"', b'"prompt_token_ids"')
+_FAST_IDS = b',"token_ids":['
+_FAST_TEXT = {Api.CHAT: b'"content":"', Api.COMPLETION: b'"text":"'}
+_OTHER_OUTPUT = ("reasoning", "reasoning_content", "tool_calls", "function_call", "refusal", "audio")
+_BACKSLASH = 0x5C
+_SPACE = 0x20
+
+
+class ChatStreamScanner:
+    """For streams of chat/completions and completions."""
+
+    __slots__ = (
+        "_choices_left",
+        "_cut",
+        "_is_learning",
+        "_mode",
+        "_splitter",
+        "_text_key",
+        "_text_key_length",
+        "ending",
+        "error",
+        "events",
+        "record",
+    )
+
+    def __init__(self, api: Api, mode: Mode, *, cut: bool, choices: int = 1) -> None:
+        """`cut`: take token ids out of the events; `choices`: how many must finish."""
+        self._splitter = EventSplitter()
+        self._mode: Mode = mode
+        self._cut = cut
+        self._text_key = _FAST_TEXT.get(api, b'"text":"')
+        self._text_key_length = len(self._text_key)
+        self._choices_left = choices
+        self._is_learning = True
+        """Until a plain event of text has shown the engine's shape, every event is parsed."""
+        self.record = StreamRecord()
+        self.events = 0
+        """Events other than comments: what a stall is measured by."""
+        self.ending: Ending | None = None
+        self.error: Any = None
+        """The payload of an error event."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Take a piece off the socket; returns what goes to the client now (whole events, maybe none)."""
+        if self.ending is not None:
+            return b""
+        if (
+            data.endswith(b"\n\n")
+            and data.find(b"\n\n") == len(data) - 2
+            and not self._splitter.rest
+            and b"\r" not in data
+        ):
+            return self._event(data)  # one event in one piece: the common case
+        try:
+            events = self._splitter.feed(data)
+        except EventTooLargeError:
+            self.ending = "malformed"
+            return b""
+        pieces = []
+        for event in events:
+            pieces.append(self._event(event))
+            if self.ending is not None:
+                break
+        return b"".join(pieces)
+
+    def _event(self, event: bytes) -> bytes:
+        """The common event by byte search; everything else goes to `_parse`."""
+        if self._is_learning or event.find(b'"finish_reason":null') < 0 or not event.startswith(b"data: {"):
+            return self._parse(event)
+        mode = self._mode
+        if mode == "plain":
+            if event.find(b'"finish_reason":"') >= 0:
+                return self._parse(event)
+            self.events += 1
+            return event
+        start = event.find(self._text_key)
+        if start < 0:
+            return self._parse(event)
+        start += self._text_key_length
+        end = event.find(b'"', start)
+        if event[end - 1] == _BACKSLASH:
+            end = _string_end(event, start)
+        record = self.record
+        if mode == "ids":
+            ids = event.rfind(_FAST_IDS)
+            if ids < 0:
+                return self._parse(event)
+            ids_end = event.find(b"]", ids)
+            if ids_end <= ids + 14:
+                return self._parse(event)
+            record.ids += event[ids + 14 : ids_end]
+            record.ids += b","
+            if end > start:
+                record.text += event[start:end]
+                record.text_events += 1
+            self.events += 1
+            return event[:ids] + event[ids_end + 1 :] if self._cut else event
+        if self._cut and event.find(b'token_ids"') >= 0:
+            return self._parse(event)
+        if end > start:
+            record.text += event[start:end]
+            record.text_events += 1
+        self.events += 1
+        return event
+
+    def _parse(self, event: bytes) -> bytes:
+        payload = data_of(event)
+        if payload is None:
+            return event  # a comment, or fields without data
+        self.events += 1
+        if payload.strip() == b"[DONE]":
+            self.ending = "complete" if self._choices_left <= 0 else "no_finish"
+            return event if self.ending == "complete" else b""
+        try:
+            value = orjson.loads(payload)
+        except orjson.JSONDecodeError:
+            value = None
+        if not isinstance(value, dict):
+            self.ending = "malformed"
+            return b""
+        if value.get("error"):
+            self.error = value["error"]
+            self.ending = "error_event"
+            return b""
+        choices = value.get("choices")
+        choices = (
+            [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
+        )
+        if any(choice.get("finish_reason") in ABORT_REASONS for choice in choices):
+            self.ending = "aborted"
+            return b""
+        out = event
+        if self._cut:
+            for key in _ID_KEYS:
+                out = cut_field(out, key)
+        if self._mode != "plain":
+            self._take(value, choices, out)
+            if self._is_learning and any(text_of(choice)[0] for choice in choices):
+                # The next events look like this one, unless it is a first one with the prompt's ids.
+                self._is_learning = self._cut and b'"prompt_token_ids"' in event
+        elif choices:
+            self._is_learning = False
+        self._choices_left -= sum(1 for choice in choices if choice.get("finish_reason") is not None)
+        return out
+
+    def _take(self, value: dict[str, Any], choices: list[dict[str, Any]], out: bytes) -> None:
+        """Note what an event of a stream with one choice says."""
+        record = self.record
+        if not record.first_event:
+            record.first_event = out
+        if value.get("usage") and not choices:
+            record.usage_sent = True
+        prompt_ids = value.get("prompt_token_ids")
+        for choice in choices:
+            text, has_other_output = text_of(choice)
+            record.has_other_output |= has_other_output
+            ids = choice.get("token_ids")
+            prompt_ids = choice.get("prompt_token_ids") or prompt_ids
+            if isinstance(ids, list):
+                record.add_ids(_raw_ids(ids))
+            elif text:
+                record.has_missing_ids = True
+                self._mode = "text"
+            record.add_text(text)
+            if choice.get("finish_reason") is not None:
+                record.finish_reason = str(choice["finish_reason"])
+        if isinstance(prompt_ids, list) and record.prompt_ids is None:
+            record.prompt_ids = _raw_ids(prompt_ids)
+
+
+def text_of(choice: dict[str, Any]) -> tuple[str, bool]:
+    """A choice's text, and whether it carries output of another kind (tool calls, reasoning, …)."""
+    source = choice.get("delta")
+    if not isinstance(source, dict):
+        text = choice.get("text")
+        return (text if isinstance(text, str) else ""), False
+    text = source.get("content")
+    return (text if isinstance(text, str) else ""), any(source.get(name) for name in _OTHER_OUTPUT)
+
+
+def cut_field(event: bytes, key: bytes) -> bytes:
+    """`event` without every `key` whose value is a list of numbers or null, and one comma beside each.
+
+    `key` is quoted. A value of another kind is left alone.
+    """
+    start = event.find(key)
+    while start >= 0:
+        colon = _skip_spaces(event, start + len(key))
+        value = _skip_spaces(event, colon + 1)
+        if event[colon : colon + 1] != b":":
+            end = -1
+        elif event[value : value + 1] == b"[":
+            end = event.find(b"]", value) + 1
+        elif event[value : value + 4] == b"null":
+            end = value + 4
+        else:
+            end = -1
+        if end <= 0:
+            start = event.find(key, start + 1)
+            continue
+        before = start
+        while event[before - 1] == _SPACE:
+            before -= 1
+        if event[before - 1 : before] == b",":
+            event = event[: before - 1] + event[end:]
+        else:
+            after = _skip_spaces(event, end)
+            if event[after : after + 1] == b",":
+                end = _skip_spaces(event, after + 1)
+            event = event[:start] + event[end:]
+        start = event.find(key, start - 1)
+    return event
+
+
+def _skip_spaces(event: bytes, at: int) -> int:
+    while event[at : at + 1] == b" ":
+        at += 1
+    return at
+
+
+def _string_end(event: bytes, start: int) -> int:
+    """Index of the quote that ends the JSON string whose text begins at `start`."""
+    end = event.find(b'"', start)
+    while end >= 0:
+        slashes = 0
+        while end - 1 - slashes >= start and event[end - 1 - slashes] == _BACKSLASH:
+            slashes += 1
+        if slashes % 2 == 0:
+            return end
+        end = event.find(b'"', end + 1)
+    return start
+
+
+def _raw_ids(ids: list[Any]) -> bytes:
+    return orjson.dumps(ids)[1:-1]

@@ -1,0 +1,271 @@
+"""Runs one site agent: `serve` is what `heron site-agent` calls.
+
+The order of things, each because of the one after it: the site's lock, leftovers stopped, the watchdog, the
+drivers, the ports, the power loop (which alone starts engines). On SIGTERM the reverse: no new requests,
+those in flight finish within the grace under the cap as ever, engines stop, the watchdog is released.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fleet.config import ConfigError, FleetConfig
+from fleet.keys import Keys
+from fleet.store import Store
+from gateway.server import HttpServer
+from site_agent import drivers as driver_kinds
+from site_agent import leftovers, metrics, operations, parts, sample
+from site_agent.config import SiteConfig
+from site_agent.drivers.interface import DriverError, Drivers
+from site_agent.forwarding import Forwarder
+from site_agent.ingress import Ingress
+from site_agent.processes import Processes
+from site_agent.reporter import Reporter
+from site_agent.site_records import SiteRecords
+
+logger = logging.getLogger(__name__)
+
+LAST_REPORT_SECONDS = 1.0
+"""How long the last word to Redis may take."""
+CLOSE_SECONDS = 1.0
+"""For connections of the ingress after the grace."""
+READING_MAX_AGE_SECONDS = 30.0
+"""Without a reading for so long the agent is not ready: its cap is being walked down."""
+
+
+class SiteAgent:
+    """One site: `start`, then `stop`; `aclose` whatever happens."""
+
+    def __init__(self, of: parts.Parts, tasks: asyncio.TaskGroup) -> None:
+        self.parts = of
+        self.records = SiteRecords(of)
+        self.reporter = Reporter(
+            site_id=of.config.site_id,
+            store=of.store,
+            changed=of.changed,
+            make_report=self.records.report,
+            make_info=self.records.info,
+        )
+        self._tasks = tasks
+        self._loops: list[asyncio.Task[None]] = []
+        self.ingress = self._create_ingress()
+        registry = metrics.create_registry(
+            metrics.SiteCollector(
+                facts=sample.facts(of), sample=lambda: sample.take(of, self.records, self.reporter)
+            )
+        )
+        self.operations = HttpServer(
+            operations.create_app(
+                site_id=of.config.site_id, registry=registry, why_not_ready=self.why_not_ready
+            ),
+            host=of.config.operations_host,
+            port=of.config.operations_port,
+        )
+
+    def _create_ingress(self) -> HttpServer:
+        of = self.parts
+        token = of.fleet.site_token
+        ingress = Ingress(
+            admission=of.admission,
+            forwarder=Forwarder(
+                admission=of.admission,
+                upstream=of.upstream,
+                request_timeout_seconds=of.config.request_timeout_seconds,
+                max_answer_bytes=of.config.max_answer_bytes,
+            ),
+            site_token=None if token is None else token.get_secret_value(),
+            engine_paths=lambda: of.drivers.engines.capabilities().paths,
+            models=self.records.models,
+            report=lambda: self.reporter.current_report().to_json(),
+            count=lambda outcome: of.outcomes.update((outcome,)),
+            count_pushback=lambda reason: of.pushbacks.update((reason,)),
+        )
+        return HttpServer(
+            hot=ingress.route,
+            host=of.config.host,
+            port=of.config.port,
+            max_body_bytes=of.config.max_body_bytes,
+        )
+
+    async def start(self) -> None:
+        """Listen, and begin to follow the power.
+
+        Raises:
+            ConfigError: engines cannot run here, or a port cannot be had.
+        """
+        of = self.parts
+        self._warn()
+        try:
+            await of.drivers.engines.open()
+            await self.ingress.start()
+            await self.operations.start()
+        except (DriverError, OSError) as error:
+            raise ConfigError(f"[sites.{of.config.site_id}] {error}") from error
+        if of.config.ingress_url is None:
+            host = f"[{of.config.host}]" if ":" in of.config.host else of.config.host
+            self.records.ingress_url = f"http://{host}:{self.ingress.port}"
+        clock = of.power.governor.clock_mhz
+        if of.drivers.gpus.can_set_clock:
+            of.pool.set_clock(clock, full_clock_mhz=clock)  # what an earlier agent locked is unlocked first
+        loops: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = (
+            of.follow.follow_stream,
+            of.follow.follow_events,
+            of.follow.reread,
+            of.power.meter,
+            of.power.run,
+            of.pool.watch,
+            of.pool.follow_clocks,
+            of.scraper.run,
+            self.reporter.run,
+        )
+        self._loops = [self._tasks.create_task(loop(), name=loop.__qualname__) for loop in loops]
+        logger.info(
+            "site agent up",
+            extra={
+                "site": of.config.site_id,
+                "agent_id": of.agent_id,
+                "ingress_url": self.records.ingress_url,
+                "operations_port": self.operations.port,
+            },
+        )
+
+    async def stop(self) -> None:
+        """Graceful; the power loop governs, and beats, until the engines are gone."""
+        of = self.parts
+        logger.info("shutting down", extra={"in_flight": of.admission.total_in_flight})
+        of.power.is_closing = True
+        of.admission.shut()
+        of.changed.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(of.config.shutdown_grace_seconds):
+                await of.admission.emptied.wait()
+        broken = of.admission.break_all()
+        await self.ingress.stop(CLOSE_SECONDS)
+        for instance in of.pool.instances:
+            of.pool.stop(instance.instance_id, kill=broken > 0)
+        await of.pool.stopped()
+        await of.drivers.engines.aclose()
+        await of.drivers.gpus.aclose()
+        for task in self._loops:
+            task.cancel()
+        await asyncio.wait(self._loops)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_REPORT_SECONDS):
+                await self.reporter.publish()
+        await self.operations.stop(0)
+        logger.info("site agent stopped", extra={"site": of.config.site_id, "broken_streams": broken})
+
+    async def aclose(self) -> None:
+        """Let go of everything, also after a fault: no engine outlives this. Idempotent."""
+        await self.ingress.stop(0)
+        await self.operations.stop(0)
+        await self.parts.upstream.aclose()
+
+    def why_not_ready(self) -> str | None:
+        """For /readyz. A dark site is ready: it does its work."""
+        age = self.parts.follow.age_seconds(asyncio.get_running_loop().time())
+        if self.parts.admission.is_closed:
+            return "shutting down"
+        if age is None:
+            return f"no power reading yet from {self.parts.config.feed_url}"
+        if age > READING_MAX_AGE_SECONDS:
+            return f"no power reading for {age:.0f} s from {self.parts.config.feed_url}"
+        return None
+
+    def _warn(self) -> None:
+        """What an operator must know at start."""
+        config, idle_watts = self.parts.config, self.parts.power.governor.model.server_idle_watts
+        if not config.governor.enabled:
+            logger.critical(
+                "THE GOVERNOR IS SWITCHED OFF: this site will exceed its cap; set governor.enabled = true"
+            )
+        if config.safe_floor_watts < idle_watts:
+            logger.warning(
+                "this site cannot keep a cap below %.0f W, what it draws with every engine stopped: "
+                "safe_floor_watts is %.0f and there is no server driver; such time counts as "
+                "cap_exceeded_seconds, and apart as below_idle_seconds",
+                idle_watts,
+                config.safe_floor_watts,
+            )
+        if self.parts.drivers.gpus.is_fake:
+            logger.warning("the GPUs of this site are fake: its watts are made up")
+
+
+async def serve(fleet: FleetConfig, config: SiteConfig, *, store: Store | None = None) -> None:
+    """Run until SIGTERM or SIGINT, or until cancelled; then return with every engine gone.
+
+    Raises:
+        ConfigError: it cannot run here: another agent holds the site, engines cannot be had, a port is taken.
+    """
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    where = f"[sites.{config.site_id}]"
+    try:
+        lock = leftovers.take_lock(config.state_dir)
+    except (leftovers.LeftoverError, OSError) as error:
+        raise ConfigError(f"{where} state_dir: {error}") from None
+    with lock:
+        try:
+            leftovers.stop_leftovers(config.state_dir)
+        except leftovers.LeftoverError as error:
+            raise ConfigError(f"{where} {error}") from None
+        processes = Processes(state_dir=config.state_dir, watchdog_seconds=config.watchdog_seconds)
+        processes.open()
+        try:
+            try:
+                drivers = driver_kinds.create(parts.driver_context(config, processes))
+            except DriverError as error:
+                raise ConfigError(f"{where} engine: {error}") from None
+            try:
+                await _run(fleet, config, store or _redis_store(fleet), drivers, processes, stopping)
+            finally:
+                await drivers.engines.aclose()
+                await drivers.gpus.aclose()
+        finally:
+            processes.close()
+
+
+async def _run(
+    fleet: FleetConfig,
+    config: SiteConfig,
+    store: Store,
+    drivers: Drivers,
+    processes: Processes,
+    stopping: asyncio.Event,
+) -> None:
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            agent = SiteAgent(
+                parts.build(fleet, config, store=store, drivers=drivers, processes=processes, tasks=tasks),
+                tasks,
+            )
+            try:
+                await agent.start()
+                await stopping.wait()
+                await agent.stop()
+            finally:
+                await agent.aclose()
+    except* ConfigError as group:
+        raise _first(group) from None
+    finally:
+        await store.aclose()
+
+
+def _first(group: BaseExceptionGroup[Any]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _redis_store(fleet: FleetConfig) -> Store:
+    from fleet.redis_store import RedisStore
+
+    return RedisStore(fleet.redis_url, Keys(fleet=fleet.name))

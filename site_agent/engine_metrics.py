@@ -1,0 +1,144 @@
+"""What the agent reads from an engine's `/metrics` page, and quantiles of late from its histograms. Pure.
+
+Rule: a name that the page does not have is unknown (None), never zero; names change between versions of vLLM.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+MAX_PAGE_BYTES = 4 << 20
+WINDOW_SECONDS = 10.0
+"""Quantiles are of the tokens and requests of the last so many seconds."""
+MAX_BUCKETS = 256
+
+RUNNING = "vllm:num_requests_running"
+WAITING = "vllm:num_requests_waiting"
+KV_USAGE = "vllm:kv_cache_usage_perc"
+TTFT = "vllm:time_to_first_token_seconds"
+ITL = "vllm:inter_token_latency_seconds"
+
+_LINE = re.compile(r"^(vllm:[a-z_]+?)(_bucket)?(?:\{([^}]*)\})? ([0-9.eE+-]+|\+?Inf|NaN)", re.MULTILINE)
+_LE = re.compile(r'(?:^|,)le="([^"]+)"')
+
+Histogram = Mapping[float, float]
+"""Upper bound → observations at or below it, since the engine started."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineMetrics:
+    """One page; None is unknown."""
+
+    running_requests: int | None = None
+    waiting_requests: int | None = None
+    kv_cache_usage_ratio: float | None = None
+    ttft: Histogram | None = None
+    itl: Histogram | None = None
+
+
+def parse(page: str) -> EngineMetrics:
+    """Read a page in Prometheus' text format. Counts are summed over engines, KV use is their highest."""
+    sums: dict[str, float] = {}
+    kv_usage: float | None = None
+    histograms: dict[str, dict[float, float]] = {}
+    for name, bucket, labels, text in _LINE.findall(page):
+        value = float(text)
+        if value != value:  # NaN
+            continue
+        if bucket:
+            bound = _LE.search(labels)
+            if name in (TTFT, ITL) and bound is not None:
+                counts = histograms.setdefault(name, {})
+                if len(counts) < MAX_BUCKETS:
+                    counts[float(bound.group(1))] = counts.get(float(bound.group(1)), 0.0) + value
+        elif name == KV_USAGE:
+            kv_usage = value if kv_usage is None else max(kv_usage, value)
+        elif name in (RUNNING, WAITING):
+            sums[name] = sums.get(name, 0.0) + value
+    return EngineMetrics(
+        running_requests=_count(sums.get(RUNNING)),
+        waiting_requests=_count(sums.get(WAITING)),
+        kv_cache_usage_ratio=None if kv_usage is None else min(1.0, max(0.0, kv_usage)),
+        ttft=histograms.get(TTFT),
+        itl=histograms.get(ITL),
+    )
+
+
+def _count(value: float | None) -> int | None:
+    return None if value is None or value < 0 else int(value)
+
+
+def increase(before: Histogram, after: Histogram) -> dict[float, float] | None:
+    """What came between two readings of one histogram; None after a restart, or where buckets differ."""
+    if before.keys() != after.keys():
+        return None
+    difference = {bound: after[bound] - before[bound] for bound in sorted(after)}
+    return None if any(value < 0 for value in difference.values()) else difference
+
+
+def merge(histograms: Iterable[Mapping[float, float]]) -> dict[float, float]:
+    """The sum of histograms; those with other buckets than the first are left out."""
+    total: dict[float, float] = {}
+    for histogram in histograms:
+        if not total:
+            total = dict(histogram)
+        elif total.keys() == histogram.keys():
+            for bound, value in histogram.items():
+                total[bound] += value
+    return total
+
+
+def quantile(histogram: Histogram, ratio: float) -> float | None:
+    """Prometheus' estimate: linear inside the bucket, the last finite bound beyond. None: no observation."""
+    bounds = sorted(histogram)
+    if not bounds or histogram[bounds[-1]] <= 0:
+        return None
+    rank = ratio * histogram[bounds[-1]]
+    low, below = 0.0, 0.0
+    for bound in bounds:
+        if histogram[bound] >= rank:
+            if bound == float("inf"):
+                return low
+            inside = histogram[bound] - below
+            return bound if inside <= 0 else low + (bound - low) * (rank - below) / inside
+        low, below = bound, histogram[bound]
+    return low
+
+
+@dataclass(slots=True)
+class MetricsWindow:
+    """Pages of one engine over the last seconds."""
+
+    _pages: deque[tuple[float, EngineMetrics]] = field(default_factory=deque)
+
+    def add(self, metrics: EngineMetrics, now: float) -> None:
+        """Take a page that was read at `now`."""
+        self._pages.append((now, metrics))
+        while len(self._pages) > 1 and self._pages[1][0] <= now - WINDOW_SECONDS:
+            self._pages.popleft()
+
+    def clear(self) -> None:
+        """The engine was stopped: nothing is known of the next one."""
+        self._pages.clear()
+
+    def latest(self, now: float) -> EngineMetrics | None:
+        """The last page, unless it is older than the window."""
+        if not self._pages or self._pages[-1][0] <= now - WINDOW_SECONDS:
+            return None
+        return self._pages[-1][1]
+
+    def ttft(self) -> dict[float, float] | None:
+        """Times to first token within the window, as a histogram; None: unknown."""
+        return self._increase([page.ttft for _, page in self._pages])
+
+    def itl(self) -> dict[float, float] | None:
+        """The same for gaps between tokens."""
+        return self._increase([page.itl for _, page in self._pages])
+
+    @staticmethod
+    def _increase(histograms: list[Histogram | None]) -> dict[float, float] | None:
+        known = [histogram for histogram in histograms if histogram is not None]
+        return increase(known[0], known[-1]) if len(known) >= 2 else None

@@ -1,0 +1,202 @@
+"""The site's only ingress: an allow-list of inference paths, the site token, admission, instances.
+
+Rules: an engine's control path (`/sleep`, `/pause`, `/abort_requests`, …) is never reachable, whatever the
+engine serves. A request comes in only if it fits under the cap now; else it is pushed back in one round trip.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import math
+from collections.abc import Callable
+
+import orjson
+
+from gateway.errors import JSON_HEADERS, error_body
+from gateway.protocol import ClientRequest, HotHandler
+from site_agent.admission import Admission, Pushback
+from site_agent.forwarding import Failed, Forwarder, Outcome
+
+GENERATING_PATHS = frozenset(
+    {
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/responses",
+        "/v1/messages",
+        "/v1/embeddings",
+        "/v1/rerank",
+        "/v1/score",
+        "/v1/audio/transcriptions",
+        "/v1/audio/translations",
+    }
+)
+"""Each takes a slot of an instance."""
+LIGHT_PATHS = frozenset({"/tokenize", "/detokenize", "/v1/messages/count_tokens"})
+"""Answered by the engine's front end without the GPU: no slot."""
+MODELS_PATH = "/v1/models"
+REPORT_PATH = "/heron/v1/report"
+HEALTH_PATH = "/health"
+MAX_AFFINITY_BYTES = 256
+"""Of the key; what is longer has the same beginning."""
+
+
+def served_paths(engine_paths: tuple[str, ...]) -> tuple[str, ...]:
+    """What of an engine's paths the ingress offers, sorted."""
+    return (*sorted((GENERATING_PATHS | LIGHT_PATHS) & set(engine_paths)), MODELS_PATH)
+
+
+class Ingress:
+    """Handlers for `gateway.server.HttpServer`."""
+
+    def __init__(
+        self,
+        *,
+        admission: Admission,
+        forwarder: Forwarder,
+        site_token: str | None,
+        engine_paths: Callable[[], tuple[str, ...]],
+        models: Callable[[], bytes],
+        report: Callable[[], bytes],
+        count: Callable[[Outcome], None],
+        count_pushback: Callable[[str], None],
+    ) -> None:
+        """`models` and `report` give the bodies of those two answers; `count…` are the metrics."""
+        self._admission = admission
+        self._forwarder = forwarder
+        self._authorization = None if site_token is None else b"Bearer " + site_token.encode()
+        self._engine_paths = engine_paths
+        self._models = models
+        self._report = report
+        self._count = count
+        self._count_pushback = count_pushback
+
+    def route(self, method: str, path: str) -> HotHandler:
+        """The handler of a request; there is one for everything."""
+        own = {REPORT_PATH: self._answer_report, MODELS_PATH: self._answer_models}.get(path)
+        if path == HEALTH_PATH:
+            return self._answer_health if method == "GET" else self._refuse_method
+        if own is not None:
+            return own if method == "GET" else self._refuse_method
+        if (path in GENERATING_PATHS or path in LIGHT_PATHS) and path in self._engine_paths():
+            return self.forward if method == "POST" else self._refuse_method
+        return self._refuse_path
+
+    async def forward(self, request: ClientRequest) -> None:
+        """Find an instance and pass the request on."""
+        if not self._is_authorized(request):
+            return
+        try:
+            outcome = await self._forward(request)
+        except asyncio.CancelledError:
+            self._count("client_cancelled")
+            raise
+        self._count(outcome)
+
+    async def _forward(self, request: ClientRequest) -> Outcome:
+        takes_slot = request.path in GENERATING_PATHS
+        affinity = request.header(b"x-heron-affinity")
+        tried: dict[str, Failed] = {}
+        while True:
+            chosen = self._admission.choose(
+                is_resume=request.header(b"x-heron-resume") == b"1",
+                takes_slot=takes_slot,
+                affinity=None if affinity is None else affinity[:MAX_AFFINITY_BYTES],
+                tried=tried,
+            )
+            if isinstance(chosen, Pushback):
+                return self._refuse(request, chosen, list(tried.values()))
+            result = await self._forwarder.attempt(request, chosen, takes_slot=takes_slot)
+            if not isinstance(result, Failed):
+                return result
+            tried[chosen.instance_id] = result
+            if result.kind == "timeout":  # the time is used up; another engine would not be faster
+                _respond_error(request, 504, result.message, code="timeout")
+                return "engine_error"
+            if result.kind == "too_large":
+                _respond_error(request, 502, result.message, code="answer_too_large")
+                return "engine_error"
+
+    def _refuse(self, request: ClientRequest, pushback: Pushback, failures: list[Failed]) -> Outcome:
+        """No instance is left: a pushback, unless engines failed where there was room."""
+        broken = [failed for failed in failures if failed.kind == "engine"]
+        if broken and pushback.reason == "capacity":
+            _respond_error(request, 502, broken[-1].message, code="engine_failed")
+            return "engine_error"
+        self._count_pushback(pushback.reason)
+        seconds = pushback.retry_after_seconds
+        headers = [
+            *JSON_HEADERS,
+            (b"x-heron-pushback", pushback.reason.encode()),
+            (b"x-heron-retry-after-seconds", b"%.1f" % seconds),
+            (b"retry-after", b"%d" % math.ceil(seconds)),
+            (b"x-heron-headroom", b"%d" % self._admission.headroom()),
+        ]
+        body = error_body(
+            f"This site does not take the request now: {pushback.reason}.",
+            type="server_error",
+            code="pushback",
+        )
+        request.respond(503, headers, body)
+        return "pushback"
+
+    # The agent's own answers
+
+    async def _answer_report(self, request: ClientRequest) -> None:
+        if self._is_authorized(request):
+            request.respond(200, JSON_HEADERS, self._report())
+
+    async def _answer_models(self, request: ClientRequest) -> None:
+        if self._is_authorized(request):
+            request.respond(200, JSON_HEADERS, self._models())
+
+    async def _answer_health(self, request: ClientRequest) -> None:
+        slots = 0 if self._admission.is_closed else self._admission.slots()
+        request.respond(200 if slots else 503, JSON_HEADERS, orjson.dumps({"slots": slots}))
+
+    async def _refuse_path(self, request: ClientRequest) -> None:
+        self._count("rejected")
+        _respond_error(
+            request,
+            404,
+            f"There is nothing at {request.path[:200]}.",
+            code="not_found",
+            type="invalid_request_error",
+        )
+
+    async def _refuse_method(self, request: ClientRequest) -> None:
+        self._count("rejected")
+        _respond_error(
+            request,
+            405,
+            f"{request.path} does not take {request.method}.",
+            code="method_not_allowed",
+            type="invalid_request_error",
+        )
+
+    def _is_authorized(self, request: ClientRequest) -> bool:
+        """Whether the site token was shown; where not, the request is answered."""
+        if self._authorization is None:
+            return True
+        if hmac.compare_digest(request.header(b"authorization") or b"", self._authorization):
+            return True
+        self._count("rejected")
+        _respond_error(
+            request,
+            401,
+            "This is a site's ingress: show its site token as a bearer token.",
+            code="invalid_site_token",
+            type="authentication_error",
+        )
+        return False
+
+
+def _respond_error(
+    request: ClientRequest,
+    status: int,
+    message: str,
+    *,
+    code: str,
+    type: str = "server_error",  # noqa: A002
+) -> None:
+    request.respond(status, JSON_HEADERS, error_body(message, type=type, code=code))

@@ -1,0 +1,231 @@
+"""The life of the site's engines: start, health, crash, restart, stop; and their GPUs' clocks.
+
+Rule: the governor alone orders starts and stops. The pool carries them out, notices what ends by itself, and
+says through `on_change` that something is different. Its tasks belong to the agent's task group: a fault in
+the pool itself ends the agent, and the engines with it, rather than leave one ungoverned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from fleet.instance import InstanceState
+from gateway.upstream import Origin
+from site_agent.drivers.interface import DriverError, Drivers, InstanceSpec
+from site_agent.instance import Instance, RestartRule
+
+logger = logging.getLogger(__name__)
+
+START_POLL_SECONDS = 0.1
+WATCH_SECONDS = 0.2
+STOP_RETRY_SECONDS = 1.0
+CLOCK_RETRY_SECONDS = 0.5
+
+
+class InstancePool:
+    """Carries out orders; `instances` never changes its members."""
+
+    def __init__(
+        self,
+        *,
+        specs: Sequence[InstanceSpec],
+        drivers: Drivers,
+        restart: RestartRule,
+        probe_seconds: float,
+        probe_failures: int,
+        start_timeout_seconds: float,
+        rng: random.Random,
+        tasks: asyncio.TaskGroup,
+        on_change: Callable[[], None],
+        on_end: Callable[[str], None],
+    ) -> None:
+        """`on_end(instance_id)`: an engine ended by itself or is given up; its requests are lost there."""
+        self.instances = tuple(Instance(spec=spec) for spec in specs)
+        self.faults: Counter[str] = Counter()
+        """Failed starts, stops, crashes and clock changes, by the driver's reason."""
+        self.start_seconds: float | None = None
+        """How long the last start took; None before the first."""
+        self._by_id = {one.instance_id: one for one in self.instances}
+        self._drivers = drivers
+        self._restart = restart
+        self._probe_seconds = probe_seconds
+        self._probe_failures = probe_failures
+        self._start_timeout_seconds = start_timeout_seconds
+        self._rng = rng
+        self._tasks = tasks
+        self._on_change = on_change
+        self._on_end = on_end
+        self._starts: dict[str, asyncio.Task[None]] = {}
+        self._stops: dict[str, asyncio.Task[None]] = {}
+        self._clock_mhz: int | None = None
+        self._clock_wanted = asyncio.Event()
+        self._full_clock_mhz: int | None = None
+
+    def __getitem__(self, instance_id: str) -> Instance:
+        return self._by_id[instance_id]
+
+    # Orders
+
+    def start(self, instance_id: str) -> None:
+        """Begin to start a stopped instance."""
+        instance = self._by_id[instance_id]
+        instance.move(InstanceState.STARTING, self._now())
+        logger.info("starting an engine", extra={"instance": instance_id})
+        self._starts[instance_id] = self._tasks.create_task(self._run_start(instance))
+        self._on_change()
+
+    def drain(self, instance_id: str) -> None:
+        """Admit nothing more to it."""
+        self._by_id[instance_id].move(InstanceState.DRAINING, self._now())
+        self._on_change()
+
+    def admit(self, instance_id: str) -> None:
+        """Take a drain back."""
+        self._by_id[instance_id].move(InstanceState.READY, self._now())
+        self._on_change()
+
+    def stop(self, instance_id: str, *, kill: bool = True) -> None:
+        """Begin to stop it, also while it starts. Repeated orders change nothing."""
+        instance = self._by_id[instance_id]
+        if instance.is_stopping or instance.state is InstanceState.STOPPED:
+            return
+        instance.is_stopping = True
+        logger.info("stopping an engine", extra={"instance": instance_id, "kill": kill})
+        self._stops[instance_id] = self._tasks.create_task(self._run_stop(instance, kill=kill))
+        self._on_change()
+
+    def set_clock(self, clock_mhz: int, *, full_clock_mhz: int) -> None:
+        """Have every instance's GPUs locked at this clock; at full clock unlocked. Done in the background."""
+        self._clock_mhz, self._full_clock_mhz = clock_mhz, full_clock_mhz
+        self._clock_wanted.set()
+
+    async def stopped(self) -> None:
+        """Return when no start or stop is under way."""
+        while tasks := [task for task in (*self._starts.values(), *self._stops.values()) if not task.done()]:
+            await asyncio.wait(tasks)
+
+    # Carrying out
+
+    async def _run_start(self, instance: Instance) -> None:
+        began_at = self._now()
+        try:
+            async with asyncio.timeout(self._start_timeout_seconds):
+                instance.origin = Origin.parse(await self._drivers.engines.start(instance.spec))
+                while not await self._drivers.engines.is_ready(instance.instance_id):
+                    if reason := self._drivers.engines.exit_reason(instance.instance_id):
+                        raise DriverError("exited", reason)  # noqa: TRY301 - one place handles every failure
+                    await asyncio.sleep(START_POLL_SECONDS)
+        except TimeoutError:
+            self._give_up(instance, "timeout", f"not ready within {self._start_timeout_seconds:g} s")
+        except DriverError as error:
+            self._give_up(instance, error.reason, str(error))
+        else:
+            instance.move(InstanceState.READY, self._now())
+            self.start_seconds = self._now() - began_at
+            logger.info(
+                "an engine is ready",
+                extra={"instance": instance.instance_id, "seconds": round(self.start_seconds, 3)},
+            )
+            self._on_change()
+
+    async def _run_stop(self, instance: Instance, *, kill: bool) -> None:
+        start = self._starts.get(instance.instance_id)
+        if start is not None and start is not asyncio.current_task():
+            start.cancel()
+            await asyncio.wait([start])
+        while True:
+            try:
+                await self._drivers.engines.stop(instance.instance_id, kill=kill)
+            except DriverError as error:
+                self.faults[error.reason] += 1
+                logger.exception("an engine could not be stopped", extra={"instance": instance.instance_id})
+                await asyncio.sleep(STOP_RETRY_SECONDS)
+                kill = True
+            else:
+                break
+        if instance.state is InstanceState.READY:
+            instance.move(InstanceState.DRAINING, self._now())
+        instance.move(InstanceState.STOPPED, self._now())
+        instance.is_stopping = False
+        self._on_change()
+
+    def _give_up(self, instance: Instance, reason: str, message: str) -> None:
+        """An engine ended by itself, hangs, or did not start: what is left of it is killed."""
+        self.faults[reason] += 1
+        wait = instance.fail(message, self._restart, self._rng, self._now())
+        logger.error(
+            "an engine failed",
+            extra={
+                "instance": instance.instance_id,
+                "reason": reason,
+                "fault": message,
+                "retry_seconds": round(wait, 1),
+            },
+        )
+        self._on_end(instance.instance_id)
+        self.stop(instance.instance_id, kill=True)
+
+    # What happens by itself
+
+    async def watch(self) -> None:
+        """Notice crashes and hangs; runs as long as the agent does."""
+        probe_at = self._now() + self._probe_seconds
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            for instance in self._serving():
+                if reason := self._drivers.engines.exit_reason(instance.instance_id):
+                    self._give_up(instance, "exited", reason)
+            if self._now() >= probe_at:
+                await self._probe_all()
+                probe_at = self._now() + self._probe_seconds
+
+    async def _probe_all(self) -> None:
+        serving = self._serving()
+        answers = await asyncio.gather(
+            *(self._drivers.engines.is_ready(instance.instance_id) for instance in serving)
+        )
+        for instance, is_healthy in zip(serving, answers, strict=True):
+            if instance not in self._serving():
+                continue
+            instance.failed_probes = 0 if is_healthy else instance.failed_probes + 1
+            if instance.failed_probes >= self._probe_failures:
+                self._give_up(instance, "timeout", f"{self._probe_failures} health probes in a row failed")
+
+    def _serving(self) -> list[Instance]:
+        states = (InstanceState.READY, InstanceState.DRAINING)
+        return [one for one in self.instances if one.state in states and not one.is_stopping]
+
+    async def follow_clocks(self) -> None:
+        """Bring every instance's clock to the one last ordered; runs as long as the agent does."""
+        while True:
+            await self._clock_wanted.wait()
+            self._clock_wanted.clear()
+            clock, full = self._clock_mhz, self._full_clock_mhz
+            if clock is None:
+                continue
+            results = await asyncio.gather(*(self._set_clock(one, clock, full) for one in self.instances))
+            if not all(results):
+                await asyncio.sleep(CLOCK_RETRY_SECONDS)
+                self._clock_wanted.set()
+
+    async def _set_clock(self, instance: Instance, clock_mhz: int, full_clock_mhz: int | None) -> bool:
+        if instance.clock_mhz == clock_mhz:
+            return True
+        try:
+            await self._drivers.gpus.set_clock(
+                instance.instance_id, None if clock_mhz == full_clock_mhz else clock_mhz
+            )
+        except DriverError as error:
+            self.faults[error.reason] += 1
+            logger.exception("a clock could not be set", extra={"instance": instance.instance_id})
+            return False
+        instance.clock_mhz = clock_mhz
+        return True
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()

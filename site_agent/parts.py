@@ -1,0 +1,162 @@
+"""Builds one agent's parts and ties them together; `site_agent.app` starts and stops them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from fleet.config import FleetConfig
+from fleet.power import CapTracker
+from fleet.store import Store
+from gateway.upstream import UpstreamPool
+from site_agent.admission import Admission
+from site_agent.config import SiteConfig
+from site_agent.drivers.interface import DriverContext, Drivers, InstanceSpec, ProcessRegistry
+from site_agent.governor import Governor
+from site_agent.instance import RestartRule
+from site_agent.instances import InstancePool
+from site_agent.power_follow import PowerFollow
+from site_agent.power_loop import PowerLoop
+from site_agent.processes import Processes
+from site_agent.reading_judge import IntakeJudge
+from site_agent.scraper import Scraper
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Everything of one agent."""
+
+    fleet: FleetConfig
+    config: SiteConfig
+    agent_id: str
+    """Random per process."""
+    began_at_unix_seconds: int
+    changed: asyncio.Event
+    """Set by whatever a report should tell at once."""
+    drivers: Drivers
+    processes: Processes
+    store: Store
+    upstream: UpstreamPool
+    judge: IntakeJudge
+    follow: PowerFollow
+    pool: InstancePool
+    admission: Admission
+    power: PowerLoop
+    scraper: Scraper
+    outcomes: Counter[str] = field(default_factory=Counter)
+    pushbacks: Counter[str] = field(default_factory=Counter)
+
+
+def instance_specs(config: SiteConfig) -> tuple[InstanceSpec, ...]:
+    """The site's instances, with disjoint GPUs in order."""
+    gpus = config.gpus_per_instance()
+    return tuple(
+        InstanceSpec(
+            instance_id=f"{config.site_id}-{index}",
+            index=index,
+            port=config.engine.first_port + index if config.engine.first_port else 0,
+            model=config.engine.model,
+            gpu_indices=tuple(range(index * gpus, (index + 1) * gpus)),
+        )
+        for index in range(config.engine.instances)
+    )
+
+
+def driver_context(config: SiteConfig, processes: ProcessRegistry) -> DriverContext:
+    """What a driver gets."""
+    return DriverContext(
+        site_id=config.site_id,
+        state_dir=config.state_dir,
+        specs=instance_specs(config),
+        options=config.engine,
+        profile=None if config.engine.profile is None else config.performance_profile(),
+        power_model=config.power_model(),
+        processes=processes,
+        environment=dict(os.environ),
+    )
+
+
+def build(
+    fleet: FleetConfig,
+    config: SiteConfig,
+    *,
+    store: Store,
+    drivers: Drivers,
+    processes: Processes,
+    tasks: asyncio.TaskGroup,
+) -> Parts:
+    """Compose them. `tasks` will hold the engines' starts and stops."""
+    rng = random.Random()  # jitter of back-offs, nothing that must repeat
+    changed = asyncio.Event()
+    judge = IntakeJudge(site_id=config.site_id, max_clock_skew_seconds=fleet.max_clock_skew_seconds)
+    follow = PowerFollow(
+        site_id=config.site_id,
+        feed_url=config.feed_url,
+        store=store,
+        tracker=CapTracker(rule=config.cap_rule()),
+        judge=judge,
+        rng=rng,
+    )
+    admission: Admission
+
+    def on_end(instance_id: str) -> None:
+        admission.break_streams(instance_id)
+
+    pool = InstancePool(
+        specs=instance_specs(config),
+        drivers=drivers,
+        restart=RestartRule(
+            backoff_seconds=config.restart.backoff_seconds,
+            max_backoff_seconds=config.restart.max_backoff_seconds,
+            max_per_hour=config.restart.max_per_hour,
+        ),
+        probe_seconds=config.restart.probe_seconds,
+        probe_failures=config.restart.probe_failures,
+        start_timeout_seconds=config.engine.start_timeout_seconds,
+        rng=rng,
+        tasks=tasks,
+        on_change=changed.set,
+        on_end=on_end,
+    )
+    admission = Admission(
+        instances=pool.instances,
+        max_concurrency=config.engine.max_concurrency,
+        resume_reserve_ratio=config.resume_reserve_ratio,
+        start_seconds=config.engine.start_seconds,
+    )
+    upstream = UpstreamPool(connect_timeout_seconds=config.connect_timeout_seconds)
+    governor = Governor(
+        model=config.site_model(can_set_clock=drivers.gpus.can_set_clock),
+        rule=config.governor.rule(config.max_ramp_watts_per_second),
+        ride_through=config.ride_through(),
+    )
+    return Parts(
+        fleet=fleet,
+        config=config,
+        agent_id=os.urandom(8).hex(),
+        began_at_unix_seconds=int(time.time()),
+        changed=changed,
+        drivers=drivers,
+        processes=processes,
+        store=store,
+        upstream=upstream,
+        judge=judge,
+        follow=follow,
+        pool=pool,
+        admission=admission,
+        power=PowerLoop(
+            governor=governor,
+            cap=follow,
+            gpus=drivers.gpus,
+            pool=pool,
+            admission=admission,
+            tick_seconds=config.governor.tick_seconds,
+            beat=processes.beat,
+            on_change=changed.set,
+        ),
+        scraper=Scraper(instances=pool.instances, upstream=upstream),
+    )

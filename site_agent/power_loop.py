@@ -1,0 +1,190 @@
+"""The power loop: meter, cap, governor, orders; ten times a second and at once on a new reading.
+
+Rules: it waits for nothing but its own tick; the meter is read beside it, and Redis, the network and the
+engines' answers never hold it up. Each turn is also the heartbeat: a loop that stands still loses its engines
+to the watchdog.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import Protocol
+
+from fleet.records import DrawSource, PowerQuality
+from site_agent.admission import Admission
+from site_agent.drivers.interface import GpuDriver
+from site_agent.governor import Governor
+from site_agent.instances import InstancePool
+from site_agent.power_status import PowerStatus
+from site_agent.situation import (
+    Admit,
+    BreakStreams,
+    Command,
+    Decision,
+    Drain,
+    InstanceView,
+    SetClock,
+    SiteView,
+    StartEngine,
+    StopEngine,
+)
+
+logger = logging.getLogger(__name__)
+
+METER_MAX_AGE_SECONDS = 1.0
+"""An older measurement is no measurement: the draw is then modelled."""
+FIRST_READING_SECONDS = 3.0
+"""After so long without any reading the site is governed by its safe floor; before, there is nothing to do:
+no engine has been started."""
+
+
+class CapSource(Protocol):
+    """What the loop needs of `site_agent.power_follow.PowerFollow`."""
+
+    news: asyncio.Event
+    """Set when a reading has come; the loop clears it."""
+
+    @property
+    def has_reading(self) -> bool: ...
+    @property
+    def quality(self) -> PowerQuality | None: ...
+    def cap_watts(self, now: float) -> float: ...
+
+
+class PowerLoop:
+    """Owns the governor."""
+
+    def __init__(
+        self,
+        *,
+        governor: Governor,
+        cap: CapSource,
+        gpus: GpuDriver,
+        pool: InstancePool,
+        admission: Admission,
+        tick_seconds: float,
+        beat: Callable[[], None],
+        on_change: Callable[[], None],
+    ) -> None:
+        """`beat` tells the watchdog that the agent lives; `on_change`: state or cap differ from before."""
+        self.governor = governor
+        self.commands: Counter[str] = Counter()
+        self.broken_streams = 0
+        self.is_closing = False
+        """The agent is going: nothing is started any more, the rest of the ladder works as ever."""
+        self.status: PowerStatus | None = None
+        self._cap = cap
+        self._gpus = gpus
+        self._pool = pool
+        self._admission = admission
+        self._tick_seconds = tick_seconds
+        self._beat = beat
+        self._on_change = on_change
+        self._gpu_watts: float | None = None
+        self._measured_at = float("-inf")
+
+    async def meter(self) -> None:
+        """Read the GPUs' power; runs as long as the agent does."""
+        loop = asyncio.get_running_loop()
+        while True:
+            watts = await self._gpus.power_watts()
+            if watts is not None:
+                self._gpu_watts, self._measured_at = watts, loop.time()
+            await asyncio.sleep(self._tick_seconds)
+
+    async def run(self) -> None:
+        """Govern; runs as long as the agent does.
+
+        Raises:
+            WatchdogError: the watchdog is gone and cannot be replaced.
+        """
+        loop = asyncio.get_running_loop()
+        began_at = loop.time()
+        while True:
+            self._beat()
+            now = loop.time()
+            if self._cap.has_reading or now - began_at >= FIRST_READING_SECONDS:
+                self._turn(now)
+            self._cap.news.clear()
+            try:
+                async with asyncio.timeout(self._tick_seconds):
+                    await self._cap.news.wait()
+            except TimeoutError:
+                continue
+
+    def draw(self, now: float) -> tuple[float, DrawSource]:
+        """The site's draw, measured or else modelled from what runs."""
+        model = self.governor.model
+        if self._gpu_watts is not None and now - self._measured_at <= METER_MAX_AGE_SECONDS:
+            return model.power.site_watts(self._gpu_watts), "gpu"
+        running = [
+            self._admission.running(view.instance_id)
+            for view in self._views(now)
+            if view.is_awake or view.is_stopping
+        ]
+        return model.modelled_watts(running, self.governor.clock_mhz), "modelled"
+
+    def _turn(self, now: float) -> None:
+        draw_watts, source = self.draw(now)
+        cap_watts = self._cap.cap_watts(now)
+        view = SiteView(cap_watts=cap_watts, draw_watts=draw_watts, instances=self._views(now))
+        decision = self.governor.decide(view, now)
+        self._admission.is_short_of_power = decision.target.awake == 0
+        for command in decision.commands:
+            self._obey(command, decision, cap_watts, draw_watts)
+        before, self.status = (
+            self.status,
+            PowerStatus(
+                cap_watts=cap_watts,
+                draw_watts=draw_watts,
+                draw_source=source,
+                quality=self._cap.quality,
+                target_instances=decision.target.awake,
+                drain_deadline_at=decision.drain_deadline_at,
+            ),
+        )
+        if decision.commands or before is None or before.cap_watts != cap_watts:
+            self._on_change()
+
+    def _views(self, now: float) -> tuple[InstanceView, ...]:
+        return tuple(
+            InstanceView(
+                instance_id=one.instance_id,
+                index=one.index,
+                state=one.state,
+                running_requests=self._admission.in_flight(one.instance_id),
+                is_stopping=one.is_stopping,
+                can_start=not self.is_closing and one.can_start(now),
+            )
+            for one in self._pool.instances
+        )
+
+    def _obey(self, command: Command, decision: Decision, cap_watts: float, draw_watts: float) -> None:
+        name = type(command).__name__
+        self.commands[name] += 1
+        logger.info(
+            "governor: %s",
+            name,
+            extra={
+                "instance": None if isinstance(command, SetClock) else command.instance_id,
+                "clock_mhz": command.clock_mhz if isinstance(command, SetClock) else None,
+                "cap_watts": round(cap_watts),
+                "draw_watts": round(draw_watts),
+            },
+        )
+        match command:
+            case SetClock():
+                self._pool.set_clock(command.clock_mhz, full_clock_mhz=self.governor.model.full_clock_mhz)
+            case Drain():
+                self._pool.drain(command.instance_id)
+            case Admit():
+                self._pool.admit(command.instance_id)
+            case BreakStreams():
+                self.broken_streams += self._admission.break_streams(command.instance_id)
+            case StopEngine():
+                self._pool.stop(command.instance_id, kill=decision.is_over)
+            case StartEngine():
+                self._pool.start(command.instance_id)

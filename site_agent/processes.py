@@ -1,0 +1,123 @@
+"""The agent's end of the watchdog's pipe, and the pid files: who must die with the agent.
+
+Rule: a process group is noted (file, then pipe) before anything else happens with it. A watchdog that ended
+is replaced at once and told every group anew; where that fails, the agent must stop its engines.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from site_agent import leftovers, watchdog
+
+logger = logging.getLogger(__name__)
+
+BYE_TIMEOUT_SECONDS = 5.0
+
+
+class WatchdogError(Exception):
+    """No watchdog can be had; engines may not run."""
+
+
+class Processes:
+    """Implements `site_agent.drivers.interface.ProcessRegistry`."""
+
+    def __init__(self, *, state_dir: Path, watchdog_seconds: float) -> None:
+        self._state_dir = state_dir
+        self._seconds = watchdog_seconds
+        self._groups: dict[int, str] = {}
+        self._watchdog: subprocess.Popen[bytes] | None = None
+        self.watchdog_restarts = 0
+
+    @property
+    def groups(self) -> dict[int, str]:
+        """Process group → label."""
+        return dict(self._groups)
+
+    @property
+    def watchdog_pid(self) -> int | None:
+        return None if self._watchdog is None else self._watchdog.pid
+
+    def open(self) -> None:
+        """Start the watchdog.
+
+        Raises:
+            WatchdogError: it cannot be started.
+        """
+        try:
+            self._watchdog = subprocess.Popen(
+                [sys.executable, "-I", "-S", watchdog.__file__, "--seconds", str(self._seconds)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise WatchdogError(f"the watchdog process cannot be started: {error}") from None
+        assert self._watchdog.stdin is not None
+        os.set_blocking(self._watchdog.stdin.fileno(), False)
+        for group in sorted(self._groups):
+            self._tell(f"+ {group}\n")
+
+    def add(self, label: str, pid: int) -> None:
+        """See ProcessRegistry."""
+        self._groups[pid] = label
+        leftovers.write_mark(self._state_dir, label, pid)
+        self._tell(f"+ {pid}\n")
+
+    def remove(self, pid: int) -> None:
+        """See ProcessRegistry."""
+        if self._groups.pop(pid, None) is not None:
+            leftovers.remove_mark(self._state_dir, pid)
+            self._tell(f"- {pid}\n")
+
+    def beat(self) -> None:
+        """Say that the agent lives; replace a watchdog that ended.
+
+        Raises:
+            WatchdogError: there is none and none can be started.
+        """
+        if self._watchdog is None:
+            raise WatchdogError("the watchdog was never started")
+        status = self._watchdog.poll()
+        if status is not None:
+            self.watchdog_restarts += 1
+            logger.error("the watchdog ended; starting another", extra={"exit_status": status})
+            self._close_pipe()
+            self.open()
+        self._tell(".\n")
+
+    def close(self) -> None:
+        """Release the watchdog: the engines have been stopped. Idempotent."""
+        process, self._watchdog = self._watchdog, None
+        if process is None:
+            return
+        assert process.stdin is not None
+        try:
+            os.write(process.stdin.fileno(), b"bye\n")
+            process.stdin.close()
+            process.wait(BYE_TIMEOUT_SECONDS)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            logger.warning("the watchdog did not end by itself; killed", extra={"error": repr(error)})
+            process.kill()
+            process.wait()
+
+    def _tell(self, line: str) -> None:
+        """A pipe that is full or closed means a watchdog that hangs or is gone: `beat` replaces it."""
+        process = self._watchdog
+        if process is None or process.poll() is not None:
+            return
+        assert process.stdin is not None
+        try:
+            os.write(process.stdin.fileno(), line.encode())
+        except OSError:
+            logger.exception("the watchdog takes no more lines; killing it")
+            process.kill()
+            process.wait()
+
+    def _close_pipe(self) -> None:
+        if self._watchdog is not None and self._watchdog.stdin is not None:
+            self._watchdog.stdin.close()

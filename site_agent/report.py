@@ -1,0 +1,148 @@
+"""What the site says of itself: its state and its records, from plain values. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fleet.instance import InstanceState
+from fleet.profile import PerformanceProfile
+from fleet.records import (
+    Capabilities,
+    ConfigurationInfo,
+    InstanceReport,
+    ModelReport,
+    SitePower,
+    SiteState,
+    WireInstanceState,
+)
+from site_agent import engine_metrics
+from site_agent.drivers.interface import EngineCapabilities
+from site_agent.engine_metrics import MetricsWindow
+from site_agent.ingress import served_paths
+from site_agent.instance import Instance
+from site_agent.power_status import PowerStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What admission counts."""
+
+    running_requests: int
+    slots: int
+    headroom_requests: int
+
+
+def site_state(
+    instances: Sequence[Instance], *, is_closing: bool, is_short_of_power: bool, now: float
+) -> SiteState:
+    """`serving` while one instance takes requests; `draining` while one still has some; else why not."""
+    if not is_closing and any(one.is_admitted for one in instances):
+        return "serving"
+    states = [one.state for one in instances]
+    if InstanceState.READY in states or InstanceState.DRAINING in states:
+        return "draining"
+    if is_closing or is_short_of_power or InstanceState.STARTING in states:
+        return "dark"
+    return "faulted" if any(one.is_failing(now) for one in instances) else "dark"
+
+
+def site_power(status: PowerStatus) -> SitePower:
+    """The report's `power`."""
+    return SitePower(
+        cap_watts=status.cap_watts,
+        draw_watts=status.draw_watts,
+        draw_source=status.draw_source,
+        headroom_watts=status.headroom_watts,
+        quality=status.quality,
+    )
+
+
+def model_report(
+    *,
+    model: str,
+    instances: Sequence[Instance],
+    load: Load,
+    windows: Mapping[str, MetricsWindow],
+    profile: PerformanceProfile,
+    is_profile_assumed: bool,
+    clock_mhz: int,
+    now: float,
+) -> ModelReport:
+    """What the site can do for its model now. What no engine says, and no profile, is left unknown."""
+    ready = sum(one.is_admitted for one in instances)
+    pages = [page for window in windows.values() if (page := window.latest(now)) is not None]
+    waiting = [page.waiting_requests for page in pages if page.waiting_requests is not None]
+    usages = [page.kv_cache_usage_ratio for page in pages if page.kv_cache_usage_ratio is not None]
+    usage = sum(usages) / len(usages) if usages else None
+    itl = engine_metrics.merge(found for window in windows.values() if (found := window.itl()) is not None)
+    ttft = engine_metrics.merge(found for window in windows.values() if (found := window.ttft()) is not None)
+    has_profile = not is_profile_assumed
+    return ModelReport(
+        model=model,
+        ready_instances=ready,
+        instances=tuple(_instance_report(one, profile, has_profile=has_profile) for one in instances),
+        max_concurrency=load.slots,
+        running_requests=load.running_requests,
+        waiting_requests=sum(waiting) if waiting else None,
+        headroom_requests=load.headroom_requests,
+        headroom_kv_tokens=(
+            int((1 - usage) * profile.kv_tokens * ready) if has_profile and usage is not None else None
+        ),
+        kv_cache_usage_ratio=usage,
+        prefill_tokens_per_second=(
+            profile.prefill_tokens_per_second * profile.speed_ratio(clock_mhz) * ready
+            if has_profile
+            else None
+        ),
+        itl_seconds_p50=engine_metrics.quantile(itl, 0.5),
+        itl_seconds_p99=engine_metrics.quantile(itl, 0.99),
+        ttft_seconds_p50=engine_metrics.quantile(ttft, 0.5),
+        ttft_seconds_p99=engine_metrics.quantile(ttft, 0.99),
+    )
+
+
+def _instance_report(instance: Instance, profile: PerformanceProfile, *, has_profile: bool) -> InstanceReport:
+    state: WireInstanceState = instance.state.value
+    if instance.is_stopping and instance.state is InstanceState.READY:
+        state = "draining"  # its engine has failed and is being put away
+    return InstanceReport(
+        instance_id=instance.instance_id,
+        state=state,
+        tensor_parallel_degree=profile.tensor_parallel_degree if has_profile else None,
+        gpu_clock_mhz=instance.clock_mhz,
+    )
+
+
+def configurations(
+    *,
+    model: str,
+    profile: PerformanceProfile,
+    is_profile_assumed: bool,
+    clocks_mhz: Sequence[int],
+    start_seconds: float,
+) -> tuple[ConfigurationInfo, ...]:
+    """SiteInfo's `configurations`: one per clock, or a single one where clocks mean nothing."""
+    if is_profile_assumed:
+        return (ConfigurationInfo(model=model, tensor_parallel_degree=1, start_seconds=start_seconds),)
+    return tuple(
+        ConfigurationInfo(
+            model=model,
+            tensor_parallel_degree=profile.tensor_parallel_degree,
+            gpu_clock_mhz=clock,
+            profile_id=profile.profile_id,
+            start_seconds=start_seconds,
+        )
+        for clock in clocks_mhz
+    )
+
+
+def capabilities(engine: EngineCapabilities) -> Capabilities:
+    """SiteInfo's `capabilities`: the engine's, as far as the ingress lets them through."""
+    return Capabilities(
+        paths=served_paths(engine.paths),
+        token_ids=engine.token_ids,
+        sleep=engine.sleep,
+        server_power=False,
+        max_model_len=engine.max_model_len,
+    )

@@ -1,0 +1,62 @@
+"""Reads `/metrics` of every engine that is ready, once a second. A page that cannot be had is unknown."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from gateway.upstream import Origin, UpstreamError, UpstreamPool
+from site_agent import engine_metrics
+from site_agent.engine_metrics import MetricsWindow
+from site_agent.instance import Instance
+
+logger = logging.getLogger(__name__)
+
+SCRAPE_SECONDS = 1.0
+SCRAPE_TIMEOUT_SECONDS = 0.8
+
+
+class Scraper:
+    """One window of pages per instance."""
+
+    def __init__(self, *, instances: Sequence[Instance], upstream: UpstreamPool) -> None:
+        self._instances = instances
+        self._upstream = upstream
+        self.windows = {one.instance_id: MetricsWindow() for one in instances}
+        self.failures = 0
+
+    async def run(self) -> None:
+        """Runs as long as the agent does."""
+        while True:
+            await asyncio.gather(*(self._scrape(one) for one in self._instances))
+            await asyncio.sleep(SCRAPE_SECONDS)
+
+    async def _scrape(self, instance: Instance) -> None:
+        window = self.windows[instance.instance_id]
+        if not instance.is_admitted or instance.origin is None:
+            window.clear()
+            return
+        try:
+            async with asyncio.timeout(SCRAPE_TIMEOUT_SECONDS):
+                page = await self._read(instance.origin)
+        except (UpstreamError, TimeoutError) as error:
+            self.failures += 1
+            logger.debug(
+                "no metrics", extra={"instance": instance.instance_id, "error": str(error) or "timeout"}
+            )
+            return
+        metrics = engine_metrics.parse(page)
+        window.add(metrics, asyncio.get_running_loop().time())
+
+    async def _read(self, origin: Origin) -> str:
+        response = await self._upstream.send(
+            origin, "GET", "/metrics", [], b"", first_byte_timeout_seconds=SCRAPE_TIMEOUT_SECONDS
+        )
+        try:
+            body = await response.read(engine_metrics.MAX_PAGE_BYTES)
+            if response.status != 200:
+                raise UpstreamError("protocol", f"{origin}/metrics: status {response.status}")
+            return body.decode("utf-8", "replace")
+        finally:
+            response.close()

@@ -1,0 +1,114 @@
+"""What the governor sees and what it may order: plain values, no behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fleet.instance import InstanceState
+from site_agent.site_model import Configuration
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetClock:
+    """Lock the GPUs of every instance."""
+
+    clock_mhz: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drain:
+    """Admit nothing more to this instance; it goes when empty, or at `deadline_at` at the latest."""
+
+    instance_id: str
+    deadline_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admit:
+    """Power came back before the stop: a draining instance takes requests again."""
+
+    instance_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakStreams:
+    """Close the instance's open answers without a proper end, so that routers resume them elsewhere."""
+
+    instance_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopEngine:
+    """Stop it now: nothing runs on it that may be waited for."""
+
+    instance_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartEngine:
+    """Start a stopped instance."""
+
+    instance_id: str
+
+
+Command = SetClock | Drain | Admit | BreakStreams | StopEngine | StartEngine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceView:
+    """What the governor sees of an instance."""
+
+    instance_id: str
+    index: int
+    state: InstanceState
+    running_requests: int
+    is_stopping: bool = False
+    """Told to stop and not gone yet: it still draws, and takes no further command."""
+    can_start: bool = True
+    """False in a restart back-off."""
+
+    @property
+    def is_awake(self) -> bool:
+        """Has, or is getting, an engine that nobody has told to stop."""
+        return not self.is_stopping and self.state not in (InstanceState.STOPPED, InstanceState.ASLEEP)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteView:
+    """The situation of one decision."""
+
+    cap_watts: float
+    draw_watts: float
+    """Measured, or modelled where nothing measures it."""
+    instances: tuple[InstanceView, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What to do now, in this order, and what it was decided on."""
+
+    commands: tuple[Command, ...]
+    target: Configuration
+    budget_watts: float
+    """What the worst case may be: the outlook's cap, less the guard, over the correction."""
+    is_over: bool
+    drain_deadline_at: float | None
+    """When the last draining instance goes at the latest; None: nothing drains."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GovernorRule:
+    """Time constants and limits; `site_agent.config.GovernorOptions` explains each."""
+
+    enabled: bool = True
+    guard_ratio: float = 0.04
+    reaction_seconds: float = 1.2
+    drain_seconds: float = 1.5
+    stop_seconds: float = 1.5
+    calm_drain_seconds: float = 30.0
+    rise_hold_seconds: float = 3.0
+    rise_step_seconds: float = 1.0
+    rise_gain_ratio: float = 0.05
+    settle_seconds: float = 1.5
+    max_starts_per_hour: int = 240
+    max_ramp_watts_per_second: float | None = None

@@ -1,0 +1,105 @@
+"""Resume on the project's own emulated engines: every word is checked, wherever the power goes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+import pytest
+from support.fake_hardware import fake_hardware
+from support.router_fleet import RouterFleet, router_fleet
+from support.stub_site import StubSite
+from support.wait import until
+
+from site_agent.emulation import tokens
+
+MESSAGES = [{"role": "user", "content": "tell me of the wind at sea"}]
+STREAM: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
+
+
+class _Hardware:
+    """Two sites of one emulated engine each, described to the router as sites."""
+
+    def __init__(self) -> None:
+        self.hosts: dict[str, Any] = {}
+        self.sites: dict[str, StubSite] = {}
+        self.model = ""
+
+
+@contextlib.asynccontextmanager
+async def two_sites(store: Any, *, token_ids: bool) -> AsyncIterator[tuple[RouterFleet, _Hardware]]:
+    hardware = _Hardware()
+    async with contextlib.AsyncExitStack() as stack:
+        fleet = await stack.enter_async_context(router_fleet(store, announce=False))
+        for name in ("north", "coast"):
+            host = await stack.enter_async_context(fake_hardware())
+            url = await host.start_engine()
+            models = (await fleet.client.get(f"{url}/v1/models")).json()
+            hardware.model = models["data"][0]["id"]
+            site = StubSite(name, model=hardware.model, token_ids=token_ids)
+            site.port = int(url.rpartition(":")[2])
+            hardware.hosts[name], hardware.sites[name] = host, site
+            await store.publish_site_info(name, site.info())
+            fleet.sites.append(site)
+        for _ in range(2):
+            await fleet.announce()
+        await until(
+            lambda: all(
+                view.token_ids == token_ids for view in fleet.router.view.snapshot.models[hardware.model]
+            ),
+            what="capabilities known",
+        )
+        yield fleet, hardware
+
+
+def read(data: bytes) -> tuple[str, list[str], list[dict[str, int]]]:
+    assert data.endswith(b"data: [DONE]\n\n")
+    assert b'token_ids":[' not in data
+    text, finishes, usages = "", [], []
+    for event in data.split(b"\n\n")[:-2]:
+        value = orjson.loads(event.removeprefix(b"data: "))
+        assert "error" not in value, value
+        if value.get("usage"):
+            usages.append(value["usage"])
+        for choice in value["choices"]:
+            source = choice.get("delta", choice)
+            text += source.get("content", source.get("text")) or ""
+            finishes += [choice["finish_reason"]] if choice["finish_reason"] else []
+    return text, finishes, usages
+
+
+@pytest.mark.parametrize("token_ids", [True, False], ids=["by ids", "by text"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+async def test_every_word_is_right_when_an_engine_is_stopped(store: Any, path: str, token_ids: bool):
+    """By ids and by text, on both paths: the sequence of the unbroken run, and a usage that adds up."""
+    count = 60
+    async with two_sites(store, token_ids=token_ids) as (fleet, hardware):
+        if path == "/v1/completions":
+            prompt = "tell me of the wind"
+            body = {"prompt": prompt, "max_tokens": count}
+            expected, prompt_tokens = tokens.expected_text_for_prompt(prompt, count), 5
+        else:
+            body = {"messages": MESSAGES, "max_tokens": count}
+            expected, prompt_tokens = tokens.expected_text_for_messages(MESSAGES, count), 7
+        asking = asyncio.create_task(fleet.stream({"model": hardware.model, **body, **STREAM}, path))
+        await until(
+            lambda: any(x.is_committed and x.scanner.events > 5 for x in fleet.router.forwarder.active),
+            what="some words are out",
+        )
+        [exchange] = fleet.router.forwarder.active
+        await hardware.hosts[exchange.site_id].stop_engine()
+        status, data = await asking
+        text, finishes, usages = read(data)
+        assert (status, text, finishes) == (200, expected, ["length"])
+        assert usages == [
+            {
+                "prompt_tokens": prompt_tokens,
+                "completion_tokens": count,
+                "total_tokens": prompt_tokens + count,
+            }
+        ]
+        totals = await fleet.settled(completed=1)
+        assert totals["resumed"] == 1

@@ -1,0 +1,364 @@
+"""Streams that lose their site go on elsewhere: the client's bytes make the same answer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+import pytest
+from support import toy_engine
+from support.router_fleet import RouterFleet, chat, router_fleet
+from support.stub_site import POWER, Behaviour, stop_after
+from support.wait import until
+
+CHAT_PATH = "/v1/chat/completions"
+BODY = chat(stream=True, stream_options={"include_usage": True})
+COMPLETION = {
+    "model": "m",
+    "prompt": "hello",
+    "temperature": 0,
+    "max_tokens": 25,
+    "stream": True,
+    "stream_options": {"include_usage": True},
+}
+
+
+class Answer:
+    """What a client makes of a stream."""
+
+    def __init__(self, data: bytes) -> None:
+        self.text, self.finish, self.roles, self.error = "", None, 0, None
+        self.ids: set[str] = set()
+        self.usage: list[Any] = []
+        assert data.endswith(b"data: [DONE]\n\n"), data[-300:]
+        assert data.count(b"[DONE]") == 1
+        assert b"token_ids" not in data
+        for event in data.split(b"\n\n")[:-2]:
+            if event.startswith(b":"):
+                continue
+            value = orjson.loads(event.removeprefix(b"data: "))
+            if "error" in value:
+                self.error = value["error"]["code"]
+                continue
+            self.ids.add(value["id"])
+            if value.get("usage"):
+                self.usage.append(value["usage"])
+            for choice in value["choices"]:
+                source = choice.get("delta", choice)
+                self.roles += "role" in source
+                self.text += source.get("content", source.get("text", ""))
+                self.finish = choice["finish_reason"] or self.finish
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Answer) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def unbroken(body: dict[str, Any], path: str = CHAT_PATH) -> Answer:
+    return Answer(b"".join(toy_engine.answer(path, orjson.dumps(body))))
+
+
+def script(fleet: RouterFleet, *behaviours: Behaviour) -> None:
+    shared = fleet.sites[0].script
+    shared.extend(behaviours)
+    for site in fleet.sites[1:]:
+        site.script = shared
+
+
+BREAKS = ["cut", "cut_in_event", "error", "abort", "end"]
+
+
+@pytest.mark.parametrize("then", BREAKS)
+@pytest.mark.parametrize("events", [1, 2, 9, 30])
+async def test_a_chat_goes_on_elsewhere(store: Any, then: str, events: int):
+    """However and wherever it breaks: after the role, in the middle, before the last token."""
+    async with router_fleet(store, "a", "b") as fleet:
+        script(fleet, stop_after(events, then))
+        status, data = await fleet.stream(BODY)
+        assert status == 200
+        assert Answer(data) == unbroken(BODY)
+        totals = await fleet.settled(completed=1)
+        assert totals["resumed"] == 1
+
+
+@pytest.mark.parametrize("then", BREAKS)
+async def test_a_completion_goes_on_elsewhere(store: Any, then: str):
+    """In its own shape."""
+    async with router_fleet(store, "a", "b") as fleet:
+        script(fleet, stop_after(7, then))
+        status, data = await fleet.stream(COMPLETION, "/v1/completions")
+        assert status == 200
+        assert Answer(data) == unbroken(COMPLETION, "/v1/completions")
+        totals = await fleet.settled(completed=1)
+        assert totals["resumed"] == 1
+
+
+@pytest.mark.parametrize("events", [31, 32])
+async def test_what_only_lacks_its_end_is_finished_here(store: Any, events: int):
+    """After the finish or the usage: no site is asked."""
+    async with router_fleet(store, "a", "b") as fleet:
+        script(fleet, stop_after(events))
+        _, data = await fleet.stream(BODY)
+        assert Answer(data) == unbroken(BODY)
+        assert sum(len(site.inference) for site in fleet.sites) == 1
+        totals = await fleet.settled(completed=1)
+        assert totals["resumed"] == 1
+
+
+@pytest.mark.parametrize("then", ["hang", "comments"])
+async def test_a_stalled_stream_goes_on_elsewhere(store: Any, then: str):
+    """Comments of a hung engine do not count."""
+    async with router_fleet(store, "a", "b", stall_timeout_seconds=0.4) as fleet:
+        script(fleet, stop_after(5, then))
+        _, data = await fleet.stream(BODY)
+        assert Answer(data) == unbroken(BODY)
+        totals = await fleet.settled(completed=1)
+        assert totals["resumed"] == 1
+
+
+async def test_a_stream_may_break_again_and_again(store: Any):
+    """Each site adds a few tokens."""
+    async with router_fleet(store, *"abcdef") as fleet:
+        script(fleet, *(stop_after(4, then) for then in BREAKS))
+        _, data = await fleet.stream(BODY)
+        assert Answer(data) == unbroken(BODY)
+        totals = await fleet.settled(completed=1)
+        assert totals["resumed"] == 1
+        assert all(site.inference for site in fleet.sites)
+
+
+async def test_a_killed_site_s_streams_all_go_on(store: Any):
+    """Twenty at once; the port refuses from then on."""
+    async with router_fleet(store, *"ab") as fleet:
+        gate = asyncio.Event()
+        fleet.site("a").default = Behaviour(gate=gate)
+        fleet.site("b").default = Behaviour(gate=gate)
+        asking = [asyncio.create_task(fleet.stream(chat(**BODY, user=f"u{index}"))) for index in range(20)]
+        await until(lambda: sum(site.running for site in fleet.sites) == 20, what="all run")
+        await until(
+            lambda: all(exchange.is_committed for exchange in fleet.router.forwarder.active),
+            what="all have begun",
+        )
+        hit = fleet.site("a").running
+        await fleet.site("a").stop()
+        gate.set()
+        for _, data in await asyncio.gather(*asking):
+            assert Answer(data) == unbroken(BODY)
+        totals = await fleet.settled(completed=20)
+        assert totals["resumed"] == hit > 0
+
+
+async def test_a_resume_says_so_to_the_site(store: Any):
+    """`x-heron-resume: 1`, the same request id, the site token, and never the client's."""
+    async with router_fleet(store, "a", "b") as fleet:
+        script(fleet, stop_after(5))
+        headers = {
+            "x-request-id": "my-id",
+            "authorization": "Bearer client-secret",
+            "x-heron-tier": "priority",
+            "x-heron-affinity": "session-1",
+            "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "cookie": "c=1",
+        }
+        await fleet.stream(BODY, headers=headers)
+        seen = [one for site in fleet.sites for one in site.seen]
+        assert {one.path for one in seen} == {CHAT_PATH, "/detokenize", "/v1/completions"}
+        for one in seen:
+            assert one.headers["x-request-id"] == "my-id"
+            assert one.headers["authorization"] == "Bearer site-secret"
+            assert one.headers["x-heron-tier"] == "default"
+            assert one.headers["x-heron-affinity"] == "session-1"
+            assert one.headers["traceparent"] == headers["traceparent"]
+            assert one.headers["x-heron-class"] == "SS"
+            assert int(one.headers["x-heron-expected-output-tokens"]) == 30
+            assert "cookie" not in one.headers
+            assert (one.headers.get("x-heron-resume") == "1") == (one.path != CHAT_PATH)
+
+
+async def test_without_ids_it_goes_on_by_text(store: Any):
+    """An engine that has none: the frame holds, and the text so far is continued."""
+    async with router_fleet(store, "a", "b", token_ids=False) as fleet:
+        script(fleet, stop_after(6))
+        _, data = await fleet.stream(BODY)
+        answer = Answer(data)
+        assert (answer.roles, answer.finish, len(answer.ids), len(answer.usage)) == (1, "length", 1, 1)
+        sent = [one for site in fleet.sites for one in site.inference]
+        assert "return_token_ids" not in sent[0].fields
+        last = next(one for one in sent if len(one.fields["messages"]) == 2).fields
+        assert last["continue_final_message"] is True
+        assert answer.text.startswith(last["messages"][-1]["content"])
+        await fleet.settled(completed=1)
+
+
+async def test_a_site_without_detokenize_is_continued_by_text(store: Any):
+    """Ids without their text are of no use."""
+    async with router_fleet(store, "a", "b") as fleet:
+        for site in fleet.sites:
+            site.detokenize_status = 404
+        script(fleet, stop_after(6))
+        _, data = await fleet.stream(BODY)
+        assert Answer(data).finish == "length"
+        assert not [one for site in fleet.sites for one in site.inference if one.path == "/v1/completions"]
+        await fleet.settled(completed=1)
+
+
+async def test_a_client_that_asks_for_ids_gets_all_of_them(store: Any):
+    """Also over the seam."""
+    async with router_fleet(store, "a", "b") as fleet:
+        script(fleet, stop_after(6))
+        _, data = await fleet.stream(BODY | {"return_token_ids": True})
+        ids = [
+            token
+            for event in data.split(b"\n\n")[:-2]
+            for choice in orjson.loads(event.removeprefix(b"data: "))["choices"]
+            for token in choice.get("token_ids") or []
+        ]
+        prompt = toy_engine.prompt_ids("hi")
+        whole: list[int] = []
+        for _ in range(30):
+            whole.append(toy_engine.next_id(prompt + whole))
+        assert ids == whole
+        await fleet.settled(completed=1)
+
+
+async def test_a_resume_that_is_pushed_back_goes_on_elsewhere(store: Any):
+    """Pushback, plain 503, and an error event count for nothing."""
+    async with router_fleet(store, *"abcde") as fleet:
+        busy = Behaviour(first_event=b'data: {"error": {"message": "full", "code": 503}}\n\n')
+        script(fleet, stop_after(5), POWER, Behaviour(status=500), busy)
+        _, data = await fleet.stream(BODY)
+        assert Answer(data) == unbroken(BODY)
+        await fleet.settled(completed=1)
+
+
+async def test_a_resume_waits_for_power_and_comments_keep_the_client_alive(store: Any):
+    """Every site dark; then one comes back."""
+    async with router_fleet(store, "a", sse_keep_alive_seconds=0.3) as fleet:
+        script(fleet, stop_after(5, "hang"))
+        asking = asyncio.create_task(fleet.stream(BODY))
+        await until(lambda: fleet.site("a").running == 1, what="the stream runs")
+        await until(lambda: any(x.is_committed for x in fleet.router.forwarder.active), what="it has begun")
+        await fleet.set_state("a", "dark")
+        fleet.site("a").cut()
+        await until(lambda: fleet.router.dispatcher.held == 1, what="the stream waits")
+        [exchange] = fleet.router.forwarder.active
+        wrote_at = exchange.wrote_at
+        await until(lambda: exchange.wrote_at > wrote_at, what="a comment was written")
+        await fleet.set_state("a", "serving")
+        status, data = await asking
+        assert status == 200
+        assert b"\n: " in data
+        assert Answer(data) == unbroken(BODY)
+        await fleet.settled(completed=1)
+
+
+async def test_a_resume_goes_before_new_work_and_may_use_the_reserve(store: Any):
+    """Room for one within the reserve: the stream gets it, the new request waits."""
+    async with router_fleet(store, "a", "b") as fleet:
+        a, b = fleet.site("a"), fleet.site("b")
+        a.headroom = 0
+        b.headroom = 40
+        await fleet.announce()
+        b.script.append(stop_after(5, "hang"))
+        streaming = asyncio.create_task(fleet.stream(BODY))
+        await until(lambda: any(x.is_committed for x in fleet.router.forwarder.active), what="it has begun")
+        await fleet.set_state("b", "dark")
+        asking = asyncio.create_task(fleet.post(chat()))
+        await until(lambda: fleet.router.dispatcher.held == 1, what="new work waits")
+        b.cut()
+        await until(lambda: fleet.router.dispatcher.held == 2, what="the stream waits too")
+        gate = asyncio.Event()
+        a.script.append(Behaviour(gate=gate))
+        a.headroom = 1  # of 40, with a reserve of 4: nothing for new work
+        await fleet.announce(a)
+        await until(lambda: len(a.inference) == 1, what="one of them is served")
+        assert a.inference[0].headers["x-heron-resume"] == "1"
+        gate.set()
+        assert Answer((await streaming)[1]) == unbroken(BODY)
+        assert not asking.done()
+        a.headroom = 40
+        await fleet.announce(a)
+        assert (await asking).status_code == 200
+        await fleet.settled(completed=2)
+
+
+@pytest.mark.parametrize(("state", "code"), [("dark", "power_lost"), ("faulted", "stream_lost")])
+async def test_a_stream_that_finds_no_room_ends_with_the_cause(store: Any, state: str, code: str):
+    """In-band, and whole up to there."""
+    async with router_fleet(store, "a", resume_wait_seconds=0.3) as fleet:
+        script(fleet, stop_after(5, "hang"))
+        asking = asyncio.create_task(fleet.stream(BODY))
+        await until(lambda: any(x.is_committed for x in fleet.router.forwarder.active), what="it has begun")
+        await fleet.set_state("a", state)
+        fleet.site("a").cut()
+        status, data = await asking
+        answer = Answer(data)
+        assert (status, answer.error, answer.finish) == (200, code, None)
+        assert unbroken(BODY).text.startswith(answer.text)
+        await fleet.settled(broken=1)
+
+
+REFUSED: list[dict[str, Any]] = [
+    {"n": 2},
+    {"logprobs": True},
+    {"tools": [{"type": "function", "function": {"name": "f"}}]},
+    {"response_format": {"type": "json_object"}},
+]
+
+
+@pytest.mark.parametrize("changes", REFUSED, ids=lambda changes: next(iter(changes)))
+async def test_what_cannot_be_continued_ends_with_a_stated_error(store: Any, changes: dict[str, Any]):
+    """docs/resume.md: refused; no ids are asked for either."""
+    async with router_fleet(store, "a", "b") as fleet:
+        script(fleet, stop_after(5))
+        status, data = await fleet.stream(BODY | changes)
+        answer = Answer(data)
+        assert (status, answer.error) == (200, "stream_lost")
+        [seen] = [one for site in fleet.sites for one in site.inference]
+        assert "return_token_ids" not in seen.fields
+        await fleet.settled(broken=1)
+
+
+@pytest.mark.parametrize("changes", REFUSED, ids=lambda changes: next(iter(changes)))
+async def test_what_cannot_be_continued_is_still_retried_before_its_first_event(
+    store: Any, changes: dict[str, Any]
+):
+    """Nothing was sent: nothing to continue."""
+    async with router_fleet(store, "a", "b") as fleet:
+        script(fleet, stop_after(0))
+        status, data = await fleet.stream(BODY | changes | {"n": 1})
+        assert (status, Answer(data).error) == (200, None)
+        await fleet.settled(completed=1)
+
+
+async def test_reasoning_in_the_answer_is_not_continued(store: Any):
+    """Its parser's state was lost with the engine."""
+    choice = {"index": 0, "delta": {"reasoning_content": "hm"}, "finish_reason": None}
+    event = b"data: " + orjson.dumps({"id": "1", "choices": [choice]}) + b"\n\n"
+    async with router_fleet(store, "a", "b") as fleet:
+        script(fleet, Behaviour(first_event=event))
+        _, data = await fleet.stream(BODY)
+        assert Answer(data).error == "stream_lost"
+        await fleet.settled(broken=1)
+
+
+async def test_an_answer_cut_by_power_is_sent_again_before_new_work(store: Any):
+    """Not streamed: simply retried, outside the retry budget, as accepted work."""
+    async with router_fleet(store, "a", "b", retry_budget_ratio=0, retry_budget_minimum=0) as fleet:
+        a, b = fleet.site("a"), fleet.site("b")
+        b.headroom = 0
+        await fleet.announce()
+        a.script.append(Behaviour(hang=True))
+        asking = asyncio.create_task(fleet.post(chat()))
+        await until(lambda: a.running == 1, what="the request is there")
+        await fleet.set_state("a", "draining")
+        a.cut()
+        await until(lambda: fleet.router.dispatcher.held == 1, what="it waits")
+        b.headroom = 1
+        await fleet.announce(b)
+        assert (await asking).status_code == 200
+        assert fleet.router.view.registry.entries["a"].breaker.state == "closed"
+        totals = await fleet.settled(completed=1)
+        assert totals["retried"] == 1

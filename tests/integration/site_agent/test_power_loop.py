@@ -1,0 +1,222 @@
+"""The power loop: cap and meter in, orders out, a heartbeat with each turn."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+from support.fake_drivers import FakeEngines, FakeGpus, specs
+from support.wait import until
+
+from fleet.instance import InstanceState
+from fleet.power import RideThrough
+from fleet.profile import LLAMA_70B_H100_TP4, SitePowerModel
+from fleet.records import PowerQuality
+from site_agent import power_loop
+from site_agent.admission import Admission
+from site_agent.drivers.interface import Drivers
+from site_agent.governor import Governor
+from site_agent.instance import RestartRule
+from site_agent.instances import InstancePool
+from site_agent.power_loop import PowerLoop
+from site_agent.processes import WatchdogError
+from site_agent.site_model import SiteModel
+from site_agent.situation import GovernorRule
+
+MODEL = SiteModel(
+    profile=LLAMA_70B_H100_TP4,
+    power=SitePowerModel(overhead_ratio=1.1, host_idle_watts=600),
+    instances=2,
+    max_concurrency=16,
+    clocks_mhz=LLAMA_70B_H100_TP4.clocks_mhz,
+)
+
+
+@dataclass(slots=True)
+class FakeCap:
+    """CapSource."""
+
+    watts: float = 6000.0
+    has_reading: bool = True
+    quality: PowerQuality | None = "good"
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def cap_watts(self, now: float) -> float:
+        return self.watts
+
+    def fall_to(self, watts: float) -> None:
+        self.watts = watts
+        self.news.set()
+
+
+@dataclass(slots=True)
+class Rig:
+    """A loop with fake drivers."""
+
+    loop: PowerLoop
+    cap: FakeCap
+    gpus: FakeGpus
+    engines: FakeEngines
+    pool: InstancePool
+    admission: Admission
+    beats: list[int]
+    changes: list[int]
+
+    async def all_ready(self) -> None:
+        await until(lambda: all(one.is_admitted for one in self.pool.instances), what="all ready")
+
+
+@asynccontextmanager
+async def running_loop(
+    *, cap: FakeCap | None = None, gpus: FakeGpus | None = None, tick_seconds: float = 0.02
+) -> AsyncIterator[Rig]:
+    engines, gpus, cap = FakeEngines(), gpus or FakeGpus(560.0), cap or FakeCap()
+    beats: list[int] = []
+    changes: list[int] = []
+    async with asyncio.TaskGroup() as tasks:
+        pool = InstancePool(
+            specs=specs(2),
+            drivers=Drivers(engines=engines, gpus=gpus),
+            restart=RestartRule(),
+            probe_seconds=1.0,
+            probe_failures=5,
+            start_timeout_seconds=5.0,
+            rng=random.Random(1),
+            tasks=tasks,
+            on_change=lambda: None,
+            on_end=lambda _instance_id: None,
+        )
+        admission = Admission(
+            instances=pool.instances, max_concurrency=16, resume_reserve_ratio=0.0, start_seconds=2.0
+        )
+        loop = PowerLoop(
+            governor=Governor(
+                model=MODEL,
+                rule=GovernorRule(rise_hold_seconds=0.2, drain_seconds=0.2),
+                ride_through=RideThrough.for_site(max_site_watts=6000),
+            ),
+            cap=cap,
+            gpus=gpus,
+            pool=pool,
+            admission=admission,
+            tick_seconds=tick_seconds,
+            beat=lambda: beats.append(1),
+            on_change=lambda: changes.append(1),
+        )
+        loops = [
+            tasks.create_task(work) for work in (loop.run(), loop.meter(), pool.watch(), pool.follow_clocks())
+        ]
+        yield Rig(
+            loop=loop,
+            cap=cap,
+            gpus=gpus,
+            engines=engines,
+            pool=pool,
+            admission=admission,
+            beats=beats,
+            changes=changes,
+        )
+        loop.is_closing = True
+        for one in pool.instances:
+            pool.stop(one.instance_id)
+        await pool.stopped()
+        for task in loops:
+            task.cancel()
+    await engines.aclose()
+
+
+async def test_with_power_engines_start_and_with_none_they_stop() -> None:
+    """The clock goes down first, and nothing is in the way of the rest."""
+    async with running_loop() as rig:
+        await rig.all_ready()
+        rig.gpus.watts = 2 * 460.0
+        rig.cap.fall_to(1300)
+        await until(lambda: all(one.state is InstanceState.STOPPED for one in rig.pool.instances))
+        assert rig.admission.is_short_of_power
+        assert rig.loop.commands["StopEngine"] == 2
+        assert rig.gpus.clocks == {"i0": 800, "i1": 800}
+        assert rig.loop.status is not None
+        assert rig.loop.status.target_instances == 0
+        assert rig.loop.status.draw_source == "gpu"
+
+
+async def test_streams_that_do_not_finish_are_broken_off() -> None:
+    """Counted, and the engine stops without grace."""
+    async with running_loop() as rig:
+        await rig.all_ready()
+        interrupted: list[str] = []
+        flights = [rig.admission.open(one, lambda: interrupted.append("x")) for one in rig.pool.instances]
+        rig.gpus.watts = 2 * 1800.0
+        rig.cap.fall_to(1300)
+        await until(lambda: len(interrupted) == 2, what="both broken off")
+        assert rig.loop.broken_streams == 2
+        await until(lambda: len(rig.engines.stops) == 2)
+        assert all(kill for _, kill in rig.engines.stops)
+        for flight in flights:
+            rig.admission.close(flight)
+
+
+async def test_a_new_reading_is_acted_on_at_once() -> None:
+    """Not at the next tick, which here never comes."""
+    async with running_loop(tick_seconds=1000) as rig:
+        await until(lambda: rig.loop.commands["StartEngine"] == 2)
+        await rig.all_ready()
+        rig.cap.fall_to(1200)
+        await until(lambda: rig.loop.commands["StopEngine"] == 2)
+        assert rig.loop.status is not None
+        assert rig.loop.status.cap_watts == 1200
+
+
+async def test_before_the_first_reading_it_only_beats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the safe floor counts."""
+    monkeypatch.setattr(power_loop, "FIRST_READING_SECONDS", 0.3)
+    cap = FakeCap(watts=0.0, has_reading=False)
+    async with running_loop(cap=cap) as rig:
+        await until(lambda: len(rig.beats) >= 3)
+        before = rig.loop.status
+        await until(lambda: rig.loop.status is not None, what="governed by the floor")
+        assert before is None
+        assert not rig.loop.commands
+
+
+async def test_a_meter_that_answers_nothing_is_modelled_not_zero() -> None:
+    """And said to be."""
+    async with running_loop(gpus=FakeGpus(None)) as rig:
+        await rig.all_ready()
+        await until(lambda: rig.loop.status is not None and rig.loop.status.draw_watts > 1600)
+        assert rig.loop.status is not None
+        assert rig.loop.status.draw_source == "modelled"
+        assert rig.loop.status.draw_watts == pytest.approx(MODEL.modelled_watts([0, 0], 1980))
+
+
+async def test_a_change_of_the_cap_is_told() -> None:
+    """So that routers hear of it at once."""
+    async with running_loop() as rig:
+        await rig.all_ready()
+        before = len(rig.changes)
+        rig.cap.fall_to(5900)
+        await until(lambda: len(rig.changes) > before)
+        assert rig.loop.status is not None
+        assert rig.loop.status.headroom_watts == pytest.approx(
+            5900 - MODEL.power.site_watts(rig.gpus.watts or 0)
+        )
+
+
+async def test_without_a_watchdog_the_agent_ends() -> None:
+    """Engines that nobody watches may not run."""
+
+    def beat() -> None:
+        raise WatchdogError("gone")
+
+    async def run() -> None:
+        async with running_loop() as rig:
+            rig.loop._beat = beat
+            await asyncio.Event().wait()
+
+    with pytest.raises(ExceptionGroup) as error:
+        await run()
+    assert error.value.subgroup(WatchdogError) is not None

@@ -1,0 +1,171 @@
+"""Drivers without processes: each engine is a small HTTP server in the test's own loop.
+
+A request's `x-behaviour` header says how the engine treats it: `stream` (two events, then the end), `hold`
+(one event, then nothing until `release` is set), `cut` (one event, then a cut), `keep_alive` (comments only),
+`json`, `large` (2 MiB), `silent` (nothing until `release`), `cut_before` (a cut instead of an answer), `full`
+(503), `full_in_stream`, `dead_in_stream` (200, then an error event), `refuse` (400), `fault` (500).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import orjson
+
+from gateway.protocol import ClientRequest, HotHandler
+from gateway.server import HttpServer
+from site_agent.drivers.interface import DriverError, EngineCapabilities, InstanceSpec
+
+JSON = ((b"content-type", b"application/json"),)
+STREAM = ((b"content-type", b"text/event-stream"),)
+PATHS = ("/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize", "/sleep")
+
+
+class StubEngine:
+    """One engine."""
+
+    def __init__(self, instance_id: str) -> None:
+        self.instance_id = instance_id
+        self.running = 0
+        self.seen: list[ClientRequest] = []
+        self.cancelled = 0
+        self.release = asyncio.Event()
+        self.server = HttpServer(hot=self._route)
+
+    def _route(self, _method: str, path: str) -> HotHandler:
+        return self._metrics if path == "/metrics" else self._serve
+
+    async def _metrics(self, request: ClientRequest) -> None:
+        page = f'vllm:num_requests_running{{engine="0"}} {self.running}\n'
+        request.respond(200, ((b"content-type", b"text/plain"),), page.encode())
+
+    async def _serve(self, request: ClientRequest) -> None:
+        self.seen.append(request)
+        self.running += 1
+        try:
+            await self._behave(request, (request.header(b"x-behaviour") or b"json").decode())
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.running -= 1
+
+    async def _behave(self, request: ClientRequest, behaviour: str) -> None:
+        answer = orjson.dumps({"instance": self.instance_id, "path": request.path})
+        match behaviour:
+            case "json":
+                request.respond(200, JSON, answer)
+            case "large":
+                request.respond(200, JSON, b"x" * (2 << 20))
+            case "full" | "fault" | "refuse":
+                request.respond({"full": 503, "fault": 500, "refuse": 400}[behaviour], JSON, answer)
+            case "cut_before":
+                request.abort()
+            case "silent":
+                await self.release.wait()
+                request.respond(200, JSON, answer)
+            case _:
+                await self._stream(request, behaviour)
+
+    async def _stream(self, request: ClientRequest, behaviour: str) -> None:
+        request.start(200, STREAM)
+        if behaviour in ("full_in_stream", "dead_in_stream"):
+            code = 503 if behaviour == "full_in_stream" else 500
+            request.write(b"data: " + orjson.dumps({"error": {"message": "no", "code": code}}) + b"\n\n")
+        else:
+            request.write(b": keep-alive\n\n" if behaviour == "keep_alive" else b'data: {"word": 1}\n\n')
+        if behaviour in ("hold", "keep_alive"):
+            await self.release.wait()
+        if behaviour == "cut":
+            request.abort()
+            return
+        request.write(b'data: {"word": 2}\n\ndata: [DONE]\n\n')
+        request.finish()
+
+
+class FakeEngines:
+    """EngineDriver. Faults are set by the test, per instance."""
+
+    def __init__(self) -> None:
+        self.engines: dict[str, StubEngine] = {}
+        self.starts: Counter[str] = Counter()
+        self.stops: list[tuple[str, bool]] = []
+        self.unhealthy: set[str] = set()
+        self.not_ready: set[str] = set()
+        self.exits: dict[str, str] = {}
+        self.start_faults: dict[str, DriverError] = {}
+        self.stop_faults: list[DriverError] = []
+        self.is_closed = False
+
+    async def open(self) -> None:
+        """Nothing is shared."""
+
+    async def start(self, spec: InstanceSpec) -> str:
+        self.starts[spec.instance_id] += 1
+        if (fault := self.start_faults.get(spec.instance_id)) is not None:
+            raise fault
+        self.exits.pop(spec.instance_id, None)
+        engine = StubEngine(spec.instance_id)
+        await engine.server.start()
+        self.engines[spec.instance_id] = engine
+        return f"http://127.0.0.1:{engine.server.port}"
+
+    async def stop(self, instance_id: str, *, kill: bool = False) -> None:
+        if self.stop_faults:
+            raise self.stop_faults.pop()
+        self.stops.append((instance_id, kill))
+        engine = self.engines.pop(instance_id, None)
+        if engine is not None:
+            await engine.server.stop(0)
+
+    async def is_ready(self, instance_id: str) -> bool:
+        return instance_id in self.engines and instance_id not in self.unhealthy | self.not_ready
+
+    def exit_reason(self, instance_id: str) -> str | None:
+        return self.exits.get(instance_id)
+
+    def capabilities(self) -> EngineCapabilities:
+        return EngineCapabilities(paths=PATHS, token_ids=True, max_model_len=2048)
+
+    async def crash(self, instance_id: str, reason: str = "killed") -> None:
+        """It ends by itself."""
+        self.exits[instance_id] = reason
+        await self.engines.pop(instance_id).server.stop(0)
+
+    async def aclose(self) -> None:
+        for instance_id in list(self.engines):
+            await self.stop(instance_id, kill=True)
+        self.is_closed = True
+
+
+class FakeGpus:
+    """GpuDriver: the test sets the watts."""
+
+    is_fake = True
+    can_set_clock = True
+
+    def __init__(self, watts: float | None = 840.0) -> None:
+        self.watts = watts
+        self.clocks: dict[str, int | None] = {}
+        self.faults: list[DriverError] = []
+        self.is_closed = False
+
+    async def power_watts(self) -> float | None:
+        return self.watts
+
+    async def set_clock(self, instance_id: str, clock_mhz: int | None) -> None:
+        if self.faults:
+            raise self.faults.pop()
+        self.clocks[instance_id] = clock_mhz
+
+    async def aclose(self) -> None:
+        self.is_closed = True
+
+
+def specs(count: int) -> list[InstanceSpec]:
+    """Instances `i0`, `i1`, …"""
+    return [
+        InstanceSpec(instance_id=f"i{index}", index=index, port=0, model="m", gpu_indices=(index,))
+        for index in range(count)
+    ]

@@ -1,0 +1,131 @@
+"""A router in this process, its sites as stubs, all over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import orjson
+from pydantic import SecretStr
+
+from fleet.config import FleetConfig
+from router.app import Router
+from router.config import RouterConfig
+from support.stub_site import StubSite
+from support.wait import until
+
+TOKEN = "site-secret"
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "temperature": 0, "max_tokens": 30}
+OUTCOMES = ("completed", "shed", "client_cancelled", "broken", "failed")
+
+
+def chat(**changes: Any) -> dict[str, Any]:
+    """A chat request's body."""
+    return CHAT | changes
+
+
+class RouterFleet:
+    """A router and its sites."""
+
+    def __init__(self, router: Router, sites: list[StubSite], store: Any) -> None:
+        self.router = router
+        self.sites = sites
+        self.store = store
+        self.url = f"http://127.0.0.1:{router.port}"
+        self.operations_url = f"http://127.0.0.1:{router.operations_port}"
+        self.client = httpx.AsyncClient(base_url=self.url, timeout=30)
+
+    def site(self, site_id: str) -> StubSite:
+        return next(site for site in self.sites if site.site_id == site_id)
+
+    async def announce(self, *sites: StubSite) -> None:
+        """Every site reports, and the router has seen it."""
+        for site in sites or self.sites:
+            await site.announce(self.store)
+        for site in sites or self.sites:
+            await until(
+                lambda site=site: self.sequence(site.site_id) >= site.sequence, what=f"{site.site_id} known"
+            )
+
+    async def set_state(self, site_id: str, state: str) -> None:
+        """A site reports another state, and the router has seen it."""
+        site = self.site(site_id)
+        site.state = state
+        await self.announce(site)
+
+    def sequence(self, site_id: str) -> int:
+        view = self.router.view.snapshot.sites.get(site_id)
+        return -1 if view is None else view.sequence
+
+    @property
+    def totals(self) -> dict[str, int]:
+        return self.router.ledger.totals()
+
+    async def settled(self, **outcomes: int) -> dict[str, int]:
+        """Wait until nothing is in flight anywhere, then check that every request was counted once."""
+        await until(lambda: self.totals["in_flight"] == 0, what="nothing in flight")
+        entries = self.router.view.registry.entries.values()
+        assert all(entry.in_flight == 0 for entry in entries)
+        for loads in self.router.view.registry.loads.values():
+            assert all(load.in_flight == 0 for load in loads.values())
+        assert self.router.dispatcher.held == 0
+        assert not self.router.forwarder.active
+        totals = self.totals
+        assert totals["lost"] == 0
+        assert totals["requests"] == sum(totals[outcome] for outcome in OUTCOMES)
+        if outcomes:
+            assert {name: totals[name] for name in OUTCOMES if totals[name]} == outcomes
+        return totals
+
+    async def post(self, body: Any, path: str = "/v1/chat/completions", **options: Any) -> httpx.Response:
+        content = body if isinstance(body, bytes) else orjson.dumps(body)
+        return await self.client.post(path, content=content, **options)
+
+    async def stream(
+        self, body: Any, path: str = "/v1/chat/completions", **options: Any
+    ) -> tuple[int, bytes]:
+        """Status and the whole stream; a cut raises httpx's error."""
+        async with self.client.stream("POST", path, content=orjson.dumps(body), **options) as response:
+            return response.status_code, b"".join([piece async for piece in response.aiter_raw()])
+
+
+@contextlib.asynccontextmanager
+async def router_fleet(
+    store: Any, *site_ids: str, token_ids: bool = True, announce: bool = True, **options: Any
+) -> AsyncIterator[RouterFleet]:
+    """A running router with these stub sites. `options` go into `[router]`."""
+    sites = [StubSite(site_id, token_ids=token_ids) for site_id in site_ids]
+    for site in sites:
+        await site.start()
+    defaults: dict[str, Any] = {"port": 0, "operations_port": 0, "shutdown_grace_seconds": 2}
+    config = RouterConfig(**(defaults | options))
+    fleet_config = FleetConfig(site_token=SecretStr(TOKEN))
+    router = Router(fleet_config, config, store, rng=random.Random(1))
+    await router.start()
+    fleet = RouterFleet(router, sites, store)
+    try:
+        if announce and sites:
+            for site in sites:
+                await store.publish_site_info(site.site_id, site.info())
+            await fleet.announce()
+            await fleet.announce()  # twice: a record is fresh once its sequence has advanced
+            await until(
+                lambda: all(view.token_ids == token_ids for view in router.view.snapshot.models["m"]),
+                what="the sites' capabilities known",
+            )
+        yield fleet
+    finally:
+        await fleet.client.aclose()
+        for site in sites:
+            await site.stop()
+        await router.stop()
+
+
+async def first(condition: asyncio.Event) -> None:
+    """Wait for an event, not for ever."""
+    async with asyncio.timeout(10):
+        await condition.wait()

@@ -1,0 +1,138 @@
+"""A toy engine, sans-IO: the answer to a request body as the bytes of vLLM's stream.
+
+Its tokens are pieces of UTF-8, some only half a character, and each follows from all the ids before it, so
+that a lost, doubled or foreign token shows. Text lags the ids as in vLLM: half characters and what may be the
+beginning of a stop string are held back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import orjson
+
+PIECES: tuple[bytes, ...] = (
+    b"a", b" bee", b"END", b"N", b"D", b"\n", b'"', b"\\", b" {", b"]", "ü".encode(), b"<x>",
+    "é".encode()[:1], "é".encode()[1:],
+    "😀".encode()[:2], "😀".encode()[2:],
+)  # fmt: skip
+HALVES = {12: 13, 14: 15}
+SECONDS = frozenset(HALVES.values())
+MAX_MODEL_LEN = 200
+SPECIAL = 100
+"""Prompt ids are this plus a byte of text."""
+
+
+def next_id(ids: list[int]) -> int:
+    """What follows these ids."""
+    if ids and ids[-1] in HALVES:
+        return HALVES[ids[-1]]
+    digest = hashlib.blake2b(bytes(str(ids), "ascii"), digest_size=2).digest()
+    token = int.from_bytes(digest, "big") % len(PIECES)
+    return token if token not in SECONDS else 0
+
+
+def prompt_ids(text: str) -> list[int]:
+    """A prompt's ids: one a byte."""
+    return [SPECIAL + byte for byte in text.encode()]
+
+
+def decode(ids: list[int]) -> str:
+    """As a tokenizer decodes: half characters become U+FFFD."""
+    raw = b"".join(PIECES[token] if token < SPECIAL else bytes([token - SPECIAL]) for token in ids)
+    return raw.decode("utf-8", "replace")
+
+
+def detokenize(body: bytes) -> bytes:
+    """`/detokenize`."""
+    return orjson.dumps({"prompt": decode(orjson.loads(body)["tokens"])})
+
+
+class _Detokenizer:
+    """Incremental, primed with the prompt's last half character."""
+
+    def __init__(self, prompt: list[int]) -> None:
+        self._pending = PIECES[prompt[-1]] if prompt and prompt[-1] in HALVES else b""
+
+    def feed(self, token: int) -> str:
+        self._pending += PIECES[token]
+        try:
+            text = self._pending.decode()
+        except UnicodeDecodeError:
+            return ""
+        self._pending = b""
+        return text
+
+
+def answer(path: str, body: bytes) -> list[bytes]:
+    """The events of the stream that answers a request."""
+    fields = orjson.loads(body)
+    is_chat = path == "/v1/chat/completions"
+    if is_chat:
+        prompt = prompt_ids(" ".join(message["content"] for message in fields["messages"]))
+    elif isinstance(fields["prompt"], str):
+        prompt = prompt_ids(fields["prompt"])
+    else:
+        prompt = fields["prompt"]
+    limit = fields.get("max_tokens", MAX_MODEL_LEN - len(prompt) if is_chat else 16)
+    return list(_events(fields, is_chat, list(prompt), limit))
+
+
+def _events(fields: dict[str, Any], is_chat: bool, prompt: list[int], limit: int) -> Any:
+    stops = fields.get("stop") or []
+    stops = [stops] if isinstance(stops, str) else stops
+    hold = max((len(stop) for stop in stops), default=1) - 1
+    with_ids = fields.get("return_token_ids") is True
+    head = {
+        "id": "chatcmpl-1" if is_chat else "cmpl-1",
+        "object": "chat.completion.chunk" if is_chat else "text_completion",
+        "created": 7,
+        "model": fields["model"],
+    }
+
+    def event(text: str, ids: list[int] | None, finish: str | None = None, *, role: bool = False) -> bytes:
+        choice: dict[str, Any] = {"index": 0}
+        if is_chat:
+            choice["delta"] = {"role": "assistant", "content": ""} if role else {"content": text}
+        else:
+            choice["text"] = text
+        choice |= {"logprobs": None, "finish_reason": finish}
+        if finish:
+            choice["stop_reason"] = stopped_by
+        if with_ids:
+            choice["token_ids"] = ids
+        value: dict[str, Any] = {**head, "choices": [choice]}
+        if with_ids and role:
+            value["prompt_token_ids"] = prompt
+        if with_ids and not is_chat and ids and len(written) == 1:
+            choice["prompt_token_ids"] = prompt
+        return b"data: " + orjson.dumps(value) + b"\n\n"
+
+    written: list[int] = []
+    if is_chat:
+        yield event("", None, role=True)
+    detokenizer = _Detokenizer(prompt)
+    text = sent = ""
+    finish = stopped_by = None
+    while finish is None:
+        token = next_id(prompt + written)
+        written.append(token)
+        text += detokenizer.feed(token)
+        found = [(at, stop) for stop in stops if (at := text.find(stop)) >= 0]
+        if found:
+            (at, stopped_by), finish = min(found), "stop"
+            text = text[:at]
+        elif len(written) >= limit:
+            finish = "length"
+        safe = text if finish else text[: max(len(sent), len(text) - hold)]
+        new, sent = safe[len(sent) :], safe
+        yield event(new, [token], finish)
+    if (fields.get("stream_options") or {}).get("include_usage"):
+        usage = {
+            "prompt_tokens": len(prompt),
+            "total_tokens": len(prompt) + len(written),
+            "completion_tokens": len(written),
+        }
+        yield b"data: " + orjson.dumps({**head, "choices": [], "usage": usage}) + b"\n\n"
+    yield b"data: [DONE]\n\n"

@@ -1,0 +1,78 @@
+"""cli.replay: arguments that do not fit together are refused before anything is sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cli.main import parse
+from cli.replay import progress_line, run
+from fleet.config import ConfigError
+from replay.progress import Progress
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--base-url", "ftp://x"], "the scheme must be http or https"),
+        (["--speed", "0"], "speed = 0.0: must be above 0"),
+        (["--rate", "-1"], "requests_per_second = -1.0: must be above 0"),
+        (["--keep-ratio", "2"], "keep_ratio = 2.0: must be above 0 and at most 1"),
+        (["--prompt", "ids"], "--prompt ids needs --vocabulary-size"),
+        (["--json", "/nowhere/at/all.json"], "--json /nowhere/at/all.json: cannot be written"),
+        (["--trace", "/nowhere.csv"], "/nowhere.csv: cannot be read: No such file"),
+        (["--trace", "t.csv", "--rate", "5"], "--rate is for a synthetic load; with --trace use --speed"),
+        (["--trace", "t.csv", "--mean-output-tokens", "5"], "--mean-output-tokens is for a synthetic load"),
+    ],
+)
+def test_what_cannot_be_is_refused(words: list[str], message: str) -> None:
+    """With the option or number, and what is allowed."""
+    with pytest.raises(ConfigError) as raised:
+        run(parse(["replay", "--model", "m", *words]))
+    assert message in str(raised.value)
+
+
+def test_a_wrong_trace_is_refused(tmp_path: Path) -> None:
+    """A wind file as trace says so and what was expected."""
+    file = tmp_path / "wind.csv"
+    file.write_bytes(b"Day,Time,Area1\n1,0:00,0.5\n")
+    with pytest.raises(
+        ConfigError, match=r"wind\.csv: looks like a wind file .* expected a CSV of one request"
+    ):
+        run(parse(["replay", "--model", "m", "--trace", str(file)]))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--max-in-flight", "0"), ("--timeout-seconds", "-1"), ("--grace-seconds", "nan")]
+)
+def test_limits_must_be_positive(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """argparse's own error, exit 2."""
+    with pytest.raises(SystemExit) as raised:
+        parse(["replay", option, value])
+    assert raised.value.code == 2
+    assert option in capsys.readouterr().err
+
+
+def test_the_progress_line() -> None:
+    """What was sent, what waits, how fast, and how it ended."""
+    progress = Progress(
+        elapsed_seconds=12.3,
+        sent=540,
+        in_flight=33,
+        unsent=0,
+        late_sends=0,
+        corrupted=0,
+        outcomes={"completed": 500, "shed": 7, "client_cancelled": 0, "broken": 0, "failed": 0, "lost": 0},
+        sent_per_second=45.04,
+        ended_per_second=44.0,
+        tokens_per_second=2000.0,
+        ttft_seconds_p50=0.0843,
+        ttft_seconds_p99=0.2,
+        itl_seconds_p50=0.0201,
+        itl_seconds_p99=None,
+        e2e_seconds_p50=2.0,
+    )
+    assert progress_line(progress) == (
+        "12 s: 540 sent (45.0/s), 33 in flight, TTFT p50 84.3 ms, ITL p50 20.1 ms; 500 completed, 7 shed"
+    )

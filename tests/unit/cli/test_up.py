@@ -1,0 +1,49 @@
+"""`heron up`: its example works as it stands, its mistakes are said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cli import main, up
+from cli.topology import build_topology
+from cli.up import EXAMPLE
+from fleet.config import ConfigError
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+def test_the_example_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """`heron up --example` prints the file and ends with 0."""
+    assert main.main(["up", "--example"]) == 0
+    assert capsys.readouterr().out == EXAMPLE.read_text()
+
+
+def test_the_example_is_what_deploy_has() -> None:
+    """deploy/examples/fleet.toml is the same text."""
+    assert (REPOSITORY / "deploy" / "examples" / "fleet.toml").read_text() == EXAMPLE.read_text()
+
+
+def test_every_service_accepts_the_example() -> None:
+    """Router, feed and three agents read it; what is firm covers what stopped engines draw."""
+    topology = build_topology(EXAMPLE, {}, redis=None)
+    assert [site.site_id for site in topology.sites] == ["north", "coast", "ridge"]
+    assert all(site.safe_floor_watts >= site.site_model().server_idle_watts for site in topology.sites)
+
+
+def test_without_a_file_it_says_how_to_get_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No --config: exit 2, and the example is named."""
+    monkeypatch.delenv("HERON_CONFIG", raising=False)
+    assert main.main(["up"]) == 2
+    assert "heron up --example" in capsys.readouterr().err
+
+
+def test_a_redis_that_may_not_be_started_is_missed(tmp_path: Path) -> None:
+    """With --no-redis and none at the URL: the URL is named, before anything starts."""
+    path = tmp_path / "fleet.toml"
+    path.write_text(EXAMPLE.read_text().replace(":6379/0", ":1/0"))
+    with pytest.raises(ConfigError, match=r"redis_url = 'redis://127\.0\.0\.1:1/0': no Redis answers"):
+        up.run(main.parse(["up", "--config", str(path), "--no-redis"]))

@@ -1,0 +1,53 @@
+"""The least of several sources."""
+
+from __future__ import annotations
+
+from power_feed.sources.least import Least
+from power_feed.sources.playback import Playback
+from power_feed.sources.schedule import Schedule
+
+START = 1000.0
+
+
+def wind(*ratios: float | None) -> Playback:
+    return Playback(
+        description="wind",
+        ratio=lambda step: ratios[step],
+        steps=len(ratios),
+        record_period_seconds=10.0,
+        nameplate_watts=100.0,
+        start_unix_seconds=START,
+        speed=2.0,
+    )
+
+
+TRIP = Schedule(points=((0.0, 1.0), (7.5, 0.2)), nameplate_watts=100.0, start_unix_seconds=START)
+
+
+def test_a_trip_over_wind_gives_the_smaller_of_both() -> None:
+    """Wind below the trip stays; above it the trip holds, from its very instant."""
+    source = Least(sources=(wind(0.5, 0.6, 0.1), TRIP))
+    assert source.measurement(START + 1).watts == 50.0
+    assert source.measurement(START + 7.5).watts == 20.0
+    assert source.measurement(START + 11).watts == 10.0
+    assert source.next_change_after(START + 7) == START + 7.5
+
+
+def test_where_one_knows_nothing_nothing_is_known() -> None:
+    """A gap in the wind is not covered by the trip's value."""
+    assert Least(sources=(wind(None), TRIP)).measurement(START + 1).watts is None
+
+
+def test_it_is_as_slow_as_the_slowest() -> None:
+    """Readers walk down by the period of the wind, not of the script."""
+    source = Least(sources=(wind(0.5), TRIP))
+    assert (source.period_seconds, source.speed) == (5.0, 1.0)
+    assert source.description == "least of wind, schedule"
+    assert source.measures == "available"
+
+
+def test_one_that_ended_has_no_more_changes() -> None:
+    """The others' changes still count."""
+    source = Least(sources=(wind(0.5), TRIP))
+    assert source.next_change_after(START + 100) == START + 101
+    assert Least(sources=(wind(0.5),)).next_change_after(START + 100) is None

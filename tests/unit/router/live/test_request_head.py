@@ -1,0 +1,73 @@
+"""What crosses from a client's head to a site's."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from support.views import FEATURES
+
+from router.live.request_head import RequestHead, site_headers
+
+
+class _Request:
+    def __init__(self, *headers: tuple[bytes, bytes]) -> None:
+        self.headers = list(headers)
+
+
+def head(*headers: tuple[bytes, bytes]) -> RequestHead:
+    request: Any = _Request(*headers)
+    return RequestHead(request, random.Random(1))
+
+
+def test_only_the_allow_list_passes():
+    """No authorization, no cookie, nothing of ours, no compression."""
+    made = head(
+        (b"authorization", b"Bearer x"),
+        (b"cookie", b"c"),
+        (b"x-heron-tier", b"priority"),
+        (b"accept-encoding", b"gzip"),
+        (b"content-type", b"text/plain"),
+        (b"traceparent", b"00-1-2-01"),
+    )
+    assert made.passed_on == [(b"traceparent", b"00-1-2-01")]
+
+
+@pytest.mark.parametrize("value", [b"", b"x" * 129, b"a\x01b", "é".encode()])
+def test_a_request_id_that_is_unfit_is_replaced(value: bytes):
+    """It goes into logs and headers."""
+    made = head((b"x-request-id", value))
+    assert len(made.request_id) == 32
+    assert head((b"x-request-id", b"mine")).request_id == b"mine"
+
+
+@pytest.mark.parametrize("value", [b"", b"soon", b"-1", b"0", b"nan", b"inf"])
+def test_a_deadline_that_is_none_is_ignored(value: bytes):
+    """Positive and finite, or not there."""
+    assert head((b"x-heron-deadline-seconds", value)).deadline_seconds is None
+    assert head((b"x-heron-deadline-seconds", b"2.5")).deadline_seconds == 2.5
+
+
+def test_a_site_is_told_class_tier_and_token():
+    """And the resume, where it is one."""
+    headers = dict(
+        site_headers(
+            [],
+            FEATURES,
+            request_id=b"r",
+            deadline_seconds_left=1.5,
+            authorization=b"Bearer t",
+            is_resume=True,
+        )
+    )
+    assert headers == {
+        b"content-type": b"application/json",
+        b"x-request-id": b"r",
+        b"x-heron-class": b"SS",
+        b"x-heron-tier": b"default",
+        b"x-heron-expected-output-tokens": b"10",
+        b"x-heron-deadline-seconds": b"1.500",
+        b"x-heron-resume": b"1",
+        b"authorization": b"Bearer t",
+    }

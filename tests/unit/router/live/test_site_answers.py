@@ -1,0 +1,43 @@
+"""What a site's answer says beside its content."""
+
+from __future__ import annotations
+
+import pytest
+
+from router.live.site_answers import error_status, is_aborted
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"choices":[{"finish_reason":"abort"}]}', True),
+        (b'{"choices":[{"finish_reason": "error"}]}', True),
+        (b'{"choices":[{"finish_reason":"stop"}]}', False),
+        (
+            b'{"choices":[{"message":{"content":"\\"finish_reason\\":\\"abort\\""},"finish_reason":"stop"}]}',
+            False,
+        ),
+        (b'{"finish_reason":"abort"}', False),
+        (b'"finish_reason":"abort"', False),
+        (b"", False),
+    ],
+)
+def test_an_aborted_answer_is_told_by_its_choices(body: bytes, expected: bool):
+    """Not by its text."""
+    assert is_aborted(body) is expected
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        ({"code": 503}, 503),
+        ({"code": "400"}, 400),
+        ({"code": "x"}, 500),
+        ({"code": 200}, 500),
+        ("x", 500),
+        ({}, 500),
+    ],
+)
+def test_the_status_of_an_error_event(error: object, status: int):
+    """500 where it does not say."""
+    assert error_status(error) == status

@@ -1,0 +1,121 @@
+"""What routing reads of a body, and what it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fleet.request import ClassCutoffs
+from router.policy.body import (
+    Api,
+    BadRequestError,
+    RequestBody,
+    features_of,
+    read_body,
+    splice_token_ids,
+)
+
+GOOD = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+
+
+def read(api: Api = Api.CHAT, **changes: Any) -> RequestBody:
+    return read_body(api, orjson.dumps(GOOD | changes))[0]
+
+
+def test_a_good_body_is_read():
+    """Only what routing needs."""
+    body = read(stream=True, max_tokens=5, n=2, stream_options={"include_usage": True}, unknown={"x": 1})
+    assert (body.stream, body.max_tokens, body.choices, body.include_usage) == (True, 5, 2, True)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"", b"{", b"[]", b'"text"', b"1", b"null", b"\xff\xfe", b'{"model": NaN}', b"[" * 100_000],
+    ids=["empty", "cut", "list", "string", "number", "null", "not utf-8", "nan", "deep"],
+)
+def test_what_is_not_a_json_object_is_refused(raw: bytes):
+    """With an error that says so."""
+    with pytest.raises(BadRequestError, match="JSON"):
+        read_body(Api.CHAT, raw)
+
+
+@pytest.mark.parametrize(
+    ("changes", "param"),
+    [
+        ({"model": None}, "model"),
+        ({"model": 5}, "model"),
+        ({"model": ""}, "model"),
+        ({"model": "x" * 600}, "model"),
+        ({"messages": "hi"}, "messages"),
+        ({"messages": None}, "messages"),
+        ({"messages": ["hi"]}, "messages"),
+        ({"stream": "yes"}, "stream"),
+        ({"max_tokens": "5"}, "max_tokens"),
+        ({"max_tokens": 1.5}, "max_tokens"),
+        ({"max_tokens": True}, "max_tokens"),
+        ({"max_tokens": -1}, "max_tokens"),
+        ({"max_completion_tokens": []}, "max_completion_tokens"),
+        ({"n": 0}, "n"),
+        ({"n": "2"}, "n"),
+        ({"stream_options": []}, "stream_options"),
+    ],
+)
+def test_wrong_types_name_the_field(changes: dict[str, Any], param: str):
+    """So that the client's developer finds it."""
+    with pytest.raises(BadRequestError) as caught:
+        read(**changes)
+    assert caught.value.param == param
+    assert param in str(caught.value)
+
+
+def test_null_is_as_good_as_absent():
+    """As OpenAI's clients send it."""
+    body = read(stream=None, max_tokens=None, n=None, stream_options=None)
+    assert (body.stream, body.max_tokens, body.choices) == (False, None, 1)
+
+
+def test_a_completion_needs_no_messages():
+    """Its prompt is the engine's business."""
+    assert read_body(Api.COMPLETION, b'{"model":"m","prompt":"x"}')[1] == "m"
+
+
+@pytest.mark.parametrize(
+    ("value", "tier"), [(None, "default"), ("auto", "default"), ("priority", "priority"), ("flex", "flex")]
+)
+def test_tiers_are_read(value: str | None, tier: str):
+    """OpenAI's names."""
+    body = read(service_tier=value)
+    features = features_of(body, "m", ClassCutoffs(), affinity_key=None, deadline_seconds=None)
+    assert features.tier == tier
+
+
+@pytest.mark.parametrize("value", ["gold", 1, ["flex"]])
+def test_an_unknown_tier_is_refused(value: object):
+    """Rather than served as something else."""
+    with pytest.raises(BadRequestError, match="service_tier"):
+        features_of(read(service_tier=value), "m", ClassCutoffs(), affinity_key=None, deadline_seconds=None)
+
+
+def test_ids_are_counted_and_text_is_estimated():
+    """Four bytes a token."""
+    by_ids = read_body(Api.COMPLETION, orjson.dumps({"model": "m", "prompt": list(range(3000))}))[0]
+    features = features_of(by_ids, "m", ClassCutoffs(), affinity_key=None, deadline_seconds=None)
+    assert (features.prompt_tokens, features.request_class) == (3000, "LM")
+    by_text = read(max_tokens=3)
+    features = features_of(by_text, "m", ClassCutoffs(), affinity_key="k", deadline_seconds=2.0)
+    assert features.prompt_tokens == len(by_text.raw) // 4
+    assert (features.expected_output_tokens, features.request_class) == (3, "SS")
+
+
+@given(
+    st.dictionaries(st.text(), st.one_of(st.integers(-5, 5), st.text(), st.booleans()), min_size=1),
+    st.sampled_from([b"", b" ", b"\n\t"]),
+)
+def test_the_splice_changes_nothing_else(fields: dict[str, Any], tail: bytes):
+    """The same object with one field more, whatever it said of it before."""
+    raw = orjson.dumps(fields) + tail
+    assert orjson.loads(splice_token_ids(raw)) == {**fields, "return_token_ids": True}

@@ -1,0 +1,246 @@
+"""A stream that breaks anywhere, any number of times, is to its client the stream that never broke."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import toy_engine
+
+from router.policy.body import Api
+from router.policy.continuation import ClientStream, Continuation
+from router.policy.resumable import resumability
+from router.policy.resume_plan import (
+    Continue,
+    Finish,
+    ResumableRequest,
+    owed_text,
+    plan_resume,
+)
+from router.policy.stream_scan import ChatStreamScanner
+
+PATHS = {Api.CHAT: "/v1/chat/completions", Api.COMPLETION: "/v1/completions"}
+
+
+def request_of(api: Api, fields: dict[str, Any]) -> ResumableRequest:
+    return ResumableRequest(
+        api=api,
+        raw=orjson.dumps(fields),
+        resumability=resumability(api, fields),
+        include_usage=bool(fields.get("stream_options", {}).get("include_usage")),
+        asks_token_ids=fields.get("return_token_ids") is True,
+    )
+
+
+class Result:
+    """What a client makes of a stream."""
+
+    def __init__(self, data: bytes) -> None:
+        assert data.endswith(b"data: [DONE]\n\n")
+        assert data.count(b"[DONE]") == 1
+        self.text = ""
+        self.ids: list[int] = []
+        self.roles = 0
+        self.finish: list[str] = []
+        self.usage: list[dict[str, int]] = []
+        self.heads = set()
+        for event in data.split(b"\n\n")[:-2]:
+            value = orjson.loads(event.removeprefix(b"data: "))
+            self.heads.add((value["id"], value["object"], value["created"], value["model"]))
+            if value.get("usage"):
+                self.usage.append(value["usage"])
+            for choice in value["choices"]:
+                delta = choice.get("delta", choice)
+                self.roles += "role" in delta
+                self.text += delta.get("content", delta.get("text")) or ""
+                self.ids += choice.get("token_ids") or []
+                if choice["finish_reason"]:
+                    self.finish.append(choice["finish_reason"])
+        self.has_ids = b"token_ids" in data
+
+
+def run(
+    api: Api, fields: dict[str, Any], cuts: list[int], *, site_takes_ids: bool = True
+) -> tuple[Result, Result]:
+    """The unbroken stream, and the one that breaks at each of `cuts` bytes of the engine's answer."""
+    request = request_of(api, fields)
+    ids = site_takes_ids and not request.asks_token_ids
+    raw = request.raw[:-1] + b',"return_token_ids":true}' if ids else request.raw
+    whole = Result(b"".join(toy_engine.answer(PATHS[api], request.raw)))
+    scanner = ChatStreamScanner(api, "ids" if site_takes_ids else "text", cut=ids)
+    source = b"".join(toy_engine.answer(PATHS[api], raw))
+    cuts = [*cuts, 1 << 30]
+    out = scanner.feed(source[: max(cuts[0], source.find(b"\n\n") + 2)])
+    record, ending = scanner.record, scanner.ending
+    for cut in cuts[1:]:
+        if ending == "complete":
+            break
+        plan = plan_resume(
+            request,
+            record,
+            site_takes_ids=site_takes_ids,
+            first_max_model_len=toy_engine.MAX_MODEL_LEN,
+            max_model_len=toy_engine.MAX_MODEL_LEN,
+        )
+        if isinstance(plan, Finish):
+            out += ClientStream(request, record).close(plan.finish_reason)
+            break
+        assert isinstance(plan, Continue)
+        owed: str | None = ""
+        if plan.detokenize is not None:
+            text = orjson.loads(toy_engine.detokenize(plan.detokenize))["prompt"]
+            owed = owed_text(text, record.sent_text)
+            assert owed is not None
+        continuation = Continuation(request, record, plan)
+        out += continuation.begin(owed)
+        if continuation.ending is None:
+            out += continuation.feed(b"".join(toy_engine.answer(plan.path, plan.body))[:cut])
+        ending = continuation.ending
+    return whole, Result(out)
+
+
+def check(whole: Result, resumed: Result, *, counts: bool = True) -> None:
+    assert resumed.text == whole.text
+    assert resumed.heads == whole.heads
+    assert resumed.roles == whole.roles
+    assert resumed.finish == whole.finish
+    assert resumed.ids == whole.ids
+    assert resumed.has_ids == whole.has_ids
+    if counts:
+        assert resumed.usage == whole.usage
+
+
+def fields_of(api: Api, prompt: str, **changes: Any) -> dict[str, Any]:
+    base: dict[str, Any] = {"model": "m", "stream": True, "max_tokens": 60, "temperature": 0}
+    base |= {"messages": [{"role": "user", "content": prompt}]} if api is Api.CHAT else {"prompt": prompt}
+    return base | changes
+
+
+CUTS = st.lists(st.integers(1, 12_000), min_size=1, max_size=5)
+APIS = st.sampled_from([Api.CHAT, Api.COMPLETION])
+
+
+@given(APIS, st.text(min_size=1, max_size=6), CUTS)
+def test_by_ids_the_stream_is_exact_wherever_it_breaks(api: Api, prompt: str, cuts: list[int]) -> None:
+    """Text, one id, one role, one finish, one usage, one end."""
+    fields = fields_of(api, prompt, stream_options={"include_usage": True})
+    check(*run(api, fields, cuts))
+
+
+@given(
+    APIS,
+    st.text(min_size=1, max_size=6),
+    CUTS,
+    st.lists(st.sampled_from(["END", "ND", "a<", "😀b", "x>a"]), max_size=2),
+)
+def test_stop_strings_are_found_over_the_seam(
+    api: Api, prompt: str, cuts: list[int], stop: list[str]
+) -> None:
+    """One engine wrote its first half, the other its second."""
+    fields = fields_of(api, prompt, stop=stop, max_tokens=90)
+    check(*run(api, fields, cuts))
+
+
+@given(APIS, st.text(min_size=1, max_size=6), CUTS)
+def test_a_client_that_asked_for_ids_gets_every_one(api: Api, prompt: str, cuts: list[int]) -> None:
+    """Also those of the continuation."""
+    check(*run(api, fields_of(api, prompt, return_token_ids=True), cuts))
+
+
+@given(APIS, st.text(alphabet="abc ", min_size=1, max_size=6), st.integers(1, 12_000))
+def test_without_a_limit_the_model_s_length_ends_it(api: Api, prompt: str, cut: int) -> None:
+    """A chat goes on to `max_model_len`, a completion to its default of 16, never to 16 anew."""
+    fields = fields_of(api, prompt, stream_options={"include_usage": True})
+    del fields["max_tokens"]
+    check(*run(api, fields, [cut]))
+
+
+TEXT_ENGINE_CUTS = st.integers(1, 6_000)
+
+
+@given(APIS, TEXT_ENGINE_CUTS)
+def test_by_text_nothing_is_missing_or_doubled(api: Api, cut: int) -> None:
+    """Another tokenization, so other words may follow; but the frame holds and the token count adds up."""
+    fields = fields_of(api, "hi", stream_options={"include_usage": True})
+    whole, resumed = run(api, fields, [cut], site_takes_ids=False)
+    assert resumed.heads == whole.heads
+    assert resumed.roles == whole.roles
+    assert resumed.finish == ["length"]
+    assert len(resumed.usage) <= 1
+    for usage in resumed.usage:
+        assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+
+
+def start(data: bytes, fields: dict[str, Any]) -> Continuation:
+    request = request_of(Api.CHAT, fields)
+    scanner = ChatStreamScanner(Api.CHAT, "ids", cut=True)
+    scanner.feed(data)
+    plan = plan_resume(
+        request, scanner.record, site_takes_ids=True, first_max_model_len=200, max_model_len=200
+    )
+    assert isinstance(plan, Continue)
+    return Continuation(request, scanner.record, plan)
+
+
+FIELDS = fields_of(Api.CHAT, "hi")
+
+
+def begun() -> Continuation:
+    raw = orjson.dumps(FIELDS)[:-1] + b',"return_token_ids":true}'
+    events = toy_engine.answer(PATHS[Api.CHAT], raw)
+    return start(b"".join(events[:5]), FIELDS)
+
+
+@pytest.mark.parametrize(
+    ("data", "ending"),
+    [
+        (b'data: {"error":{"code":503}}\n\ndata: [DONE]\n\n', "error_event"),
+        (b'data: {"choices":[{"text":"x","finish_reason":"abort"}]}\n\n', "aborted"),
+        (b"data: [DONE]\n\n", "no_finish"),
+        (b"data: nonsense\n\n", "malformed"),
+        (b"data: " + b"x" * (9 << 20), "malformed"),
+        (b"data: [1]\n\n", "malformed"),
+    ],
+)
+def test_a_continuation_may_break_as_any_stream(data: bytes, ending: str):
+    """And nothing of what broke it is passed on."""
+    continuation = begun()
+    assert continuation.feed(data) == b""
+    assert continuation.ending == ending
+
+
+def test_comments_of_the_new_site_pass():
+    """They keep the client alive, and are no progress."""
+    continuation = begun()
+    assert continuation.feed(b": keep-alive\n\n") == b": keep-alive\n\n"
+    assert continuation.events == 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_many_breaks_in_a_row(seed: int):
+    """Ten sites, one after the other."""
+    rng = random.Random(seed)
+    cuts = [rng.randrange(1, 3000) for _ in range(10)]
+    fields = fields_of(Api.CHAT, f"seed {seed}", stream_options={"include_usage": True}, stop=["END"])
+    check(*run(Api.CHAT, fields, cuts))
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("api", [Api.CHAT, Api.COMPLETION])
+def test_a_stop_string_of_which_each_site_wrote_a_half(api: Api, seed: int):
+    """For every seam of the stream: a stop string that lies across it ends the answer there."""
+    fields = fields_of(api, f"seam {seed}", max_tokens=25)
+    raw = orjson.dumps(fields)[:-1] + b',"return_token_ids":true}'
+    events = toy_engine.answer(PATHS[api], raw)
+    text = Result(b"".join(toy_engine.answer(PATHS[api], orjson.dumps(fields)))).text
+    for at in range(1, len(text) - 1):
+        stopped = fields | {"stop": [text[at - 1 : at + 1]]}
+        raw = orjson.dumps(stopped)[:-1] + b',"return_token_ids":true}'
+        events = toy_engine.answer(PATHS[api], raw)
+        ends = [len(b"".join(events[:count])) for count in range(1, len(events))]
+        for end in ends[-4:]:
+            check(*run(api, stopped, [end]))

@@ -1,0 +1,147 @@
+"""Filter, score, pick."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+from support.views import FEATURES, loads, view
+
+from router.policy.dispatch import FOREVER, choose, has_other_site
+from router.policy.load import Load
+from router.policy.policies import POLICIES
+from router.policy.snapshot import ModelView
+
+
+def pick(
+    views: Sequence[ModelView],
+    known: Mapping[str, Load] | None = None,
+    *,
+    now: float = 101.0,
+    excluded: Mapping[str, int] | None = None,
+    is_resume: bool = False,
+    reserve_ratio: float = 0.1,
+    seed: int = 1,
+) -> str | None:
+    chosen = choose(
+        views,
+        known if known is not None else loads(*(one.site_id for one in views)),
+        policy=POLICIES["least_loaded"],
+        features=FEATURES,
+        excluded=excluded or {},
+        is_resume=is_resume,
+        reserve_ratio=reserve_ratio,
+        turn=1,
+        now=now,
+        rng=random.Random(seed),
+    )
+    return None if chosen is None else chosen.site_id
+
+
+def test_only_serving_sites_are_chosen():
+    """Draining, dark, faulted and empty ones are not."""
+    views = [
+        view("a", state="draining"),
+        view("b", state="dark"),
+        view("c", state="faulted"),
+        view("d", ready_instances=0),
+        view("e"),
+    ]
+    assert pick(views) == "e"
+
+
+def test_unknown_ready_instances_are_not_zero():
+    """A foreign site need not say how many it has."""
+    assert pick([view("a", ready_instances=None)]) == "a"
+
+
+def test_a_full_site_is_not_chosen():
+    """Less the reserve for resumes: 2 of 20."""
+    assert pick([view("a", headroom_requests=2.0)]) is None
+    assert pick([view("a", headroom_requests=3.0)]) == "a"
+
+
+def test_a_resume_may_use_the_reserve():
+    """That is what it is for."""
+    assert pick([view("a", headroom_requests=1.0)], is_resume=True) == "a"
+
+
+def test_an_excluded_site_is_left_out_for_ever_or_until_it_reports_anew():
+    """Failed: never again; pushed back: until the next report."""
+    assert pick([view("a")], excluded={"a": FOREVER}) is None
+    assert pick([view("a", sequence=5)], excluded={"a": 5}) is None
+    assert pick([view("a", sequence=6)], excluded={"a": 5}) == "a"
+
+
+def test_a_site_with_an_open_breaker_is_left_out():
+    """Until its probe."""
+    known = loads("a", "b")
+    for _ in range(3):
+        known["a"].breaker.fail(101.0)
+    assert pick([view("a"), view("b", headroom_requests=4.0)], known) == "b"
+    assert pick([view("a")], known, now=102.5) == "a"
+
+
+def test_an_expired_site_is_used_only_where_no_fresher_one_serves():
+    """Even if the fresher one is full: staleness ranks."""
+    old, full = view("a", arrived_at=80.0), view("b", headroom_requests=0.0)
+    assert pick([old, full]) is None
+    assert pick([old, view("b", state="dark")]) == "a"
+    assert pick([old]) == "a"
+
+
+def test_requests_spread_in_proportion_to_room():
+    """Sampled, so that replicas do not herd."""
+    views = [view("a", headroom_requests=12.0), view("b", headroom_requests=32.0)]
+    known = loads("a", "b")
+    counts = Counter(pick(views, known, seed=seed) for seed in range(2000))
+    assert 0.21 < counts["a"] / 2000 < 0.29  # 10 : 30 after the reserve
+
+
+def test_a_resume_waits_while_earlier_resumes_are_being_read():
+    """Paced by the target's prefill."""
+    known = loads("a")
+    known["a"].send_resume(10_000, view(prefill_tokens_per_second=1000.0), 101.0)
+    assert pick([view("a")], known, is_resume=True) is None
+    assert pick([view("a")], known) == "a"
+
+
+def test_another_site_is_one_that_did_not_fail():
+    """A dark one counts: its power may come back."""
+    views = [view("a"), view("b", state="dark")]
+    assert has_other_site(views, {"a": FOREVER})
+    assert not has_other_site(views, {"a": FOREVER, "b": FOREVER})
+    assert has_other_site(views, {"a": FOREVER, "b": 3})
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["serving", "draining", "dark", "faulted"]),
+            st.one_of(st.none(), st.integers(0, 40)),
+            st.floats(0, 30),
+            st.integers(0, 40),
+        ),
+        max_size=8,
+    ),
+    st.integers(0, 1000),
+)
+def test_nothing_goes_where_there_is_no_room(
+    sites: list[tuple[str, int | None, float, int]], seed: int
+) -> None:
+    """Whatever the fleet looks like: no dispatch to a site that does not serve or has no headroom."""
+    views, known = [], {}
+    for index, (state, headroom, age, sent) in enumerate(sites):
+        name = f"s{index}"
+        views.append(view(name, state=state, headroom_requests=headroom, arrived_at=101.0 - age))
+        known[name] = loads(name)[name]
+        known[name].in_flight = sent
+    chosen = pick(views, known, seed=seed)
+    if chosen is not None:
+        one = next(one for one in views if one.site_id == chosen)
+        assert one.state == "serving"
+        is_expired = 101.0 - one.arrived_at > 10.0
+        assert known[chosen].room(one, 101.0, is_expired) >= 1

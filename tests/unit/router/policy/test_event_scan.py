@@ -1,0 +1,45 @@
+"""Streams of other APIs: their ends by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from router.policy.body import Api
+from router.policy.event_scan import EventStreamScanner, scanner_for
+
+
+@pytest.mark.parametrize(
+    ("api", "data", "ending"),
+    [
+        (Api.MESSAGES, b'event: message_stop\ndata: {"type":"message_stop"}\n\n', "complete"),
+        (Api.MESSAGES, b'event: error\ndata: {"type":"error","error":{"type":"x"}}\n\n', "error_event"),
+        (Api.RESPONSES, b'event: response.completed\ndata: {"type":"response.completed"}\n\n', "complete"),
+        (Api.RESPONSES, b'event: response.failed\ndata: {"type":"response.failed"}\n\n', "complete"),
+        (Api.RESPONSES, b'data: {"type":"response.completed"}\n\n', "complete"),
+        (Api.OTHER, b"data: {}\n\ndata: [DONE]\n\n", "complete"),
+        (Api.OTHER, b'data: {"error": {"code": 500}}\n\n', "error_event"),
+        (Api.MESSAGES, b'event: content_block_delta\ndata: {"text":"message_stop"}\n\n', None),
+    ],
+)
+def test_other_apis_end_in_their_own_way(api: Api, data: bytes, ending: str | None):
+    """Terminal events by name."""
+    scanner = scanner_for(api, "plain", cut=False, choices=1)
+    assert isinstance(scanner, EventStreamScanner)
+    scanner.feed(data)
+    assert scanner.ending == ending
+
+
+def test_a_part_of_an_event_is_not_passed_on():
+    """Wherever the connection ends."""
+    scanner = EventStreamScanner(Api.MESSAGES)
+    assert scanner.feed(b"event: a\ndata: {}\n\nevent: b\nda") == b"event: a\ndata: {}\n\n"
+    assert scanner.feed(b"ta: {}\n\n") == b"event: b\ndata: {}\n\n"
+    assert scanner.events == 2
+
+
+def test_an_event_without_end_is_bounded():
+    """Memory is not the site's to fill."""
+    scanner = EventStreamScanner(Api.OTHER)
+    for _ in range(10):
+        scanner.feed(b"data: " + b"x" * (1 << 20))
+    assert scanner.ending == "malformed"

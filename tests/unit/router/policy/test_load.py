@@ -1,0 +1,120 @@
+"""What a router knows of a site beyond its last report."""
+
+from __future__ import annotations
+
+from support.views import view
+
+from router.policy.breaker import Breaker
+from router.policy.load import UNKNOWN_HEADROOM_REQUESTS, Load
+
+
+def make() -> Load:
+    return Load(Breaker())
+
+
+def room(load: Load, now: float = 100.0, *, is_expired: bool = False, **changes: object) -> float:
+    return load.room(view(**changes), now, is_expired)
+
+
+def test_what_was_sent_since_the_report_is_subtracted():
+    """Ten free, three sent."""
+    load = make()
+    load.reported(view())
+    load.in_flight += 3
+    assert room(load) == 7
+
+
+def test_what_ended_since_the_report_is_room_again():
+    """Two were in the report's count and have finished since."""
+    load = make()
+    load.in_flight = 5
+    load.reported(view())
+    load.in_flight -= 2
+    assert room(load) == 12
+
+
+def test_an_answer_carries_a_newer_figure():
+    """`x-heron-headroom` counts from the moment it arrives."""
+    load = make()
+    load.reported(view())
+    load.in_flight += 4
+    load.answered(2.0)
+    assert room(load) == 2
+    load.in_flight += 1
+    assert room(load) == 1
+
+
+def test_a_newer_report_replaces_an_answer():
+    """The report is the newest word."""
+    load = make()
+    load.answered(0.0)
+    load.reported(view())
+    assert room(load) == 10
+
+
+def test_a_pushback_leaves_no_room_until_its_time_is_over():
+    """Power: a second without word from the site."""
+    load = make()
+    load.pushed_back("power", None, 100.0)
+    assert room(load, 100.9) == 0
+    load.reported(view())
+    assert room(load, 100.9) == 10
+
+
+def test_after_a_pushback_an_old_figure_is_not_believed():
+    """Its report said ten, then it pushed back: nothing fits until one ends or it reports anew."""
+    load = make()
+    load.in_flight = 2
+    load.pushed_back("capacity", 0.5, 100.0)
+    assert room(load, 101.0) == 0
+    load.in_flight -= 1
+    assert room(load, 101.0) == 1
+
+
+def test_a_foreign_retry_after_is_bounded():
+    """An hour is not obeyed: a report says sooner and better."""
+    load = make()
+    load.pushed_back("capacity", 3600.0, 100.0)
+    assert room(load, 106.0, headroom_requests=None) > 0
+
+
+def test_an_unknown_headroom_is_a_small_number_that_grows_with_answers():
+    """Additive increase: about one more per round of answers."""
+    load = make()
+    assert room(load, headroom_requests=None) == UNKNOWN_HEADROOM_REQUESTS
+    for _ in range(8):
+        load.finished()
+    assert 8.9 < room(load, headroom_requests=None) < 9.1
+
+
+def test_an_unknown_headroom_shrinks_with_pushback():
+    """To half of what was in flight then."""
+    load = make()
+    load.in_flight = 6
+    load.pushed_back("capacity", 0.0, 100.0)
+    load.in_flight = 0
+    assert room(load, 100.1, headroom_requests=None) == 3
+
+
+def test_an_expired_figure_counts_as_unknown():
+    """A report of long ago that said full does not close the site for ever."""
+    load = make()
+    load.reported(view(headroom_requests=0.0))
+    assert room(load, 200.0, is_expired=True, headroom_requests=0.0) == UNKNOWN_HEADROOM_REQUESTS
+
+
+def test_resumes_are_paced_by_the_prefill_rate():
+    """1,000 tokens at 1,000 a second: the next one waits until half a second before they are read."""
+    load = make()
+    fast = view(prefill_tokens_per_second=1000.0)
+    assert load.can_prefill(100.0)
+    load.send_resume(1000, fast, 100.0)
+    assert not load.can_prefill(100.4)
+    assert load.can_prefill(100.5)
+
+
+def test_without_a_known_rate_resumes_are_not_paced():
+    """Unknown is not zero."""
+    load = make()
+    load.send_resume(1_000_000, view(), 100.0)
+    assert load.can_prefill(100.0)

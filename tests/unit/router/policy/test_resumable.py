@@ -1,0 +1,91 @@
+"""The table of docs/resume.md, row by row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from router.policy.body import Api
+from router.policy.resumable import Fidelity, resumability
+
+GREEDY = {"temperature": 0}
+EXACT: list[dict[str, Any]] = [
+    {},
+    {"stop": ["END"]},
+    {"max_tokens": 5},
+    {"repetition_penalty": 1.3},
+    {"logit_bias": {"5": 1}},
+    {"n": 1},
+    {"logprobs": False},
+    {"logprobs": None},
+    {"tools": []},
+    {"tools": [{}], "tool_choice": "none"},
+    {"response_format": {"type": "text"}},
+    {"frequency_penalty": 0},
+    {"suffix": ""},
+    {"echo": False},
+]
+FAITHFUL: list[dict[str, Any]] = [
+    {"temperature": 1},
+    {"temperature": None},
+    {"seed": 7, "temperature": 0.5},
+    {"frequency_penalty": 0.5},
+    {"presence_penalty": 0.5},
+]
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"n": 2}, "n"),
+    ({"best_of": 3}, "best_of"),
+    ({"logprobs": True}, "logprobs"),
+    ({"logprobs": 0}, "logprobs"),
+    ({"top_logprobs": 3}, "top_logprobs"),
+    ({"prompt_logprobs": 1}, "prompt_logprobs"),
+    ({"echo": True}, "echo"),
+    ({"suffix": "x"}, "suffix"),
+    ({"use_beam_search": True}, "use_beam_search"),
+    ({"response_format": {"type": "json_object"}}, "structured_output"),
+    ({"structured_outputs": {"regex": "a"}}, "structured_output"),
+    ({"guided_json": {}}, "structured_output"),
+    ({"tools": [{"type": "function"}]}, "tools"),
+]
+
+
+@pytest.mark.parametrize("fields", EXACT)
+def test_exact(fields: dict[str, Any]):
+    """What the unbroken stream would have said."""
+    assert resumability(Api.CHAT, GREEDY | fields).fidelity is Fidelity.EXACT
+
+
+@pytest.mark.parametrize("fields", FAITHFUL)
+def test_faithful(fields: dict[str, Any]):
+    """A fair continuation."""
+    assert resumability(Api.CHAT, GREEDY | fields).fidelity is Fidelity.FAITHFUL
+
+
+@pytest.mark.parametrize(("fields", "reason"), REFUSED)
+def test_refused(fields: dict[str, Any], reason: str):
+    """Ends with a stated error."""
+    verdict = resumability(Api.CHAT, GREEDY | fields)
+    assert (verdict.fidelity, verdict.reason) == (Fidelity.REFUSED, reason)
+
+
+@pytest.mark.parametrize("api", [Api.RESPONSES, Api.MESSAGES, Api.OTHER])
+def test_other_apis_are_refused(api: Api):
+    """Until shown otherwise on real vLLM."""
+    assert resumability(api, GREEDY).fidelity is Fidelity.REFUSED
+
+
+def test_several_prompts_are_refused_and_one_is_not():
+    """A list of ids is one prompt."""
+    assert resumability(Api.COMPLETION, GREEDY | {"prompt": ["a", "b"]}).reason == "prompts"
+    assert resumability(Api.COMPLETION, GREEDY | {"prompt": ["a"]}).fidelity is Fidelity.EXACT
+    assert resumability(Api.COMPLETION, GREEDY | {"prompt": [1, 2]}).fidelity is Fidelity.EXACT
+
+
+def test_images_are_continued_by_text_only():
+    """Token ids do not hold them."""
+    messages = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]
+    verdict = resumability(Api.CHAT, GREEDY | {"messages": messages})
+    assert (verdict.fidelity, verdict.by_text_only) == (Fidelity.FAITHFUL, True)
+    messages = [{"role": "user", "content": [{"type": "text", "text": "x"}]}]
+    assert resumability(Api.CHAT, GREEDY | {"messages": messages}).fidelity is Fidelity.EXACT

@@ -1,0 +1,181 @@
+"""What to ask of which site."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from router.policy.body import Api
+from router.policy.resumable import Fidelity, resumability
+from router.policy.resume_plan import (
+    Continue,
+    Finish,
+    Refuse,
+    ResumableRequest,
+    ResumePlan,
+    owed_text,
+    plan_resume,
+)
+from router.policy.stream_record import StreamRecord
+
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 10, "temperature": 0}
+
+
+def record(ids: bytes | None = b"5,6,", text: str = "ab", prompt: bytes | None = b"1,2,3") -> StreamRecord:
+    made = StreamRecord()
+    made.first_event = b'data: {"id":"1"}\n\n'
+    made.prompt_ids = prompt
+    if ids is None:
+        made.has_missing_ids = True
+    else:
+        made.ids += ids
+    made.add_text(text)
+    return made
+
+
+def plan(fields: dict[str, Any], kept: StreamRecord, api: Api = Api.CHAT, **changes: Any) -> ResumePlan:
+    request = ResumableRequest(
+        api=api,
+        raw=orjson.dumps(fields),
+        resumability=resumability(api, fields),
+        include_usage=False,
+        asks_token_ids=False,
+    )
+    options: dict[str, Any] = {"site_takes_ids": True, "first_max_model_len": 100, "max_model_len": 100}
+    return plan_resume(request, kept, **(options | changes))
+
+
+def test_by_ids_the_prompt_is_all_ids_so_far():
+    """Through /v1/completions, with the limit that is left and no field of the chat."""
+    fields = CHAT | {
+        "stop": ["END"],
+        "top_k": 5,
+        "custom": {"x": 1},
+        "chat_template_kwargs": {},
+        "truncate_prompt_tokens": 3,
+        "stream_options": {"include_usage": True},
+        "max_completion_tokens": 8,
+        "min_tokens": 5,
+    }
+    made = plan(fields, record())
+    assert isinstance(made, Continue)
+    assert (made.method, made.path, made.fidelity) == ("ids", "/v1/completions", Fidelity.EXACT)
+    assert orjson.loads(made.body) == {
+        "model": "m",
+        "prompt": [1, 2, 3, 5, 6],
+        "max_tokens": 6,
+        "min_tokens": 3,
+        "stream": True,
+        "return_token_ids": True,
+        "temperature": 0,
+        "stop": ["END"],
+        "top_k": 5,
+        "custom": {"x": 1},
+    }
+    assert made.detokenize is not None
+    assert orjson.loads(made.detokenize) == {"model": "m", "tokens": [5, 6]}
+    assert (made.stop, made.min_tokens, made.tokens_before) == (("END",), 3, 2)
+
+
+def test_with_no_token_yet_there_is_nothing_to_detokenize():
+    """The prompt alone goes on."""
+    made = plan(CHAT, record(b"", ""))
+    assert isinstance(made, Continue)
+    assert made.detokenize is None
+    assert orjson.loads(made.body)["prompt"] == [1, 2, 3]
+
+
+def test_a_chat_without_a_limit_gets_what_the_model_has_left():
+    """Left out, a completion would give 16."""
+    fields = {name: value for name, value in CHAT.items() if name != "max_tokens"}
+    made = plan(fields, record())
+    assert isinstance(made, Continue)
+    assert orjson.loads(made.body)["max_tokens"] == 100 - 3 - 2
+
+
+def test_without_a_limit_and_a_known_length_it_goes_by_text():
+    """The chat path may leave `max_tokens` out."""
+    fields = {name: value for name, value in CHAT.items() if name != "max_tokens"}
+    made = plan(fields, record(), first_max_model_len=None, max_model_len=None)
+    assert isinstance(made, Continue)
+    assert made.method == "text"
+    assert "max_tokens" not in orjson.loads(made.body)
+
+
+def test_a_seen_finish_or_a_used_up_limit_asks_no_site():
+    """The router writes what is missing."""
+    kept = record()
+    kept.finish_reason = "stop"
+    assert plan(CHAT, kept) == Finish(finish_reason="stop")
+    assert plan(CHAT | {"max_tokens": 2}, record()) == Finish(finish_reason="length")
+
+
+def test_by_text_the_answer_so_far_is_a_message_to_be_continued():
+    """For engines without ids."""
+    made = plan(CHAT, record(ids=None), site_takes_ids=False)
+    assert isinstance(made, Continue)
+    assert (made.method, made.path, made.fidelity) == ("text", "/v1/chat/completions", Fidelity.FAITHFUL)
+    body = orjson.loads(made.body)
+    assert body["messages"][-1] == {"role": "assistant", "content": "ab"}
+    assert (body["continue_final_message"], body["add_generation_prompt"]) == (True, False)
+    assert body["max_tokens"] == 9
+    assert body["stream_options"] == {"include_usage": True}
+
+
+def test_by_text_a_message_that_the_client_had_continued_grows():
+    """One assistant message, not two."""
+    messages = [*CHAT["messages"], {"role": "assistant", "content": "So "}]  # type: ignore[misc]
+    made = plan(CHAT | {"messages": messages, "continue_final_message": True}, record(), by_text=True)
+    assert isinstance(made, Continue)
+    assert orjson.loads(made.body)["messages"][1:] == [{"role": "assistant", "content": "So ab"}]
+
+
+def test_by_text_with_nothing_sent_the_request_is_sent_again():
+    """There is nothing to continue."""
+    made = plan(CHAT, record(ids=None, text=""), site_takes_ids=False)
+    assert isinstance(made, Continue)
+    assert orjson.loads(made.body)["messages"] == CHAT["messages"]
+
+
+@pytest.mark.parametrize("prompt", ["x", ["x"]])
+def test_a_completion_by_text_appends_to_its_prompt(prompt: object):
+    """One string, alone or in a list."""
+    made = plan({"model": "m", "prompt": prompt}, record(), Api.COMPLETION, site_takes_ids=False)
+    assert isinstance(made, Continue)
+    assert orjson.loads(made.body)["prompt"] == "xab"
+    assert orjson.loads(made.body)["max_tokens"] == 14
+
+
+def test_a_prompt_of_ids_cannot_be_continued_by_text():
+    """Nobody here has its tokenizer."""
+    fields = {"model": "m", "prompt": [1, 2, 3], "max_tokens": 9}
+    assert plan(fields, record(), Api.COMPLETION, site_takes_ids=False) == Refuse(reason="prompt_ids")
+
+
+def test_refused_requests_and_answers():
+    """By what was asked, and by what was sent."""
+    assert plan(CHAT | {"n": 2}, record()) == Refuse(reason="n")
+    kept = record()
+    kept.has_other_output = True
+    assert plan(CHAT, kept) == Refuse(reason="other_output")
+
+
+@pytest.mark.parametrize(
+    ("whole", "sent", "owed"),
+    [
+        ("abc", "abc", ""),
+        ("abcd", "ab", "cd"),
+        ("ab\ufffd", "ab", ""),
+        ("abc\ufffd", "ab", "c"),
+        ("abc", "", "abc"),
+        ("word two", " word", " two"),
+        (" word two", "word", " two"),
+        ("xyz", "ab", None),
+        ("a", "ab", None),
+    ],
+)
+def test_the_text_that_is_owed(whole: str, sent: str, owed: str | None):
+    """Half a character is left to the engine that completes it; what does not fit is said so."""
+    assert owed_text(whole, sent) == owed

@@ -1,0 +1,126 @@
+"""`[[sites]]`: defaults, what the numbers promise together, and errors that say what to do."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from fleet.config import ConfigError
+from site_agent import config
+
+MINIMAL = """
+[[sites]]
+site_id = "north"
+farm_id = "north-farm"
+state_dir = "state/north"
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "fleet.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_site_needs_three_keys(tmp_path: Path) -> None:
+    """All else has a default, and an agent of an only site need not be told which."""
+    fleet, site = config.load(write(tmp_path, MINIMAL), None, {})
+    assert fleet.name == "default"
+    assert site.site_id == "north"
+    assert site.engine.kind == "emulated"
+    assert site.site_watts_limit() == pytest.approx(6613.2 * 1.1)
+    assert site.ride_through().joules == pytest.approx(6613.2 * 1.1 * 5)
+    assert site.gpus_per_instance() == 4
+
+
+def test_without_a_file_the_environment_is_enough() -> None:
+    """As in a container."""
+    _, site = config.load(
+        None,
+        "north",
+        {
+            "HERON_SITE_FARM_ID": "f",
+            "HERON_SITE_STATE_DIR": "/var/lib/heron",
+            "HERON_SITE_GOVERNOR__DRAIN_SECONDS": "0.5",
+        },
+    )
+    assert site.site_id == "north"
+    assert site.governor.drain_seconds == 0.5
+
+
+def test_one_of_several_sites_is_taken_by_name(tmp_path: Path) -> None:
+    """Without a name, or with a wrong one, the error lists them."""
+    path = write(tmp_path, MINIMAL + MINIMAL.replace("north", "coast"))
+    assert config.load(path, "coast", {})[1].farm_id == "coast-farm"
+    with pytest.raises(ConfigError, match=r"2 sites; say which: --site north \| coast"):
+        config.load(path, None, {})
+    with pytest.raises(ConfigError, match="no site_id = 'ridge'; there are north, coast"):
+        config.load(path, "ridge", {})
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("margin_ratio = 1.5", r"\[sites\] margin_ratio = 1.5: Input should be less than 1"),
+        ("colour = 1", r"\[sites\] colour = 1: no such key; allowed are site_id, farm_id"),
+        ("safe_floor_watts = 1750", "needs firm_power_source"),
+        ("watchdog_seconds = 5", "watchdog_seconds must be less than ride_through_seconds"),
+        ("governor = { drain_seconds = 4 }", "do not fit ride_through_seconds = 5"),
+        ('engine = { kind = "emulated", profile = "x" }', "engine.profile 'x': known are llama"),
+        ('engine = { kind = "steam" }', "'emulated', 'vllm'"),
+        ('engine = { kind = "emulated", instances = 0 }', "greater than or equal to 1"),
+        ("max_site_watts = 1000", "below what the site draws with every engine stopped, 1584 W"),
+        ('host = "0.0.0.0"', "ingress_url must be given"),
+        ('feed_url = "http://feed/path"', "feed_url = 'http://feed/path'"),
+        ('ingress_url = "http://host:0"', "scheme://host:port"),
+        ("overhead_ratio = nan", "finite"),
+    ],
+)
+def test_an_error_says_file_key_value_and_what_is_allowed(tmp_path: Path, lines: str, message: str) -> None:
+    """So that it can be mended without the source."""
+    path = write(tmp_path, MINIMAL + lines)
+    with pytest.raises(ConfigError, match=message) as error:
+        config.load(path, None, {})
+    assert str(error.value).startswith(str(path))
+
+
+def test_two_sites_of_one_name_are_an_error(tmp_path: Path) -> None:
+    """They would write the same keys."""
+    with pytest.raises(ConfigError, match="two sites have this name"):
+        config.load(write(tmp_path, MINIMAL + MINIMAL), "north", {})
+
+
+def test_an_ingress_beyond_this_machine_needs_a_site_token(tmp_path: Path) -> None:
+    """Or anybody on the network could use the engines."""
+    lines = 'host = "10.0.0.5"'
+    with pytest.raises(ConfigError, match="site_token is missing"):
+        config.load(write(tmp_path, MINIMAL + lines), None, {})
+    token = '[fleet]\nsite_token = "secret"\n'
+    fleet, site = config.load(write(tmp_path, token + MINIMAL + lines), None, {})
+    assert site.host == "10.0.0.5"
+    assert "secret" not in repr(fleet)
+
+
+def test_the_site_model_has_full_clocks_only_where_they_cannot_be_set(tmp_path: Path) -> None:
+    """The governor then saves by stopping engines."""
+    _, site = config.load(write(tmp_path, MINIMAL), None, {})
+    assert len(site.site_model().clocks_mhz) == 7
+    assert site.site_model(can_set_clock=False).clocks_mhz == (1980,)
+
+
+def test_engines_without_a_profile_have_assumed_watts(tmp_path: Path) -> None:
+    """The CPU build of vLLM in tests."""
+    engine = 'engine = { kind = "vllm", model = "tiny", gpus_per_instance = 0, assumed_busy_watts = 500 }'
+    _, site = config.load(write(tmp_path, MINIMAL + engine), None, {})
+    assert site.performance_profile().profile_id == "assumed"
+    assert site.site_model().full_watts == pytest.approx((500 + 600) * 1.1)
+    assert site.gpus_per_instance() == 0
+
+
+def test_the_example_file_is_valid() -> None:
+    """What `heron up --example` prints starts every site of it."""
+    path = Path(__file__).parents[3] / "cli" / "example_fleet.toml"
+    names = re.findall(r'^site_id = "(\w+)"', path.read_text(), re.MULTILINE)
+    assert {config.load(path, name, {})[1].site_id for name in names} >= {"north", "coast", "ridge"}

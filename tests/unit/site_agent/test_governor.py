@@ -1,0 +1,366 @@
+"""The governor by table and by property, on a simulated site with lag, noise and a reading each second."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.site_physics import SimulatedSite
+
+from fleet.instance import InstanceState
+from fleet.power import RideThrough
+from fleet.profile import LLAMA_70B_H100_TP4, SitePowerModel
+from site_agent.governor import Governor
+from site_agent.site_model import SiteModel
+from site_agent.situation import (
+    Admit,
+    BreakStreams,
+    Drain,
+    GovernorRule,
+    InstanceView,
+    SetClock,
+    SiteView,
+    StartEngine,
+    StopEngine,
+)
+
+MODEL = SiteModel(
+    profile=LLAMA_70B_H100_TP4,
+    power=SitePowerModel(overhead_ratio=1.1, host_idle_watts=600),
+    instances=3,
+    max_concurrency=16,
+    clocks_mhz=LLAMA_70B_H100_TP4.clocks_mhz,
+)
+MAX_WATTS = MODEL.full_watts * 1.1
+FLOOR_WATTS = 1.1 * MODEL.server_idle_watts
+"""The cap of the scenario `sudden-drop`."""
+RIDE_THROUGH = RideThrough.for_site(max_site_watts=MAX_WATTS)
+SETTLED_SECONDS = 20.0
+"""By then a cold start is over."""
+
+
+def site(cap_watts: Callable[[float], float], seed: int = 1, **changes: object) -> SimulatedSite:
+    rule = changes.pop("rule", GovernorRule())
+    return SimulatedSite(MODEL, rule, RIDE_THROUGH, cap_watts, random.Random(seed), **changes)  # type: ignore[arg-type]
+
+
+def steps(points: Sequence[tuple[float, float]]) -> Callable[[float], float]:
+    """A cap that is MAX_WATTS, and from each point's instant on the point's watts."""
+
+    def cap(at: float) -> float:
+        current = MAX_WATTS
+        for since, watts in points:
+            if at >= since:
+                current = watts
+        return current
+
+    return cap
+
+
+def view(
+    cap_watts: float,
+    draw_watts: float,
+    states: Sequence[InstanceState],
+    running: Sequence[int] = (16, 16, 16),
+) -> SiteView:
+    return SiteView(
+        cap_watts=cap_watts,
+        draw_watts=draw_watts,
+        instances=tuple(
+            InstanceView(instance_id=f"i{index}", index=index, state=state, running_requests=count)
+            for index, (state, count) in enumerate(zip(states, running, strict=True))
+        ),
+    )
+
+
+READY = [InstanceState.READY] * 3
+STOPPED = [InstanceState.STOPPED] * 3
+
+
+def warm_governor(rule: GovernorRule = GovernorRule()) -> Governor:  # noqa: B008 - frozen
+    """One that has seen its three instances ready at full power."""
+    governor = Governor(model=MODEL, rule=rule, ride_through=RIDE_THROUGH)
+    governor.decide(view(MAX_WATTS, 6600, READY), 0.0)
+    governor.decide(view(MAX_WATTS, 6600, READY), 0.1)
+    return governor
+
+
+def test_a_cold_start_starts_all_that_fit_at_once() -> None:
+    """At start nothing was taken down, so nothing is held back."""
+    governor = Governor(model=MODEL, rule=GovernorRule(), ride_through=RIDE_THROUGH)
+    decision = governor.decide(view(MAX_WATTS, 1584, STOPPED, (0, 0, 0)), 0.0)
+    assert decision.commands == tuple(StartEngine(instance_id=f"i{index}") for index in range(3))
+
+
+def test_nothing_starts_below_what_one_instance_needs() -> None:
+    """Watts below an instance's worst case are worth nothing."""
+    governor = Governor(model=MODEL, rule=GovernorRule(), ride_through=RIDE_THROUGH)
+    decision = governor.decide(view(2300, 1584, STOPPED, (0, 0, 0)), 0.0)
+    assert decision.commands == ()
+    assert decision.target.awake == 0
+
+
+def test_a_lower_cap_sets_a_lower_clock_before_it_stops_anything() -> None:
+    """Three slow instances deliver more than two fast ones."""
+    governor = warm_governor()
+    decision = governor.decide(view(5000, 4900, READY), 0.2)
+    assert decision.commands == (SetClock(clock_mhz=1400),)
+    assert decision.target.awake == 3
+
+
+def test_above_the_cap_the_lowest_clock_comes_first_and_the_emptiest_goes() -> None:
+    """Then it drains, with the deadline that the ladder has for a draw above the cap."""
+    governor = warm_governor()
+    decision = governor.decide(view(3200, 6600, READY, (16, 3, 16)), 0.2)
+    assert decision.commands == (
+        SetClock(clock_mhz=800),
+        Drain(instance_id="i1", deadline_at=pytest.approx(1.7)),
+    )
+    assert decision.is_over
+
+
+def test_an_instance_without_requests_is_stopped_at_once() -> None:
+    """There is nothing to wait for."""
+    governor = warm_governor()
+    decision = governor.decide(view(FLOOR_WATTS, 2178, READY, (0, 0, 0)), 0.2)
+    assert [command for command in decision.commands if isinstance(command, StopEngine)] == [
+        StopEngine(instance_id=f"i{index}") for index in range(3)
+    ]
+
+
+def test_a_drain_above_the_cap_ends_by_force_after_drain_seconds() -> None:
+    """Streams are broken off, so that routers resume them, and the engine is stopped in the same turn."""
+    governor = warm_governor()
+    governor.decide(view(3200, 6600, READY, (16, 3, 16)), 0.2)
+    states = [InstanceState.READY, InstanceState.DRAINING, InstanceState.READY]
+    assert governor.decide(view(3200, 3600, states, (16, 2, 16)), 1.6).commands == ()
+    assert governor.decide(view(3200, 3600, states, (16, 2, 16)), 1.71).commands == (
+        BreakStreams(instance_id="i1"),
+        StopEngine(instance_id="i1"),
+    )
+
+
+def test_a_drain_within_the_cap_may_take_its_time() -> None:
+    """The cap fell to what three instances could draw, but do not."""
+    governor = warm_governor()
+    governor.decide(view(3200, 3000, READY, (4, 2, 4)), 0.2)
+    states = [InstanceState.READY, InstanceState.DRAINING, InstanceState.READY]
+    for tenth in range(3, 290):
+        assert governor.decide(view(3200, 3000, states, (4, 2, 4)), tenth / 10).commands == ()
+    assert (
+        BreakStreams(instance_id="i1") in governor.decide(view(3200, 3000, states, (4, 2, 4)), 30.3).commands
+    )
+
+
+def test_a_drain_is_taken_back_when_power_returns_and_stays() -> None:
+    """Power came back before the stop: nothing is restarted."""
+    governor = warm_governor()
+    governor.decide(view(3200, 3000, READY, (4, 2, 4)), 0.2)
+    states = [InstanceState.READY, InstanceState.DRAINING, InstanceState.READY]
+    assert governor.decide(view(MAX_WATTS, 3000, states, (4, 2, 4)), 1.0).commands == ()
+    commands = governor.decide(view(MAX_WATTS, 3000, states, (4, 2, 4)), 5.0).commands
+    assert Admit(instance_id="i1") in commands
+
+
+def test_a_short_ride_through_leaves_no_time_to_drain() -> None:
+    """A second fall late in an episode: what is left of the ride-through counts, not the whole."""
+    governor = warm_governor()
+    governor.decide(view(4000, 6600, READY), 0.2)
+    governor.decide(view(4000, 3700, READY), 0.8)
+    commands = governor.decide(view(FLOOR_WATTS, 3700, READY), 3.9).commands
+    assert sum(isinstance(command, BreakStreams) for command in commands) == 3
+    assert sum(isinstance(command, StopEngine) for command in commands) == 3
+
+
+def test_little_energy_leaves_no_time_to_drain() -> None:
+    """Where the battery is small, the joules bind before the seconds."""
+    governor = Governor(
+        model=MODEL, rule=GovernorRule(), ride_through=RideThrough(joules=2000.0, seconds=5.0)
+    )
+    governor.decide(view(MAX_WATTS, 6600, READY), 0.0)
+    commands = governor.decide(view(FLOOR_WATTS, 6600, READY), 0.1).commands
+    assert sum(isinstance(command, BreakStreams) for command in commands) == 3
+
+
+def test_a_starting_instance_goes_first_and_at_once() -> None:
+    """It serves nobody yet."""
+    governor = warm_governor()
+    states = [InstanceState.READY, InstanceState.READY, InstanceState.STARTING]
+    commands = governor.decide(view(3200, 5000, states, (1, 16, 0)), 0.2).commands
+    assert StopEngine(instance_id="i2") in commands
+    assert not any(isinstance(command, Drain) for command in commands)
+
+
+def test_an_instance_that_is_being_stopped_gets_no_further_order() -> None:
+    """It is on its way already, and still counts for the draw."""
+    governor = warm_governor()
+    going = replace(view(FLOOR_WATTS, 2000, READY, (0, 0, 0)).instances[0], is_stopping=True)
+    rest = view(FLOOR_WATTS, 2000, [InstanceState.STOPPED] * 3, (0, 0, 0)).instances[1:]
+    situation = SiteView(cap_watts=FLOOR_WATTS, draw_watts=2000, instances=(going, *rest))
+    assert not any(
+        isinstance(command, StopEngine | Drain | StartEngine)
+        for command in governor.decide(situation, 0.2).commands
+    )
+
+
+def test_an_instance_in_a_back_off_is_not_started() -> None:
+    """Another one is."""
+    governor = Governor(model=MODEL, rule=GovernorRule(), ride_through=RIDE_THROUGH)
+    first, *rest = view(MAX_WATTS, 1584, STOPPED, (0, 0, 0)).instances
+    situation = SiteView(
+        cap_watts=MAX_WATTS, draw_watts=1584, instances=(replace(first, can_start=False), *rest)
+    )
+    started = {
+        command.instance_id
+        for command in governor.decide(situation, 0.0).commands
+        if isinstance(command, StartEngine)
+    }
+    assert started == {"i1", "i2"}
+
+
+def test_starts_are_bounded_per_hour() -> None:
+    """A wind that comes and goes cannot wear the engines out."""
+    simulated = site(
+        lambda at: MAX_WATTS if at % 30 < 15 else FLOOR_WATTS, rule=GovernorRule(max_starts_per_hour=7)
+    )
+    simulated.run(200)
+    assert sum(isinstance(command, StartEngine) for _, command in simulated.commands) == 7
+    assert simulated.judge.exceeded_seconds == 0
+
+
+def test_a_ramp_limit_spreads_the_steps_up() -> None:
+    """Each start waits until the rise of its worst case is due."""
+    simulated = site(steps([]), rule=GovernorRule(max_ramp_watts_per_second=200.0))
+    simulated.run(60)
+    starts = [at for at, command in simulated.commands if isinstance(command, StartEngine)]
+    step = (MODEL.worst_watts(2, 1980) - MODEL.worst_watts(1, 1980)) / 200
+    assert simulated.serving() == 3
+    assert starts[1] - starts[0] >= step
+    assert starts[2] - starts[1] >= step
+
+
+def test_rising_power_is_taken_one_instance_at_a_time_and_only_when_it_lasts() -> None:
+    """Hold first, then a step, and the next only when the last one is ready."""
+    simulated = site(steps([(20, FLOOR_WATTS), (40, MAX_WATTS)]))
+    simulated.run(39.9)
+    assert simulated.serving() == 0
+    simulated.run(40)
+    starts = [at for at, command in simulated.commands if isinstance(command, StartEngine) and at > 30]
+    assert len(starts) == 3
+    assert starts[0] >= 43
+    assert starts[1] >= starts[0] + 2
+    assert starts[2] >= starts[1] + 2
+    assert simulated.serving() == 3
+    assert simulated.governor.clock_mhz == 1980
+
+
+def test_a_steady_cap_changes_nothing() -> None:
+    """No flapping at any level, meter noise or not."""
+    for level in range(11):
+        cap = FLOOR_WATTS + (MAX_WATTS - FLOOR_WATTS) * level / 10
+        simulated = site(steps([(0, cap)]), seed=level)
+        simulated.run(SETTLED_SECONDS)
+        settled = len(simulated.commands)
+        simulated.run(60)
+        assert len(simulated.commands) == settled, f"cap {cap:.0f} W"
+        assert simulated.judge.episodes == 0
+
+
+@pytest.mark.parametrize("level", range(11))
+@pytest.mark.parametrize("offset", [0.0, 0.35, 0.9])
+def test_a_fall_within_a_second_never_exceeds_the_ride_through(level: int, offset: float) -> None:
+    """From full load to any cap down to 1.1 × idle; the feed says it up to a second late."""
+    low = FLOOR_WATTS + (MAX_WATTS - FLOOR_WATTS) * level / 10
+    simulated = site(steps([(20 + offset, (low + MAX_WATTS) / 2), (20.5 + offset, low)]), seed=level)
+    simulated.run(60)
+    assert simulated.judge.exceeded_seconds == 0
+    assert simulated.judge.episodes <= 1
+
+
+@pytest.mark.parametrize("seconds", [2, 3, 5, 8, 10, 20, 60])
+def test_a_ramp_down_to_the_floor_never_exceeds_the_ride_through(seconds: int) -> None:
+    """An episode is not restarted by a further fall, so a ramp has to be run ahead of."""
+
+    def cap(at: float) -> float:
+        return max(FLOOR_WATTS, MAX_WATTS - (MAX_WATTS - FLOOR_WATTS) * max(0.0, at - 20) / seconds)
+
+    simulated = site(cap)
+    simulated.run(40 + seconds)
+    assert simulated.judge.exceeded_seconds == 0
+    assert simulated.serving() == 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    falls=st.lists(st.tuples(st.floats(7, 15), st.floats(0, 1)), min_size=1, max_size=6),
+    meter_ratio=st.floats(0.9, 1.1),
+    load_ratio=st.floats(0.1, 1.0),
+)
+def test_random_steps_never_exceed_the_ride_through(
+    seed: int, falls: list[tuple[float, float]], meter_ratio: float, load_ratio: float
+) -> None:
+    """Any levels from the floor up, seven seconds or more apart, a profile that is 10 % off either way."""
+    at, points = SETTLED_SECONDS, []
+    for wait, level in falls:
+        points.append((at, FLOOR_WATTS + (MAX_WATTS - FLOOR_WATTS) * level))
+        at += wait
+    simulated = site(steps(points), seed=seed, meter_ratio=meter_ratio, load_ratio=load_ratio)
+    simulated.run(at + 10)
+    assert simulated.judge.exceeded_seconds == 0
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**32), sigma=st.floats(0.005, 0.03))
+def test_turbulence_never_exceeds_the_ride_through(seed: int, sigma: float) -> None:
+    """A random walk of up to 3 % of the site's maximum each second."""
+    rng = random.Random(seed)
+    caps = [MAX_WATTS * 0.8]
+    for _ in range(100):
+        caps.append(min(MAX_WATTS, max(FLOOR_WATTS, caps[-1] + rng.gauss(0, sigma) * MAX_WATTS)))
+    simulated = site(lambda at: caps[int(at)], seed=seed)
+    simulated.run(100)
+    assert simulated.judge.exceeded_seconds == 0
+
+
+def test_a_meter_above_the_model_steps_down_further() -> None:
+    """The profile says that it fits; the meter knows better."""
+    simulated = site(steps([(20, 5000)]), meter_ratio=1.2)
+    simulated.run(60)
+    assert simulated.governor.correction_ratio > 1.1
+    assert simulated.judge.exceeded_seconds == 0
+    assert simulated.gpu_watts * 1.1 + 660 < 5000
+
+
+def test_a_correction_fades_when_the_meter_agrees_again() -> None:
+    """It is a measurement, and measurements age."""
+    governor = warm_governor()
+    for tenth in range(20, 60):
+        governor.decide(view(MAX_WATTS, MODEL.full_watts * 1.05, READY), tenth / 10)
+    corrected = governor.correction_ratio
+    for tenth in range(60, 3000):
+        governor.decide(view(MAX_WATTS, MODEL.full_watts * 0.9, READY), tenth / 10)
+    assert corrected == pytest.approx(1.05, abs=0.01)
+    assert governor.correction_ratio < 1.001
+
+
+def test_a_governor_that_is_switched_off_sees_the_cap_exceeded() -> None:
+    """So the tests that judge it can fail."""
+    simulated = site(steps([(20, FLOOR_WATTS)]), rule=GovernorRule(enabled=False))
+    simulated.run(40)
+    assert simulated.serving() == 3
+    assert simulated.judge.exceeded_seconds > 10
+    assert simulated.governor.account.exceeded_seconds > 10
+
+
+def test_below_the_idle_draw_nothing_runs_and_the_time_is_shown_apart() -> None:
+    """No governor can keep a cap below what stopped engines draw."""
+    simulated = site(steps([(20, 1000.0)]))
+    simulated.run(60)
+    assert simulated.serving() == 0
+    assert simulated.governor.account.below_idle_seconds > 20
+    assert simulated.governor.account.exceeded_seconds == simulated.governor.account.below_idle_seconds

@@ -1,0 +1,60 @@
+"""What a site draws and delivers in each of its configurations."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from fleet.profile import LLAMA_70B_H100_TP4, SitePowerModel
+from site_agent.site_model import Configuration, SiteModel, assumed_profile
+
+MODEL = SiteModel(
+    profile=LLAMA_70B_H100_TP4,
+    power=SitePowerModel(overhead_ratio=1.1, host_idle_watts=600),
+    instances=3,
+    max_concurrency=16,
+    clocks_mhz=LLAMA_70B_H100_TP4.clocks_mhz,
+)
+
+
+def test_idle_and_full_draw_are_the_profiles() -> None:
+    """(3 × 280 + 600) × 1.1, and (3 × 1804 + 600) × 1.1."""
+    assert MODEL.server_idle_watts == pytest.approx(1584)
+    assert MODEL.full_watts == pytest.approx(6613.2)
+
+
+def test_the_worst_case_is_the_worst_batch_up_to_the_limit() -> None:
+    """The measured rows are not monotone: 16 requests draw more than 32."""
+    wide = SiteModel(
+        profile=MODEL.profile, power=MODEL.power, instances=3, max_concurrency=32, clocks_mhz=MODEL.clocks_mhz
+    )
+    assert wide.worst_watts(3, 1980) == MODEL.worst_watts(3, 1980)
+
+
+def test_a_configuration_that_fits_is_found_or_none_is() -> None:
+    """By the highest clock, then by the highest throughput."""
+    assert MODEL.clock_that_fits(3, 5000) == 1400
+    assert MODEL.clock_that_fits(3, 3600) is None
+    assert MODEL.best(5000) == Configuration(awake=3, clock_mhz=1400)
+    assert MODEL.best(5000, most_awake=2) == Configuration(awake=2, clock_mhz=1980)
+    assert MODEL.best(2000).awake == 0
+    assert MODEL.best(math.inf) == Configuration(awake=3, clock_mhz=1980)
+
+
+def test_what_fits_never_draws_more_than_it_may() -> None:
+    """For every budget and every load."""
+    for budget in range(1500, 7000, 50):
+        best = MODEL.best(budget)
+        if best.awake:
+            for running in (0, 1, 8, 16):
+                assert MODEL.modelled_watts([running] * best.awake, best.clock_mhz) <= budget
+
+
+def test_unknown_hardware_has_assumed_watts_and_one_clock() -> None:
+    """Every value says that it is assumed."""
+    profile = assumed_profile(model="tiny", stopped_watts=10, idle_watts=100, busy_watts=300)
+    assert profile.watts(0, 1000) == 100
+    assert profile.watts(5, 1000) == 300
+    assert profile.clocks_mhz == (1000,)
+    assert "assumed" in profile.rows[0].source
