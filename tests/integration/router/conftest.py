@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.local_store import MemoryStore
 from support.redis_server import RedisServer
 
 from fleet.keys import Keys
+from fleet.memory_store import MemoryStore
+from fleet.redis_store import RedisStore
 
 
 @pytest.fixture
@@ -31,8 +32,6 @@ def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
 @pytest.fixture
 async def redis_store(redis_server: RedisServer) -> AsyncIterator[Any]:
     """The store on it."""
-    from fleet.redis_store import RedisStore
-
     made = RedisStore(redis_server.url, Keys())
     yield made
     await made.aclose()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import orjson
 import pytest
 from support.router_fleet import chat, router_fleet
 from support.wait import until
@@ -24,6 +25,8 @@ async def test_presence_is_written_with_a_ttl(redis_store: Any, redis_server: An
         key = f"heron:default:router:{fleet.router.router_id}"
         await until(lambda: redis_server.client().ttl(key) > 0, what="presence is there")
         assert redis_server.client().ttl(key) <= 15
+        presence = orjson.loads(redis_server.client().get(key))
+        assert (presence["policy"], presence["workers"]) == ("least_loaded", 1)
 
 
 async def test_requests_go_on_without_redis(redis_store: Any, redis_server: Any):

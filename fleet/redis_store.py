@@ -1,0 +1,186 @@
+"""The store on Redis.
+
+Rule: no call lasts longer than `timeout_seconds`, nothing is retried here, and every failure is a StoreError
+that names the server without its password. The next call connects anew by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from fleet.keys import Keys, is_name
+from fleet.store import POWER_LOG_ENTRIES, SITE_TTL_SECONDS, StoreError
+
+T = TypeVar("T")
+
+TIMEOUT_SECONDS = 2.0
+MAX_CONNECTIONS = 16
+MAX_SITES = 10_000
+"""Ids read of `sites`: a hostile writer may add any number."""
+PING_SECONDS = 10.0
+"""A subscription that hears nothing asks so often whether the server still lives."""
+
+_TAKE_LEASE = """
+local held = redis.call('GET', KEYS[1])
+if held then
+  local is_json, lease = pcall(cjson.decode, held)
+  if is_json and type(lease) == 'table' and lease.router_id ~= ARGV[1] then return 0 end
+end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return 1
+"""
+"""Compare the holder and write, in one step; what is no lease record holds nothing."""
+
+
+class RedisStore:
+    """`fleet.store.Store` on a Redis server."""
+
+    def __init__(self, url: str, keys: Keys, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        self._keys = keys
+        self._timeout_seconds = timeout_seconds
+        parts = urlsplit(url)
+        self._name = parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"
+        self._redis: Redis = Redis.from_url(
+            url,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
+            max_connections=MAX_CONNECTIONS,
+            retry=Retry(NoBackoff(), 0),
+        )
+
+    # writing
+
+    async def publish_site_report(self, site_id: str, record: bytes, unix_seconds: float) -> None:
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.set(self._keys.site(site_id), record, ex=SITE_TTL_SECONDS)
+        pipe.zadd(self._keys.sites, {site_id: unix_seconds})
+        pipe.publish(self._keys.site_channel, record)
+        await self._do(pipe.execute())
+
+    async def publish_site_info(self, site_id: str, record: bytes) -> None:
+        await self._do(self._redis.set(self._keys.site_info(site_id), record))
+
+    async def publish_power_reading(self, site_id: str, record: bytes, *, log: bool) -> None:
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.set(self._keys.power(site_id), record)
+        pipe.publish(self._keys.power_channel(site_id), record)
+        if log:
+            pipe.xadd(
+                self._keys.power_log(site_id), {"record": record}, maxlen=POWER_LOG_ENTRIES, approximate=True
+            )
+        await self._do(pipe.execute())
+
+    async def publish_plan(self, record: bytes) -> None:
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.set(self._keys.plan, record)
+        pipe.publish(self._keys.plan_channel, record)
+        await self._do(pipe.execute())
+
+    async def publish_router(self, router_id: str, record: bytes, ttl_seconds: int) -> None:
+        await self._do(self._redis.set(self._keys.router(router_id), record, ex=ttl_seconds))
+
+    async def acquire_planner_lease(self, holder: str, record: bytes, ttl_seconds: float) -> bool:
+        milliseconds = max(1, round(ttl_seconds * 1000))
+        taken: Awaitable[Any] = self._redis.eval(
+            _TAKE_LEASE, 1, self._keys.planner_lease, holder, record, milliseconds
+        )
+        return bool(await self._do(taken))
+
+    # reading
+
+    async def site_ids(self, newer_than_unix_seconds: float = 0.0) -> list[str]:
+        found = await self._do(
+            self._redis.zrevrangebyscore(
+                self._keys.sites, "+inf", f"({newer_than_unix_seconds!r}", start=0, num=MAX_SITES
+            )
+        )
+        names = [raw.decode("utf-8", "replace") for raw in found]
+        return sorted(name for name in names if is_name(name))
+
+    async def site_reports(self, site_ids: Sequence[str]) -> list[bytes | None]:
+        return await self._get([self._keys.site(site_id) for site_id in site_ids])
+
+    async def site_infos(self, site_ids: Sequence[str]) -> list[bytes | None]:
+        return await self._get([self._keys.site_info(site_id) for site_id in site_ids])
+
+    async def power_readings(self, site_ids: Sequence[str]) -> list[bytes | None]:
+        return await self._get([self._keys.power(site_id) for site_id in site_ids])
+
+    async def power_log(self, site_id: str, count: int) -> list[bytes]:
+        entries = await self._do(self._redis.xrevrange(self._keys.power_log(site_id), count=count))
+        return [fields[b"record"] for _, fields in reversed(entries) if b"record" in fields]
+
+    async def plan(self) -> bytes | None:
+        return (await self._get([self._keys.plan]))[0]
+
+    async def planner_lease(self) -> bytes | None:
+        return (await self._get([self._keys.planner_lease]))[0]
+
+    async def events(
+        self, *, sites: bool = False, plan: bool = False, power_of: Sequence[str] | None = ()
+    ) -> AsyncIterator[tuple[str, bytes]]:
+        kinds: dict[bytes, str] = {}
+        if sites:
+            kinds[self._keys.site_channel.encode()] = "site"
+        if plan:
+            kinds[self._keys.plan_channel.encode()] = "plan"
+        for site_id in power_of or ():
+            kinds[self._keys.power_channel(site_id).encode()] = "power"
+        if not kinds and power_of is not None:
+            raise ValueError("events() of nothing")
+        subscription: PubSub = self._redis.pubsub()
+        try:
+            if kinds:
+                await self._do(subscription.subscribe(*kinds))
+            if power_of is None:
+                await self._do(subscription.psubscribe(self._keys.power_channel_pattern))
+            is_asked = False
+            while True:
+                message = await self._next(subscription)
+                if message is None and is_asked:
+                    raise StoreError(f"redis at {self._name}: a subscription got no answer")
+                is_asked = message is None
+                if message is None:
+                    await self._do(subscription.ping())
+                elif message["type"] in ("message", "pmessage"):
+                    yield kinds.get(message["channel"], "power"), message["data"]
+        finally:
+            await subscription.aclose()  # type: ignore[no-untyped-call]
+
+    async def _next(self, subscription: PubSub) -> dict[str, Any] | None:
+        """The next message, None after a quiet spell."""
+        try:
+            message: dict[str, Any] | None = await subscription.get_message(timeout=PING_SECONDS)
+        except (RedisError, OSError, TimeoutError) as error:
+            raise self._error(error) from None
+        return message
+
+    async def ping(self) -> None:
+        await self._do(self._redis.ping())
+
+    async def aclose(self) -> None:
+        await self._redis.aclose()
+
+    async def _get(self, names: list[str]) -> list[bytes | None]:
+        """MGET, so that a key of a wrong type reads as missing and spoils nothing else."""
+        return list(await self._do(self._redis.mget(names))) if names else []
+
+    async def _do(self, call: Any) -> Any:
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return await call
+        except (RedisError, OSError, TimeoutError) as error:
+            raise self._error(error) from None
+
+    def _error(self, error: Exception) -> StoreError:
+        text = str(error) or type(error).__name__
+        return StoreError(f"redis at {self._name}: {text}")

@@ -1,0 +1,213 @@
+"""One suite for every store: in memory, and on a real Redis server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+from support.redis_server import RedisServer
+from support.wait import until
+
+from fleet.keys import Keys
+from fleet.memory_store import MemoryStore
+from fleet.redis_store import RedisStore
+from fleet.store import Store, StoreError
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
+    if request.param == "memory":
+        yield MemoryStore()
+        return
+    made = RedisStore(request.getfixturevalue("redis_server").url, Keys(fleet="suite"))
+    yield made
+    await made.aclose()
+
+
+class Listener:
+    """Collects a store's events in the background."""
+
+    def __init__(self, store: Store, **wanted: object) -> None:
+        self.heard: list[tuple[str, bytes]] = []
+        self.error: StoreError | None = None
+        self._task = asyncio.create_task(self._listen(store, wanted))
+
+    async def _listen(self, store: Store, wanted: dict[str, object]) -> None:
+        try:
+            async for event in store.events(**wanted):  # type: ignore[arg-type]
+                self.heard.append(event)
+        except StoreError as error:
+            self.error = error
+
+    async def until_heard(self, store: Store, publish: object, event: tuple[str, bytes]) -> None:
+        """Publish until it is heard: a subscription takes a moment to stand."""
+        for _ in range(200):
+            await publish()  # type: ignore[operator]
+            await asyncio.sleep(0.01)
+            if event in self.heard:
+                return
+        raise AssertionError(f"{event} was never heard, only {self.heard}")
+
+    async def stop(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+async def test_an_empty_store_has_nothing(store: Store) -> None:
+    """Missing is None, and asking for nothing gives nothing."""
+    await store.ping()
+    assert await store.site_ids() == []
+    assert await store.site_reports(["north"]) == [None]
+    assert await store.site_infos(["north"]) == [None]
+    assert await store.power_readings([]) == []
+    assert await store.power_log("north", 10) == []
+    assert await store.plan() is None
+    assert await store.planner_lease() is None
+
+
+async def test_reports_are_kept_per_site_with_their_time(store: Store) -> None:
+    """In the order asked for; sites are found by when they last reported."""
+    await store.publish_site_report("north", b"n", 100.0)
+    await store.publish_site_report("coast", b"c", 200.0)
+    await store.publish_site_report("north", b"n2", 150.0)
+    assert await store.site_reports(["coast", "ridge", "north"]) == [b"c", None, b"n2"]
+    assert await store.site_ids() == ["coast", "north"]
+    assert await store.site_ids(newer_than_unix_seconds=150.0) == ["coast"]
+
+
+async def test_infos_and_plan_are_kept(store: Store) -> None:
+    """Latest wins."""
+    await store.publish_site_info("north", b"i")
+    await store.publish_plan(b"p1")
+    await store.publish_plan(b"p2")
+    await store.publish_router("r", b"here", 15)
+    assert await store.site_infos(["north"]) == [b"i"]
+    assert await store.plan() == b"p2"
+
+
+async def test_the_power_log_keeps_what_it_is_told_to(store: Store) -> None:
+    """Oldest first, the newest `count` of them."""
+    for number in range(5):
+        await store.publish_power_reading("north", b"%d" % number, log=number != 2)
+    assert await store.power_readings(["north"]) == [b"4"]
+    assert await store.power_log("north", 3) == [b"1", b"3", b"4"]
+
+
+async def test_a_lease_has_one_holder(store: Store) -> None:
+    """The holder renews, another waits, and gets it when it has run out."""
+    mine, theirs = (orjson.dumps({"router_id": name}) for name in ("a", "b"))
+    assert await store.acquire_planner_lease("a", mine, 0.2)
+    assert await store.acquire_planner_lease("a", mine, 0.2)
+    assert not await store.acquire_planner_lease("b", theirs, 30)
+    assert await store.planner_lease() == mine
+    for _ in range(500):
+        if await store.acquire_planner_lease("b", theirs, 30):
+            break
+        await asyncio.sleep(0.01)
+    assert await store.planner_lease() == theirs
+
+
+async def test_events_carry_the_record_the_moment_it_is_written(store: Store) -> None:
+    """Each subscriber hears what it asked for."""
+    everything = Listener(store, sites=True, plan=True, power_of=None)
+    north_only = Listener(store, power_of=["north"])
+    await everything.until_heard(store, lambda: store.publish_site_report("a", b"r", 1.0), ("site", b"r"))
+    await everything.until_heard(store, lambda: store.publish_plan(b"p"), ("plan", b"p"))
+    await everything.until_heard(
+        store, lambda: store.publish_power_reading("coast", b"c", log=False), ("power", b"c")
+    )
+    await north_only.until_heard(
+        store, lambda: store.publish_power_reading("north", b"n", log=False), ("power", b"n")
+    )
+    assert set(north_only.heard) == {("power", b"n")}
+    await everything.stop()
+    await north_only.stop()
+
+
+async def test_asking_for_no_events_is_a_mistake(store: Store) -> None:
+    """It would wait for ever."""
+    with pytest.raises(ValueError, match="nothing"):
+        await anext(aiter(store.events()))
+
+
+async def test_keys_of_redis_are_those_of_the_contract(redis_server: RedisServer) -> None:
+    """As docs/records.md names them, with the TTL of a site."""
+    store = RedisStore(redis_server.url, Keys(fleet="f"))
+    await store.publish_site_report("north", b"r", 5.0)
+    await store.publish_power_reading("north", b"p", log=True)
+    client = redis_server.client()
+    assert client.get("heron:f:site:north") == b"r"
+    assert 55 <= client.ttl("heron:f:site:north") <= 60
+    assert client.zrange("heron:f:sites", 0, -1, withscores=True) == [(b"north", 5.0)]
+    assert client.get("heron:f:power:north") == b"p"
+    assert client.xlen("heron:f:power-log:north") == 1
+    await store.aclose()
+
+
+async def test_hostile_keys_spoil_nothing_else(redis_server: RedisServer) -> None:
+    """A key of a wrong type is missing, a foreign id that is no name is passed over."""
+    store = RedisStore(redis_server.url, Keys(fleet="f"))
+    client = redis_server.client()
+    client.hset("heron:f:site:bad", "a", "b")
+    client.zadd("heron:f:sites", {b"\xff\xfe": 9, "has space": 9, "x" * 300: 9, "good": 9, "bad": 9})
+    client.set("heron:f:site:good", b"g")
+    assert await store.site_ids() == ["bad", "good"]
+    assert await store.site_reports(["bad", "good"]) == [None, b"g"]
+    await store.aclose()
+
+
+async def test_a_dead_redis_is_a_store_error_and_comes_back_by_itself(redis_server: RedisServer) -> None:
+    """The message names the server, never the password; a subscription ends; the next call connects anew."""
+    url = redis_server.url.replace("redis://", "redis://user:secret@")
+    plain = RedisStore(redis_server.url, Keys())
+    listener = Listener(plain, sites=True)
+    await listener.until_heard(plain, lambda: plain.publish_site_report("a", b"r", 1.0), ("site", b"r"))
+    redis_server.stop()
+    secret = RedisStore(url, Keys())
+    with pytest.raises(StoreError, match=str(redis_server.port)) as caught:
+        await secret.ping()
+    assert "secret" not in str(caught.value)
+    await until(lambda: listener.error is not None, what="the subscription ends")
+    redis_server.start()
+    await plain.ping()
+    assert await plain.site_ids() == []
+    await listener.stop()
+    await plain.aclose()
+    await secret.aclose()
+
+
+async def test_a_redis_that_hangs_is_a_store_error_within_the_time_out(redis_server: RedisServer) -> None:
+    """A stopped process keeps its port open and answers nothing."""
+    store = RedisStore(redis_server.url, Keys(), timeout_seconds=0.2)
+    await store.ping()
+    redis_server.pause()
+    try:
+        with pytest.raises(StoreError):
+            await store.ping()
+    finally:
+        redis_server.resume()
+    await store.ping()
+    await store.aclose()
+
+
+async def test_a_memory_store_can_be_switched_off() -> None:
+    """So that a test sees what a service does without its store."""
+    store = MemoryStore()
+    listener = Listener(store, sites=True)
+    await listener.until_heard(store, lambda: store.publish_site_report("a", b"r", 1.0), ("site", b"r"))
+    store.is_down = True
+    store.drop_subscribers()
+    with pytest.raises(StoreError):
+        await store.ping()
+    await until(lambda: listener.error is not None)
