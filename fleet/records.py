@@ -278,7 +278,7 @@ class ApiKey(Document):
         try:
             values: dict[str, Any] = {name.decode(): value.decode() for name, value in fields.items()}
             if "tiers" in values:
-                values["tiers"] = values["tiers"].split(",")
+                values["tiers"] = values["tiers"].split(",") if values["tiers"] else []
             return cls.check_version(cls.model_validate(values, strict=False))
         except ValidationError as error:
             raise RecordError("malformed", f"{cls.kind}: {describe_validation_error(error)}") from None

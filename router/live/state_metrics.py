@@ -57,6 +57,12 @@ class RouterState:
         )
         yield gauge("heron_router_in_flight_requests", "Requests under way.", [], {(): ledger.in_flight})
         yield gauge(
+            "heron_router_lost_requests",
+            "Requests that are over and have no outcome; must be 0: report it, with the router's log.",
+            [],
+            {(): ledger.totals()["lost"]},
+        )
+        yield gauge(
             "heron_router_held_requests",
             "Requests that wait for room; act when it stays above 0: the fleet lacks power or capacity.",
             [],

@@ -1,0 +1,151 @@
+"""docker-compose.yml: read by the real docker-compose, its commands by the real command line."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+from support.programs import need
+
+import power_feed.config
+import router.config
+import site_agent.config
+from cli import main
+
+ROOT = Path(__file__).parents[3]
+HERON_SERVICES = ("power-feed", "router", "site-coast", "site-north", "site-plains", "site-ridge")
+OTHERS = ("grafana", "prometheus", "redis")
+IMAGES = ("Dockerfile", "Dockerfile.vllm")
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    """The whole file, the GPU profile too, as docker-compose itself understands it."""
+    command = [need("docker-compose", "docker-compose"), "-f", "docker-compose.yml", "--profile", "gpu"]
+    done = subprocess.run([*command, "config"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    config: dict[str, Any] = yaml.safe_load(done.stdout)
+    return config
+
+
+def mounts(service: dict[str, Any]) -> dict[Path, Path]:
+    """Path in the container → path here, of what is mounted from the checkout."""
+    found = {}
+    for volume in service.get("volumes", []):
+        source, target = (
+            str(volume).split(":")[:2] if isinstance(volume, str) else (volume["source"], volume["target"])
+        )
+        if "/" in source:
+            found[Path(target)] = Path(source)
+    return found
+
+
+def test_it_has_every_service_and_only_the_gpu_site_needs_asking(compose: dict[str, Any]) -> None:
+    """`docker compose up` starts what needs no GPU."""
+    services = compose["services"]
+    assert sorted(services) == sorted((*HERON_SERVICES, *OTHERS))
+    assert [name for name, service in services.items() if service.get("profiles")] == ["site-plains"]
+    devices = services["site-plains"]["deploy"]["resources"]["reservations"]["devices"]
+    assert devices[0]["driver"] == "nvidia"
+
+
+@pytest.mark.parametrize("name", HERON_SERVICES)
+def test_every_command_line_parses_and_its_configuration_loads(compose: dict[str, Any], name: str) -> None:
+    """In the real parser, with the mounted file and the service's own environment."""
+    service = compose["services"][name]
+    arguments = main.parse(service["command"])
+    path = mounts(service)[Path(arguments.config)]
+    environment = {key: str(value) for key, value in service["environment"].items()}
+    if arguments.command == "router":
+        assert router.config.load(path, environment)[1].host == "0.0.0.0"  # noqa: S104
+    elif arguments.command == "power-feed":
+        farms = power_feed.config.load(path, environment)[1].farms
+        assert {f"site-{farm.site_id}" for farm in farms} == {n for n in HERON_SERVICES if "site-" in n}
+    else:
+        site = site_agent.config.load(path, arguments.site, environment)[1]
+        assert f"site-{site.site_id}" == name
+        assert site.engine.kind == ("vllm" if name == "site-plains" else "emulated")
+        assert site.safe_floor_watts >= site.site_model().server_idle_watts
+
+
+def test_every_mounted_and_every_built_file_exists(compose: dict[str, Any]) -> None:
+    """A file that is missing would be made by Docker, as an empty directory."""
+    count = 0
+    for service in compose["services"].values():
+        for source in mounts(service).values():
+            assert source.exists(), source
+            count += 1
+        if "build" in service:
+            build = service["build"]
+            assert (Path(build["context"]) / build["dockerfile"]).is_file()
+    assert count >= len(HERON_SERVICES) + 4
+
+
+def test_only_the_clients_port_is_for_clients(compose: dict[str, Any]) -> None:
+    """Published, on loopback unless told otherwise: router, Grafana, Prometheus; no operations port."""
+    published = {
+        name: service["ports"] for name, service in compose["services"].items() if "ports" in service
+    }
+    assert sorted(published) == ["grafana", "prometheus", "router"]
+    for ports in published.values():
+        assert all(str(port).startswith("127.0.0.1:") for port in ports)
+    assert [str(port).split(":")[2].removesuffix("/tcp") for port in published["router"]] == ["8000"]
+
+
+def test_addresses_agree_over_all_files(compose: dict[str, Any]) -> None:
+    """Service names and ports in the fleet's file and Prometheus' are those of the Compose file."""
+    fleet = tomllib.loads((ROOT / "deploy/compose/fleet.toml").read_text())
+    subnet = ipaddress.ip_network(compose["networks"]["fleet"]["ipam"]["config"][0]["subnet"])
+    assert fleet["router"]["site_networks"] == [str(subnet)]
+    assert urlsplit(fleet["fleet"]["redis_url"]).hostname in compose["services"]
+    targets = {f"router:{fleet['router']['operations_port']}", f"power-feed:{fleet['power_feed']['port']}"}
+    for site in fleet["sites"]:
+        name = f"site-{site['site_id']}"
+        assert site["ingress_url"] == f"http://{name}:{site['port']}"
+        assert site["feed_url"] == f"http://power-feed:{fleet['power_feed']['port']}"
+        targets.add(f"{name}:{site['operations_port']}")
+        test = " ".join(compose["services"][name]["healthcheck"]["test"])
+        assert f":{site['operations_port']}/healthz" in test
+    scraped: set[str] = set()
+    for job in yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())["scrape_configs"]:
+        scraped.update(target for group in job.get("static_configs", []) for target in group["targets"])
+        scraped.update(
+            f"{n}:{group['port']}" for group in job.get("dns_sd_configs", []) for n in group["names"]
+        )
+    assert scraped == targets
+
+
+def test_grafana_finds_its_files(compose: dict[str, Any]) -> None:
+    """The provider's directory is mounted, the data source is the one that the dashboard names."""
+    inside = mounts(compose["services"]["grafana"])
+    provisioning = ROOT / "deploy/grafana/provisioning"
+    assert inside[Path("/etc/grafana/provisioning")] == provisioning
+    provider = yaml.safe_load((provisioning / "dashboards/heron.yml").read_text())["providers"][0]
+    assert (inside[Path(provider["options"]["path"])] / "heron.json").is_file()
+    source = yaml.safe_load((provisioning / "datasources/prometheus.yml").read_text())["datasources"][0]
+    assert source["uid"] == "prometheus"
+    assert urlsplit(source["url"]).hostname in compose["services"]
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_an_image_has_every_package_and_every_data_file(image: str) -> None:
+    """What is copied exists; every package is copied; what is no Python is in `package-data`."""
+    text = (ROOT / "deploy/docker" / image).read_text()
+    sources = [word for line in re.findall(r"^COPY (.+)$", text, re.MULTILINE) for word in line.split()[:-1]]
+    for source in sources:
+        assert (ROOT / source).exists(), source
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    packages = [pattern.removesuffix("*") for pattern in setuptools["packages"]["find"]["include"]]
+    assert set(packages) <= set(sources)
+    patterns = setuptools["package-data"]["*"]
+    for package in packages:
+        for path in (ROOT / package).rglob("*"):
+            if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts:
+                assert any(path.match(pattern) for pattern in patterns), path

@@ -1,0 +1,186 @@
+"""Alerts and dashboard against a real Prometheus that scrapes the real services."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.metric_document import documented
+from support.programs import need
+from support.scraped_fleet import PROMETHEUS, ROOT, Scraped, wait_until
+
+HERON_NAME = re.compile(r"\bheron_\w+")
+DASHBOARD = json.loads((ROOT / "deploy/grafana/dashboards/heron.json").read_text())
+RULES: list[dict[str, Any]] = [
+    rule
+    for group in yaml.safe_load((PROMETHEUS / "rules.yml").read_text())["groups"]
+    for rule in group["rules"]
+]
+VARIABLES = {"$__rate_interval": "20s", "$__range": "1m", "$site": "north"}
+
+ALWAYS_THERE = (
+    "$site: wind, cap, draw",
+    "State of each site",
+    "Headroom of each site",
+    "Requests by outcome",
+    "Time to first token",
+    "Requests sent to each site",
+    "End to end",
+    "Engines",
+    "Age of reports and readings",
+    "Sites serving",
+    "Requests/s",
+    "In flight",
+    "Waiting for room",
+    "Broken, failed, lost",
+    "Seconds above cap",
+)
+"""Panels that must show something once a healthy fleet has answered; the others wait for something bad."""
+
+FAULTS = {
+    "HeronCapExceeded": {
+        'heron_site_cap_exceeded_seconds_total{site="a"}': "0+1x20",
+        'heron_site_below_idle_seconds_total{site="a"}': "0x20",
+    },
+    "HeronCapBelowIdle": {'heron_site_below_idle_seconds_total{site="a"}': "0+1x20"},
+    "HeronGovernorOff": {'heron_site_governor_enabled{site="a"}': "0x20"},
+    "HeronDrawModelled": {
+        'heron_site_power_draw_watts{site="a",source="modelled"}': "900x20",
+        'heron_site_info{site="a",gpu="real"}': "1x20",
+    },
+    "HeronFeedFallback": {'heron_feed_quality{site="a",quality="fallback"}': "1x20"},
+    "HeronFeedSilent": {'heron_site_power_reading_age_seconds{site="a"}': "6x20"},
+    "HeronSecondWriter": {'heron_site_records_refused_total{site="a",reason="second_writer"}': "_x8 1x12"},
+    "HeronSiteFaulted": {'heron_site_state{site="a",state="faulted"}': "1x20"},
+    "HeronSiteStale": {'heron_router_site_report_age_seconds{site="a"}': "11x20"},
+    "HeronSiteBreakerOpen": {'heron_router_site_breaker_state{site="a"}': "2x20"},
+    "HeronEngineFaults": {'heron_site_engine_faults_total{site="a",reason="ended"}': "0+1x20"},
+    "HeronNoCapacity": {"heron_router_held_requests": "3x20"},
+    "HeronNoSiteServes": {'heron_router_site_state{site="a",state="serving"}': "0x20"},
+    "HeronRequestsShed": {'heron_router_requests_total{model="m",outcome="shed"}': "0+5x20"},
+    "HeronRequestsBroken": {'heron_router_requests_total{model="m",outcome="broken"}': "0+1x20"},
+    "HeronRequestsLost": {"heron_router_lost_requests": "1x20"},
+    "HeronRedisDown": {"heron_router_store_up": "0x20"},
+    "HeronClockSkew": {'heron_site_clock_skew_seconds{site="a"}': "-6x20"},
+    "HeronTargetDown": {'up{job="heron-site",instance="a"}': "0x20"},
+}
+"""Series, one value each 15 s, at whose end the alert must fire, and it alone."""
+
+
+def queries() -> list[tuple[str, str]]:
+    """Panel and expression, Grafana's variables put in."""
+    found = []
+    for panel in DASHBOARD["panels"]:
+        for target in panel["targets"]:
+            expression = target["expr"]
+            for variable, value in VARIABLES.items():
+                expression = expression.replace(variable, value)
+            found.append((panel["title"], expression))
+    return found
+
+
+def test_all_targets_are_up(scraped: Scraped) -> None:
+    """Router, feed and three sites, at the addresses that the shipped configuration has for them."""
+    wait_until(
+        lambda: scraped.targets() == dict.fromkeys(scraped.expected_targets, "up"),
+        seconds=20,
+        what=lambda: str(scraped.get("targets", state="active")["activeTargets"]),
+    )
+    assert len(scraped.expected_targets) == 5
+
+
+def test_every_rule_evaluates(scraped: Scraped) -> None:
+    """As Prometheus itself reports it, after it has evaluated each."""
+
+    def rules() -> list[dict[str, Any]]:
+        return [rule for group in scraped.get("rules")["groups"] for rule in group["rules"]]
+
+    def unhealthy() -> list[Any]:
+        return [(rule["name"], rule.get("lastError")) for rule in rules() if rule["health"] != "ok"]
+
+    wait_until(lambda: not unhealthy(), seconds=20, what=lambda: str(unhealthy()))
+    assert sorted(rule["name"] for rule in rules()) == sorted(rule["alert"] for rule in RULES)
+    assert not [rule for rule in rules() if "lastError" in rule]
+
+
+@pytest.mark.parametrize("title", sorted({title for title, _ in queries()}))
+def test_every_query_of_the_dashboard_runs(scraped: Scraped, title: str) -> None:
+    """And shows something for a fleet that answers requests, where the panel is not about faults."""
+
+    def has_values(expression: str) -> bool:
+        scraped.ask()
+        return any(not math.isnan(float(one["value"][1])) for one in scraped.query(expression))
+
+    for expression in [expression for panel, expression in queries() if panel == title]:
+        scraped.query(expression)
+        if title in ALWAYS_THERE:
+            wait_until(
+                lambda expression=expression: has_values(expression),  # type: ignore[misc]
+                seconds=30,
+                what=lambda expression=expression: expression,  # type: ignore[misc]
+            )
+
+
+def test_every_metric_that_is_used_exists(scraped: Scraped) -> None:
+    """In the documentation, which a test holds to the code; and what was scraped is documented."""
+    known = {name for row in documented() for name in row.series}
+    text = [rule["expr"] for rule in RULES] + [expression for _, expression in queries()]
+    used = {name for expression in text for name in HERON_NAME.findall(expression)}
+    assert used - known == set()
+    wait_until(lambda: scraped.query("heron_site_info"), seconds=20, what=lambda: "no series")
+    seen = {name for name in scraped.get("label/__name__/values") if name.startswith("heron_")}
+    created = {name for name in seen if name.endswith("_created")}
+    assert seen - created - known == set()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("check", "config", "--lint-fatal"), ("check", "rules", "--lint-fatal")],
+    ids=["config", "rules"],
+)
+def test_promtool_accepts_the_files(arguments: tuple[str, ...]) -> None:
+    """Prometheus' own checker, its lint too."""
+    path = PROMETHEUS / ("prometheus.yml" if "config" in arguments else "rules.yml")
+    command = [need("promtool", "prometheus"), *arguments, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_says_what_to_do() -> None:
+    """An alert without an action only frightens; and each has a fault below that makes it fire."""
+    for rule in RULES:
+        assert rule["annotations"].keys() >= {"summary", "action"}, rule["alert"]
+        assert rule["labels"]["severity"] in ("warning", "critical"), rule["alert"]
+    assert sorted(rule["alert"] for rule in RULES) == sorted(FAULTS)
+
+
+def test_every_alert_fires_on_its_fault_and_on_no_other(tmp_path: Path) -> None:
+    """By `promtool test rules`."""
+    alerts = {rule["alert"]: rule for rule in RULES}
+    tests = []
+    for fault, series in FAULTS.items():
+        expressions = [
+            {"expr": f'count(ALERTS{{alertname="{fault}",alertstate="firing"}}) > bool 0', "eval_time": "4m"},
+            {"expr": f'count(ALERTS{{alertname!="{fault}"}}) or vector(0)', "eval_time": "4m"},
+        ]
+        for check, value in zip(expressions, (1, 0), strict=True):
+            check["exp_samples"] = [{"labels": "{}", "value": value}]  # type: ignore[assignment]
+        tests.append(
+            {
+                "interval": "15s",
+                "input_series": [{"series": name, "values": values} for name, values in series.items()],
+                "promql_expr_test": expressions,
+            }
+        )
+    path = tmp_path / "alerts.test.yml"
+    path.write_text(yaml.safe_dump({"rule_files": [str(PROMETHEUS / "rules.yml")], "tests": tests}))
+    command = [need("promtool", "prometheus"), "test", "rules", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(tests) == len(alerts)
