@@ -1,7 +1,6 @@
 """Which power readings are used, of all that comes by either path (DESIGN §4). Refusals are counted and said.
 
-Rules: only this site's; each sequence once, and only upwards; one writer, until it has been silent for
-`WRITER_SILENCE_SECONDS`. The writer's clock is compared, never believed.
+Rules: only this site's, and what `fleet.intake` lets through. The writer's clock is compared, never believed.
 """
 
 from __future__ import annotations
@@ -9,15 +8,12 @@ from __future__ import annotations
 import logging
 from collections import Counter
 
+from fleet.intake import RecordJudge
 from fleet.records import PowerReading
 from fleet.wire import RecordError
 
 logger = logging.getLogger(__name__)
 
-WRITER_SILENCE_SECONDS = 2.0
-"""A feed that is restarted writes under a new id: it is heard after this, before any cap walks down."""
-MAX_AHEAD_MILLISECONDS = 10 * 365 * 86_400 * 1000
-"""Sequences begin at a writer's Unix milliseconds. One of ten years ahead would shut every later one out."""
 SAY_AGAIN_SECONDS = 60.0
 """The same kind of refusal is logged no more often."""
 
@@ -31,9 +27,7 @@ class IntakeJudge:
         """Clock here less the writer's at the last new measurement, transport included."""
         self._site_id = site_id
         self._max_clock_skew_seconds = max_clock_skew_seconds
-        self._writer_id: str | None = None
-        self._heard_at = float("-inf")
-        self._sequence = -1
+        self._records = RecordJudge()
         self._observed_at_unix_seconds: float | None = None
         self._said_at: dict[str, float] = {}
 
@@ -47,19 +41,11 @@ class IntakeJudge:
         if reading.site_id != self._site_id:
             self._refuse("wrong_site", f"a reading of site {reading.site_id}", now)
             return None
-        if reading.sequence > unix_now * 1000 + MAX_AHEAD_MILLISECONDS:
-            self._refuse("far_sequence", f"sequence {reading.sequence} is from no clock", now)
+        refusal = self._records.judge(reading, now=now, unix_now=unix_now)
+        if refusal is not None:
+            if refusal.is_worth_saying:
+                self._refuse(refusal.reason, refusal.message, now)
             return None
-        is_other = self._writer_id is not None and reading.writer_id != self._writer_id
-        if is_other and now - self._heard_at < WRITER_SILENCE_SECONDS:
-            message = f"feed {reading.writer_id} writes while {self._writer_id} does: stop one of them"
-            self._refuse("second_writer", message, now)
-            return None
-        if reading.sequence <= self._sequence:
-            if is_other or reading.sequence < self._sequence:
-                self._refuse("stale", f"sequence {reading.sequence} after {self._sequence}", now)
-            return None  # the same one by the other path is no refusal
-        self._writer_id, self._sequence, self._heard_at = reading.writer_id, reading.sequence, now
         if reading.observed_at_unix_seconds != self._observed_at_unix_seconds:
             self._observed_at_unix_seconds = reading.observed_at_unix_seconds
             self.clock_skew_seconds = unix_now - reading.observed_at_unix_seconds

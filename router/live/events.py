@@ -16,8 +16,8 @@ EventKind = Literal[
     "site_state",
     "power",
     "breaker",
+    "clock",
     "resume",
-    "broken",
     "record_refused",
     "store",
 ]

@@ -92,7 +92,7 @@ class FleetReader:
                 self._note_store(is_up=False, why=str(error))
             else:
                 self._note_store(is_up=True)
-            self._view.flush_breaks()
+            self._view.tell()
             self._wake.clear()
             try:
                 async with asyncio.timeout(REREAD_SECONDS):

@@ -93,16 +93,26 @@ class FleetView:
         return shortage(self.snapshot.models.get(model, ()))
 
     def note_break(self, site_id: str, reason: str) -> None:
-        """A stream broke off there; they are told of together by `flush_breaks`."""
+        """A stream broke off there; they are told of together by `tell`."""
         key = (site_id, reason)
         self._breaks[key] = self._breaks.get(key, 0) + 1
 
-    def flush_breaks(self) -> None:
-        """Turn the breaks since the last call into events."""
+    def tell(self) -> None:
+        """Turn broken streams and changed breakers since the last call into events."""
         for (site_id, reason), count in sorted(self._breaks.items()):
             streams = "1 stream" if count == 1 else f"{count} streams"
             self._events.add("resume", f"{streams} broke off at {site_id} ({reason})", site_id=site_id)
         self._breaks.clear()
+        for site_id, entry in sorted(self.registry.entries.items()):
+            is_open = entry.breaker.state != "closed"
+            if is_open != entry.is_told_open:
+                entry.is_told_open = is_open
+                text = (
+                    f"{site_id} fails requests: it gets none but a probe"
+                    if is_open
+                    else f"{site_id} is well again"
+                )
+                self._events.add("breaker", text, site_id=site_id)
 
     # what the reader asks
     def known_sites(self) -> list[str]:
@@ -137,7 +147,7 @@ class FleetView:
             if len(self._records) >= MAX_SITES:
                 self._refuse("SiteReport", "too_many_sites", f"more than {MAX_SITES} sites", site_id, raw)
                 return
-            kept = SiteRecords(report.site_id, max_clock_skew_seconds=self._max_skew)
+            kept = SiteRecords(report.site_id)
         elif kept.raw_report == raw:
             kept.note_heard(raw, source, now)
             return
@@ -147,6 +157,7 @@ class FleetView:
                 self._refuse("SiteReport", refusal.reason, refusal.message, report.site_id, raw)
             return
         self._records[report.site_id] = kept
+        self._check_clock(kept)
         self._resolve(kept, report)
 
     def take_info(self, raw: bytes, site_id: str) -> None:
@@ -291,6 +302,14 @@ class FleetView:
                 self._events.add("site_state", text, site_id=kept.site_id)
         self.on_change()
 
+    def _check_clock(self, kept: SiteRecords) -> None:
+        """Alarm when a site's clock begins to be off; nothing is decided by it."""
+        is_skewed = abs(kept.skew_seconds) > self._max_skew
+        if is_skewed and not kept.is_skewed:
+            text = f"the clock of {kept.site_id} is off by {-kept.skew_seconds:.1f} s: check its NTP"
+            self._events.add("clock", text, site_id=kept.site_id)
+        kept.is_skewed = is_skewed
+
     # refusals
     def _is_refused_before(self, kind: str, site_id: str | None, raw: bytes) -> bool:
         return site_id is not None and self._refused.get((kind, site_id)) == raw
@@ -298,8 +317,10 @@ class FleetView:
     def _refuse(self, kind: str, reason: str, message: str, site_id: str | None, raw: bytes) -> None:
         """Count it; say it once per record, not at every re-read."""
         self._metrics.count_refused(kind, reason)
+        is_final = reason != "second_writer"  # that one is heard once the first is silent
         if (
-            site_id is not None
+            is_final
+            and site_id is not None
             and is_name(site_id)
             and (site_id in self._records or len(self._refused) < 3 * MAX_SITES)
         ):

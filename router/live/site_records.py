@@ -3,42 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Literal, NamedTuple
+from typing import Literal
 
+from fleet.intake import RecordJudge, Refusal
 from fleet.records import PowerReading, SiteInfo, SiteReport
 from gateway.upstream import Origin
 
 Source = Literal["event", "store", "poll"]
 
 
-class Refusal(NamedTuple):
-    """Why a record is not used. A mere repeat is not worth a word: every record comes two ways."""
-
-    reason: str
-    message: str
-    is_worth_saying: bool
-
-
-class _Interim:
-    def __init__(self, **_: object) -> None:
-        self.sequence = -1
-
-    def judge(self, record: object, *, now: float, unix_now: float) -> Refusal | None:
-        sequence = record.sequence  # type: ignore[attr-defined]
-        if sequence <= self.sequence:
-            return Refusal("duplicate", "duplicate", False)
-        self.sequence = sequence
-        return None
-
-
 class SiteRecords:
     """Mutable, one per site; `FleetView` owns it."""
 
-    def __init__(self, site_id: str, *, max_clock_skew_seconds: float) -> None:
+    def __init__(self, site_id: str) -> None:
         self.site_id = site_id
-        self._reports = _Interim(max_clock_skew_seconds=max_clock_skew_seconds)
-        self._infos = _Interim(max_clock_skew_seconds=max_clock_skew_seconds)
-        self._powers = _Interim(max_clock_skew_seconds=max_clock_skew_seconds)
+        self._reports = RecordJudge()
+        self._infos = RecordJudge()
+        self._powers = RecordJudge()
         self.report: SiteReport | None = None
         self.raw_report = b""
         self._raw_stored = b""
@@ -53,7 +34,9 @@ class SiteRecords:
         self.is_confirmed = False
         """The sequence has advanced since this router first saw the site."""
         self.skew_seconds = 0.0
-        """Clock here less clock there, as the newest report arrived."""
+        """Clock here less clock there, as the newest report arrived. Compared, never believed."""
+        self.is_skewed = False
+        """Said to be off by too much."""
         self._models: tuple[str, ...] = ()
         # where it is
         self.origin: Origin | None = None

@@ -22,6 +22,8 @@ class SiteEntry:
     requests: int = 0
     """Sent there, resumes and retries too."""
     results: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SITE_OUTCOMES, 0))
+    is_told_open: bool = False
+    """Operators were told that its breaker is open."""
     pushbacks: dict[str, int] = field(default_factory=dict)
     """By reason."""
 

@@ -1,4 +1,4 @@
-"""A small simulated site under a governor: saturating load, GPU lag, meter noise, a feed that speaks once a second.
+"""A small simulated site under a governor: saturating load, GPU lag, meter noise, a feed once a second.
 
 Judged from outside by the wind itself, not by what the governor heard of it.
 """

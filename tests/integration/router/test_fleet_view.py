@@ -234,6 +234,41 @@ async def test_a_restarted_agent_may_be_probed_at_once(store: Any):
         assert (await asking).status_code == 200
 
 
+async def test_a_second_writer_is_refused_while_the_first_is_heard(store: Any):
+    """And alarmed: two agents under one name."""
+    async with router_fleet(store, "a") as fleet:
+        await fleet.announce()
+        await store.publish_site_report(
+            "a", fleet.site("a").report(agent_id="impostor", state="dark"), time.time()
+        )
+        await until(lambda: ("SiteReport", "second_writer") in refused(fleet), what="it was refused")
+        assert fleet.router.view.snapshot.sites["a"].agent_id == "agent-a"
+        assert any("stop one of them" in text for text in event_texts(fleet, "record_refused"))
+        assert (await fleet.post(chat())).status_code == 200
+
+
+async def test_a_clock_that_is_off_is_told_and_decides_nothing(store: Any):
+    """An hour ahead, and still fresh."""
+    async with router_fleet(store, "a") as fleet:
+        for _ in range(2):
+            raw = fleet.site("a").report(observed_at_unix_seconds=time.time() + 3600)
+            await store.publish_site_report("a", raw, time.time())
+        await until(lambda: event_texts(fleet, "clock"), what="it is told")
+        await until(lambda: fleet.sequence("a") == fleet.site("a").sequence, what="it is used")
+        assert len(event_texts(fleet, "clock")) == 1
+        assert (await fleet.post(chat())).status_code == 200
+
+
+async def test_breakers_are_told(store: Any):
+    """The operator sees which site fails."""
+    async with router_fleet(store, "a", "b") as fleet:
+        await fleet.site("a").stop()
+        while fleet.router.view.registry.entries["a"].breaker.state == "closed":
+            assert (await fleet.post(chat())).status_code == 200
+        await until(lambda: event_texts(fleet, "breaker"), what="it is told")
+        assert event_texts(fleet, "breaker") == ["a fails requests: it gets none but a probe"]
+
+
 async def test_power_steps_are_told(store: Any):
     """The operator sees the wind fall."""
     reading = {
