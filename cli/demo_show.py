@@ -15,7 +15,6 @@ from typing import Any
 
 import orjson
 import uvloop
-from fleet.redis_server import find_redis_server
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -78,7 +77,7 @@ class DemoShow:
         options = demo_inputs.demo_options(self._arguments, directory)
         config_path = _lay_out(options)
         redis_url = demo_tables(options)["fleet"]["redis_url"]
-        redis = redis_service(str(find_redis_server()), redis_url, directory / REDIS)
+        redis = redis_service(redis_url, directory / REDIS)
         self._topology = build_topology(config_path, os.environ, redis=redis)
         with demo_inputs.open_traffic(self._arguments) as (load, plan):
             inputs = self._inputs(options, load)

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from cli.ports import LOOPBACK
 from cli.supervisor import Service
 from fleet.config import ConfigError, FleetConfig, read_file
+from fleet.redis_server import RedisServerMissingError, find_redis_server
 from power_feed import config as feed_config
 from router import config as router_config
 from site_agent import config as site_config
@@ -106,21 +107,25 @@ def _feed_service(path: Path, feed: feed_config.FeedConfig) -> Service:
     )
 
 
-def redis_service(command: str, url: str, directory: Path) -> Service:
+def redis_service(url: str, directory: Path) -> Service:
     """A `redis-server` for this fleet alone: on loopback, in memory, nothing written to disk.
 
     Raises:
-        ConfigError: the URL is not one that a server can be started for here.
+        ConfigError: the URL is not one that a server can be started for here, or there is no server.
     """
     parts = urlsplit(url)
     if parts.scheme != "redis" or not is_local(url):
         raise ConfigError(
             f"[fleet] redis_url = {url!r}: a Redis can only be started here at redis://127.0.0.1:PORT"
         )
+    try:
+        command = find_redis_server()
+    except RedisServerMissingError as error:
+        raise ConfigError(str(error)) from None
     return Service(
         name=REDIS,
         arguments=(
-            command,
+            str(command),
             *("--bind", LOOPBACK, "--port", str(parts.port or 6379)),
             *("--save", "", "--appendonly", "no", "--daemonize", "no", "--dir", str(directory)),
         ),

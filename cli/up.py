@@ -138,9 +138,7 @@ def _redis(path: Path, directory: Path, *, may_start_redis: bool) -> Service | N
     else:
         _say(f"using the Redis that answers at {url}")
         return None
-    from fleet.redis_server import find_redis_server
-
-    return redis_service(str(find_redis_server()), url, directory)
+    return redis_service(url, directory)
 
 
 def _say(text: str) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 import uvicorn
 from uvicorn.server import Server
 
+from gateway.client_request import ClientRequest, HotHandler, HotRoute
 from gateway.errors import error_body
-from gateway.protocol import ClientRequest, HotHandler, HotPathProtocol, HotRoute
+from gateway.protocol import HotPathProtocol
 
 __all__ = ["ClientRequest", "HotHandler", "HotRoute", "HttpServer"]
 

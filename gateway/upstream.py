@@ -14,8 +14,8 @@ import contextlib
 import ssl
 from collections.abc import Sequence
 
+from gateway.origin import Origin
 from gateway.upstream_connection import (
-    Origin,
     UpstreamConnection,
     UpstreamError,
     UpstreamErrorKind,

@@ -13,8 +13,8 @@ from typing import Literal
 
 import orjson
 
+from gateway.client_request import ClientRequest
 from gateway.headers import request_headers, response_headers
-from gateway.protocol import ClientRequest
 from gateway.sse import data_of
 from gateway.upstream import UpstreamError, UpstreamErrorKind, UpstreamPool, UpstreamResponse
 from site_agent.admission import Admission, Flight

@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 import orjson
 
+from gateway.client_request import ClientRequest, HotHandler
 from gateway.errors import JSON_HEADERS, error_body
-from gateway.protocol import ClientRequest, HotHandler
 from site_agent.admission import Admission, Pushback
 from site_agent.forwarding import Failed, Forwarder, Outcome
 

@@ -37,6 +37,7 @@ class SiteRecords:
         """Clock here less clock there, as the newest report arrived. Compared, never believed."""
         self.is_skewed = False
         """Said to be off by too much."""
+        self.is_clock_off = False
         self._models: tuple[str, ...] = ()
         # where it is
         self.origin: Origin | None = None

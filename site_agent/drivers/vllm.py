@@ -1,0 +1,291 @@
+"""Runs real `vllm serve` processes, one per instance, each the leader of a process group of its own.
+
+Engines listen on loopback only and write to `<state_dir>/<instance>.log`. Power is unknown here (None): the
+agent models the draw from the profile or the assumed watts. vLLM's control routes stay closed
+(`VLLM_SERVER_DEV_MODE` is never set); engines are stopped by ending them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from gateway.upstream import Origin, UpstreamError, UpstreamPool
+from site_agent import leftovers
+from site_agent.drivers import vllm_command
+from site_agent.drivers.interface import (
+    DriverContext,
+    DriverError,
+    Drivers,
+    EngineCapabilities,
+    InstanceSpec,
+)
+from site_agent.drivers.options import VllmOptions
+
+logger = logging.getLogger(__name__)
+
+PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/tokenize", "/detokenize")
+PROBE_SECONDS = 1.0
+KILL_SECONDS = 10.0
+"""For a killed group to be gone; longer means a process that hangs in a device driver."""
+POLL_SECONDS = 0.02
+MAX_ANSWER_BYTES = 1 << 20
+MAX_LOG_BYTES = 16 << 20
+"""Then the log moves to `.1`: two files for each instance, whatever an engine writes."""
+_TAIL_BYTES = 4000
+
+
+def create(context: DriverContext) -> Drivers:
+    """The driver registry's entry.
+
+    Raises:
+        DriverError: the options are another kind's.
+    """
+    if not isinstance(context.options, VllmOptions):
+        raise DriverError("failed", f"engine kind is {context.options.kind!r}, not 'vllm'")
+    return Drivers(engines=VllmEngines(context, context.options), gpus=UnmeasuredGpus())
+
+
+class UnmeasuredGpus:
+    """GPUs (or none) whose power nobody reads and whose clocks nobody sets."""
+
+    is_fake = False
+    can_set_clock = False
+
+    async def power_watts(self) -> float | None:
+        """See GpuDriver."""
+        return None
+
+    async def set_clock(self, instance_id: str, clock_mhz: int | None) -> None:
+        """See GpuDriver: always refused, except to unlock what was never locked."""
+        if clock_mhz is not None:
+            raise DriverError("failed", f"{instance_id}: the vllm driver cannot set clocks")
+
+    async def aclose(self) -> None:
+        """See GpuDriver."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Engine:
+    """One process that was started and not stopped."""
+
+    process: subprocess.Popen[bytes]
+    origin: Origin
+    log_path: Path
+    exit_reason: str | None = None
+
+
+class VllmEngines:
+    """EngineDriver of `vllm serve`."""
+
+    def __init__(self, context: DriverContext, options: VllmOptions) -> None:
+        self._context = context
+        self._options = options
+        self._environment = context.environment or os.environ
+        self._pool = UpstreamPool(connect_timeout_seconds=PROBE_SECONDS)
+        self._engines: dict[str, _Engine] = {}
+        self._max_model_len: int | None = None
+        self._is_closed = False
+
+    async def open(self) -> None:
+        """See EngineDriver. Checks what can be known without a start."""
+        command = self._options.command[0]
+        if shutil.which(command, path=self._environment.get("PATH")) is None:
+            raise DriverError(
+                "not_installed",
+                f"engine.command: there is no command {command!r}; with a GPU: pip install vllm; without "
+                "one: scripts/vllm-env installs vLLM's CPU build and prints its path",
+            )
+        self._check_model()
+        for spec in self._context.specs:
+            vllm_command.build_environment(spec, self._options, self._environment)
+
+    async def start(self, spec: InstanceSpec) -> str:
+        """See EngineDriver. Nothing is awaited: an engine is either not started or noted."""
+        if self._is_closed:
+            raise DriverError("failed", "the driver is closed")
+        self._check_model()
+        if spec.instance_id in self._engines:
+            await self.stop(spec.instance_id, kill=True)
+        engine = self._launch(spec, _take_port(spec))
+        self._engines[spec.instance_id] = engine
+        return str(engine.origin)
+
+    async def stop(self, instance_id: str, *, kill: bool = False) -> None:
+        """See EngineDriver."""
+        engine = self._engines.get(instance_id)
+        if engine is None:
+            return
+        group = engine.process.pid
+        if not kill and engine.process.poll() is None:
+            engine.process.terminate()
+            await _group_gone(engine.process, self._options.stop_grace_seconds)
+        # Also after a quiet end: nothing of the group may keep a GPU.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+        if not await _group_gone(engine.process, KILL_SECONDS):
+            raise DriverError(
+                "timeout",
+                f"vLLM of {instance_id} (process group {group}) is still there {KILL_SECONDS:g} s after "
+                "SIGKILL: a GPU driver that hangs needs a reboot",
+            )
+        self._context.processes.remove(group)
+        self._engines.pop(instance_id, None)
+
+    async def is_ready(self, instance_id: str) -> bool:
+        """See EngineDriver."""
+        engine = self._engines.get(instance_id)
+        if engine is None or engine.process.poll() is not None:
+            return False
+        _bound_log(engine.log_path)
+        try:
+            status, _ = await self._get(engine.origin, "/health")
+            if status == 200 and self._max_model_len is None:
+                self._max_model_len = await self._read_max_model_len(engine.origin)
+        except UpstreamError:
+            return False
+        return status == 200
+
+    def exit_reason(self, instance_id: str) -> str | None:
+        """See EngineDriver."""
+        engine = self._engines.get(instance_id)
+        if engine is None:
+            return None
+        status = engine.process.poll()
+        if status is not None and engine.exit_reason is None:
+            engine.exit_reason = vllm_command.explain_exit(
+                instance_id, status, _log_tail(engine.log_path), engine.log_path
+            )
+        return engine.exit_reason
+
+    def capabilities(self) -> EngineCapabilities:
+        """See EngineDriver. Sleep frees memory but no watts, and needs the development routes: not used."""
+        return EngineCapabilities(paths=PATHS, token_ids=True, sleep=False, max_model_len=self._max_model_len)
+
+    async def aclose(self) -> None:
+        """See EngineDriver."""
+        self._is_closed = True
+        ends = (self.stop(instance_id) for instance_id in list(self._engines))
+        for fault in await asyncio.gather(*ends, return_exceptions=True):
+            if isinstance(fault, DriverError):
+                logger.error("an engine could not be stopped", extra={"fault": str(fault)})
+            elif isinstance(fault, BaseException):
+                logger.error("an engine could not be stopped", exc_info=fault)
+        await self._pool.aclose()
+
+    def _check_model(self) -> None:
+        path = vllm_command.model_path(self._options)
+        if not vllm_command.is_local(path):
+            return
+        directory = Path(path).expanduser()
+        if not directory.is_dir():
+            raise DriverError("bad_model", f"engine.model_path: there is no directory {directory}")
+        if not (directory / "config.json").is_file():
+            raise DriverError("bad_model", f"engine.model_path: {directory} has no config.json: not a model")
+
+    def _launch(self, spec: InstanceSpec, port: int) -> _Engine:
+        arguments = vllm_command.build_arguments(spec, self._options, port)
+        environment = vllm_command.build_environment(spec, self._options, self._environment)
+        log_path = self._context.state_dir / f"{spec.instance_id}.log"
+        try:
+            _bound_log(log_path)
+            with log_path.open("ab") as log:
+                process = subprocess.Popen(
+                    arguments,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=environment,
+                    start_new_session=True,
+                )
+        except FileNotFoundError:
+            raise DriverError(
+                "not_installed", f"engine.command: there is no command {arguments[0]!r}"
+            ) from None
+        except OSError as error:
+            raise DriverError("failed", f"{arguments[0]} cannot be started: {error}") from None
+        self._context.processes.add(spec.instance_id, process.pid)
+        logger.info(
+            "vLLM launched",
+            extra={"instance": spec.instance_id, "pid": process.pid, "port": port, "log": str(log_path)},
+        )
+        return _Engine(
+            process=process, origin=Origin.parse(f"http://{vllm_command.HOST}:{port}"), log_path=log_path
+        )
+
+    async def _read_max_model_len(self, origin: Origin) -> int | None:
+        status, body = await self._get(origin, "/v1/models")
+        if status != 200:
+            return None
+        try:
+            length = orjson.loads(body)["data"][0]["max_model_len"]
+        except (orjson.JSONDecodeError, LookupError, TypeError):
+            return None
+        return length if isinstance(length, int) and length > 0 else None
+
+    async def _get(self, origin: Origin, path: str) -> tuple[int, bytes]:
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                response = await self._pool.send(
+                    origin, "GET", path, (), b"", first_byte_timeout_seconds=PROBE_SECONDS
+                )
+                try:
+                    return response.status, await response.read(MAX_ANSWER_BYTES)
+                finally:
+                    response.close()
+        except TimeoutError:
+            raise UpstreamError("first_byte_timeout", f"no answer within {PROBE_SECONDS:g} s") from None
+
+
+def _take_port(spec: InstanceSpec) -> int:
+    """The configured port, seen to be free, or any free one."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((vllm_command.HOST, spec.port))
+        except OSError as error:
+            raise DriverError(
+                "port_in_use",
+                f"{spec.instance_id}: port {spec.port} cannot be had: {error.strerror}; change "
+                "engine.first_port (0 lets Heron choose)",
+            ) from None
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def _group_gone(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Wait until nothing of the group lives, reaping its leader; False: something does after `seconds`."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while process.poll() is None or leftovers.group_members(process.pid):
+        if loop.time() >= deadline:
+            return False
+        await asyncio.sleep(POLL_SECONDS)
+    return True
+
+
+def _bound_log(path: Path) -> None:
+    """Keep the newest lines only. The file is emptied in place: an engine goes on writing to its end."""
+    if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
+        shutil.copyfile(path, path.with_name(f"{path.name}.1"))
+        os.truncate(path, 0)
+
+
+def _log_tail(path: Path) -> str:
+    try:
+        with path.open("rb") as log:
+            log.seek(max(0, os.fstat(log.fileno()).st_size - _TAIL_BYTES))
+            tail = log.read().decode(errors="replace").strip()
+    except OSError as error:
+        return f"the log cannot be read: {error}"
+    return tail or "the log is empty"

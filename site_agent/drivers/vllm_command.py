@@ -1,0 +1,130 @@
+"""What `vllm serve` is started with: arguments, environment, and what a log says about an early end. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from site_agent.drivers.interface import DriverError, InstanceSpec
+from site_agent.drivers.options import VLLM_FORBIDDEN_ENVIRONMENT, VllmOptions
+
+HOST = "127.0.0.1"
+"""Engines are reached through their agent only."""
+CUDA_VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
+
+_HINTS = (
+    (
+        ("out of memory", "outofmemoryerror", "not enough memory", "cannot allocate memory"),
+        (
+            "out of memory: give it more GPUs (gpus_per_instance), or lower --max-model-len, "
+            "--gpu-memory-utilization or cpu_kv_cache_gib"
+        ),
+    ),
+    (
+        ("no available memory for the cache blocks", "less than desired gpu memory utilization"),
+        (
+            "out of memory: no room for the KV cache; raise --gpu-memory-utilization, lower --max-model-len, or "
+            "stop what else uses the GPU"
+        ),
+    ),
+    (("address already in use",), "the port is in use: another program took it meanwhile; see first_port"),
+    (
+        (
+            "no cuda gpus are available",
+            "cuda driver",
+            "failed to infer device type",
+            "invalid device ordinal",
+        ),
+        "no usable GPU: check nvidia-smi and gpus_per_instance (0 is for vLLM's CPU build)",
+    ),
+    (
+        (
+            "is not a local folder and is not a valid model identifier",
+            "repo id must be in the form",
+            "repository not found",
+            "no config.json",
+            "can't load the configuration",
+            "cannot find model",
+        ),
+        "the model cannot be loaded: check model_path",
+    ),
+)
+"""Lower-case text in a log's tail → what to do."""
+
+
+def model_path(options: VllmOptions) -> str:
+    """What the engine loads: a directory or a hub id."""
+    return options.model_path or options.model
+
+
+def is_local(path: str) -> bool:
+    """Whether a model path names a directory rather than a hub id (`owner/name`)."""
+    return path.startswith(("/", "./", "../", "~")) or Path(path).is_dir()
+
+
+def build_arguments(spec: InstanceSpec, options: VllmOptions, port: int) -> tuple[str, ...]:
+    """The whole command line. `[sites.engine] arguments` come last, and so win."""
+    path = model_path(options)
+    made = [
+        *options.command,
+        "serve",
+        str(Path(path).expanduser().absolute()) if is_local(path) else path,
+        *("--host", HOST, "--port", str(port)),
+        *("--served-model-name", spec.model),
+        *("--max-num-seqs", str(options.max_concurrency)),
+        "--disable-uvicorn-access-log",
+    ]
+    if len(spec.gpu_indices) > 1:
+        made += ["--tensor-parallel-size", str(len(spec.gpu_indices))]
+    if not spec.gpu_indices:
+        # Compiling takes a minute and a CPU gains nothing from it.
+        made += ["--dtype", "bfloat16", "--enforce-eager"]
+    return (*made, *options.arguments)
+
+
+def build_environment(
+    spec: InstanceSpec, options: VllmOptions, inherited: Mapping[str, str]
+) -> dict[str, str]:
+    """The engine's environment: the agent's, less what is Heron's and what would open vLLM's control routes.
+
+    Raises:
+        DriverError: the agent itself may see too few GPUs.
+    """
+    made = {
+        name: value
+        for name, value in inherited.items()
+        if not name.startswith("HERON_") and name not in VLLM_FORBIDDEN_ENVIRONMENT
+    }
+    made["VLLM_NO_USAGE_STATS"] = "1"
+    if is_local(model_path(options)):
+        made["HF_HUB_OFFLINE"] = "1"
+    if spec.gpu_indices:
+        made[CUDA_VISIBLE_DEVICES] = _visible_devices(spec, inherited.get(CUDA_VISIBLE_DEVICES))
+    else:
+        made["VLLM_CPU_KVCACHE_SPACE"] = str(options.cpu_kv_cache_gib)
+        made["VLLM_CPU_OMP_THREADS_BIND"] = options.cpu_threads_bind
+    return made | options.environment
+
+
+def _visible_devices(spec: InstanceSpec, visible: str | None) -> str:
+    """The instance's GPUs; counted among those that the agent itself may see."""
+    if visible is None:
+        return ",".join(map(str, spec.gpu_indices))
+    devices = [name.strip() for name in visible.split(",") if name.strip()]
+    if spec.gpu_indices[-1] >= len(devices):
+        raise DriverError(
+            "missing_gpu",
+            f"{spec.instance_id} needs GPUs {list(spec.gpu_indices)}, but the agent sees {len(devices)}: "
+            f"{CUDA_VISIBLE_DEVICES}={visible!r}; lower instances or gpus_per_instance",
+        )
+    return ",".join(devices[index] for index in spec.gpu_indices)
+
+
+def explain_exit(instance_id: str, status: int, tail: str, log_path: Path) -> str:
+    """Why an engine ended by itself, as far as can be known, with its log's last lines."""
+    how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+    lower = tail.lower()
+    hint = next((hint for texts, hint in _HINTS if any(text in lower for text in texts)), None)
+    if hint is None and status == -9:
+        hint = "perhaps out of the machine's memory: see the kernel's log"
+    return f"vLLM of {instance_id} {how}{'' if hint is None else f' ({hint})'}; {log_path}: {tail}"
