@@ -23,8 +23,8 @@ _HINTS = (
     (
         ("no available memory for the cache blocks", "less than desired gpu memory utilization"),
         (
-            "out of memory: no room for the KV cache; raise --gpu-memory-utilization, lower --max-model-len, or "
-            "stop what else uses the GPU"
+            "out of memory: no room for the KV cache; raise --gpu-memory-utilization, lower "
+            "--max-model-len, or stop what else uses the GPU"
         ),
     ),
     (("address already in use",), "the port is in use: another program took it meanwhile; see first_port"),

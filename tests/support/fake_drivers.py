@@ -13,7 +13,7 @@ from collections import Counter
 
 import orjson
 
-from gateway.protocol import ClientRequest, HotHandler
+from gateway.client_request import ClientRequest, HotHandler
 from gateway.server import HttpServer
 from site_agent.drivers.interface import DriverError, EngineCapabilities, InstanceSpec
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fleet.records import PowerQuality, PowerReading
-from gateway.protocol import ClientRequest, HotHandler
+from gateway.client_request import ClientRequest, HotHandler
 from gateway.server import HttpServer
 
 _SEQUENCES = itertools.count(int(time.time() * 1000))

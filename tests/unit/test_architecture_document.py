@@ -30,10 +30,12 @@ def _find(name: str) -> object:
 
 @pytest.mark.parametrize("name", _names())
 def test_what_the_page_names_exists(name: str) -> None:
+    """Each name in code on the page can be imported."""
     assert _find(name) is not None
 
 
 def test_every_step_names_a_function() -> None:
+    """No step of the two lives goes without the name of what does it."""
     steps = re.split(r"^(?=\d+\. \*\*|#|\*\*)", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
     lives = [step for step in steps if re.match(r"\d+\. \*\*", step)][3:]  # the first three are the rules
     assert len(lives) == 23
@@ -41,5 +43,6 @@ def test_every_step_names_a_function() -> None:
 
 
 def test_a_name_that_does_not_exist_is_found() -> None:
+    """A name that is no longer there fails the test above."""
     with pytest.raises(ModuleNotFoundError):
         _find("router.policy.dispatch.no_such_function")

@@ -1,0 +1,231 @@
+"""Two sites with one real vLLM engine each, as processes of their own, over a real Redis."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from cli.ports import free_ports
+from cli.toml_text import to_toml
+from support.heron_command import HERON
+from support.processes import kill_all_with, pids_with
+from support.redis_server import RedisServer
+
+ROOT = Path(__file__).parents[2]
+LOOPBACK = "127.0.0.1"
+SITES = ("north", "coast")
+MODEL = "tiny"
+NAMEPLATE_WATTS = 5000.0
+START_SECONDS = 240.0
+"""For an engine to be ready; half a minute alone on an idle machine."""
+
+
+def wait_until(condition: Callable[[], object], *, seconds: float, what: Callable[[], str]) -> None:
+    """Return once `condition()` is true; else fail with what `what()` then says."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what()}"
+        time.sleep(0.1)
+
+
+class Service:
+    """One `heron` process; its output in `<name>.log`."""
+
+    def __init__(self, name: str, arguments: list[str], directory: Path) -> None:
+        self.name = name
+        self._log = directory / f"{name}.log"
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("HERON_")}
+        environment["TEST_OF_HERON"] = str(directory)
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*HERON, *arguments], stdout=log, stderr=log, cwd=ROOT, env=environment
+            )
+
+    def stop(self) -> int:
+        """SIGTERM; its exit status."""
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            return self._process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise
+
+    def tail(self) -> str:
+        """What it said last."""
+        return f"{self.name}: {self._log.read_text(errors='replace')[-3000:]}"
+
+
+class VllmFleet:
+    """Feed, two agents with their engines, router."""
+
+    def __init__(self, directory: Path, redis_url: str, command: str, model_path: Path) -> None:
+        self.directory = directory
+        router, router_operations, self._feed_port, *rest = free_ports(3 + 2 * len(SITES))
+        self.base_url = f"http://{LOOPBACK}:{router}/v1"
+        self.router_operations = f"http://{LOOPBACK}:{router_operations}"
+        self.ingress = {site: f"http://{LOOPBACK}:{rest[2 * n]}" for n, site in enumerate(SITES)}
+        self.operations = {site: f"http://{LOOPBACK}:{rest[2 * n + 1]}" for n, site in enumerate(SITES)}
+        self._tables: dict[str, Any] = {
+            "fleet": {"redis_url": redis_url},
+            "router": {"port": router, "operations_port": router_operations},
+            "sites": [
+                self._site(site, rest[2 * n], rest[2 * n + 1], command, model_path)
+                for n, site in enumerate(SITES)
+            ],
+        }
+        self._http = httpx.Client(trust_env=False, timeout=10)
+        self._services: dict[str, Service] = {}
+
+    def _site(
+        self, site: str, port: int, operations_port: int, command: str, model_path: Path
+    ) -> dict[str, Any]:
+        return {
+            "site_id": site,
+            "farm_id": f"{site}-farm",
+            "port": port,
+            "operations_port": operations_port,
+            "feed_url": f"http://{LOOPBACK}:{self._feed_port}",
+            "state_dir": str(self.directory / site),
+            # 660 W with the engine stopped, 1,100 W with it busy, by the assumed watts of the driver
+            "safe_floor_watts": 700.0,
+            "firm_power_source": "the test",
+            "engine": {
+                "kind": "vllm",
+                "model": MODEL,
+                "instances": 1,
+                "max_concurrency": 8,
+                "command": [command],
+                "model_path": str(model_path),
+                "gpus_per_instance": 0,
+                "start_timeout_seconds": START_SECONDS,
+                "environment": {"OMP_NUM_THREADS": "1"},  # two engines share the machine with the test
+            },
+        }
+
+    @contextmanager
+    def running(self) -> Iterator[VllmFleet]:
+        """Everything up and both engines ready, for as long as the block lasts."""
+        marker = f"TEST_OF_HERON={self.directory}"
+        try:
+            with ExitStack() as stack:
+                stack.callback(self._stop_feed)
+                self.set_wind(dict.fromkeys(SITES, 1.0))
+                for site in SITES:
+                    self._run(stack, f"site-{site}", ["site-agent", "--site", site])
+                self._run(stack, "router", ["router"])
+                for site in SITES:
+                    self.wait_for_engine(site, "ready")
+                self.wait_until(lambda: self.is_ok(f"{self.router_operations}/readyz"), "the router is ready")
+                yield self
+            assert pids_with(marker) == [], "processes are left behind"
+        finally:
+            kill_all_with(marker)
+
+    def _run(self, stack: ExitStack, name: str, arguments: list[str]) -> None:
+        service = Service(name, [*arguments, "--config", str(self._config())], self.directory)
+        self._services[name] = service
+
+        def stop() -> None:
+            assert service.stop() == 0, service.tail()
+
+        stack.callback(stop)
+
+    def _config(self) -> Path:
+        path = self.directory / "fleet.toml"
+        path.write_text(to_toml(self._tables))
+        return path
+
+    def set_wind(self, ratios: Mapping[str, float]) -> None:
+        """Replace the feed by one whose farms give these shares of their nameplate."""
+        self._stop_feed()
+        farms = [
+            {
+                "farm_id": f"{site}-farm",
+                "site_id": site,
+                "nameplate_watts": NAMEPLATE_WATTS,
+                "source": {"kind": "schedule", "points": [[0.0, ratio]]},
+            }
+            for site, ratio in ratios.items()
+        ]
+        self._tables["power_feed"] = {"port": self._feed_port, "farms": farms}
+        arguments = ["power-feed", "--config", str(self._config())]
+        self._services["feed"] = Service("feed", arguments, self.directory)
+        self.wait_until(lambda: self.is_ok(f"http://{LOOPBACK}:{self._feed_port}/healthz"), "the feed is up")
+
+    def _stop_feed(self) -> None:
+        feed = self._services.pop("feed", None)
+        if feed is not None:
+            assert feed.stop() == 0, feed.tail()
+
+    def wait_until(self, condition: Callable[[], object], what: str, *, seconds: float = 60.0) -> None:
+        """Else fail with every log's end."""
+        wait_until(
+            condition,
+            seconds=seconds,
+            what=lambda: "\n".join([what, *(one.tail() for one in self._services.values())]),
+        )
+
+    def wait_for_engine(self, site: str, state: str) -> None:
+        """Until the site's one engine is in this state, by the agent's own metrics."""
+        self.wait_until(
+            lambda: self.metric(site, "heron_site_instances", state=state) == 1.0,
+            f"the engine of {site} is {state}",
+            seconds=START_SECONDS,
+        )
+
+    def is_ok(self, url: str) -> bool:
+        """Whether it answers 200."""
+        try:
+            return self._http.get(url).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def metric(self, site: str, name: str, **labels: str) -> float | None:
+        """One sample of the agent's metrics page; None: not there."""
+        try:
+            page = self._http.get(f"{self.operations[site]}/metrics").text
+        except httpx.HTTPError:
+            return None
+        for family in text_string_to_metric_families(page):
+            for sample in family.samples:
+                if sample.name == name and labels.items() <= sample.labels.items():
+                    return float(sample.value)
+        return None
+
+    def json(self, url: str) -> Any:
+        """A page that must be there."""
+        answer = self._http.get(url)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def engine_group(self, site: str) -> int:
+        """The process group of the site's engine, from the agent's pid files."""
+        marks = [json.loads(path.read_text()) for path in (self.directory / site / "pids").glob("*.json")]
+        (group,) = [mark["pid"] for mark in marks if mark["label"] == f"{site}-0"]
+        return int(group)
+
+    def kill_engine(self, site: str) -> None:
+        """As a crash would: every process of the engine at once."""
+        os.killpg(self.engine_group(site), signal.SIGKILL)
+
+
+@contextmanager
+def vllm_fleet(directory: Path, command: str, model_path: Path) -> Iterator[VllmFleet]:
+    """The fleet with its Redis."""
+    redis = RedisServer(directory)
+    redis.start()
+    try:
+        with VllmFleet(directory, redis.url, command, model_path).running() as fleet:
+            yield fleet
+    finally:
+        redis.stop()

@@ -1,0 +1,157 @@
+"""Real `vllm serve` on a CPU behind two real sites and a router, asked with the official client.
+
+The tests run in order on one fleet. Its model is tiny and has random weights: the answers are word salad, the
+engines are real.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+from support.vllm_fleet import MODEL, SITES, VllmFleet
+
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(
+        not os.environ.get("HERON_VLLM_COMMAND"),
+        reason="HERON_VLLM_COMMAND is not set: scripts/test-vllm installs vLLM's CPU build and runs this",
+    ),
+]
+
+LONG = 600
+"""Tokens of an answer that a crash comes into the middle of: about a second."""
+
+
+@pytest.fixture
+def client(fleet: VllmFleet) -> Iterator[openai.OpenAI]:
+    """The official one, without retries of its own: Heron must do without them."""
+    with openai.OpenAI(base_url=fleet.base_url, api_key="none", max_retries=0, timeout=120) as made:
+        yield made
+
+
+class Stream:
+    """One streamed chat: greedy, and diverse by the repetition penalty, so that a wrong word would show."""
+
+    def __init__(self, client: openai.OpenAI, prompt: str, max_tokens: int) -> None:
+        raw = client.chat.completions.with_raw_response.create(
+            model=MODEL,
+            messages=[{"role": "user", "content": prompt}],
+            max_tokens=max_tokens,
+            temperature=0,
+            stream=True,
+            stream_options={"include_usage": True},
+            extra_body={"repetition_penalty": 1.3, "ignore_eos": True},
+        )
+        self.site = raw.headers["x-heron-site"]
+        self._chunks = iter(raw.parse())
+        self.text = ""
+        self.finish_reason: str | None = None
+        self.usage: Any = None
+
+    def read(self, pieces: int | None = None) -> Stream:
+        """So many pieces of text, or all."""
+        for chunk in self._chunks:
+            self.usage = chunk.usage or self.usage
+            for choice in chunk.choices:
+                self.finish_reason = choice.finish_reason or self.finish_reason
+                self.text += choice.delta.content or ""
+                pieces = pieces if pieces is None or not choice.delta.content else pieces - 1
+            if pieces == 0:
+                break
+        return self
+
+
+def test_engines_are_healthy_and_the_model_is_listed(fleet: VllmFleet, client: openai.OpenAI):
+    """Both agents and the router are ready, and the client sees the model's name."""
+    assert all(fleet.is_ok(f"{fleet.operations[site]}/readyz") for site in SITES)
+    assert fleet.is_ok(f"{fleet.router_operations}/readyz")
+    assert [model.id for model in client.models.list()] == [MODEL]
+
+
+def test_streaming_chat_through_router_and_agent(fleet: VllmFleet, client: openai.OpenAI):
+    """A whole answer with its usage, from one of the sites."""
+    stream = Stream(client, "What is a heron?", 32).read()
+    assert stream.site in SITES
+    assert stream.text
+    assert stream.finish_reason == "length"
+    assert stream.usage.completion_tokens == 32
+
+
+def test_chat_that_is_not_streamed(client: openai.OpenAI):
+    """The other answer shape."""
+    answer = client.chat.completions.create(
+        model=MODEL,
+        messages=[{"role": "user", "content": "Hello"}],
+        max_tokens=8,
+        extra_body={"ignore_eos": True},
+    )
+    assert answer.choices[0].message.content
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 8
+
+
+def test_unknown_model_is_refused_in_openais_shape(client: openai.OpenAI):
+    """404, which the client has a class for."""
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.create(model="other", messages=[{"role": "user", "content": "x"}])
+
+
+def test_vllms_metrics_reach_the_site_report(fleet: VllmFleet):
+    """What the agent scrapes from /metrics is in what routers read."""
+
+    def values() -> list[dict[str, Any]]:
+        return [fleet.json(f"{fleet.ingress[site]}/heron/v1/report") for site in SITES]
+
+    fleet.wait_until(
+        lambda: all(one["kv_cache_usage_ratio"] is not None for one in values()),
+        "the KV cache's use is known",
+    )
+    assert all(0 <= one["kv_cache_usage_ratio"] <= 1 for one in values())
+    assert all(fleet.metric(site, "heron_site_scrape_failures_total") is not None for site in SITES)
+
+
+def test_a_stream_survives_its_engines_crash_and_the_engine_comes_back(
+    fleet: VllmFleet, client: openai.OpenAI
+):
+    """SIGKILL in the middle: the other site goes on, word for word; the first site starts a new engine."""
+    prompt = "Tell me about wind."
+    unbroken = Stream(client, prompt, LONG).read()
+    resumed = fleet.json(f"{fleet.router_operations}/heron/v1/ledger")["resumed"]
+
+    stream = Stream(client, prompt, LONG).read(20)
+    killed = fleet.engine_group(stream.site)
+    fleet.kill_engine(stream.site)
+    stream.read()
+
+    assert fleet.json(f"{fleet.router_operations}/heron/v1/ledger")["resumed"] == resumed + 1
+    assert stream.finish_reason == "length"
+    assert stream.usage.completion_tokens == LONG
+    assert stream.text == unbroken.text
+
+    fleet.wait_until(
+        lambda: fleet.metric(stream.site, "heron_site_engine_faults_total", reason="exited"),
+        "the fault is counted",
+    )
+    fleet.wait_for_engine(stream.site, "ready")
+    assert fleet.engine_group(stream.site) != killed
+
+
+def test_power_that_goes_stops_the_engine_and_power_that_comes_starts_it(
+    fleet: VllmFleet, client: openai.OpenAI
+):
+    """The dark site's engine process is gone, requests go to the other; then the engine is back."""
+    fleet.set_wind({"north": 1.0, "coast": 0.0})
+    fleet.wait_for_engine("coast", "stopped")
+    assert list((fleet.directory / "coast" / "pids").glob("*.json")) == []
+    assert {Stream(client, "Who is there?", 8).read().site for _ in range(4)} == {"north"}
+
+    fleet.set_wind(dict.fromkeys(SITES, 1.0))
+    fleet.wait_for_engine("coast", "ready")
+    ledger = fleet.json(f"{fleet.router_operations}/heron/v1/ledger")
+    assert ledger["lost"] == 0
+    assert ledger["broken"] == 0
