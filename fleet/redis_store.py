@@ -175,11 +175,19 @@ class RedisStore:
         return list(await self._do(self._redis.mget(names))) if names else []
 
     async def _do(self, call: Any) -> Any:
+        task = asyncio.current_task()
+        assert task is not None, "a coroutine runs in a task"
+        cancels = task.cancelling()
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                return await call
+                answer = await call
         except (RedisError, OSError, TimeoutError) as error:
             raise self._error(error) from None
+        if task.cancelling() > cancels:
+            # redis-py sends within asyncio.wait_for, which on Python 3.11 loses a cancellation that comes as
+            # the sending ends; a task that must end would go on forever.
+            raise asyncio.CancelledError
+        return answer
 
     def _error(self, error: Exception) -> StoreError:
         text = str(error) or type(error).__name__

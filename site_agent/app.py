@@ -100,12 +100,15 @@ class SiteAgent:
         """
         of = self.parts
         self._warn()
+        beating = asyncio.create_task(self._beat())
         try:
             await of.drivers.engines.open()
             await self.ingress.start()
             await self.operations.start()
         except (DriverError, OSError) as error:
             raise ConfigError(f"[sites.{of.config.site_id}] {error}") from error
+        finally:
+            beating.cancel()
         if of.config.ingress_url is None:
             host = f"[{of.config.host}]" if ":" in of.config.host else of.config.host
             self.records.ingress_url = f"http://{host}:{self.ingress.port}"
@@ -133,6 +136,12 @@ class SiteAgent:
                 "operations_port": self.operations.port,
             },
         )
+
+    async def _beat(self) -> None:
+        """The heartbeat until the power loop turns: on a busy machine drivers open slowly."""
+        while True:
+            self.parts.processes.beat()
+            await asyncio.sleep(self.parts.config.governor.tick_seconds)
 
     async def stop(self) -> None:
         """Graceful; the power loop governs, and beats, until the engines are gone."""

@@ -27,7 +27,7 @@ class IntakeJudge:
         """Clock here less the writer's at the last new measurement, transport included."""
         self._site_id = site_id
         self._max_clock_skew_seconds = max_clock_skew_seconds
-        self._records = RecordJudge()
+        self._records = RecordJudge(max_clock_skew_seconds=max_clock_skew_seconds)
         self._observed_at_unix_seconds: float | None = None
         self._said_at: dict[str, float] = {}
 

@@ -147,7 +147,7 @@ class FleetView:
             if len(self._records) >= MAX_SITES:
                 self._refuse("SiteReport", "too_many_sites", f"more than {MAX_SITES} sites", site_id, raw)
                 return
-            kept = SiteRecords(report.site_id)
+            kept = SiteRecords(report.site_id, max_clock_skew_seconds=self._max_skew)
         elif kept.raw_report == raw:
             kept.note_heard(raw, source, now)
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Literal
 
-from fleet.intake import RecordJudge, Refusal
+from fleet.intake import MAX_CLOCK_SKEW_SECONDS, RecordJudge, Refusal
 from fleet.records import PowerReading, SiteInfo, SiteReport
 from gateway.upstream import Origin
 
@@ -15,11 +15,11 @@ Source = Literal["event", "store", "poll"]
 class SiteRecords:
     """Mutable, one per site; `FleetView` owns it."""
 
-    def __init__(self, site_id: str) -> None:
+    def __init__(self, site_id: str, *, max_clock_skew_seconds: float = MAX_CLOCK_SKEW_SECONDS) -> None:
         self.site_id = site_id
-        self._reports = RecordJudge()
-        self._infos = RecordJudge()
-        self._powers = RecordJudge()
+        self._reports = RecordJudge(max_clock_skew_seconds=max_clock_skew_seconds)
+        self._infos = RecordJudge(max_clock_skew_seconds=max_clock_skew_seconds)
+        self._powers = RecordJudge(max_clock_skew_seconds=max_clock_skew_seconds)
         self.report: SiteReport | None = None
         self.raw_report = b""
         self._raw_stored = b""

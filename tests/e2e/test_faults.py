@@ -182,6 +182,7 @@ async def test_twenty_seeds_of_faults_lose_nothing(scripted: tuple[DemoOptions, 
     fleet = Fleet(options, supervisor, topology.operations_url)
     watch = FleetWatch(topology.operations_url, options)
     retried_or_resumed = 0
+    watching: asyncio.Task[None] | None = None
     try:
         await supervisor.start()
         start_file(directory).write_text(repr(0.0))
@@ -198,9 +199,10 @@ async def test_twenty_seeds_of_faults_lose_nothing(scripted: tuple[DemoOptions, 
                 )
                 before = after
                 await watch.wait_until_serving()
+    finally:
+        if watching is not None:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
-    finally:
         await supervisor.stop()
     assert retried_or_resumed > 0, notes
     assert supervisor.unexpected_deaths == {}, notes
@@ -211,7 +213,7 @@ def judge(which: str, results: Results, before: dict[str, int], after: dict[str,
     counted: dict[str, Any] = dict(results.outcomes)
     said = {name: after[name] - before[name] for name in ("requests", *OUTCOMES)}
     assert counted.get("lost", 0) == 0, f"{which}: {results.reasons}"
-    assert results.corrupted == 0, which
+    assert results.corrupted == 0, f"{which}: {results.corruptions}"
     assert results.requests == sum(counted.get(name, 0) for name in OUTCOMES), which
     assert said["requests"] == sum(said[name] for name in OUTCOMES) == results.requests, f"{which}: {said}"
     assert after["lost"] == 0, which

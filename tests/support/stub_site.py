@@ -203,6 +203,9 @@ class StubSite:
             body = toy_engine.detokenize(raw) if self.detokenize_status == 200 else b"{}"
             self._whole(writer, self.detokenize_status, body)
             return True
+        if path not in INFERENCE or not raw:  # a stranger that knew this port's last owner
+            self._whole(writer, 404, b"{}")
+            return True
         behaviour = self.script.popleft() if self.script else self.default
         self.running += 1
         watch = asyncio.create_task(_end_of(reader))

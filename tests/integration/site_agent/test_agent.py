@@ -24,6 +24,8 @@ from fleet.config import ConfigError, FleetConfig
 from fleet.records import SiteInfo, SiteReport
 from site_agent import app, leftovers
 from site_agent.config import SiteConfig
+from site_agent.drivers.emulated import EmulatedHardware
+from site_agent.processes import Processes
 
 TOKEN = "site-token"
 FLOOR_GRANT = 1.1 * 1584 / 0.95
@@ -241,6 +243,28 @@ async def test_without_the_governor_the_cap_is_exceeded_and_said_so(
         await site.until_metric("heron_site_cap_exceeded_seconds_total", 1)
         assert (await site.report())["state"] == "serving"
         assert await site.metric("heron_site_governor_enabled") == 0
+
+
+async def test_engines_that_open_slowly_are_not_taken_for_hung(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent's heart beats while its drivers open, however long a busy machine takes for that."""
+    beats: list[Processes] = []
+    beat, open_hardware = Processes.beat, EmulatedHardware.open
+
+    def counted(self: Processes) -> None:
+        beats.append(self)
+        beat(self)
+
+    async def slow(self: EmulatedHardware) -> None:
+        await open_hardware(self)
+        await until(lambda: len(beats) > 20, what="beats for 2 s, longer than the watchdog waits")
+
+    monkeypatch.setattr(Processes, "beat", counted)
+    monkeypatch.setattr(EmulatedHardware, "open", slow)
+    async with running_agent(tmp_path, monkeypatch, watchdog_seconds=1.0) as site:
+        await site.until_report({"state": "serving", "ready": 3})
+        assert beats[0].watchdog_restarts == 0
 
 
 async def test_without_redis_and_without_the_feed_it_ends_at_its_floor(
