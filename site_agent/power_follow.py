@@ -1,8 +1,8 @@
 """The cap: from the feed's direct stream first, from Redis second, through one intake (DESIGN §4, §8).
 
 Rules: the cap never waits for Redis. A sequence heard on either path counts once, and what neither path
-brings lets the cap walk down (`fleet.power.CapTracker`). Each path reconnects by itself, with back-off and
-jitter.
+brings lets the cap walk down (`fleet.power.CapTracker`). What Redis held before this agent looked is no
+power now: its feed may be long gone. Each path reconnects by itself, with back-off and jitter.
 """
 
 from __future__ import annotations
@@ -72,6 +72,9 @@ class PowerFollow:
         self._rng = rng
         self._heard_at: dict[PowerPath, float] = {}
         self._taken_at: float | None = None
+        self._has_reread = False
+        self._left_over: bytes | None = None
+        """What the first re-read found; it counts once it has changed."""
 
     # CapSource
 
@@ -155,7 +158,9 @@ class PowerFollow:
 
     async def _read_record(self) -> None:
         [record] = await self._store.power_readings([self._site_id])
-        if record is not None:
+        if not self._has_reread:
+            self._has_reread, self._left_over = True, record
+        elif record is not None and record != self._left_over:
             self._take(record, "redis")
         await asyncio.sleep(REREAD_SECONDS)
 

@@ -34,8 +34,9 @@ class Rig:
 
 
 @asynccontextmanager
-async def following(feed_url: str | None = None) -> AsyncIterator[Rig]:
+async def following(feed_url: str | None = None, *, left_over: bytes | None = None) -> AsyncIterator[Rig]:
     store = ScriptedStore()
+    store.power = left_over
     judge = IntakeJudge(site_id="north", max_clock_skew_seconds=30.0)
     async with running_feed() as feed, asyncio.TaskGroup() as tasks:
         follow = PowerFollow(
@@ -84,6 +85,14 @@ async def test_a_record_that_nobody_announced_is_read_again() -> None:
     async with following() as rig:
         rig.store.power = reading(3000).to_json()
         await until(lambda: rig.cap() == 3000)
+
+
+async def test_what_redis_held_before_is_no_power_now() -> None:
+    """Its feed may be long gone; it counts once the feed has written another."""
+    async with following("http://127.0.0.1:9", left_over=reading(9000, sequence=7).to_json()) as rig:
+        rig.store.power = reading(3000, sequence=8).to_json()
+        await until(lambda: rig.cap() == 3000)
+        assert rig.follow.readings_taken == 1
 
 
 async def test_an_event_that_was_not_kept_counts_too() -> None:
