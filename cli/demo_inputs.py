@@ -65,13 +65,13 @@ LOADS: dict[Engine, LoadShape] = {
         max_output_tokens=400,
         max_model_len=PROFILE.max_model_len,
     ),
-    # Engines on a CPU, with a model of 2,048 positions.
+    # Engines on a CPU, with a model of 2,048 positions; a word of the load is about 3 of its tokens.
     "vllm": LoadShape(
         requests_per_second=2.0,
         mean_prompt_tokens=60.0,
         mean_output_tokens=40.0,
         max_output_tokens=200,
-        max_model_len=1024,
+        max_model_len=600,
     ),
 }
 

@@ -76,6 +76,7 @@ COMMANDS: dict[str, Command] = {
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=32, width=100)
+        self._action_max_length = 16  # argparse forgets the indent of subcommands, and would wrap the longest
 
 
 def build_parser(chosen: str | None) -> argparse.ArgumentParser:

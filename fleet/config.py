@@ -11,23 +11,29 @@ or a part of it, serves every host:
 
 Environment: `HERON_<TABLE>_<KEY>` overrides one key (`HERON_ROUTER_PORT`, `HERON_FLEET_REDIS_URL`); a site
 agent reads `HERON_SITE_<KEY>`. Nested keys join with `__` (`HERON_ROUTER_HOLD__MAX_REQUESTS`). Values are
-TOML values; what is not one is taken as a string.
+TOML values; what is not one, and what a key that wants text would not take (a token of digits), is a string.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from fleet.keys import FLEET_NAME
 
 TABLES = ("fleet", "router", "power_feed", "sites", "demo")
+TABLES_OF_MANY = ("sites",)
 MAX_CONFIG_BYTES = 4 << 20
+MAX_VALUE_CHARACTERS = 200
+"""Of a value in a message."""
+_URL_SECRET = re.compile(r"(?<=://)[^/@\s]*@")
 
 
 class ConfigError(Exception):
@@ -44,11 +50,23 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 """0 lets the system choose; the service logs which."""
 
 
+def _checked_url(url: str) -> str:
+    parts = urlsplit(url)
+    try:
+        _ = parts.port
+    except ValueError:
+        raise ValueError("the port must be a number from 0 to 65535") from None
+    return url
+
+
+RedisUrl = Annotated[str, Field(pattern=r"^(rediss?|unix)://"), AfterValidator(_checked_url)]
+
+
 class FleetConfig(ConfigModel):
     """`[fleet]`: what all services of a fleet share."""
 
     name: Annotated[str, Field(pattern=f"^{FLEET_NAME.pattern}$")] = "default"
-    redis_url: Annotated[str, Field(pattern=r"^(rediss?|unix)://")] = "redis://127.0.0.1:6379/0"
+    redis_url: RedisUrl = "redis://127.0.0.1:6379/0"
     site_token: SecretStr | None = None
     """What routers show to site agents. Needed unless everything listens on loopback only."""
     max_clock_skew_seconds: Annotated[float, Field(gt=0)] = 30.0
@@ -73,9 +91,14 @@ def read_file(path: Path) -> dict[str, Any]:
         tables = tomllib.loads(raw.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not TOML: {error}") from None
-    for name in tables:
+    for name, value in tables.items():
         if name not in TABLES:
             raise ConfigError(f"{path}: [{name}]: no such table; allowed are {', '.join(TABLES)}")
+        if name in TABLES_OF_MANY:
+            if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+                raise ConfigError(f"{path}: {name} must be tables: [[{name}]]")
+        elif not isinstance(value, dict):
+            raise ConfigError(f"{path}: [{name}] must be a table")
     return tables
 
 
@@ -96,35 +119,62 @@ def build(
         ConfigError: one line per fault, each with file, key, value and what is allowed.
     """
     merged: dict[str, Any] = dict(values)
-    origin: dict[str, str] = {}
+    texts: dict[tuple[str, ...], tuple[str, str]] = {}
     if environment_prefix is not None:
-        _overlay(merged, origin, os.environ if environment is None else environment, environment_prefix)
+        texts = _overlay(merged, os.environ if environment is None else environment, environment_prefix)
     try:
-        return model.model_validate(merged)
+        return _validate(model, merged, texts)
     except ValidationError as error:
+        origin = {path[0]: f"environment {name}" for path, (name, _) in texts.items()}
         lines = []
         for fault in error.errors(include_url=False):
             path = [str(part) for part in fault["loc"]]
             where = origin.get(path[0] if path else "", source)
-            value = "" if fault["type"] == "missing" else f" = {fault['input']!r}"
-            lines.append(f"{where}: [{table}] {'.'.join(path)}{value}: {_allowed(model, fault)}")
+            lines.append(
+                f"{where}: [{table}] {'.'.join(path)}{_shown(model, fault)}: {_allowed(model, fault)}"
+            )
         raise ConfigError("\n".join(lines)) from None
 
 
+def _validate(
+    model: type[Model], merged: dict[str, Any], texts: Mapping[tuple[str, ...], tuple[str, str]]
+) -> Model:
+    try:
+        return model.model_validate(merged)
+    except ValidationError as error:
+        wanted_text = [
+            path
+            for fault in error.errors(include_url=False)
+            if fault["type"] == "string_type" and (path := tuple(map(str, fault["loc"]))) in texts
+        ]
+        if not wanted_text:
+            raise
+    for path in wanted_text:
+        _put(merged, path, texts[path][1])
+    return model.model_validate(merged)
+
+
 def _overlay(
-    merged: dict[str, Any], origin: dict[str, str], environment: Mapping[str, str], prefix: str
-) -> None:
+    merged: dict[str, Any], environment: Mapping[str, str], prefix: str
+) -> dict[tuple[str, ...], tuple[str, str]]:
+    """Put the environment over `merged`; returns the variable and its text by the key's path."""
+    texts: dict[tuple[str, ...], tuple[str, str]] = {}
     for name in sorted(environment):
-        if not name.startswith(prefix):
-            continue
-        path = name[len(prefix) :].lower().split("__")
-        target = merged
-        for part in path[:-1]:
-            existing = target.get(part)
-            target[part] = dict(existing) if isinstance(existing, Mapping) else {}
-            target = target[part]
-        target[path[-1]] = _toml_value(environment[name])
-        origin[path[0]] = f"environment {name}"
+        if name.startswith(prefix):
+            path = tuple(name[len(prefix) :].lower().split("__"))
+            _put(merged, path, _toml_value(environment[name]))
+            texts[path] = (name, environment[name])
+    return texts
+
+
+def _put(merged: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    """Set a nested key; the tables on the way are copied, for they are the file's."""
+    target = merged
+    for part in path[:-1]:
+        existing = target.get(part)
+        target[part] = dict(existing) if isinstance(existing, Mapping) else {}
+        target = target[part]
+    target[path[-1]] = value
 
 
 def _toml_value(text: str) -> Any:
@@ -132,6 +182,17 @@ def _toml_value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+def _shown(model: type[BaseModel], fault: Any) -> str:
+    """The faulty value as ` = value`, without a secret."""
+    if fault["type"] == "missing":
+        return ""
+    field = model.model_fields.get(str(fault["loc"][0])) if fault["loc"] else None
+    if field is not None and SecretStr in (field.annotation, *get_args(field.annotation)):
+        return " = (not shown)"
+    value = _URL_SECRET.sub("…@", repr(fault["input"]))
+    return f" = {value if len(value) <= MAX_VALUE_CHARACTERS else value[:MAX_VALUE_CHARACTERS] + '…'}"
 
 
 def _allowed(model: type[BaseModel], fault: Any) -> str:

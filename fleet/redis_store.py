@@ -33,7 +33,8 @@ _TAKE_LEASE = """
 local held = redis.call('GET', KEYS[1])
 if held then
   local is_json, lease = pcall(cjson.decode, held)
-  if is_json and type(lease) == 'table' and lease.router_id ~= ARGV[1] then return 0 end
+  local holder = is_json and type(lease) == 'table' and lease.router_id
+  if type(holder) == 'string' and holder ~= ARGV[1] then return 0 end
 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 1

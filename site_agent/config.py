@@ -90,7 +90,7 @@ class SiteConfig(ConfigModel):
     """/metrics, /healthz, /readyz."""
     feed_url: Url = "http://127.0.0.1:8100"
     state_dir: Path
-    """Pid files, logs; one for each site."""
+    """Pid files, logs; one for each site. Relative to the configuration file."""
 
     margin_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.05
     max_site_watts: Watts | None = None
@@ -234,6 +234,8 @@ def load(
     source = str(path) if path is not None else "defaults"
     fleet = load_fleet(tables, source, variables)
     values, table = _entry(tables, source, site_id, variables)
+    if path is not None and isinstance(values.get("state_dir"), str):
+        values["state_dir"] = str(path.resolve().parent / Path(values["state_dir"]).expanduser())
     site = build(
         SiteConfig,
         values,

@@ -11,10 +11,11 @@ import pytest
 from support.redis_server import RedisServer
 from support.wait import until
 
+from fleet import redis_store
 from fleet.keys import Keys
-from fleet.memory_store import MemoryStore
+from fleet.memory_store import MAX_WAITING_EVENTS, MemoryStore
 from fleet.redis_store import RedisStore
-from fleet.store import Store, StoreError
+from fleet.store import POWER_LOG_ENTRIES, Store, StoreError
 
 
 @pytest.fixture
@@ -199,6 +200,102 @@ async def test_a_redis_that_hangs_is_a_store_error_within_the_time_out(redis_ser
         redis_server.resume()
     await store.ping()
     await store.aclose()
+
+
+async def test_a_subscription_on_a_redis_that_hangs_ends(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection stays open, so only an unanswered question shows it; a quiet one that answers stays."""
+    monkeypatch.setattr(redis_store, "PING_SECONDS", 0.05)
+    store = RedisStore(redis_server.url, Keys(), timeout_seconds=0.5)
+    listener = Listener(store, sites=True)
+    await listener.until_heard(store, lambda: store.publish_site_report("a", b"1", 1.0), ("site", b"1"))
+    client = redis_server.client()
+    pings = client.info("commandstats")["cmdstat_ping"]["calls"]
+    await until(lambda: client.info("commandstats")["cmdstat_ping"]["calls"] >= pings + 3, what="pings")
+    await listener.until_heard(store, lambda: store.publish_site_report("a", b"2", 2.0), ("site", b"2"))
+    assert listener.error is None
+    redis_server.pause()
+    try:
+        await until(lambda: listener.error is not None, what="the subscription ends")
+    finally:
+        redis_server.resume()
+    assert str(redis_server.port) in str(listener.error)
+    await listener.stop()
+    await store.aclose()
+
+
+async def test_a_key_of_a_wrong_type_fails_a_write_and_says_so(redis_server: RedisServer) -> None:
+    """The rest of the report is written all the same, and the next call works."""
+    store = RedisStore(redis_server.url, Keys(fleet="f"))
+    client = redis_server.client()
+    client.set("heron:f:sites", "no sorted set")
+    with pytest.raises(StoreError, match="WRONGTYPE"):
+        await store.publish_site_report("north", b"r", 5.0)
+    assert await store.site_reports(["north"]) == [b"r"]
+    await store.aclose()
+
+
+async def test_what_is_no_lease_holds_nothing(redis_server: RedisServer) -> None:
+    """Junk under the key, without a TTL, must not keep every planner out for ever."""
+    store = RedisStore(redis_server.url, Keys(fleet="f"))
+    client = redis_server.client()
+    mine = orjson.dumps({"router_id": "a"})
+    for junk in (b"", b"\xff", b"[]", b"{", b"3", b"{}", b'{"router_id": null}', b'["router_id"]'):
+        client.set("heron:f:planner-lease", junk)
+        assert await store.acquire_planner_lease("a", mine, 30), junk
+        assert await store.planner_lease() == mine
+        assert 0 < client.pttl("heron:f:planner-lease") <= 30_000
+    await store.aclose()
+
+
+async def test_the_power_log_is_bounded(redis_server: RedisServer) -> None:
+    """Redis trims by whole nodes of about a hundred; what is no reading there is passed over."""
+    store = RedisStore(redis_server.url, Keys(fleet="f"))
+    client = redis_server.client()
+    pipe = client.pipeline(transaction=False)
+    for _ in range(POWER_LOG_ENTRIES + 500):
+        pipe.xadd("heron:f:power-log:north", {"other": "x"})
+    pipe.execute()
+    await store.publish_power_reading("north", b"p", log=True)
+    assert client.xlen("heron:f:power-log:north") <= POWER_LOG_ENTRIES + 200
+    assert await store.power_log("north", 10) == [b"p"]
+    await store.aclose()
+
+
+async def test_a_memory_store_forgets_when_redis_would() -> None:
+    """Reports after their TTL, a router's presence after its own; the rest stays."""
+    now = 1000.0
+    store = MemoryStore(clock=lambda: now)
+    await store.publish_site_report("north", b"r", 5.0)
+    await store.publish_site_info("north", b"i")
+    now = 1059.9
+    assert await store.site_reports(["north"]) == [b"r"]
+    now = 1060.0
+    assert await store.site_reports(["north"]) == [None]
+    assert await store.site_infos(["north"]) == [b"i"]
+    assert await store.site_ids() == ["north"]
+
+
+async def test_a_memory_log_is_bounded_as_well() -> None:
+    """The newest stay."""
+    store = MemoryStore()
+    for number in range(POWER_LOG_ENTRIES + 5):
+        await store.publish_power_reading("north", b"%d" % number, log=True)
+    kept = await store.power_log("north", 2 * POWER_LOG_ENTRIES)
+    assert (len(kept), kept[0]) == (POWER_LOG_ENTRIES, b"5")
+
+
+async def test_a_listener_of_a_memory_store_that_lags_loses_its_subscription() -> None:
+    """As on Redis: memory is bounded, and it subscribes anew and re-reads."""
+    store = MemoryStore()
+    events = store.events(sites=True)
+    first = asyncio.ensure_future(anext(events))
+    await asyncio.sleep(0)
+    for number in range(MAX_WAITING_EVENTS + 2):
+        await store.publish_site_report("a", b"%d" % number, 1.0)
+    with pytest.raises(StoreError):
+        await first
 
 
 async def test_a_memory_store_can_be_switched_off() -> None:

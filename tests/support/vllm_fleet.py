@@ -99,6 +99,8 @@ class VllmFleet:
             # 660 W with the engine stopped, 1,100 W with it busy, by the assumed watts of the driver
             "safe_floor_watts": 700.0,
             "firm_power_source": "the test",
+            # far above what it needs: its cap may sink for a while when a feed is replaced on a busy machine
+            "max_site_watts": 4000.0,
             "engine": {
                 "kind": "vllm",
                 "model": MODEL,
@@ -107,6 +109,8 @@ class VllmFleet:
                 "command": [command],
                 "model_path": str(model_path),
                 "gpus_per_instance": 0,
+                # bfloat16 leaves near ties, which two engines may decide differently
+                "arguments": ["--dtype", "float32"],
                 "start_timeout_seconds": START_SECONDS,
                 "environment": {"OMP_NUM_THREADS": "1"},  # two engines share the machine with the test
             },
@@ -221,11 +225,13 @@ class VllmFleet:
 
 @contextmanager
 def vllm_fleet(directory: Path, command: str, model_path: Path) -> Iterator[VllmFleet]:
-    """The fleet with its Redis."""
-    redis = RedisServer(directory)
+    """The fleet with its Redis, each in a directory of its own: what the fleet leaves is known by its."""
+    for name in ("fleet", "redis"):
+        (directory / name).mkdir()
+    redis = RedisServer(directory / "redis")
     redis.start()
     try:
-        with VllmFleet(directory, redis.url, command, model_path).running() as fleet:
+        with VllmFleet(directory / "fleet", redis.url, command, model_path).running() as fleet:
             yield fleet
     finally:
         redis.stop()

@@ -23,8 +23,8 @@ pytestmark = [
     ),
 ]
 
-LONG = 600
-"""Tokens of an answer that a crash comes into the middle of: about a second."""
+LONG = 1500
+"""Tokens of an answer that a crash comes into the middle of: two seconds at least."""
 
 
 @pytest.fixture

@@ -226,3 +226,63 @@ def test_the_site_token_is_not_shown() -> None:
     assert isinstance(fleet.site_token, SecretStr)
     assert "s3cret" not in repr(fleet)
     assert fleet.site_token.get_secret_value() == "s3cret"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("fleet = 3", "[fleet] must be a table"),
+        ("[[router]]\nport = 1", "[router] must be a table"),
+        ("sites = 3", "sites must be tables: [[sites]]"),
+        ("[sites]\nsite_id = 'north'", "sites must be tables: [[sites]]"),
+        ("sites = [1]", "sites must be tables: [[sites]]"),
+    ],
+)
+def test_a_table_of_the_wrong_kind_is_named_with_how_to_write_it(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    """Not a traceback from whoever reads it next."""
+    path = written(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        read_file(path)
+    assert str(caught.value) == f"{path}: {said}"
+
+
+def of_fleet(values: dict[str, Any], environment: dict[str, str] | None = None) -> FleetConfig:
+    return load_fleet({"fleet": values}, "fleet.toml", environment or {})
+
+
+@pytest.mark.parametrize("value", [12345, ["hunter2"], {"a": "hunter2"}])
+def test_a_faulty_secret_is_not_shown(value: Any) -> None:
+    """An error goes to logs and tickets."""
+    with pytest.raises(ConfigError) as caught:
+        of_fleet({"site_token": value})
+    assert str(caught.value) == "fleet.toml: [fleet] site_token = (not shown): Input should be a valid string"
+
+
+def test_a_password_in_a_faulty_url_is_not_shown() -> None:
+    """The rest of it is, for that is what is wrong."""
+    with pytest.raises(ConfigError) as caught:
+        of_fleet({"redis_url": "redis://user:hunter2@host:port"})
+    assert "hunter2" not in str(caught.value)
+    assert "redis_url = 'redis://…@host:port'" in str(caught.value)
+    assert "the port must be a number from 0 to 65535" in str(caught.value)
+
+
+def test_a_long_faulty_value_is_cut() -> None:
+    """The message stays one line that can be read."""
+    assert len(fault({"needed": "x", "port": "9" * 10_000})) < 500
+
+
+@pytest.mark.parametrize("text", ["12345", "1e5", "0123", "true", "2026-01-01", '"12345"', "[1]"])
+def test_text_in_the_environment_needs_no_quotes_where_text_is_wanted(text: str) -> None:
+    """A token may look like anything; quotes are TOML's and go."""
+    token = of_fleet({}, {"HERON_FLEET_SITE_TOKEN": text}).site_token
+    assert token is not None
+    assert token.get_secret_value() == text.strip('"')
+
+
+def test_a_number_in_the_environment_stays_one_where_a_number_is_wanted() -> None:
+    """Only a key that wants text takes the text."""
+    made = built({"needed": 1}, {"HERON_SERVICE_NEEDED": "7", "HERON_SERVICE_PORT": "81"})
+    assert (made.needed, made.port) == ("7", 81)

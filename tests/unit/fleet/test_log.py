@@ -60,6 +60,14 @@ def test_a_field_that_json_does_not_know_is_written_as_text() -> None:
     assert formatted(entry(msg="done", kind=ValueError))["kind"] == "<class 'ValueError'>"
 
 
+@pytest.mark.parametrize("value", [{1: 2}, {(1, 2): 3}, 1 << 80, "\ud800", float("nan"), b"\xff"])
+def test_a_field_that_json_cannot_hold_does_not_cost_the_line(value: object) -> None:
+    """The rest of it is what an operator needs."""
+    line = formatted(entry(msg="done \ud800" if isinstance(value, str) else "done", field=value))
+    assert str(line["message"]).startswith("done")
+    assert "field" in line
+
+
 def test_an_exception_stays_on_one_line() -> None:
     """With its traceback, line ends escaped."""
     try:

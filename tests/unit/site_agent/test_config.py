@@ -50,6 +50,13 @@ def test_without_a_file_the_environment_is_enough() -> None:
     assert site.governor.drain_seconds == 0.5
 
 
+def test_a_relative_state_dir_is_beside_the_file(tmp_path: Path) -> None:
+    """So a site's state does not depend on where its agent was started from."""
+    assert config.load(write(tmp_path, MINIMAL), None, {})[1].state_dir == tmp_path / "state/north"
+    absolute = MINIMAL.replace("state/north", "/var/lib/heron")
+    assert config.load(write(tmp_path, absolute), None, {})[1].state_dir == Path("/var/lib/heron")
+
+
 def test_one_of_several_sites_is_taken_by_name(tmp_path: Path) -> None:
     """Without a name, or with a wrong one, the error lists them."""
     path = write(tmp_path, MINIMAL + MINIMAL.replace("north", "coast"))
