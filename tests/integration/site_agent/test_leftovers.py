@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -55,6 +56,9 @@ def test_children_whose_leader_is_gone_are_killed_too(
 ) -> None:
     """The kernel gives the group's number to nobody else while they live."""
     leftovers.write_mark(tmp_path, "engine", engine.pid)
+    deadline = time.monotonic() + 10
+    while len(leftovers.group_members(engine.pid)) < 2:  # the shell has not started its child yet
+        assert time.monotonic() < deadline
     engine.kill()
     engine.wait()
     assert leftovers.group_members(engine.pid)

@@ -25,7 +25,9 @@ from site_agent.drivers import vllm, vllm_command
 from site_agent.drivers.interface import DriverContext, DriverError, InstanceSpec
 from site_agent.drivers.options import EmulatedOptions, VllmOptions
 
-STAND_IN_ENGINE = """#!{python}
+STAND_IN_ENGINE = """#!/bin/sh
+''''exec "{python}" "$0" "$@" # for Python a string, for sh an exec; a #! line cannot hold a path with a space
+'''
 import http.server, subprocess, sys
 if {has_child}:
     subprocess.Popen(["sleep", "600"])
