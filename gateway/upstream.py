@@ -25,6 +25,11 @@ from gateway.upstream_connection import (
 __all__ = ["Origin", "UpstreamError", "UpstreamErrorKind", "UpstreamPool", "UpstreamResponse"]
 
 
+STALE_SECONDS = 1.0
+"""A pooled connection that was closed under a request shows it within a round trip; what closes later has the
+request and may have worked on it: it is not sent again."""
+
+
 class UpstreamPool:
     """Keep-alive connections to any number of origins. One per process."""
 
@@ -58,8 +63,8 @@ class UpstreamPool:
     ) -> UpstreamResponse:
         """Send one request and return when its status and headers have arrived.
 
-        A pooled connection that turns out closed before it answered a single byte is replaced by a new
-        one, once, without the caller noticing.
+        A pooled connection that turns out closed at once (`STALE_SECONDS`), before it answered a single byte,
+        is replaced by another without the caller noticing.
 
         Raises:
             UpstreamError: see its kinds; `too_large` does not occur here.
@@ -78,23 +83,26 @@ class UpstreamPool:
             parts += (b"content-length: ", str(len(body)).encode(), b"\r\n")
         parts.append(b"\r\n")
         head = b"".join(parts)
+        loop = asyncio.get_running_loop()
 
         while True:
             connection = self._take(origin)
             if connection is None:
                 connection = await self._connect(origin)
             response = connection.exchange(head, body)
+            sent_at = loop.time()
             try:
                 await response.wait_for_head(first_byte_timeout_seconds)
             except UpstreamError as error:
                 connection.cut()
-                if error.kind == "closed" and connection.is_reused and not response.has_bytes:
-                    continue
-                raise
+                is_stale = connection.is_reused and not response.has_bytes
+                if error.kind != "closed" or not is_stale or loop.time() - sent_at > STALE_SECONDS:
+                    raise
             except BaseException:
                 connection.cut()
                 raise
-            return response
+            else:
+                return response
 
     def _take(self, origin: Origin) -> UpstreamConnection | None:
         idle = self._idle.get(origin)

@@ -194,8 +194,13 @@ class Continuation:
         return self._client.usage(self._record.prompt_tokens, self._tokens_all())
 
     def _usage_reported(self, usage: dict[str, Any]) -> bytes:
-        """The usage of a continuation by text: its prompt holds the answer so far."""
+        """The usage of a continuation by text: its prompt holds the answer so far.
+
+        Without a finish before it, it is that of an engine which gives up.
+        """
         prompt, output = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        if self._record.finish_reason is None:
+            return b""
         if self._by_ids or not isinstance(prompt, int) or not isinstance(output, int):
             return b""
         before = self._plan.tokens_before

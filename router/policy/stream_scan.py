@@ -9,7 +9,7 @@ only be a key.
 
 A stream is complete only when a real `finish_reason` and its terminal event were seen (DESIGN §5). Broken is:
 an error event, `finish_reason` "abort" or "error", a terminal event without a finish, an event that is not
-JSON. The event that breaks it is not passed on; nor is a part of an event.
+JSON. The event that breaks it is not passed on; nor is a part of an event, nor a usage without a finish.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class ChatStreamScanner:
     __slots__ = (
         "_choices_left",
         "_cut",
+        "_early_usage",
         "_is_learning",
         "_mode",
         "_splitter",
@@ -61,6 +62,8 @@ class ChatStreamScanner:
         self._text_key = _FAST_TEXT.get(api, b'"text":"')
         self._text_key_length = len(self._text_key)
         self._choices_left = choices
+        self._early_usage = b""
+        """A usage event before the finish: an engine that gives up sends one of zero tokens."""
         self._is_learning = True
         """Until a plain event of text has shown the engine's shape, every event is parsed."""
         self.record = StreamRecord()
@@ -141,28 +144,17 @@ class ChatStreamScanner:
         if payload.strip() == b"[DONE]":
             self.ending = "complete" if self._choices_left <= 0 else "no_finish"
             return event if self.ending == "complete" else b""
-        try:
-            value = orjson.loads(payload)
-        except orjson.JSONDecodeError:
-            value = None
-        if not isinstance(value, dict):
-            self.ending = "malformed"
-            return b""
-        if value.get("error"):
-            self.error = value["error"]
-            self.ending = "error_event"
-            return b""
-        choices = value.get("choices")
-        choices = (
-            [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
-        )
-        if any(choice.get("finish_reason") in ABORT_REASONS for choice in choices):
-            self.ending = "aborted"
+        value = _object_of(payload)
+        choices = _choices_of(value)
+        self.ending = self._break_by(value, choices)
+        if value is None or self.ending is not None:
             return b""
         out = event
         if self._cut:
             for key in _ID_KEYS:
                 out = cut_field(out, key)
+        if value.get("usage") and not choices:
+            return self._pass_usage(out)
         if self._mode != "plain":
             self._take(value, choices, out)
             if self._is_learning and any(text_of(choice)[0] for choice in choices):
@@ -171,15 +163,33 @@ class ChatStreamScanner:
         elif choices:
             self._is_learning = False
         self._choices_left -= sum(1 for choice in choices if choice.get("finish_reason") is not None)
-        return out
+        return out + self._pass_usage(self._early_usage) if self._early_usage else out
+
+    def _break_by(self, value: dict[str, Any] | None, choices: list[dict[str, Any]]) -> Ending | None:
+        """How an event ends the stream before its time, if it does."""
+        if value is None:
+            return "malformed"
+        if value.get("error"):
+            self.error = value["error"]
+            return "error_event"
+        if any(choice.get("finish_reason") in ABORT_REASONS for choice in choices):
+            return "aborted"
+        return None
+
+    def _pass_usage(self, usage: bytes) -> bytes:
+        """The usage event once every choice has finished; until then it is held back."""
+        if self._choices_left > 0:
+            self._early_usage = usage
+            return b""
+        self._early_usage = b""
+        self.record.usage_sent = True
+        return usage
 
     def _take(self, value: dict[str, Any], choices: list[dict[str, Any]], out: bytes) -> None:
         """Note what an event of a stream with one choice says."""
         record = self.record
         if not record.first_event:
             record.first_event = out
-        if value.get("usage") and not choices:
-            record.usage_sent = True
         prompt_ids = value.get("prompt_token_ids")
         for choice in choices:
             text, has_other_output = text_of(choice)
@@ -196,6 +206,19 @@ class ChatStreamScanner:
                 record.finish_reason = str(choice["finish_reason"])
         if isinstance(prompt_ids, list) and record.prompt_ids is None:
             record.prompt_ids = _raw_ids(prompt_ids)
+
+
+def _object_of(payload: bytes) -> dict[str, Any] | None:
+    try:
+        value = orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _choices_of(value: dict[str, Any] | None) -> list[dict[str, Any]]:
+    choices = None if value is None else value.get("choices")
+    return [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
 
 
 def text_of(choice: dict[str, Any]) -> tuple[str, bool]:

@@ -17,8 +17,12 @@ MAX_INSTANCES = 64
 
 VLLM_FORBIDDEN_ENVIRONMENT = ("VLLM_SERVER_DEV_MODE", "VLLM_API_KEY")
 """The first opens unprotected control routes, the second locks the agent out."""
-_VLLM_OWN_ARGUMENTS = ("--host", "--port", "--uds", "--served-model-name", "--api-key")
-"""Heron sets these, or cannot work with them."""
+_VLLM_OWN_ARGUMENTS = (
+    *("--host", "--port", "--uds", "--served-model-name", "--api-key", "--root-path"),
+    *("--ssl-keyfile", "--ssl-certfile", "--ssl-ca-certs", "--ssl-cert-reqs"),
+    *("--headless", "--grpc"),
+)
+"""Heron sets these, or cannot work with them: it speaks plain HTTP to an address of its own choice."""
 
 
 class _CommonOptions(ConfigModel):

@@ -11,6 +11,8 @@ from site_agent.drivers.options import VLLM_FORBIDDEN_ENVIRONMENT, VllmOptions
 HOST = "127.0.0.1"
 """Engines are reached through their agent only."""
 CUDA_VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
+_OWN_PYTHON = ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV")
+"""Of the agent's own interpreter; vLLM has another."""
 
 _HINTS = (
     (
@@ -93,12 +95,13 @@ def build_environment(
     made = {
         name: value
         for name, value in inherited.items()
-        if not name.startswith("HERON_") and name not in VLLM_FORBIDDEN_ENVIRONMENT
+        if not name.startswith("HERON_") and name not in VLLM_FORBIDDEN_ENVIRONMENT + _OWN_PYTHON
     }
     made["VLLM_NO_USAGE_STATS"] = "1"
     if is_local(model_path(options)):
         made["HF_HUB_OFFLINE"] = "1"
     if spec.gpu_indices:
+        made.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as nvidia-smi counts them
         made[CUDA_VISIBLE_DEVICES] = _visible_devices(spec, inherited.get(CUDA_VISIBLE_DEVICES))
     else:
         made["VLLM_CPU_KVCACHE_SPACE"] = str(options.cpu_kv_cache_gib)

@@ -142,6 +142,19 @@ async def test_a_stale_pooled_connection_is_replaced(pool: UpstreamPool, peer: P
     assert len(peer.requests) == 3
 
 
+async def test_a_request_that_may_have_been_worked_on_is_not_sent_again(
+    pool: UpstreamPool, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pooled connection that closes late: an engine that died of the request must not get it twice."""
+    monkeypatch.setattr("gateway.upstream.STALE_SECONDS", -1.0)  # whatever it takes is late
+    await exchange(pool, peer)
+    peer.script = writes(close=True)
+    with pytest.raises(UpstreamError) as caught:
+        await send(pool, peer)
+    assert caught.value.kind == "closed"
+    assert len(peer.requests) == 2
+
+
 async def test_a_fresh_connection_that_closes_is_an_error(pool: UpstreamPool, peer: Peer) -> None:
     """It is not retried here: that is the router's decision."""
     peer.script = writes(close=True)

@@ -156,11 +156,14 @@ def test_environment_on_gpus():
         "HERON_SITE_TOKEN": "secret",
         "VLLM_SERVER_DEV_MODE": "1",
         "VLLM_API_KEY": "secret",
+        "PYTHONPATH": "/of/the/agent",
+        "VIRTUAL_ENV": "/of/the/agent",
     }
     made = vllm_command.build_environment(spec(2, 3), options(environment={"NCCL_DEBUG": "WARN"}), inherited)
     assert made == {
         "PATH": "/bin",
         "VLLM_NO_USAGE_STATS": "1",
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "CUDA_VISIBLE_DEVICES": "2,3",
         "NCCL_DEBUG": "WARN",
     }
@@ -192,7 +195,9 @@ def test_environment_on_a_cpu_with_a_local_model(tmp_path: Path):
     }
 
 
-@pytest.mark.parametrize("argument", ["--port=1", "--host", "--api-key=x", "--served_model_name=y"])
+@pytest.mark.parametrize(
+    "argument", ["--port=1", "--host", "--api-key=x", "--served_model_name=y", "--ssl-keyfile=k"]
+)
 def test_arguments_that_heron_sets_are_refused(argument: str):
     """Where the file is read, not when the engine starts."""
     with pytest.raises(ValidationError, match="Heron sets or needs it"):

@@ -175,24 +175,24 @@ def test_by_text_nothing_is_missing_or_doubled(api: Api, cut: int) -> None:
         assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
 
 
-def start(data: bytes, fields: dict[str, Any]) -> Continuation:
+def start(data: bytes, fields: dict[str, Any], *, site_takes_ids: bool = True) -> Continuation:
     request = request_of(Api.CHAT, fields)
     scanner = ChatStreamScanner(Api.CHAT, "ids", cut=True)
     scanner.feed(data)
     plan = plan_resume(
-        request, scanner.record, site_takes_ids=True, first_max_model_len=200, max_model_len=200
+        request, scanner.record, site_takes_ids=site_takes_ids, first_max_model_len=200, max_model_len=200
     )
     assert isinstance(plan, Continue)
     return Continuation(request, scanner.record, plan)
 
 
-FIELDS = fields_of(Api.CHAT, "hi")
+FIELDS = fields_of(Api.CHAT, "hi", stream_options={"include_usage": True})
 
 
-def begun() -> Continuation:
+def begun(*, site_takes_ids: bool = True) -> Continuation:
     raw = orjson.dumps(FIELDS)[:-1] + b',"return_token_ids":true}'
     events = toy_engine.answer(PATHS[Api.CHAT], raw)
-    return start(b"".join(events[:5]), FIELDS)
+    return start(b"".join(events[:5]), FIELDS, site_takes_ids=site_takes_ids)
 
 
 @pytest.mark.parametrize(
@@ -201,14 +201,19 @@ def begun() -> Continuation:
         (b'data: {"error":{"code":503}}\n\ndata: [DONE]\n\n', "error_event"),
         (b'data: {"choices":[{"text":"x","finish_reason":"abort"}]}\n\n', "aborted"),
         (b"data: [DONE]\n\n", "no_finish"),
+        (
+            b'data: {"choices":[],"usage":{"prompt_tokens":2,"completion_tokens":0}}\n\ndata: [DONE]\n\n',
+            "no_finish",
+        ),
         (b"data: nonsense\n\n", "malformed"),
         (b"data: " + b"x" * (9 << 20), "malformed"),
         (b"data: [1]\n\n", "malformed"),
     ],
 )
-def test_a_continuation_may_break_as_any_stream(data: bytes, ending: str):
+@pytest.mark.parametrize("site_takes_ids", [True, False])
+def test_a_continuation_may_break_as_any_stream(data: bytes, ending: str, site_takes_ids: bool):
     """And nothing of what broke it is passed on."""
-    continuation = begun()
+    continuation = begun(site_takes_ids=site_takes_ids)
     assert continuation.feed(data) == b""
     assert continuation.ending == ending
 

@@ -136,6 +136,30 @@ def test_endings(mode: Mode, last: bytes, ending: str | None):
         assert scanner.feed(chunk("late")) == b""
 
 
+USAGE = (
+    b'data: {"id":"1","choices":[],"usage":{"prompt_tokens":9,"total_tokens":9,"completion_tokens":0}}\n\n'
+)
+
+
+@pytest.mark.parametrize("mode", ["ids", "text", "plain"])
+def test_the_usage_of_an_engine_that_gives_up_is_not_passed_on(mode: Mode):
+    """Told to stop before the first token, it says: role, no tokens were used, the end."""
+    scanner = ChatStreamScanner(Api.CHAT, mode, cut=False)
+    role = chunk("", role="assistant")
+    assert scanner.feed(role + USAGE + DONE) == role
+    assert scanner.ending == "no_finish"
+    assert not scanner.record.usage_sent
+
+
+@pytest.mark.parametrize("mode", ["ids", "text", "plain"])
+def test_a_usage_before_the_finish_comes_after_it(mode: Mode):
+    """Nothing is lost of an engine that is whole and has another order."""
+    scanner = ChatStreamScanner(Api.CHAT, mode, cut=False)
+    out = scanner.feed(chunk("a") + USAGE + chunk("b") + chunk("", "stop") + DONE)
+    assert out == chunk("a") + chunk("b") + chunk("", "stop") + USAGE + DONE
+    assert scanner.ending == "complete"
+
+
 def test_all_choices_must_finish():
     """n = 2: one finish is not the end."""
     scanner = ChatStreamScanner(Api.CHAT, "plain", cut=False, choices=2)
