@@ -31,6 +31,7 @@ from router.policy.resume_plan import (
     Refuse,
     ResumableRequest,
     ResumePlan,
+    ends_inside_a_character,
     has_use_for_ids,
     owed_text,
     plan_resume,
@@ -42,6 +43,8 @@ MAX_FRUITLESS_RESUMES = 16
 """Sites that took a stream and broke it again without a single token."""
 DETOKENIZE_TIMEOUT_SECONDS = 5.0
 MAX_TEXT_BYTES = 16 << 20
+MAX_IDS_TAKEN_BACK = 64
+"""A character has four bytes at most; more are a run of bytes that are none."""
 
 
 class Step(Enum):
@@ -60,6 +63,7 @@ class _Resume:
         "exchange",
         "first_max_model_len",
         "fruitless",
+        "ids_taken_back",
         "is_power",
         "record",
         "request",
@@ -81,8 +85,13 @@ class _Resume:
         )
         self.by_text = False
         self.fruitless = 0
+        self.ids_taken_back = 0
         self.until = 0.0
         self.is_power = False
+
+    def may_take_back(self, sent: str) -> bool:
+        """Whether the last id, half a character, is one of whose text the client has got nothing."""
+        return self.ids_taken_back < MAX_IDS_TAKEN_BACK and not ends_inside_a_character(sent)
 
 
 class Resumer:
@@ -199,7 +208,14 @@ class Resumer:
         owed = ""
         try:
             if plan.detokenize is not None:
-                owed_or_none = await self._ask_owed(resume, placement, plan.detokenize)
+                whole = await self._ask_text(resume, placement, plan.detokenize)
+                sent = resume.record.sent_text
+                is_inside = whole is not None and ends_inside_a_character(whole)
+                if is_inside and resume.may_take_back(sent):
+                    resume.record.take_back_last_id()
+                    resume.ids_taken_back += 1
+                    return await self._continue_at(resume, placement)
+                owed_or_none = None if whole is None or is_inside else owed_text(whole, sent)
                 if owed_or_none is None:
                     resume.by_text = True
                     return await self._continue_at(resume, placement)
@@ -212,8 +228,8 @@ class Resumer:
         except _RefusedError as error:
             return self._refused(resume, placement, error)
 
-    async def _ask_owed(self, resume: _Resume, placement: Placement, body: bytes) -> str | None:
-        """The text that the ids hold beyond what was sent; None: ids cannot be used there.
+    async def _ask_text(self, resume: _Resume, placement: Placement, body: bytes) -> str | None:
+        """The text of the ids so far; None: ids cannot be used there.
 
         Raises:
             UpstreamError: the site did not answer.
@@ -237,7 +253,7 @@ class Resumer:
         except orjson.JSONDecodeError:
             return None
         whole = value.get("prompt") if isinstance(value, dict) else None
-        return owed_text(whole, resume.record.sent_text) if isinstance(whole, str) else None
+        return whole if isinstance(whole, str) else None
 
     async def _stream_from(self, resume: _Resume, placement: Placement, plan: Continue, owed: str) -> Step:
         exchange = resume.exchange

@@ -171,6 +171,7 @@ class Continuation:
         if ids or text:
             self.tokens += 1
             self._tokens_here += len(ids) if ids else 1
+        ids = self._without_known(ids)
         stop_reason = choice.get("stop_reason")
         if self._stop.is_active and isinstance(stop_reason, str) and not self._plan.keeps_stop:
             # The engine took its stop string off: with it the whole text is there again, and an earlier match
@@ -181,6 +182,18 @@ class Continuation:
             return self._client.chunk(out, ids=ids) + self._stopped()
         finish = None if finish is None else str(finish)
         return self._client.chunk(out, ids=ids, finish=finish, stop_reason=stop_reason)
+
+    def _without_known(self, ids: list[Any] | None) -> list[Any] | None:
+        """Ids less those that were taken back: the client has them."""
+        known = self._record.ids_again
+        if not ids or not known:
+            return ids
+        count = min(len(ids), len(known))
+        if ids[:count] != known[:count]:  # a sampler took another way
+            known.clear()
+            return ids
+        del known[:count]
+        return ids[count:]
 
     def _stopped(self) -> bytes:
         """A stop string over the seam: the answer ends here, whatever the site still writes."""

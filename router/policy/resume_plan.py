@@ -199,6 +199,8 @@ def _by_text(
             kept.pop(name, None)
         kept["max_tokens"] = left
     path = "/v1/chat/completions" if request.api is Api.CHAT else "/v1/completions"
+    if ends_inside_a_character(text):
+        return Refuse(reason="half_character")
     if text:
         reason = _add_text(request.api, kept, text)
         if reason is not None:
@@ -274,14 +276,21 @@ def _continue(
     )
 
 
+def ends_inside_a_character(text: str) -> bool:
+    """Whether a text of ids ends in what may become another character by the next id.
+
+    No engine may be asked to go on from there: tokenizers' DecodeStream, which vLLM decodes with, then takes
+    the whole prompt for new text. The last ids are taken back instead; their text was never sent.
+    """
+    return text.endswith("\ufffd")
+
+
 def owed_text(whole: str, sent: str) -> str | None:
     """The part of `whole` (the ids so far, as text) that the client has not got; None: they do not match.
 
-    Half a character at the end (U+FFFD) is left to the engine that completes it. A tokenizer may drop the
-    space before the first word of a text, or put one there.
+    A tokenizer may drop the space before the first word of a text, or put one there.
     """
     for text in (whole, " " + whole, whole.removeprefix(" ")):
         if text.startswith(sent):
-            owed = text[len(sent) :]
-            return owed.rstrip("\ufffd")
+            return text[len(sent) :]
     return None

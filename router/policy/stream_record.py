@@ -16,6 +16,7 @@ class StreamRecord:
         "has_missing_ids",
         "has_other_output",
         "ids",
+        "ids_again",
         "prompt_ids",
         "text",
         "text_events",
@@ -29,6 +30,8 @@ class StreamRecord:
         """`1,2,3` as the engine wrote them; None where it sent none."""
         self.ids = bytearray()
         """Ids of the answer so far, each followed by a comma."""
+        self.ids_again: list[int] = []
+        """Ids taken back (`take_back_last_id`), in order: the next site is to generate them again."""
         self.text = bytearray()
         """Text sent so far, still escaped as in a JSON string."""
         self.text_events = 0
@@ -46,6 +49,12 @@ class StreamRecord:
         if raw:
             self.ids += raw
             self.ids += b","
+
+    def take_back_last_id(self) -> None:
+        """The answer ends before its last id, whose text the client has not got."""
+        start = self.ids.rfind(b",", 0, len(self.ids) - 1) + 1
+        self.ids_again.insert(0, int(self.ids[start:-1]))
+        del self.ids[start:]
 
     def add_text(self, text: str) -> None:
         """Text that was sent."""

@@ -50,18 +50,21 @@ def detokenize(body: bytes) -> bytes:
 
 
 class _Detokenizer:
-    """Incremental, primed with the prompt's last half character."""
+    """Incremental, holds back what ends in half a character.
+
+    As tokenizers' DecodeStream does, which vLLM uses: after a prompt that itself ends in half a character the
+    first text is the prompt's, all of it.
+    """
 
     def __init__(self, prompt: list[int]) -> None:
-        self._pending = PIECES[prompt[-1]] if prompt and prompt[-1] in HALVES else b""
+        self._pending = list(prompt) if decode(prompt).endswith("\ufffd") else []
 
     def feed(self, token: int) -> str:
-        self._pending += PIECES[token]
-        try:
-            text = self._pending.decode()
-        except UnicodeDecodeError:
+        self._pending.append(token)
+        text = decode(self._pending)
+        if text.endswith("\ufffd"):
             return ""
-        self._pending = b""
+        self._pending = []
         return text
 
 

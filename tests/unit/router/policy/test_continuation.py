@@ -18,9 +18,12 @@ from router.policy.resume_plan import (
     Continue,
     Finish,
     ResumableRequest,
+    ResumePlan,
+    ends_inside_a_character,
     owed_text,
     plan_resume,
 )
+from router.policy.stream_record import StreamRecord
 from router.policy.stream_scan import ChatStreamScanner
 
 PATHS = {Api.CHAT: "/v1/chat/completions", Api.COMPLETION: "/v1/completions"}
@@ -63,6 +66,22 @@ class Result:
         self.has_ids = b"token_ids" in data
 
 
+def plan_of(request: ResumableRequest, record: StreamRecord, *, site_takes_ids: bool) -> ResumePlan:
+    return plan_resume(
+        request,
+        record,
+        site_takes_ids=site_takes_ids,
+        first_max_model_len=toy_engine.MAX_MODEL_LEN,
+        max_model_len=toy_engine.MAX_MODEL_LEN,
+    )
+
+
+def text_of(plan: Continue) -> str:
+    if plan.detokenize is None:
+        return ""
+    return str(orjson.loads(toy_engine.detokenize(plan.detokenize))["prompt"])
+
+
 def run(
     api: Api, fields: dict[str, Any], cuts: list[int], *, site_takes_ids: bool = True
 ) -> tuple[Result, Result]:
@@ -79,20 +98,17 @@ def run(
     for cut in cuts[1:]:
         if ending == "complete":
             break
-        plan = plan_resume(
-            request,
-            record,
-            site_takes_ids=site_takes_ids,
-            first_max_model_len=toy_engine.MAX_MODEL_LEN,
-            max_model_len=toy_engine.MAX_MODEL_LEN,
-        )
+        plan = plan_of(request, record, site_takes_ids=site_takes_ids)
         if isinstance(plan, Finish):
             out += ClientStream(request, record).close(plan.finish_reason)
             break
         assert isinstance(plan, Continue)
         owed: str | None = ""
         if plan.detokenize is not None:
-            text = orjson.loads(toy_engine.detokenize(plan.detokenize))["prompt"]
+            while ends_inside_a_character(text := text_of(plan)):
+                record.take_back_last_id()
+                plan = plan_of(request, record, site_takes_ids=True)
+                assert isinstance(plan, Continue)
             owed = owed_text(text, record.sent_text)
             assert owed is not None
         continuation = Continuation(request, record, plan)

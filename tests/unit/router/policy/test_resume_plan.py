@@ -167,8 +167,6 @@ def test_refused_requests_and_answers():
     [
         ("abc", "abc", ""),
         ("abcd", "ab", "cd"),
-        ("ab\ufffd", "ab", ""),
-        ("abc\ufffd", "ab", "c"),
         ("abc", "", "abc"),
         ("word two", " word", " two"),
         (" word two", "word", " two"),
@@ -177,5 +175,21 @@ def test_refused_requests_and_answers():
     ],
 )
 def test_the_text_that_is_owed(whole: str, sent: str, owed: str | None):
-    """Half a character is left to the engine that completes it; what does not fit is said so."""
+    """What does not fit is said so."""
     assert owed_text(whole, sent) == owed
+
+
+def test_ids_can_be_taken_back():
+    """The last first; they are known for when they come again."""
+    kept = record(ids=b"7,12,130,")
+    kept.take_back_last_id()
+    kept.take_back_last_id()
+    assert (bytes(kept.ids), kept.ids_again, kept.output_tokens) == (b"7,", [12, 130], 1)
+    kept.take_back_last_id()
+    assert (bytes(kept.ids), kept.ids_again) == (b"", [7, 12, 130])
+
+
+def test_a_text_that_ends_in_half_a_character_is_not_continued_by_text():
+    """The engine would say the prompt again."""
+    kept = record(ids=None, text="ab\ufffd")
+    assert plan(CHAT, kept) == Refuse(reason="half_character")
