@@ -147,6 +147,7 @@ def test_power_that_goes_stops_the_engine_and_power_that_comes_starts_it(
     fleet: VllmFleet, client: openai.OpenAI
 ):
     """The dark site's engine process is gone, requests go to the other; then the engine is back."""
+    broken = fleet.json(f"{fleet.router_operations}/heron/v1/ledger")["broken"]
     fleet.set_wind({"north": 1.0, "coast": 0.0})
     fleet.wait_for_engine("coast", "stopped")
     assert list((fleet.directory / "coast" / "pids").glob("*.json")) == []
@@ -156,4 +157,4 @@ def test_power_that_goes_stops_the_engine_and_power_that_comes_starts_it(
     fleet.wait_for_engine("coast", "ready")
     ledger = fleet.json(f"{fleet.router_operations}/heron/v1/ledger")
     assert ledger["lost"] == 0
-    assert ledger["broken"] == 0
+    assert ledger["broken"] == broken

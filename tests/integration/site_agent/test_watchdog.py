@@ -103,6 +103,25 @@ def test_an_agent_that_hangs_loses_its_engines(
     wait_for(lambda: not is_alive(watcher), "watchdog ended")
 
 
+def test_a_machine_that_stands_still_costs_no_engine(
+    agent: tuple[subprocess.Popen[str], int, int, int],
+) -> None:
+    """Agent and watchdog stopped for longer than the watchdog's time, as in a paused machine, the watchdog
+    going on first."""
+    process, engine, child, watcher = agent
+    os.kill(watcher, signal.SIGSTOP)
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(1.5)  # the pause itself: three times the watchdog's time
+    os.kill(watcher, signal.SIGCONT)
+    time.sleep(0.2)  # the watchdog has looked at the clock, the agent has not spoken yet
+    process.send_signal(signal.SIGCONT)
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("beaten")
+    assert is_alive(watcher)
+    assert is_alive(engine)
+    assert is_alive(child)
+
+
 def test_an_agent_that_beats_keeps_its_engines(agent: tuple[subprocess.Popen[str], int, int, int]) -> None:
     """Signals from a terminal do not end the watchdog either."""
     process, engine, child, watcher = agent
@@ -190,6 +209,32 @@ def test_what_is_removed_is_neither_watched_nor_noted(tmp_path: Path, spawned: l
     assert is_alive(engine.pid)
     engine.kill()
     engine.wait()
+
+
+def test_patience_ends_after_its_seconds_of_silence() -> None:
+    """Counted from the last word."""
+    patience = watchdog.Patience(3.0, 100.0)
+    patience.hear(101.0)
+    now = 101.0
+    while now < 103.9:
+        now += patience.sleep(now)
+        assert patience.wake(now) == (now >= 104.0)
+    while not patience.wake(now):
+        now += patience.sleep(now)
+    assert now == 104.0
+
+
+def test_patience_gives_a_moment_after_a_standstill_and_only_so_many() -> None:
+    """A watchdog that wakes late grants a second, three times in one silence; a word renews them."""
+    patience = watchdog.Patience(3.0, 100.0)
+    for round_start in (100.0, 200.0):
+        patience.hear(round_start)
+        now = round_start
+        for _ in range(watchdog.MAX_GRACES):
+            now += patience.sleep(now) + 5.0
+            assert not patience.wake(now)
+        now += patience.sleep(now) + 5.0
+        assert patience.wake(now)
 
 
 def test_lines_come_in_any_pieces_and_nonsense_is_ignored() -> None:
