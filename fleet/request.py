@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple, get_args
 
 ServiceTier = Literal["priority", "default", "flex"]
 RequestClass = Literal["SS", "SM", "SL", "MS", "MM", "ML", "LS", "LM", "LL"]
@@ -25,18 +25,16 @@ class ClassCutoffs:
 
     def classify(self, prompt_tokens: int, output_tokens: int) -> RequestClass:
         """The class of a request of these sizes."""
-        prompt = _size(prompt_tokens, self.small_prompt_tokens, self.medium_prompt_tokens)
-        output = _size(output_tokens, self.small_output_tokens, self.medium_output_tokens)
-        return f"{prompt}{output}"  # type: ignore[return-value]
+        prompt = (prompt_tokens > self.small_prompt_tokens) + (prompt_tokens > self.medium_prompt_tokens)
+        output = (output_tokens > self.small_output_tokens) + (output_tokens > self.medium_output_tokens)
+        return _CLASSES[prompt * 3 + output]
 
 
-def _size(tokens: int, small: int, medium: int) -> str:
-    return "S" if tokens <= small else "M" if tokens <= medium else "L"
+_CLASSES: tuple[RequestClass, ...] = get_args(RequestClass)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestFeatures:
-    """The part of a request that decisions may look at."""
+class RequestFeatures(NamedTuple):
+    """The part of a request that decisions may look at (a tuple: it is made for every request)."""
 
     model: str
     request_class: RequestClass

@@ -8,7 +8,9 @@ from typing import Any, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-HotHandler = Callable[["ClientRequest"], Coroutine[Any, Any, None]]
+HotHandler = Callable[["ClientRequest"], Coroutine[Any, Any, None] | None]
+"""Called when the request is whole. It returns what is still to be done, or None: it has answered, or will in
+callbacks (then it sets `on_gone`)."""
 HotRoute = Callable[[str, str], HotHandler | None]
 """(method, path) → the handler, or None for the ASGI application."""
 
@@ -23,6 +25,9 @@ class ClientConnection(Protocol):
 
     def on_response_complete(self) -> None:
         """The answer is whole: the next request's turn."""
+
+    def run_task(self, request: ClientRequest, rest: Coroutine[Any, Any, None]) -> None:
+        """Run the rest of a request as its task."""
 
 
 class _NoEvent:
@@ -39,28 +44,19 @@ class ClientRequest:
     # uvicorn's protocol treats it as its current "cycle": disconnected, response_complete, keep_alive, …
     message_event = _NoEvent
 
-    __slots__ = (
-        "_is_chunked",
-        "_pieces",
-        "_protocol",
-        "body",
-        "disconnected",
-        "handler",
-        "headers",
-        "is_turn",
-        "is_whole",
-        "keep_alive",
-        "method",
-        "on_pause",
-        "on_resume",
-        "path",
-        "query",
-        "received_at",
-        "response_complete",
-        "size",
-        "started",
-        "task",
-    )
+    # Defaults live in the class: an instance is made per request, and sets only what differs.
+    size = 0
+    body = b""
+    disconnected = False
+    response_complete = False
+    started = False
+    is_whole = False
+    is_turn = False
+    on_pause: Callable[[], None] | None = None
+    on_resume: Callable[[], None] | None = None
+    on_gone: Callable[[], None] | None = None
+    """Called when the client leaves a request that has no task."""
+    task: asyncio.Task[None] | None = None
 
     def __init__(
         self,
@@ -78,23 +74,17 @@ class ClientRequest:
         self._protocol = protocol
         self._is_chunked = is_chunked
         self._pieces: list[bytes] = []
-        self.size = 0
         self.handler = handler
         self.method = method
         self.path = path
         self.query = query
         self.headers = headers
-        self.body = b""
         self.received_at = received_at
         self.keep_alive = keep_alive
-        self.disconnected = False
-        self.response_complete = False
-        self.started = False
-        self.is_whole = False
-        self.is_turn = False
-        self.on_pause: Callable[[], None] | None = None
-        self.on_resume: Callable[[], None] | None = None
-        self.task: asyncio.Task[None] | None = None
+
+    def run(self, rest: Coroutine[Any, Any, None]) -> None:
+        """Go on in a task."""
+        self._protocol.run_task(self, rest)
 
     @property
     def is_disconnected(self) -> bool:

@@ -7,8 +7,9 @@ the ASGI application as usual.
 What ASGI's way did for free is done here too: keep-alive and read time-outs, limits on head and body,
 `Expect: 100-continue`, pipelining, flow control, graceful shutdown.
 
-Rule: a hot handler is one coroutine per request. It is cancelled when the client leaves, and releases what
-it took in `finally`.
+Rule: a hot handler owns its request. It either answers in callbacks and says so by returning None, or returns a
+coroutine that is run as a task. When the client leaves, the task is cancelled or `on_gone` called, and what was
+taken is released.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+from collections.abc import Coroutine
 from typing import Any
 
 import httptools
@@ -38,6 +40,8 @@ LINGER_SECONDS = 1.0
 """After an early refusal the rest of the body is read and dropped for so long, or the answer would be lost
 in a reset."""
 WRITE_HIGH_BYTES = 256 * 1024
+MAX_KNOWN_URLS = 64
+"""Parsed ones that are kept: clients use a handful."""
 
 
 def _too_large(limit: int) -> tuple[int, bytes]:
@@ -56,6 +60,7 @@ class HotPathProtocol(HttpToolsProtocol):
         *,
         hot: HotRoute,
         max_body_bytes: int,
+        known_urls: dict[bytes, tuple[str, bytes]],
         config: uvicorn.Config,
         server_state: ServerState,
         app_state: dict[str, Any],
@@ -63,6 +68,7 @@ class HotPathProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._hot = hot
+        self._known_urls = known_urls
         self._max_body_bytes = max_body_bytes
         self._is_in_head = False
         self._is_in_message = False
@@ -72,6 +78,8 @@ class HotPathProtocol(HttpToolsProtocol):
         self._date: tuple[object, bytes] = (None, b"")
         self.read_since: float | None = None
         """When the request that is being read began; None between requests."""
+        self.idle_since: float | None = None
+        """When the last answer ended; None while a request is under way."""
         self.write_paused_since: float | None = None
 
     def date_header(self) -> bytes:
@@ -97,12 +105,15 @@ class HotPathProtocol(HttpToolsProtocol):
                 cycle.disconnected = True
                 if cycle.task is not None:
                     cycle.task.cancel()
+                elif cycle.on_gone is not None:
+                    cycle.on_gone()
 
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
             return
         if self.read_since is None:
             self.read_since = self.loop.time()
+            self.idle_since = None
         super().data_received(data)
         if self._is_in_head:
             self._head_bytes += len(data)
@@ -127,33 +138,38 @@ class HotPathProtocol(HttpToolsProtocol):
 
     # httptools
     def on_message_begin(self) -> None:
-        super().on_message_begin()
+        # uvicorn's makes the ASGI scope here; hot requests have none
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
         self._is_in_head = self._is_in_message = True
         self._head_bytes = 0
         self._body_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
-        if len(self.headers) > MAX_HEADERS:
-            raise httptools.HttpParserError(f"more than {MAX_HEADERS} headers")
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self._is_in_head = False
         if self._is_refused:
             return
-        declared = 0
-        for name, value in self.headers:
-            if name == b"content-length" and value.isdigit():
-                declared = int(value)
-        if declared > self._max_body_bytes:
-            self._refuse(*_too_large(self._max_body_bytes))
+        headers = self.headers
+        if len(headers) > MAX_HEADERS:
+            self._refuse(431, error_body(f"More than {MAX_HEADERS} headers.", type="invalid_request_error"))
             return
-        url = httptools.parse_url(self.url)
-        path = url.path.decode("ascii", "replace")
+        for name, value in headers:
+            if name == b"content-length":
+                if value.isdigit() and int(value) > self._max_body_bytes:
+                    self._refuse(*_too_large(self._max_body_bytes))
+                    return
+            elif name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+        known = self._known_urls.get(self.url)
+        path, query = self._read_url() if known is None else known
         method = self.parser.get_method().decode("ascii")
         handler = self._hot(method, path)
         if handler is None:
-            super().on_headers_complete()
+            self._begin_asgi()
             return
         is_http_11 = self.parser.get_http_version() == "1.1"
         request = ClientRequest(
@@ -161,8 +177,8 @@ class HotPathProtocol(HttpToolsProtocol):
             handler,
             method,
             path,
-            url.query or b"",
-            self.headers,
+            query,
+            headers,
             keep_alive=is_http_11 and self.parser.should_keep_alive(),
             is_chunked=is_http_11,
             received_at=self.loop.time(),
@@ -176,6 +192,22 @@ class HotPathProtocol(HttpToolsProtocol):
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((request, self.app))  # type: ignore[arg-type]
+
+    def _read_url(self) -> tuple[str, bytes]:
+        """Path and query of the request, kept for the next one."""
+        url = httptools.parse_url(self.url)
+        read = url.path.decode("ascii", "replace"), url.query or b""
+        if len(self._known_urls) < MAX_KNOWN_URLS:
+            self._known_urls[self.url] = read
+        return read
+
+    def _begin_asgi(self) -> None:
+        """Hand the request to uvicorn's own way, as if it had seen it from the beginning."""
+        url, headers, is_expecting = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, is_expecting
+        self.headers.extend(headers)  # the list is the scope's
+        super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         if self._is_refused:
@@ -215,8 +247,31 @@ class HotPathProtocol(HttpToolsProtocol):
         elif self.expect_100_continue:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
+    def on_response_complete(self) -> None:
+        """As uvicorn's, less its timer for every answer: `check_timeouts` closes idle connections."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+        elif self.read_since is None:
+            self.idle_since = self.loop.time()
+
     def _start_hot(self, request: ClientRequest) -> None:
-        task = self.loop.create_task(request.handler(request))
+        try:
+            rest = request.handler(request)
+        except Exception:
+            logger.exception("a hot handler failed", extra={"path": request.path})
+            self._end_failed(request)
+            return
+        if rest is not None:
+            self.run_task(request, rest)
+
+    def run_task(self, request: ClientRequest, rest: Coroutine[Any, Any, None]) -> None:
+        """Go on with a request in a task, cancelled when its client leaves."""
+        task = self.loop.create_task(rest)
         request.task = task
         self.tasks.add(task)
         task.add_done_callback(functools.partial(self._hot_done, request))
@@ -228,17 +283,25 @@ class HotPathProtocol(HttpToolsProtocol):
             logger.error("a hot handler failed", exc_info=error, extra={"path": request.path})
         if request.response_complete or request.disconnected:
             return
+        if error is None and not request.started:
+            if not task.cancelled():
+                logger.error("a hot handler ended without an answer", extra={"path": request.path})
+            else:
+                request.keep_alive = False
+                body = error_body("The server is shutting down.", type="server_error")
+                request.respond(503, JSON_HEADERS, body)
+                return
+        self._end_failed(request)
+
+    def _end_failed(self, request: ClientRequest) -> None:
+        """Something in here is wrong: never leave a client without an end."""
+        if request.response_complete or request.disconnected:
+            return
         if request.started:
             request.abort()
-        elif error is None and not task.cancelled():
-            logger.error("a hot handler ended without an answer", extra={"path": request.path})
-            request.respond(500, JSON_HEADERS, error_body("Internal error.", type="server_error"))
         else:
-            status, text = (
-                (503, "The server is shutting down.") if error is None else (500, "Internal error.")
-            )
             request.keep_alive = False
-            request.respond(status, JSON_HEADERS, error_body(text, type="server_error"))
+            request.respond(500, JSON_HEADERS, error_body("Internal error.", type="server_error"))
 
     def _refuse(self, status: int, body: bytes) -> None:
         """Answer before the request is whole, then drop what still comes and close."""
@@ -267,8 +330,11 @@ class HotPathProtocol(HttpToolsProtocol):
         """Called once a second: drop clients that send or take nothing."""
         if self._is_refused:
             return
-        if self.write_paused_since is not None and now - self.write_paused_since > WRITE_STALL_SECONDS:
-            self.transport.abort()
+        if self.write_paused_since is not None:
+            if now - self.write_paused_since > WRITE_STALL_SECONDS:
+                self.transport.abort()
+        elif self.idle_since is not None and now - self.idle_since >= self.timeout_keep_alive:
+            self.transport.close()
         elif self.read_since is not None and now - self.read_since > READ_TIMEOUT_SECONDS:
             if self._is_in_message:
                 message = f"The request was not complete after {READ_TIMEOUT_SECONDS:g} s."

@@ -60,7 +60,9 @@ class HttpServer:
         self.port = port
         config = uvicorn.Config(
             app or _not_found,
-            http=functools.partial(HotPathProtocol, hot=hot, max_body_bytes=max_body_bytes),  # type: ignore[arg-type]
+            http=functools.partial(  # type: ignore[arg-type]
+                HotPathProtocol, hot=hot, max_body_bytes=max_body_bytes, known_urls={}
+            ),
             ws="none",
             lifespan="off",
             log_config=None,

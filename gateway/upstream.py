@@ -16,18 +16,38 @@ from collections.abc import Sequence
 
 from gateway.origin import Origin
 from gateway.upstream_connection import (
+    ResponseObserver,
     UpstreamConnection,
     UpstreamError,
     UpstreamErrorKind,
     UpstreamResponse,
 )
 
-__all__ = ["Origin", "UpstreamError", "UpstreamErrorKind", "UpstreamPool", "UpstreamResponse"]
+__all__ = [
+    "STALE_SECONDS",
+    "Origin",
+    "ResponseObserver",
+    "UpstreamError",
+    "UpstreamErrorKind",
+    "UpstreamPool",
+    "UpstreamResponse",
+    "is_stale",
+]
 
 
 STALE_SECONDS = 1.0
 """A pooled connection that was closed under a request shows it within a round trip; what closes later has the
 request and may have worked on it: it is not sent again."""
+
+
+def is_stale(response: UpstreamResponse, error: Exception | None) -> bool:
+    """Whether a pooled connection was closed before it answered a single byte."""
+    return (
+        isinstance(error, UpstreamError)
+        and error.kind == "closed"
+        and response.is_reused
+        and not response.has_bytes
+    )
 
 
 class UpstreamPool:
@@ -83,20 +103,24 @@ class UpstreamPool:
             parts += (b"content-length: ", str(len(body)).encode(), b"\r\n")
         parts.append(b"\r\n")
         head = b"".join(parts)
-        loop = asyncio.get_running_loop()
+        return await self.exchange(
+            origin, head, body, first_byte_timeout_seconds=first_byte_timeout_seconds
+        )
 
+    async def exchange(
+        self, origin: Origin, head: bytes, body: bytes, *, first_byte_timeout_seconds: float
+    ) -> UpstreamResponse:
+        """As `send`, with a head that is written out already, to its blank line."""
+        loop = asyncio.get_running_loop()
         while True:
-            connection = self._take(origin)
-            if connection is None:
-                connection = await self._connect(origin)
+            connection = self.take_idle(origin) or await self._connect(origin)
             response = connection.exchange(head, body)
             sent_at = loop.time()
             try:
                 await response.wait_for_head(first_byte_timeout_seconds)
             except UpstreamError as error:
                 connection.cut()
-                is_stale = connection.is_reused and not response.has_bytes
-                if error.kind != "closed" or not is_stale or loop.time() - sent_at > STALE_SECONDS:
+                if not is_stale(response, error) or loop.time() - sent_at > STALE_SECONDS:
                     raise
             except BaseException:
                 connection.cut()
@@ -104,7 +128,8 @@ class UpstreamPool:
             else:
                 return response
 
-    def _take(self, origin: Origin) -> UpstreamConnection | None:
+    def take_idle(self, origin: Origin) -> UpstreamConnection | None:
+        """A pooled connection, None where there is none: for one `exchange` that may find it stale."""
         idle = self._idle.get(origin)
         if not idle:
             return None

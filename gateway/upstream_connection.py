@@ -43,10 +43,22 @@ class ConnectionOwner(Protocol):
         """It is gone."""
 
 
+class ResponseObserver(Protocol):
+    """Whoever follows an answer in callbacks, with no task of its own."""
+
+    def head_arrived(self) -> None:
+        """Status and headers are there; the body follows, maybe at once."""
+
+    def body_ended(self, error: Exception | None) -> None:
+        """The answer is whole, or is over with this error, be it before its head."""
+
+
 class UpstreamConnection(asyncio.Protocol):
     """One connection; carries one exchange at a time."""
 
     __slots__ = (
+        "_is_parsing",
+        "_is_released",
         "_loop",
         "_parser",
         "_pool",
@@ -67,6 +79,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self.transport: asyncio.Transport | None = None
         self.response: UpstreamResponse | None = None
+        self._is_parsing = False
+        self._is_released = False
+        """Given back while its bytes are being parsed."""
         self.is_closed = False
         self.is_keep_alive = True
         self.is_reused = False
@@ -83,19 +98,24 @@ class UpstreamConnection(asyncio.Protocol):
             self.cut()  # nobody asked: the connection is out of step
             return
         response.has_bytes = True
+        self._is_parsing = True
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             response.fail(UpstreamError("protocol", f"{self.origin}: not HTTP: {error}"))
             self.cut()
         else:
-            if not response.is_head_complete:
+            if self._is_released:
+                self._return()
+            elif not response.is_head_complete:
                 response.head_bytes += len(data)
                 if response.head_bytes > MAX_HEAD_BYTES:
                     response.fail(
                         UpstreamError("protocol", f"{self.origin}: head over {MAX_HEAD_BYTES} bytes")
                     )
                     self.cut()
+        finally:
+            self._is_parsing = self._is_released = False
 
     def eof_received(self) -> bool | None:
         return None
@@ -119,21 +139,20 @@ class UpstreamConnection(asyncio.Protocol):
         """See pause_writing."""
 
     # httptools
-    def on_status(self, status: bytes) -> None:
-        """The reason phrase is not used."""
+    def on_message_begin(self) -> None:
+        if self.response is None or self.response.is_complete:  # a second answer to one question
+            self.is_keep_alive = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        assert self.response is not None
-        if len(self.response.headers) < MAX_HEADERS:
-            self.response.headers.append((name.lower(), value))
-        else:
-            raise ValueError(f"more than {MAX_HEADERS} headers")
+        self.response.headers.append((name.lower(), value))  # type: ignore[union-attr]
 
     def on_headers_complete(self) -> None:
         response = self.response
         assert response is not None
         status = self._parser.get_status_code()
-        if 100 <= status < 200:
+        if len(response.headers) > MAX_HEADERS:
+            raise ValueError(f"more than {MAX_HEADERS} headers")
+        if status < 200:
             response.headers.clear()
             return
         response.start(status)
@@ -145,16 +164,18 @@ class UpstreamConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         response = self.response
         assert response is not None
-        if response.status == 0:  # an interim (1xx) answer
+        if response.status == 0 or response.is_complete:  # an interim (1xx) answer, or one too many
             return
         self.is_keep_alive = self._parser.should_keep_alive() and not response.ends_with_connection
         response.complete()
 
     # the pool's side
-    def exchange(self, head: bytes, body: bytes) -> UpstreamResponse:
-        """Write one request."""
+    def exchange(
+        self, head: bytes, body: bytes, observer: ResponseObserver | None = None
+    ) -> UpstreamResponse:
+        """Write one request; `head` ends with its blank line."""
         assert self.transport is not None
-        self.response = UpstreamResponse(self, self.origin, self._loop)
+        self.response = UpstreamResponse(self, self.origin, self._loop, observer)
         if len(body) > 65_536:
             self.transport.writelines((head, body))  # not copied together
         else:
@@ -174,13 +195,21 @@ class UpstreamConnection(asyncio.Protocol):
         self.response = None
         if self.is_closed:
             return
-        if not response.is_complete or not self.is_keep_alive:
+        if not response.is_complete:
             self.cut()
             return
         limit = _keep_alive_seconds(response)
         self.idle_limit = self._pool.idle_seconds if limit is None else max(0.0, limit - 1.0)
-        self._parser = httptools.HttpResponseParser(self)
-        self._pool.put(self)
+        if self._is_parsing:
+            self._is_released = True  # what was read with the answer may hold more than it should
+        else:
+            self._return()
+
+    def _return(self) -> None:
+        if self.is_keep_alive and not self.is_closed:
+            self._pool.put(self)
+        else:
+            self.cut()
 
 
 def _keep_alive_seconds(response: UpstreamResponse) -> float | None:
@@ -198,46 +227,38 @@ def _keep_alive_seconds(response: UpstreamResponse) -> float | None:
 class UpstreamResponse:
     """An answer whose head has arrived. Read it whole, or relay its body piece by piece; then close it."""
 
-    __slots__ = (
-        "_buffer",
-        "_buffered_bytes",
-        "_connection",
-        "_done",
-        "_error",
-        "_head",
-        "_loop",
-        "_on_data",
-        "_origin",
-        "_paused",
-        "ends_with_connection",
-        "has_bytes",
-        "head_bytes",
-        "headers",
-        "is_complete",
-        "is_head_complete",
-        "status",
-    )
+    # Defaults live in the class: an instance is made per request, and sets only what differs.
+    _buffer: list[bytes] | None = None
+    _buffered_bytes = 0
+    _head: asyncio.Future[None] | None = None
+    _done: asyncio.Future[None] | None = None
+    _error: Exception | None = None
+    _on_data: Callable[[bytes], None] | None = None
+    _paused = False
+    status = 0
+    has_bytes = False
+    head_bytes = 0
+    is_head_complete = False
+    is_complete = False
+    ends_with_connection = False
 
     def __init__(
-        self, connection: UpstreamConnection, origin: Origin, loop: asyncio.AbstractEventLoop
+        self,
+        connection: UpstreamConnection,
+        origin: Origin,
+        loop: asyncio.AbstractEventLoop,
+        observer: ResponseObserver | None = None,
     ) -> None:
         self._connection = connection
         self._origin = origin
         self._loop = loop
-        self._head: asyncio.Future[None] = loop.create_future()
-        self._done: asyncio.Future[None] | None = None
-        self._error: UpstreamError | Exception | None = None
-        self._on_data: Callable[[bytes], None] | None = None
-        self._buffer: list[bytes] = []
-        self._buffered_bytes = 0
-        self._paused = False
-        self.status = 0
+        self._observer = observer
         self.headers: list[tuple[bytes, bytes]] = []
-        self.has_bytes = False
-        self.head_bytes = 0
-        self.is_head_complete = False
-        self.is_complete = False
-        self.ends_with_connection = False
+
+    @property
+    def is_reused(self) -> bool:
+        """Whether it came by a pooled connection."""
+        return self._connection.is_reused
 
     def header(self, name: bytes) -> bytes | None:
         """First value of a header (lower-case name)."""
@@ -272,11 +293,7 @@ class UpstreamResponse:
             UpstreamError: the body was cut short; all that came before was handed over.
             Exception: whatever `on_data` raised; the connection is cut.
         """
-        for piece in self._buffer:
-            on_data(piece)
-        self._buffer.clear()
-        self._buffered_bytes = 0
-        self._on_data = on_data
+        self.hand_over(on_data)
         if self._error is not None:
             raise self._error
         if self.is_complete:
@@ -284,6 +301,19 @@ class UpstreamResponse:
         self.resume()
         self._done = self._loop.create_future()
         await self._done
+
+    def hand_over(self, on_data: Callable[[bytes], None]) -> None:
+        """Give each piece of the body to `on_data`, those that are there at once."""
+        pieces, self._buffer = self._buffer, None
+        self._buffered_bytes = 0
+        for piece in pieces or ():
+            on_data(piece)
+        self._on_data = on_data
+
+    def leave_to_task(self) -> None:
+        """No callbacks any more: a task will read what comes (and what has come since the head)."""
+        self._observer = None
+        self._on_data = None
 
     def pause(self) -> None:
         """Stop reading from the other side (its window fills and it waits)."""
@@ -308,9 +338,9 @@ class UpstreamResponse:
 
     def close(self) -> None:
         """Give the connection back, or cut it if the answer is not whole. May be called twice."""
-        self.resume()
-        self._on_data = None
-        self._buffer.clear()
+        if self._paused:
+            self.resume()
+        self._observer = self._on_data = self._buffer = None
         self._connection.release(self)
 
     async def wait_for_head(self, timeout_seconds: float) -> None:
@@ -319,6 +349,11 @@ class UpstreamResponse:
         Raises:
             UpstreamError: closed, not HTTP, or `first_byte_timeout`.
         """
+        if self._error is not None:
+            raise self._error
+        if self.is_head_complete:
+            return
+        self._head = self._loop.create_future()
         timer = self._loop.call_later(timeout_seconds, self._on_head_timeout, timeout_seconds)
         try:
             await self._head
@@ -326,7 +361,7 @@ class UpstreamResponse:
             timer.cancel()
 
     def _on_head_timeout(self, timeout_seconds: float) -> None:
-        if not self._head.done():
+        if self._head is not None and not self._head.done():
             message = f"{self._origin}: no answer within {timeout_seconds:g} s"
             self.fail(UpstreamError("first_byte_timeout", message))
             self._connection.cut()
@@ -335,14 +370,20 @@ class UpstreamResponse:
     def start(self, status: int) -> None:
         self.status = status
         self.is_head_complete = True
-        has_length = self.header(b"content-length") is not None
-        is_chunked = self.header(b"transfer-encoding") is not None
-        self.ends_with_connection = not has_length and not is_chunked and status not in (204, 304)
-        if not self._head.done():
+        has_end = status in (204, 304)
+        for name, _ in self.headers:
+            if name == b"content-length" or name == b"transfer-encoding":
+                has_end = True
+        self.ends_with_connection = not has_end
+        if self._observer is not None:
+            self._observer.head_arrived()
+        elif self._head is not None and not self._head.done():
             self._head.set_result(None)
 
     def take(self, data: bytes) -> None:
         if self._on_data is None:
+            if self._buffer is None:
+                self._buffer = []
             self._buffer.append(data)
             self._buffered_bytes += len(data)
             if self._buffered_bytes > BUFFER_HIGH_BYTES:
@@ -360,14 +401,18 @@ class UpstreamResponse:
         if self._error is not None:
             return
         self.is_complete = True
-        if self._done is not None and not self._done.done():
+        if self._observer is not None:
+            self._observer.body_ended(None)
+        elif self._done is not None and not self._done.done():
             self._done.set_result(None)
 
     def fail(self, error: Exception) -> None:
         if self._error is not None or self.is_complete:
             return
         self._error = error
-        if not self._head.done():
+        if self._observer is not None:
+            self._observer.body_ended(error)
+        elif self._head is not None and not self._head.done():
             self._head.set_exception(error)
         elif self._done is not None and not self._done.done():
             self._done.set_exception(error)

@@ -18,7 +18,7 @@ from router.live.exchange import Exchange
 from router.live.fleet_view import FleetView
 from router.live.placement import Placement
 from router.live.relay import InterruptedRelayError, relay_first
-from router.live.request_head import site_headers
+from router.live.request_head import site_head
 from router.live.site_answers import (
     error_status,
     is_aborted,
@@ -27,15 +27,16 @@ from router.live.site_answers import (
     read_refusal,
 )
 from router.policy.body import Api, splice_token_ids
-from router.policy.event_scan import scanner_for
+from router.policy.event_scan import StreamScanner, scanner_for
 from router.policy.resumable import Fidelity
-from router.policy.stream_scan import Mode
 
 logger = logging.getLogger(__name__)
 
 CUT_KINDS = frozenset({"closed", "aborted", "no_finish", "ended"})
 """A request that the site had and dropped. A site that stops one instance drops many at once and is well; one
 that is dead refuses the next connection."""
+
+EVENT_STREAM = b"text/event-stream"
 
 
 class Verdict(Enum):
@@ -46,6 +47,12 @@ class Verdict(Enum):
     FAILED = "failed"
     CUT = "cut"
     BROKEN_STREAM = "broken_stream"
+
+
+def is_stream(response: UpstreamResponse) -> bool:
+    """Whether the answer is a stream of events."""
+    content_type = response.header(b"content-type")
+    return response.status == 200 and content_type is not None and content_type.startswith(EVENT_STREAM)
 
 
 class Attempt:
@@ -66,43 +73,61 @@ class Attempt:
         self._authorization = authorization
         self._clock = clock
 
-    async def send(self, exchange: Exchange, placement: Placement) -> Verdict:
-        """Send the request to one site and see its answer through."""
-        body, site, now = exchange.body, placement.entry, self._clock()
+    def prepare(self, exchange: Exchange, placement: Placement) -> tuple[bytes, bytes, float]:
+        """Head and body for this site, and the seconds that it has to begin its answer."""
+        body, site = exchange.body, placement.entry
         exchange.site_id = site.site_id
         verdict = exchange.resumability
         raw = exchange.request.body
         can_resume = verdict is not None and verdict.fidelity is not Fidelity.REFUSED
         has_ids = can_resume and placement.view.token_ids and verdict is not None and not verdict.by_text_only
-        if has_ids and not body.asks_token_ids:
+        exchange.mode = "ids" if has_ids else "text" if can_resume else "plain"
+        exchange.cuts_ids = has_ids and not body.asks_token_ids
+        if exchange.cuts_ids:
             raw = splice_token_ids(raw)
-        left = exchange.deadline_at - now
-        deadline = exchange.features.deadline_seconds
-        headers = site_headers(
-            exchange.passed_on,
-            exchange.features,
-            request_id=exchange.request_id,
-            deadline_seconds_left=left if deadline is not None else None,
+        left = exchange.deadline_at - self._clock()
+        head = site_head(
+            site.origin.host_header,
+            exchange.target,
+            exchange.shared_head,
+            len(raw),
+            deadline_seconds_left=left if exchange.features.deadline_seconds is not None else None,
             authorization=self._authorization,
             is_resume=exchange.is_cut,
         )
         timeout = min(left, self._config.first_byte_timeout_seconds) if body.stream else left
+        return head, raw, max(0.001, timeout)
+
+    async def send(self, exchange: Exchange, placement: Placement) -> Verdict:
+        """Send the request to one site and see its answer through."""
+        head, raw, timeout = self.prepare(exchange, placement)
         try:
-            response = await self._pool.send(
-                site.origin,
-                "POST",
-                exchange.target,
-                headers,
-                raw,
-                first_byte_timeout_seconds=max(0.001, timeout),
+            response = await self._pool.exchange(
+                placement.entry.origin, head, raw, first_byte_timeout_seconds=timeout
             )
         except UpstreamError as error:
-            if error.kind == "first_byte_timeout" and timeout == left:
-                site.breaker.give_up()  # the request's own time is over: no fault of the site
-                answer(exchange, *site_error("deadline", site.site_id))
-                return Verdict.DONE
-            return self._failed(exchange, placement, error.kind)
+            return self.not_answered(exchange, placement, error)
         exchange.response = response
+        return await self.see_through(exchange, placement, response)
+
+    def not_answered(self, exchange: Exchange, placement: Placement, error: Exception) -> Verdict:
+        """The site did not begin to answer.
+
+        Raises:
+            Exception: `error` is not about the site.
+        """
+        if not isinstance(error, (UpstreamError, InterruptedRelayError)):
+            raise error
+        if error.kind == "deadline" or self._clock() >= exchange.deadline_at:
+            placement.entry.breaker.give_up()  # the request's own time is over: no fault of the site
+            answer(exchange, *site_error("deadline", placement.entry.site_id))
+            return Verdict.DONE
+        return self._failed(exchange, placement, error.kind)
+
+    async def see_through(
+        self, exchange: Exchange, placement: Placement, response: UpstreamResponse
+    ) -> Verdict:
+        """The head is there: judge it and pass the answer on."""
         try:
             note_headroom(response, placement.load)
             status = response.status
@@ -110,44 +135,49 @@ class Attempt:
                 return await self._pushed_back(exchange, placement, response)
             if status >= 500 or status in (401, 403):
                 return await self._refused(exchange, placement, response)
-            content_type = response.header(b"content-type") or b""
-            if status == 200 and content_type.startswith(b"text/event-stream"):
-                mode: Mode = "ids" if has_ids else "text" if can_resume else "plain"
-                scanner = scanner_for(
-                    exchange.api,
-                    mode,
-                    cut=has_ids and not body.asks_token_ids,
-                    choices=body.choices,
-                )
-                ending = await relay_first(exchange, response, scanner, self._clock)
-                return self._after_stream(exchange, placement, ending)
-            return await self._whole(exchange, placement, response)
+            if is_stream(response):
+                ending = await relay_first(exchange, response, self.scanner(exchange), self._clock)
+                return self.after_stream(exchange, placement, ending)
+            try:
+                data = await response.read(self._config.max_answer_bytes)
+            except (UpstreamError, InterruptedRelayError) as error:
+                return self.broke_off(exchange, placement, error)
+            return self.whole(exchange, placement, response, data)
         finally:
             exchange.response = None
             exchange.scanner = None if not exchange.is_committed else exchange.scanner
             response.close()
 
-    async def _whole(self, exchange: Exchange, placement: Placement, response: UpstreamResponse) -> Verdict:
-        """An answer in one piece: held back until it is whole."""
-        try:
-            data = await response.read(self._config.max_answer_bytes)
-        except UpstreamError as error:
-            if error.kind != "too_large":
-                return self._failed(exchange, placement, error.kind)
-            placement.entry.breaker.succeed()
-            answer(exchange, *site_error(error.kind, exchange.site_id))
-            return Verdict.DONE
-        except InterruptedRelayError as error:
-            placement.entry.breaker.give_up()
-            answer(exchange, *site_error(error.kind, exchange.site_id))
-            return Verdict.DONE
+    def scanner(self, exchange: Exchange) -> StreamScanner:
+        """For the answer to the request as it was sent last."""
+        return scanner_for(
+            exchange.api, exchange.mode, cut=exchange.cuts_ids, choices=exchange.body.choices
+        )
+
+    def whole(
+        self, exchange: Exchange, placement: Placement, response: UpstreamResponse, data: bytes
+    ) -> Verdict:
+        """An answer in one piece, held back until it was whole."""
         if response.status == 200 and is_aborted(data):
             return self._failed(exchange, placement, "aborted")
         self._answered(placement)
         answer(exchange, response.status, data, site_answer_headers(response.headers))
         return Verdict.DONE
 
-    def _after_stream(self, exchange: Exchange, placement: Placement, ending: str) -> Verdict:
+    def broke_off(
+        self, exchange: Exchange, placement: Placement, error: UpstreamError | InterruptedRelayError
+    ) -> Verdict:
+        """An answer in one piece that did not come whole."""
+        if isinstance(error, UpstreamError) and error.kind != "too_large":
+            return self._failed(exchange, placement, error.kind)
+        if isinstance(error, UpstreamError):
+            placement.entry.breaker.succeed()
+        else:
+            placement.entry.breaker.give_up()
+        answer(exchange, *site_error(error.kind, exchange.site_id))
+        return Verdict.DONE
+
+    def after_stream(self, exchange: Exchange, placement: Placement, ending: str) -> Verdict:
         """A stream is over: whole, broken before the client saw anything, or broken after."""
         if ending == "ended" and exchange.api is Api.OTHER:
             ending = "complete"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import math
 from typing import Any
 
 from fleet.request import RequestFeatures
@@ -13,41 +13,51 @@ from router.live.placement import Placement
 from router.policy.body import Api, RequestBody
 from router.policy.dispatch import FOREVER
 from router.policy.resumable import Resumability
+from router.policy.stream_scan import Mode
 
 
 class Exchange(LedgerEntry):
     """Mutable, owned by the one coroutine that serves the request."""
 
-    __slots__ = (
-        "api",
-        "body",
-        "cut_reason",
-        "deadline_at",
-        "excluded",
-        "features",
-        "has_had_turn",
-        "hold_until",
-        "is_between_sites",
-        "is_committed",
-        "is_cut",
-        "is_paused",
-        "is_terminated",
-        "last_error",
-        "passed_on",
-        "placement",
-        "progress",
-        "pushbacks",
-        "quiet_since",
-        "request",
-        "request_id",
-        "response",
-        "resumability",
-        "scanner",
-        "site_id",
-        "target",
-        "task",
-        "wrote_at",
-    )
+    # Defaults live in the class: an instance is made per request, and sets only what differs.
+    has_had_turn = False
+    """A site was tried: it waits before those that come after it."""
+    request_id = b""
+    shared_head = b""
+    """The lines of the head that every site gets."""
+    body: RequestBody = None  # type: ignore[assignment]  # set before anything reads it
+    features: RequestFeatures = None  # type: ignore[assignment]
+    resumability: Resumability | None = None
+    mode: Mode = "plain"
+    """What the scanner of the answer keeps; set with each attempt."""
+    cuts_ids = False
+    """Token ids were asked for here, and not by the client."""
+    pushbacks = 0
+    is_cut = False
+    """A site had accepted it and lost its power: it goes before new work."""
+    last_error: tuple[int, bytes] | None = None
+    """Status and body of the last failure, for when no other site is left."""
+    placement: Placement | None = None
+    response: UpstreamResponse | None = None
+    head_by = math.inf
+    """Loop time until which the site must have begun to answer, where no timer watches that."""
+    site_id = ""
+    """Where the answer began."""
+    scanner: Any = None
+    """Has `events`, which grows as long as the stream gets anywhere."""
+    is_committed = False
+    """Status and headers are with the client."""
+    is_paused = False
+    """The client's socket is full."""
+    cut_reason = ""
+    """How the stream broke last."""
+    is_between_sites = False
+    """Its stream broke off, and the next site has not said anything yet."""
+    is_terminated = False
+    """This router ends it: it is shutting down."""
+    progress = 0
+    quiet_since = 0.0
+    wrote_at = 0.0
 
     def __init__(self, request: ClientRequest, api: Api, *, hold_until: float, deadline_at: float) -> None:
         super().__init__(request.received_at)
@@ -55,43 +65,10 @@ class Exchange(LedgerEntry):
         self.api = api
         self.hold_until = hold_until
         """Loop time until which it waits for room."""
-        self.has_had_turn = False
-        """A site was tried: it waits before those that come after it."""
         self.deadline_at = deadline_at
         """Loop time at which the request ends, whatever it is doing."""
         self.target = request.path
-        self.task: asyncio.Task[Any] | None = request.task
-        self.request_id = b""
-        self.passed_on: list[tuple[bytes, bytes]] = []
-        """Of the client's headers."""
-        self.body: RequestBody = None  # type: ignore[assignment]  # set before anything reads it
-        self.features: RequestFeatures = None  # type: ignore[assignment]
-        self.resumability: Resumability | None = None
         self.excluded: dict[str, int] = {}
-        self.pushbacks = 0
-        self.is_cut = False
-        """A site had accepted it and lost its power: it goes before new work."""
-        self.last_error: tuple[int, bytes] | None = None
-        """Status and body of the last failure, for when no other site is left."""
-        self.placement: Placement | None = None
-        self.response: UpstreamResponse | None = None
-        self.site_id = ""
-        """Where the answer began."""
-        self.scanner: Any = None
-        """Has `events`, which grows as long as the stream gets anywhere."""
-        self.is_committed = False
-        """Status and headers are with the client."""
-        self.is_paused = False
-        """The client's socket is full."""
-        self.cut_reason = ""
-        """How the stream broke last."""
-        self.is_between_sites = False
-        """Its stream broke off, and the next site has not said anything yet."""
-        self.is_terminated = False
-        """This router ends it: it is shutting down."""
-        self.progress = 0
-        self.quiet_since = 0.0
-        self.wrote_at = 0.0
 
     def exclude(self, site_id: str) -> None:
         """That site is not asked again for this request."""

@@ -1,4 +1,4 @@
-"""The one forwarding path: every inference request of every API goes through `Forwarder.serve`.
+"""The one forwarding path: every inference request of every API comes in by `Forwarder.begin`.
 
 The life of a request (DESIGN §5): read → choose a site (or wait for one) → forward → on failure before the
 first byte another site → after the first byte resume (`router.live.resume`) → close the ledger entry.
@@ -12,15 +12,17 @@ What follows a failed attempt:
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from enum import Enum
+from typing import Any
 
 from fleet.request import ClassCutoffs
 from gateway.errors import error_body
 from gateway.server import ClientRequest, HotHandler
-from gateway.upstream import UpstreamPool
+from gateway.upstream import UpstreamPool, UpstreamResponse
 from router.config import RouterConfig
 from router.live.answers import (
     answer,
@@ -37,8 +39,9 @@ from router.live.hold import Dispatcher, NoRoomError
 from router.live.ledger import Ledger
 from router.live.metrics import RouterMetrics
 from router.live.placement import Placement
-from router.live.request_head import RequestHead
+from router.live.request_head import RequestHead, shared_head
 from router.live.resume import Resumer
+from router.live.straight import Straight
 from router.policy.body import Api, BadRequestError, features_of, read_body
 from router.policy.dispatch import has_other_site
 from router.policy.resumable import resumability
@@ -88,7 +91,9 @@ class Forwarder:
         self._budget = RetryBudget(
             ratio=config.retry_budget_ratio, minimum_per_second=config.retry_budget_minimum
         )
-        self._attempt = Attempt(config=config, view=view, pool=pool, authorization=authorization, clock=clock)
+        self._pool = pool
+        self.max_answer_bytes = config.max_answer_bytes
+        self.attempt = Attempt(config=config, view=view, pool=pool, authorization=authorization, clock=clock)
         self._resumer = Resumer(
             config=config,
             view=view,
@@ -99,17 +104,14 @@ class Forwarder:
             clock=clock,
         )
         self.active: set[Exchange] = set()
+        self._when_idle: asyncio.Future[None] | None = None
 
     def handler(self, api: Api) -> HotHandler:
         """The hot handler of one path."""
+        return functools.partial(self.begin, api)
 
-        async def handle(request: ClientRequest) -> None:
-            await self.serve(request, api)
-
-        return handle
-
-    async def serve(self, request: ClientRequest, api: Api) -> None:
-        """Serve one request; the only owner of its ledger entry, its place and its upstream connection."""
+    def begin(self, api: Api, request: ClientRequest) -> Coroutine[Any, Any, None] | None:
+        """Take a request; returns what a task must do for it, None where callbacks will do it all."""
         exchange = Exchange(
             request,
             api,
@@ -118,57 +120,127 @@ class Forwarder:
         )
         self._ledger.open()
         self.active.add(exchange)
+        request.on_gone = functools.partial(self._client_gone, exchange)
         try:
-            await self._run(exchange)
+            if not self._admit(exchange):
+                self._close(exchange)
+                return None
+            placement = exchange.placement = self._dispatcher.try_place(exchange)
+            if placement is not None:
+                connection = self._pool.take_idle(placement.entry.origin)
+                if connection is not None:
+                    Straight(self, exchange, placement).send(connection)
+                    return None
+        except Exception:  # noqa: BLE001 - told and counted in there
+            self.fail_inside(exchange)
+            return None
+        return self._serve(exchange)
+
+    # the straight path's side
+    def clock(self) -> float:
+        """Loop time."""
+        return self._clock()
+
+    def reach(self, exchange: Exchange, verdict: Verdict) -> None:
+        """The straight attempt is over: so is the request, or a task goes on with it."""
+        if verdict is Verdict.DONE:
+            placement, exchange.placement = exchange.placement, None
+            assert placement is not None
+            self._dispatcher.release(placement)
+            self._close(exchange)
+        else:
+            exchange.request.run(self._serve(exchange, verdict))
+
+    def go_on(self, exchange: Exchange, response: UpstreamResponse | None) -> None:
+        """The attempt goes on in a task: from the response's head, or from the beginning."""
+        exchange.request.run(self._serve(exchange, response=response))
+
+    def fail_inside(self, exchange: Exchange) -> None:
+        """Something in here is wrong; called while the exception is handled."""
+        logger.exception("a request failed inside the router", extra={"path": exchange.request.path})
+        _end_internal_error(exchange)
+        self._close(exchange)
+
+    def _client_gone(self, exchange: Exchange) -> None:
+        exchange.outcome = "client_cancelled"
+        self._close(exchange)
+
+    def _close(self, exchange: Exchange) -> None:
+        """Release whatever a request still holds and close its entry; nothing more the second time."""
+        exchange.request.on_gone = None
+        if exchange.response is not None:
+            exchange.response.close()
+            exchange.response = None
+        if exchange.placement is not None:
+            exchange.placement.entry.breaker.give_up()
+            self._dispatcher.release(exchange.placement)
+            exchange.placement = None
+        if exchange.is_closed:
+            return
+        self.active.discard(exchange)
+        self._ledger.close(exchange)
+        self._metrics.finished(exchange, self._clock())
+        if self._when_idle is not None and not self.active and not self._when_idle.done():
+            self._when_idle.set_result(None)
+
+    async def _serve(
+        self, exchange: Exchange, verdict: Verdict | None = None, response: UpstreamResponse | None = None
+    ) -> None:
+        """The general path, from wherever the request stands; from here on its only owner."""
+        exchange.request.on_gone = None
+        try:
+            await self._run(exchange, verdict, response)
         except asyncio.CancelledError:
-            if request.is_disconnected:
+            if exchange.request.is_disconnected:
                 exchange.outcome = "client_cancelled"
                 raise
             end_for_shutdown(exchange)
             if not exchange.is_terminated:
                 raise
         except Exception:
-            logger.exception("a request failed inside the router", extra={"path": request.path})
+            logger.exception("a request failed inside the router", extra={"path": exchange.request.path})
             _end_internal_error(exchange)
         finally:
-            if exchange.response is not None:
-                exchange.response.close()
-            if exchange.placement is not None:
-                exchange.placement.entry.breaker.give_up()
-                self._dispatcher.release(exchange.placement)
-            self.active.discard(exchange)
-            self._ledger.close(exchange)
-            self._metrics.finished(exchange, self._clock())
+            self._close(exchange)
 
     async def drain(self, until: float) -> None:
         """Return when no request is under way, or at that loop time."""
-        tasks = [exchange.task for exchange in self.active if exchange.task is not None]
         left = until - self._clock()
-        if tasks and left > 0:
-            await asyncio.wait(tasks, timeout=left)
+        if self.active and left > 0:
+            self._when_idle = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._when_idle], timeout=left)
+            self._when_idle = None
 
     async def terminate(self) -> None:
         """End every request under way with a stated error; returns when their handlers have."""
         tasks = []
-        for exchange in self.active:
+        for exchange in list(self.active):
             exchange.is_terminated = True
-            if exchange.task is not None:
-                exchange.task.cancel()
-                tasks.append(exchange.task)
+            request = exchange.request
+            if request.on_gone is not None:  # no task owns it (yet)
+                end_for_shutdown(exchange)
+                self._close(exchange)
+            if request.task is not None:
+                request.task.cancel()
+                tasks.append(request.task)
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run(self, exchange: Exchange) -> None:
-        if not self._admit(exchange):
-            return
+    async def _run(
+        self, exchange: Exchange, verdict: Verdict | None, response: UpstreamResponse | None
+    ) -> None:
         dispatcher = self._dispatcher
-        placement = dispatcher.try_place(exchange)
+        placement = exchange.placement
         while True:
             if placement is None:
                 placement = await self._wait(exchange)
                 if placement is None:
                     return
-            exchange.placement = placement
-            verdict = await self._attempt.send(exchange, placement)
+                exchange.placement = placement
+            if response is not None:
+                verdict = await self.attempt.see_through(exchange, placement, response)
+                response = None
+            elif verdict is None:
+                verdict = await self.attempt.send(exchange, placement)
             exchange.placement = None
             dispatcher.release(placement)
             if verdict is Verdict.DONE:
@@ -182,6 +254,8 @@ class Forwarder:
                 return
             at_once = go_on is GoOn.NOW
             placement = dispatcher.try_place(exchange, is_resume=exchange.is_cut) if at_once else None
+            exchange.placement = placement
+            verdict = None
 
     async def _wait(self, exchange: Exchange) -> Placement | None:
         """A place in time, or None: the client was told when to come back."""
@@ -220,7 +294,6 @@ class Forwarder:
         request = exchange.request
         head = RequestHead(request, self._rng)
         exchange.request_id = head.request_id
-        exchange.passed_on = head.passed_on
         self._budget.count_request(request.received_at)
         try:
             body, model = read_body(exchange.api, request.body)
@@ -236,6 +309,7 @@ class Forwarder:
         except BadRequestError as error:
             refuse_bad_request(exchange, error)
             return False
+        exchange.shared_head = shared_head(head.passed_on, exchange.features, head.request_id)
         if head.deadline_seconds is not None:
             exchange.deadline_at = min(exchange.deadline_at, request.received_at + head.deadline_seconds)
         models = self._view.snapshot.models

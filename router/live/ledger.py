@@ -17,16 +17,15 @@ UNKNOWN_MODEL = "unknown"
 class LedgerEntry:
     """One request. Its owner sets the outcome; what has none at the end has failed."""
 
-    __slots__ = ("first_token_at", "is_closed", "model", "outcome", "received_at", "resumes", "retries")
+    model = UNKNOWN_MODEL
+    outcome: Outcome = "failed"
+    first_token_at: float | None = None
+    retries = 0
+    resumes = 0
+    is_closed = False
 
     def __init__(self, received_at: float) -> None:
         self.received_at = received_at
-        self.model = UNKNOWN_MODEL
-        self.outcome: Outcome = "failed"
-        self.first_token_at: float | None = None
-        self.retries = 0
-        self.resumes = 0
-        self.is_closed = False
 
 
 class Ledger:

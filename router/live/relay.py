@@ -25,17 +25,14 @@ class InterruptedRelayError(Exception):
         self.kind = kind
 
 
-class _OverError(Exception):
+class OverError(Exception):
     """Nothing that could follow matters."""
 
 
-async def relay_first(
+def first_relay(
     exchange: Exchange, response: UpstreamResponse, scanner: StreamScanner, clock: Callable[[], float]
-) -> str:
-    """Pass the first site's stream on; returns "complete" or a label of how it broke.
-
-    On return `exchange.is_committed` says whether the client has seen anything.
-    """
+) -> Callable[[bytes], None]:
+    """What passes the first site's stream on, piece by piece; it raises once nothing more matters."""
     request = exchange.request
     exchange.scanner = scanner
     exchange.progress = 0
@@ -55,9 +52,28 @@ async def relay_first(
             request.start(response.status, headers)
             write(out)
         if scanner.ending is not None and scanner.ending != "complete":
-            raise _OverError
+            raise OverError
 
-    reason = await _run(response, on_data)
+    return on_data
+
+
+def first_ending(scanner: StreamScanner, error: Exception | None) -> str:
+    """ "complete", or a label of how the stream broke; `error` ended its relay.
+
+    Raises:
+        Exception: `error` is not about the stream.
+    """
+    return _ending(scanner.ending, _reason(error))
+
+
+async def relay_first(
+    exchange: Exchange, response: UpstreamResponse, scanner: StreamScanner, clock: Callable[[], float]
+) -> str:
+    """Pass the first site's stream on; returns as `first_ending`.
+
+    On return `exchange.is_committed` says whether the client has seen anything.
+    """
+    reason = await _run(response, first_relay(exchange, response, scanner, clock))
     return _ending(scanner.ending, reason)
 
 
@@ -80,7 +96,7 @@ async def relay_continuation(
         if continuation.ending is not None and (
             continuation.ending != "complete" or continuation.is_stopped_here
         ):
-            raise _OverError
+            raise OverError
         if exchange.is_paused:
             response.pause()
 
@@ -91,13 +107,19 @@ async def relay_continuation(
 async def _run(response: UpstreamResponse, on_data: Callable[[bytes], None]) -> str:
     try:
         await response.relay(on_data)
-    except UpstreamError as error:
+    except (UpstreamError, InterruptedRelayError, OverError) as error:
+        return _reason(error)
+    return _reason(None)
+
+
+def _reason(error: Exception | None) -> str:
+    if error is None:
+        return "ended"
+    if isinstance(error, (UpstreamError, InterruptedRelayError)):
         return error.kind
-    except InterruptedRelayError as error:
-        return error.kind
-    except _OverError:
+    if isinstance(error, OverError):
         return "over"
-    return "ended"
+    raise error
 
 
 def _ending(ending: str | None, reason: str) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from typing import get_args
 
-from fleet.request import RequestFeatures
+from fleet.request import RequestClass, RequestFeatures, ServiceTier
 from gateway.headers import HeaderList
 from gateway.server import ClientRequest
 
@@ -44,33 +45,56 @@ class RequestHead:
         )
 
 
-def site_headers(
-    passed_on: Sequence[tuple[bytes, bytes]],
-    features: RequestFeatures,
-    *,
-    request_id: bytes,
-    deadline_seconds_left: float | None,
-    authorization: bytes | None,
-    is_resume: bool = False,
-) -> HeaderList:
-    """The head of the request to a site (less `host` and `content-length`)."""
-    headers = [
-        *passed_on,
-        (b"content-type", b"application/json"),  # it was read as that, whatever the client called it
-        (b"x-request-id", request_id),
-        (b"x-heron-class", features.request_class.encode()),
-        (b"x-heron-tier", features.tier.encode()),
-        (b"x-heron-expected-output-tokens", b"%d" % features.expected_output_tokens),
-    ]
+def shared_head(
+    passed_on: Sequence[tuple[bytes, bytes]], features: RequestFeatures, request_id: bytes
+) -> bytes:
+    """The lines that every site asked for this request gets."""
+    told = b"content-type: application/json\r\nx-request-id: %b\r\n%b%d\r\n" % (
+        request_id,  # its content was read as JSON, whatever the client called it
+        _TOLD[features.request_class, features.tier],
+        features.expected_output_tokens,
+    )
     if features.affinity_key is not None:
-        headers.append((b"x-heron-affinity", features.affinity_key.encode("latin-1")))
+        told += b"x-heron-affinity: %b\r\n" % features.affinity_key.encode("latin-1")
+    for name, value in passed_on:
+        told += b"%b: %b\r\n" % (name, value)
+    return told
+
+
+def site_head(
+    host_header: bytes,
+    target: str,
+    shared: bytes,
+    body_bytes: int,
+    *,
+    deadline_seconds_left: float | None = None,
+    authorization: bytes | None = None,
+    is_resume: bool = False,
+) -> bytes:
+    """The whole head of one request to one site, to its blank line; `shared` is `shared_head`'s."""
+    own = b""
     if deadline_seconds_left is not None:
-        headers.append((b"x-heron-deadline-seconds", b"%.3f" % max(0.0, deadline_seconds_left)))
+        own = b"x-heron-deadline-seconds: %.3f\r\n" % max(0.0, deadline_seconds_left)
     if is_resume:
-        headers.append((b"x-heron-resume", b"1"))
+        own += b"x-heron-resume: 1\r\n"
     if authorization is not None:
-        headers.append((b"authorization", authorization))
-    return headers
+        own += b"authorization: %b\r\n" % authorization
+    return b"POST %b HTTP/1.1\r\nhost: %b\r\n%b%bcontent-length: %d\r\n\r\n" % (
+        target.encode("ascii"),
+        host_header,
+        shared,
+        own,
+        body_bytes,
+    )
+
+
+_TOLD = {
+    (request_class, tier): (
+        f"x-heron-class: {request_class}\r\nx-heron-tier: {tier}\r\nx-heron-expected-output-tokens: "
+    ).encode()
+    for request_class in get_args(RequestClass)
+    for tier in get_args(ServiceTier)
+}
 
 
 def _is_token(value: bytes, most: int) -> bool:

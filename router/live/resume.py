@@ -22,7 +22,7 @@ from router.live.hold import Dispatcher, NoRoomError
 from router.live.metrics import RouterMetrics
 from router.live.placement import Placement
 from router.live.relay import InterruptedRelayError, relay_continuation
-from router.live.request_head import site_headers
+from router.live.request_head import site_head
 from router.live.site_answers import error_status, note_headroom, note_pushback, read_refusal
 from router.policy.continuation import ClientStream, Continuation
 from router.policy.resume_plan import (
@@ -298,21 +298,18 @@ class Resumer:
     ) -> UpstreamResponse:
         exchange = resume.exchange
         left = exchange.deadline_at - self._clock()
-        deadline = exchange.features.deadline_seconds
-        response = await self._pool.send(
-            placement.entry.origin,
-            "POST",
+        origin = placement.entry.origin
+        head = site_head(
+            origin.host_header,
             path,
-            site_headers(
-                exchange.passed_on,
-                exchange.features,
-                request_id=exchange.request_id,
-                deadline_seconds_left=left if deadline is not None else None,
-                authorization=self._authorization,
-                is_resume=True,
-            ),
-            body,
-            first_byte_timeout_seconds=max(0.001, min(timeout_seconds, left)),
+            exchange.shared_head,
+            len(body),
+            deadline_seconds_left=left if exchange.features.deadline_seconds is not None else None,
+            authorization=self._authorization,
+            is_resume=True,
+        )
+        response = await self._pool.exchange(
+            origin, head, body, first_byte_timeout_seconds=max(0.001, min(timeout_seconds, left))
         )
         exchange.response = response
         return response

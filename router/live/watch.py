@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 
 from router.config import RouterConfig
 from router.live.exchange import Exchange
+from gateway.upstream import UpstreamError
 from router.live.relay import InterruptedRelayError
 from router.policy.stream_end import KEEP_ALIVE
 
@@ -31,10 +32,13 @@ async def watch(
 
 
 def check(exchange: Exchange, config: RouterConfig, now: float) -> None:
-    """Look at one request; cases in order: past its deadline, between two sites, over, stalled."""
+    """Look at one request; cases in order: past its deadline, its site does not answer, between two sites, over, stalled."""
     response, scanner = exchange.response, exchange.scanner
     if now >= exchange.deadline_at and response is not None:
         response.stop(InterruptedRelayError("deadline"))
+        return
+    if now >= exchange.head_by and response is not None and not response.is_head_complete:
+        response.stop(UpstreamError("first_byte_timeout", f"{exchange.site_id}: no answer in time"))
         return
     is_silent = now - exchange.wrote_at >= config.sse_keep_alive_seconds
     if exchange.is_between_sites and is_silent and not exchange.is_paused:

@@ -48,6 +48,10 @@ _TIERS: dict[str, ServiceTier] = {
 }
 
 
+_LIMITS = ("max_output_tokens", "max_tokens", "max_completion_tokens")
+"""The last one given counts."""
+
+
 class RequestBody:
     """The fields that routing needs (a plain class with slots: one is made per request)."""
 
@@ -93,11 +97,11 @@ def read_body(api: Api, raw: bytes) -> tuple[RequestBody, str]:
         for message in messages:
             if type(message) is not dict:
                 raise _wrong("messages", "a list of objects", message)
-    _check_int(fields, "n", least=1)
+    if "n" in fields:
+        _check_int(fields, "n", least=1)
     body = RequestBody(api, raw, fields)
-    for name in ("max_output_tokens", "max_tokens", "max_completion_tokens"):  # the last one given counts
-        value = _check_int(fields, name, least=0)
-        if value is not None:
+    for name in _LIMITS:
+        if name in fields and (value := _check_int(fields, name, least=0)) is not None:
             body.max_tokens = value
     options = fields.get("stream_options")
     if options is not None and type(options) is not dict:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.views import FEATURES
 
-from router.live.request_head import RequestHead, site_headers
+from router.live.request_head import RequestHead, shared_head, site_head
 
 
 class _Request:
@@ -51,23 +51,35 @@ def test_a_deadline_that_is_none_is_ignored(value: bytes):
 
 def test_a_site_is_told_class_tier_and_token():
     """And the resume, where it is one."""
-    headers = dict(
-        site_headers(
-            [],
-            FEATURES,
-            request_id=b"r",
-            deadline_seconds_left=1.5,
-            authorization=b"Bearer t",
-            is_resume=True,
-        )
+    shared = shared_head([(b"traceparent", b"00-1-2-01")], FEATURES, b"r")
+    written = site_head(
+        b"site:80",
+        "/v1/completions",
+        shared,
+        12,
+        deadline_seconds_left=1.5,
+        authorization=b"Bearer t",
+        is_resume=True,
     )
-    assert headers == {
-        b"content-type": b"application/json",
-        b"x-request-id": b"r",
-        b"x-heron-class": b"SS",
-        b"x-heron-tier": b"default",
-        b"x-heron-expected-output-tokens": b"10",
-        b"x-heron-deadline-seconds": b"1.500",
-        b"x-heron-resume": b"1",
-        b"authorization": b"Bearer t",
-    }
+    first, *lines = written.removesuffix(b"\r\n\r\n").split(b"\r\n")
+    assert first == b"POST /v1/completions HTTP/1.1"
+    assert [tuple(line.split(b": ", 1)) for line in lines] == [
+        (b"host", b"site:80"),
+        (b"content-type", b"application/json"),
+        (b"x-request-id", b"r"),
+        (b"x-heron-class", b"SS"),
+        (b"x-heron-tier", b"default"),
+        (b"x-heron-expected-output-tokens", b"10"),
+        (b"traceparent", b"00-1-2-01"),
+        (b"x-heron-deadline-seconds", b"1.500"),
+        (b"x-heron-resume", b"1"),
+        (b"authorization", b"Bearer t"),
+        (b"content-length", b"12"),
+    ]
+
+
+def test_nothing_is_told_that_is_not_there():
+    """No deadline, no resume, no token."""
+    written = site_head(b"h", "/v1/completions?a=b", shared_head([], FEATURES, b"r"), 0)
+    assert written.startswith(b"POST /v1/completions?a=b HTTP/1.1\r\nhost: h\r\n")
+    assert not any(name in written for name in (b"deadline", b"resume", b"authorization", b"affinity"))
