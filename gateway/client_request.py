@@ -45,7 +45,6 @@ class ClientRequest:
     message_event = _NoEvent
 
     # Defaults live in the class: an instance is made per request, and sets only what differs.
-    size = 0
     body = b""
     disconnected = False
     response_complete = False
@@ -66,6 +65,7 @@ class ClientRequest:
         path: str,
         query: bytes,
         headers: list[tuple[bytes, bytes]],
+        fields: dict[bytes, bytes],
         *,
         keep_alive: bool,
         is_chunked: bool,
@@ -73,12 +73,15 @@ class ClientRequest:
     ) -> None:
         self._protocol = protocol
         self._is_chunked = is_chunked
-        self._pieces: list[bytes] = []
+        self.pieces: list[bytes] = []
+        """Of the body, until it is whole."""
         self.handler = handler
         self.method = method
         self.path = path
         self.query = query
         self.headers = headers
+        self.fields = fields
+        """The headers by name (lower case), the last where one comes twice."""
         self.received_at = received_at
         self.keep_alive = keep_alive
 
@@ -91,33 +94,24 @@ class ClientRequest:
         """Whether the client has gone."""
         return self.disconnected
 
-    def header(self, name: bytes) -> bytes | None:
-        """First value of a header (lower-case name)."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
-
     def respond(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         """Write a whole answer; `content-length` is added."""
-        parts = self._head(status, headers)
-        parts += (b"content-length: ", str(len(body)).encode(), b"\r\n\r\n")
+        head = b"%bcontent-length: %d\r\n\r\n" % (self._head(status, headers), len(body))
         if len(body) > 65_536:
-            self._protocol.transport.writelines((b"".join(parts), body))
+            self._protocol.transport.writelines((head, body))
         else:
-            parts.append(body)
-            self._protocol.transport.write(b"".join(parts))
+            self._protocol.transport.write(head + body)
         self._end()
 
     def start(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """Begin an answer of unknown length."""
-        parts = self._head(status, headers)
+        head = self._head(status, headers)
         if self._is_chunked:
-            parts.append(b"transfer-encoding: chunked\r\n\r\n")
+            head += b"transfer-encoding: chunked\r\n\r\n"
         else:  # HTTP/1.0: the end of the connection is the end of the answer
             self.keep_alive = False
-            parts.append(b"\r\n")
-        self._protocol.transport.write(b"".join(parts))
+            head += b"\r\n"
+        self._protocol.transport.write(head)
 
     def write(self, data: bytes) -> None:
         """Write one piece of it; nothing happens once the client has gone."""
@@ -143,16 +137,16 @@ class ClientRequest:
         if not self.disconnected:
             self._protocol.transport.close()
 
-    def _head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
+    def _head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
         if self.started:
             raise RuntimeError(f"{self.method} {self.path}: the answer has begun already")
         self.started = True
-        parts = [STATUS_LINE[status], self._protocol.date_header()]
-        for name, value in headers:
-            parts += (name, b": ", value, b"\r\n")
+        head = STATUS_LINE[status] + self._protocol.date_header()
+        for field in headers:
+            head += b"%b: %b\r\n" % field
         if not self.keep_alive:
-            parts.append(b"connection: close\r\n")
-        return parts
+            head += b"connection: close\r\n"
+        return head
 
     def _end(self) -> None:
         self.response_complete = True
@@ -161,14 +155,3 @@ class ClientRequest:
         if not self.keep_alive:
             self._protocol.transport.close()
         self._protocol.on_response_complete()
-
-    # the protocol's side
-    def take(self, piece: bytes) -> None:
-        self._pieces.append(piece)
-        self.size += len(piece)
-
-    def make_whole(self) -> None:
-        self.is_whole = True
-        pieces = self._pieces
-        self.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        self._pieces = []

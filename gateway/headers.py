@@ -36,10 +36,12 @@ def request_headers(
     ]
 
 
-def response_headers(headers: Iterable[tuple[bytes, bytes]]) -> HeaderList:
-    """An upstream's headers that go back to the client."""
+def response_headers(
+    headers: Iterable[tuple[bytes, bytes]], drop: frozenset[bytes] = frozenset()
+) -> HeaderList:
+    """An upstream's headers that go back to the client, less `drop` (lower-case names)."""
     return [
-        (name, value)
-        for name, value in headers
-        if name not in _NOT_RETURNED and not name.startswith(b"x-heron-")
+        header
+        for header in headers
+        if header[0] not in _NOT_RETURNED and header[0] not in drop and header[0][:8] != b"x-heron-"
     ]

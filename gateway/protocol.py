@@ -114,7 +114,14 @@ class HotPathProtocol(HttpToolsProtocol):
         if self.read_since is None:
             self.read_since = self.loop.time()
             self.idle_since = None
-        super().data_received(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._unsupported_upgrade_warning()
+        except httptools.HttpParserError:
+            self.logger.warning("Invalid HTTP request received.")
+            self.send_400_response("Invalid HTTP request received.")
+            return
         if self._is_in_head:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
@@ -157,13 +164,13 @@ class HotPathProtocol(HttpToolsProtocol):
         if len(headers) > MAX_HEADERS:
             self._refuse(431, error_body(f"More than {MAX_HEADERS} headers.", type="invalid_request_error"))
             return
-        for name, value in headers:
-            if name == b"content-length":
-                if value.isdigit() and int(value) > self._max_body_bytes:
-                    self._refuse(*_too_large(self._max_body_bytes))
-                    return
-            elif name == b"expect" and value.lower() == b"100-continue":
-                self.expect_100_continue = True
+        fields = dict(headers)
+        length = fields.get(b"content-length")
+        if length is not None and length.isdigit() and int(length) > self._max_body_bytes:
+            self._refuse(*_too_large(self._max_body_bytes))
+            return
+        if b"expect" in fields and fields[b"expect"].lower() == b"100-continue":
+            self.expect_100_continue = True
         known = self._known_urls.get(self.url)
         path, query = self._read_url() if known is None else known
         method = self.parser.get_method().decode("ascii")
@@ -179,6 +186,7 @@ class HotPathProtocol(HttpToolsProtocol):
             path,
             query,
             headers,
+            fields,
             keep_alive=is_http_11 and self.parser.should_keep_alive(),
             is_chunked=is_http_11,
             received_at=self.loop.time(),
@@ -218,7 +226,7 @@ class HotPathProtocol(HttpToolsProtocol):
             return
         cycle = self.cycle
         if isinstance(cycle, ClientRequest):
-            cycle.take(body)
+            cycle.pieces.append(body)
         else:
             super().on_body(body)
 
@@ -231,7 +239,10 @@ class HotPathProtocol(HttpToolsProtocol):
         if not isinstance(cycle, ClientRequest):
             super().on_message_complete()
             return
-        cycle.make_whole()
+        cycle.is_whole = True
+        pieces = cycle.pieces
+        cycle.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
         if cycle.is_turn:
             self._start_hot(cycle)
 

@@ -214,7 +214,7 @@ class UpstreamConnection(asyncio.Protocol):
 
 def _keep_alive_seconds(response: UpstreamResponse) -> float | None:
     """The other side's own keep-alive time, where it says one."""
-    value = response.header(b"keep-alive")
+    value = response.fields.get(b"keep-alive")
     if value is None:
         return None
     for part in value.split(b","):
@@ -254,18 +254,13 @@ class UpstreamResponse:
         self._loop = loop
         self._observer = observer
         self.headers: list[tuple[bytes, bytes]] = []
+        self.fields: dict[bytes, bytes] = {}
+        """The headers by name (lower case), the last where one comes twice."""
 
     @property
     def is_reused(self) -> bool:
         """Whether it came by a pooled connection."""
         return self._connection.is_reused
-
-    def header(self, name: bytes) -> bytes | None:
-        """First value of a header (lower-case name)."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
 
     async def read(self, max_bytes: int) -> bytes:
         """The whole body.
@@ -370,11 +365,10 @@ class UpstreamResponse:
     def start(self, status: int) -> None:
         self.status = status
         self.is_head_complete = True
-        has_end = status in (204, 304)
-        for name, _ in self.headers:
-            if name == b"content-length" or name == b"transfer-encoding":
-                has_end = True
-        self.ends_with_connection = not has_end
+        fields = self.fields = dict(self.headers)
+        self.ends_with_connection = not (
+            b"content-length" in fields or b"transfer-encoding" in fields or status in (204, 304)
+        )
         if self._observer is not None:
             self._observer.head_arrived()
         elif self._head is not None and not self._head.done():

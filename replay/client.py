@@ -199,7 +199,7 @@ class Exchange:
         self._status = response.status
         self._touched_at = perf_counter()
         self._stall = self._loop.call_later(self._client.limits.stall_timeout_seconds, self._check_stall)
-        site = response.header(b"x-heron-site")
+        site = response.fields.get(b"x-heron-site")
         self._site = None if site is None else site.decode("latin-1")[:MAX_SITE_ID]
         if response.status != 200:
             return outcome_of_status(response.status, await _read_error(response))

@@ -123,7 +123,7 @@ class Forwarder:
     ) -> Outcome | Failed:
         if response.status == 503:
             return Failed(kind="overloaded", message=f"{flight.instance.instance_id} is at its limit")
-        if response.status == 200 and (response.header(b"content-type") or b"").startswith(EVENT_STREAM):
+        if response.status == 200 and (response.fields.get(b"content-type") or b"").startswith(EVENT_STREAM):
             await self._stream(request, response, flight)
             return "completed"
         body = await response.read(self._max_answer_bytes)
@@ -156,7 +156,7 @@ class Forwarder:
     def _timeout_seconds(self, request: ClientRequest) -> float:
         """Until the first byte; the router's deadline, where it states one, may shorten it."""
         try:
-            deadline = float(request.header(b"x-heron-deadline-seconds") or b"inf")
+            deadline = float(request.fields.get(b"x-heron-deadline-seconds") or b"inf")
         except ValueError:
             return self._request_timeout_seconds
         # A NaN fails both comparisons.

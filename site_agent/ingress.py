@@ -95,11 +95,11 @@ class Ingress:
 
     async def _forward(self, request: ClientRequest) -> Outcome:
         takes_slot = request.path in GENERATING_PATHS
-        affinity = request.header(b"x-heron-affinity")
+        affinity = request.fields.get(b"x-heron-affinity")
         tried: dict[str, Failed] = {}
         while True:
             chosen = self._admission.choose(
-                is_resume=request.header(b"x-heron-resume") == b"1",
+                is_resume=request.fields.get(b"x-heron-resume") == b"1",
                 takes_slot=takes_slot,
                 affinity=None if affinity is None else affinity[:MAX_AFFINITY_BYTES],
                 tried=tried,
@@ -178,7 +178,7 @@ class Ingress:
         """Whether the site token was shown; where not, the request is answered."""
         if self._authorization is None:
             return True
-        if hmac.compare_digest(request.header(b"authorization") or b"", self._authorization):
+        if hmac.compare_digest(request.fields.get(b"authorization") or b"", self._authorization):
             return True
         self._count("rejected")
         _respond_error(

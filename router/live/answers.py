@@ -47,7 +47,10 @@ def own_headers(exchange: Exchange) -> HeaderList:
 
 def site_answer_headers(headers: Sequence[tuple[bytes, bytes]]) -> HeaderList:
     """A site's headers that go to the client."""
-    return [header for header in response_headers(headers) if header[0] != b"x-request-id"]
+    return response_headers(headers, _OWN_HEADERS)
+
+
+_OWN_HEADERS = frozenset({b"x-request-id"})
 
 
 def refuse_bad_request(exchange: Exchange, error: BadRequestError) -> None:

@@ -51,7 +51,7 @@ class Verdict(Enum):
 
 def is_stream(response: UpstreamResponse) -> bool:
     """Whether the answer is a stream of events."""
-    content_type = response.header(b"content-type")
+    content_type = response.fields.get(b"content-type")
     return response.status == 200 and content_type is not None and content_type.startswith(EVENT_STREAM)
 
 
@@ -131,7 +131,7 @@ class Attempt:
         try:
             note_headroom(response, placement.load)
             status = response.status
-            if status == 503 or (status >= 400 and response.header(b"x-heron-pushback") is not None):
+            if status == 503 or (status >= 400 and response.fields.get(b"x-heron-pushback") is not None):
                 return await self._pushed_back(exchange, placement, response)
             if status >= 500 or status in (401, 403):
                 return await self._refused(exchange, placement, response)
@@ -220,8 +220,8 @@ class Attempt:
     async def _pushed_back(
         self, exchange: Exchange, placement: Placement, response: UpstreamResponse
     ) -> Verdict:
-        reason = response.header(b"x-heron-pushback") or b"capacity"
-        after = response.header(b"x-heron-retry-after-seconds") or response.header(b"retry-after")
+        reason = response.fields.get(b"x-heron-pushback") or b"capacity"
+        after = response.fields.get(b"x-heron-retry-after-seconds") or response.fields.get(b"retry-after")
         note_pushback(placement, reason.decode("latin-1"), after, self._clock())
         exchange.exclude_until_newer(placement.entry.site_id, placement.view.sequence)
         await read_refusal(response)

@@ -26,22 +26,21 @@ class RequestHead:
     __slots__ = ("affinity", "deadline_seconds", "passed_on", "request_id")
 
     def __init__(self, request: ClientRequest, rng: random.Random) -> None:
-        request_id = b""
-        self.affinity: bytes | None = None
-        self.deadline_seconds: float | None = None
-        self.passed_on: HeaderList = []
-        for header in request.headers:
-            name = header[0]
-            if name in _PASSED_ON:
-                self.passed_on.append(header)
-            elif name == b"x-request-id":
-                request_id = header[1]
-            elif name == b"x-heron-affinity":
-                self.affinity = header[1] if _is_token(header[1], MAX_AFFINITY) else None
-            elif name == b"x-heron-deadline-seconds":
-                self.deadline_seconds = _positive(header[1])
+        fields = request.fields
+        self.passed_on: HeaderList = (
+            []
+            if _PASSED_ON.isdisjoint(fields)
+            else [header for header in request.headers if header[0] in _PASSED_ON]
+        )
+        affinity = fields.get(b"x-heron-affinity")
+        self.affinity = affinity if affinity is not None and _is_token(affinity, MAX_AFFINITY) else None
+        deadline = fields.get(b"x-heron-deadline-seconds")
+        self.deadline_seconds = None if deadline is None else _positive(deadline)
+        request_id = fields.get(b"x-request-id")
         self.request_id = (
-            request_id if _is_token(request_id, MAX_REQUEST_ID) else b"%032x" % rng.getrandbits(128)
+            request_id
+            if request_id is not None and _is_token(request_id, MAX_REQUEST_ID)
+            else b"%032x" % rng.getrandbits(128)
         )
 
 

@@ -262,7 +262,7 @@ class Resumer:
         )
         try:
             note_headroom(response, placement.load)
-            content_type = response.header(b"content-type") or b""
+            content_type = response.fields.get(b"content-type") or b""
             if response.status != 200 or not content_type.startswith(b"text/event-stream"):
                 await read_refusal(response)
                 raise _RefusedError.from_response(response)
@@ -376,7 +376,7 @@ class _RefusedError(Exception):
 
     @classmethod
     def from_response(cls, response: UpstreamResponse) -> _RefusedError:
-        pushback = response.header(b"x-heron-pushback")
-        after = response.header(b"x-heron-retry-after-seconds") or response.header(b"retry-after")
+        pushback = response.fields.get(b"x-heron-pushback")
+        after = response.fields.get(b"x-heron-retry-after-seconds") or response.fields.get(b"retry-after")
         status = 503 if pushback is not None else response.status
         return cls(status, (pushback or b"capacity").decode("latin-1"), after)

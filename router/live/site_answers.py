@@ -24,7 +24,7 @@ _ABORT = re.compile(rb'"finish_reason"\s*:\s*"(?:abort|error)"')
 
 def note_headroom(response: UpstreamResponse, load: Load) -> None:
     """`x-heron-headroom`: room left at the site after this request."""
-    value = response.header(b"x-heron-headroom")
+    value = response.fields.get(b"x-heron-headroom")
     if value is not None and value.isdigit() and len(value) < 10:
         load.answered(float(value))
 
@@ -51,7 +51,7 @@ async def read_refusal(response: UpstreamResponse) -> bytes:
 
 def is_aborted(body: bytes) -> bool:
     """Whether an answer in one piece is cut short: a stopping vLLM says 200 and `finish_reason` "abort"."""
-    if _ABORT.search(body) is None:
+    if (b'"abort"' not in body and b'"error"' not in body) or _ABORT.search(body) is None:
         return False
     try:
         value = orjson.loads(body)

@@ -78,7 +78,9 @@ class Straight:
         response = self._response
         status = response.status
         try:
-            if status >= 500 or status in (401, 403) or response.header(b"x-heron-pushback") is not None:
+            if status != 200 and (
+                status >= 500 or status in (401, 403) or b"x-heron-pushback" in response.fields
+            ):
                 self._stop_timer()
                 response.leave_to_task()
                 self._owner.go_on(self._exchange, response)

@@ -146,15 +146,16 @@ def features_of(
     output_tokens = DEFAULT_OUTPUT_TOKENS
     if body.max_tokens is not None and body.max_tokens < output_tokens:
         output_tokens = body.max_tokens
-    return RequestFeatures(
-        model=model,
-        request_class=cutoffs.classify(prompt_tokens, output_tokens),
-        prompt_tokens=prompt_tokens,
-        expected_output_tokens=output_tokens,
-        stream=body.stream,
-        tier=read_tier(body.fields) if "service_tier" in body.fields else "default",
-        affinity_key=affinity_key,
-        deadline_seconds=deadline_seconds,
+    return RequestFeatures(  # by position: it is made for every request
+        model,
+        cutoffs.classify(prompt_tokens, output_tokens),
+        prompt_tokens,
+        output_tokens,
+        body.stream,
+        read_tier(body.fields) if "service_tier" in body.fields else "default",
+        "anonymous",
+        affinity_key,
+        deadline_seconds,
     )
 
 

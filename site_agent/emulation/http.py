@@ -107,7 +107,7 @@ class EngineApi:
             self._backend.abandon(sequence)
 
     def _job(self, request: ClientRequest, asked: GenerationRequest) -> Job:
-        request_id = request.header(b"x-request-id")
+        request_id = request.fields.get(b"x-request-id")
         answer = Answer(
             asked,
             request_id=uuid.uuid4().hex if request_id is None else request_id.decode("latin-1"),
@@ -181,7 +181,7 @@ class EngineApi:
 
 
 def _check_content_type(request: ClientRequest) -> None:
-    media_type = (request.header(b"content-type") or b"").split(b";", 1)[0].strip().lower()
+    media_type = (request.fields.get(b"content-type") or b"").split(b";", 1)[0].strip().lower()
     if media_type != b"application/json":
         raise RequestError(
             "1 validation error:\n  Unsupported Media Type: Only 'application/json' is allowed",

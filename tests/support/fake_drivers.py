@@ -44,7 +44,7 @@ class StubEngine:
         self.seen.append(request)
         self.running += 1
         try:
-            await self._behave(request, (request.header(b"x-behaviour") or b"json").decode())
+            await self._behave(request, (request.fields.get(b"x-behaviour") or b"json").decode())
         except asyncio.CancelledError:
             self.cancelled += 1
             raise

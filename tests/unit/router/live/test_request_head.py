@@ -14,6 +14,7 @@ from router.live.request_head import RequestHead, shared_head, site_head
 class _Request:
     def __init__(self, *headers: tuple[bytes, bytes]) -> None:
         self.headers = list(headers)
+        self.fields = dict(headers)
 
 
 def head(*headers: tuple[bytes, bytes]) -> RequestHead:
