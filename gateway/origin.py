@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where to connect: scheme, host and port."""
+class Origin(NamedTuple):
+    """Where to connect (a tuple: it is hashed for every request)."""
 
     scheme: str
     host: str
     port: int
-    host_header: bytes = field(init=False, compare=False)
+    host_header: bytes
 
-    def __post_init__(self) -> None:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        default = 443 if self.scheme == "https" else 80
-        text = host if self.port == default else f"{host}:{self.port}"
-        object.__setattr__(self, "host_header", text.encode("ascii"))
+    @classmethod
+    def of(cls, scheme: str, host: str, port: int) -> Origin:
+        """With the `host` header that belongs to it."""
+        name = f"[{host}]" if ":" in host else host
+        default = 443 if scheme == "https" else 80
+        return cls(scheme, host, port, (name if port == default else f"{name}:{port}").encode("ascii"))
 
     @classmethod
     def parse(cls, url: str) -> Origin:
@@ -38,7 +38,7 @@ class Origin:
         host = parts.hostname
         if not host.isascii() or not host.isprintable() or " " in host:
             raise ValueError(f"{url!r}: the host must be plain ASCII")
-        return cls(parts.scheme, host, parts.port or (443 if parts.scheme == "https" else 80))
+        return cls.of(parts.scheme, host, parts.port or (443 if parts.scheme == "https" else 80))
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.host_header.decode()}"

@@ -7,9 +7,9 @@ the ASGI application as usual.
 What ASGI's way did for free is done here too: keep-alive and read time-outs, limits on head and body,
 `Expect: 100-continue`, pipelining, flow control, graceful shutdown.
 
-Rule: a hot handler owns its request. It either answers in callbacks and says so by returning None, or returns a
-coroutine that is run as a task. When the client leaves, the task is cancelled or `on_gone` called, and what was
-taken is released.
+Rule: a hot handler owns its request. It either answers in callbacks and says so by returning None, or returns
+a coroutine that is run as a task. When the client leaves, the task is cancelled or `on_gone` called, and what
+was taken is released.
 """
 
 from __future__ import annotations

@@ -103,9 +103,7 @@ class UpstreamPool:
             parts += (b"content-length: ", str(len(body)).encode(), b"\r\n")
         parts.append(b"\r\n")
         head = b"".join(parts)
-        return await self.exchange(
-            origin, head, body, first_byte_timeout_seconds=first_byte_timeout_seconds
-        )
+        return await self.exchange(origin, head, body, first_byte_timeout_seconds=first_byte_timeout_seconds)
 
     async def exchange(
         self, origin: Origin, head: bytes, body: bytes, *, first_byte_timeout_seconds: float

@@ -150,15 +150,13 @@ class Attempt:
 
     def scanner(self, exchange: Exchange) -> StreamScanner:
         """For the answer to the request as it was sent last."""
-        return scanner_for(
-            exchange.api, exchange.mode, cut=exchange.cuts_ids, choices=exchange.body.choices
-        )
+        return scanner_for(exchange.api, exchange.mode, cut=exchange.cuts_ids, choices=exchange.body.choices)
 
     def whole(
         self, exchange: Exchange, placement: Placement, response: UpstreamResponse, data: bytes
     ) -> Verdict:
         """An answer in one piece, held back until it was whole."""
-        if response.status == 200 and is_aborted(data):
+        if response.status == 200 and is_aborted(data, exchange.body.choices):
             return self._failed(exchange, placement, "aborted")
         self._answered(placement)
         answer(exchange, response.status, data, site_answer_headers(response.headers))

@@ -1,13 +1,15 @@
 """The router's metrics (`heron_router_`). Counts that the router keeps anyway are read when scraped, so that
-they cost a request nothing; only the two histograms are observed, through bound children.
+they cost a request nothing.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
+from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from router.live.exchange import Exchange
@@ -17,26 +19,44 @@ TTFT_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0, 12.0, 30.0
 E2E_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 
 
+class Durations:
+    """A histogram that costs a request one bisection; Prometheus gets it when it scrapes."""
+
+    __slots__ = ("_bounds", "_counts", "sum_seconds")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self.sum_seconds = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one."""
+        self._counts[bisect_left(self._bounds, seconds)] += 1
+        self.sum_seconds += seconds
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """(upper bound, how many were not above it), as Prometheus has it."""
+        names = [*(str(bound) for bound in self._bounds), "+Inf"]
+        return list(zip(names, accumulate(map(float, self._counts)), strict=True))
+
+
+class ModelDurations:
+    """Of one model."""
+
+    __slots__ = ("e2e", "ttft")
+
+    def __init__(self) -> None:
+        self.ttft = Durations(TTFT_BUCKETS)
+        self.e2e = Durations(E2E_BUCKETS)
+
+
 class RouterMetrics:
     """The histograms and the counters that nobody else keeps."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
-        self._ttft = Histogram(
-            "heron_router_ttft_seconds",
-            "Request received to first token sent, streams only; act on p99 above the SLO: add capacity.",
-            ["model"],
-            buckets=TTFT_BUCKETS,
-            registry=registry,
-        )
-        self._e2e = Histogram(
-            "heron_router_e2e_seconds",
-            "Request received to last byte sent, completed requests only.",
-            ["model"],
-            buckets=E2E_BUCKETS,
-            registry=registry,
-        )
-        self._children: dict[str, tuple[Histogram, Histogram]] = {}
+        self.durations: dict[str, ModelDurations] = {}
+        """By model."""
         self.retries: dict[str, int] = {}
         """By reason."""
         self.resumes: dict[tuple[str, ...], int] = {}
@@ -49,15 +69,12 @@ class RouterMetrics:
         """A request is over."""
         if exchange.outcome != "completed":
             return
-        children = self._children.get(exchange.model)
-        if children is None:
-            children = self._children[exchange.model] = (
-                self._ttft.labels(exchange.model),
-                self._e2e.labels(exchange.model),
-            )
+        durations = self.durations.get(exchange.model)
+        if durations is None:
+            durations = self.durations[exchange.model] = ModelDurations()
         if exchange.first_token_at is not None:
-            children[0].observe(exchange.first_token_at - exchange.received_at)
-        children[1].observe(now - exchange.received_at)
+            durations.ttft.observe(exchange.first_token_at - exchange.received_at)
+        durations.e2e.observe(now - exchange.received_at)
 
     def count_retry(self, reason: str) -> None:
         """A request goes to another site."""
@@ -87,6 +104,16 @@ class StateCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """All families that are not histograms."""
         metrics = self._metrics
+        yield _histogram(
+            "heron_router_ttft_seconds",
+            "Request received to first token sent, streams only; act on p99 above the SLO: add capacity.",
+            {model: durations.ttft for model, durations in metrics.durations.items()},
+        )
+        yield _histogram(
+            "heron_router_e2e_seconds",
+            "Request received to last byte sent, completed requests only.",
+            {model: durations.e2e for model, durations in metrics.durations.items()},
+        )
         yield counter(
             "heron_router_retries",
             "Requests sent to another site, by reason; act when it grows: look at that site.",
@@ -112,6 +139,13 @@ class StateCollector(Collector):
             {(result,): count for result, count in metrics.polls.items()},
         )
         yield from self._state()
+
+
+def _histogram(name: str, text: str, by_model: Mapping[str, Durations]) -> Metric:
+    family = HistogramMetricFamily(name, text, labels=["model"])
+    for model, durations in sorted(by_model.items()):
+        family.add_metric([model], durations.buckets(), durations.sum_seconds)
+    return family
 
 
 def counter(name: str, text: str, labels: list[str], values: Mapping[tuple[str, ...], float]) -> Metric:

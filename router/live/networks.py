@@ -58,7 +58,7 @@ async def check_name(ingress_url: str, networks: Sequence[Network]) -> Origin:
         _check(ipaddress.ip_address(address), ingress_url, networks)
     if origin.scheme == "https":
         return origin
-    return Origin(origin.scheme, addresses[0], origin.port)
+    return Origin.of(origin.scheme, addresses[0], origin.port)
 
 
 def _parse(ingress_url: str) -> Origin:

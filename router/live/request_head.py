@@ -48,9 +48,10 @@ def shared_head(
     passed_on: Sequence[tuple[bytes, bytes]], features: RequestFeatures, request_id: bytes
 ) -> bytes:
     """The lines that every site asked for this request gets."""
-    told = b"content-type: application/json\r\nx-request-id: %b\r\n%b%d\r\n" % (
+    told = b"content-type: application/json\r\nx-request-id: %b\r\n%b%b: %d\r\n" % (
         request_id,  # its content was read as JSON, whatever the client called it
         _TOLD[features.request_class, features.tier],
+        b"x-heron-expected-output-tokens",
         features.expected_output_tokens,
     )
     if features.affinity_key is not None:
@@ -88,9 +89,7 @@ def site_head(
 
 
 _TOLD = {
-    (request_class, tier): (
-        f"x-heron-class: {request_class}\r\nx-heron-tier: {tier}\r\nx-heron-expected-output-tokens: "
-    ).encode()
+    (request_class, tier): f"x-heron-class: {request_class}\r\nx-heron-tier: {tier}\r\n".encode()
     for request_class in get_args(RequestClass)
     for tier in get_args(ServiceTier)
 }

@@ -19,6 +19,7 @@ MAX_REFUSAL_BYTES = 64 * 1024
 """Of the body of a refusal or error: enough for any message."""
 REFUSAL_SECONDS = 2.0
 PUSHBACK_REASONS = frozenset({"power", "capacity", "draining"})
+_FINISH_REASON = b'"finish_reason"'
 _ABORT = re.compile(rb'"finish_reason"\s*:\s*"(?:abort|error)"')
 
 
@@ -49,10 +50,20 @@ async def read_refusal(response: UpstreamResponse) -> bytes:
         return b""
 
 
-def is_aborted(body: bytes) -> bool:
-    """Whether an answer in one piece is cut short: a stopping vLLM says 200 and `finish_reason` "abort"."""
-    if (b'"abort"' not in body and b'"error"' not in body) or _ABORT.search(body) is None:
-        return False
+def is_aborted(body: bytes, choices: int) -> bool:
+    """Whether an answer in one piece is cut short: a stopping vLLM says 200 and `finish_reason` "abort".
+
+    With one choice only the last `finish_reason` is looked at: a search over a long answer costs.
+    """
+    at = body.rfind(_FINISH_REASON)
+    while at >= 0:
+        if _ABORT.match(body, at) is not None:
+            return _has_aborted_choice(body)
+        at = body.rfind(_FINISH_REASON, 0, at) if choices > 1 else -1
+    return False
+
+
+def _has_aborted_choice(body: bytes) -> bool:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:

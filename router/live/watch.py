@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
+from gateway.upstream import UpstreamError
 from router.config import RouterConfig
 from router.live.exchange import Exchange
-from gateway.upstream import UpstreamError
 from router.live.relay import InterruptedRelayError
 from router.policy.stream_end import KEEP_ALIVE
 
@@ -32,7 +32,7 @@ async def watch(
 
 
 def check(exchange: Exchange, config: RouterConfig, now: float) -> None:
-    """Look at one request; cases in order: past its deadline, its site does not answer, between two sites, over, stalled."""
+    """Look at one request; cases in order: past its deadline, no answer, between two sites, over, stalled."""
     response, scanner = exchange.response, exchange.scanner
     if now >= exchange.deadline_at and response is not None:
         response.stop(InterruptedRelayError("deadline"))

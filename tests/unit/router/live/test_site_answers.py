@@ -24,7 +24,7 @@ from router.live.site_answers import error_status, is_aborted
 )
 def test_an_aborted_answer_is_told_by_its_choices(body: bytes, expected: bool):
     """Not by its text."""
-    assert is_aborted(body) is expected
+    assert is_aborted(body, 1) is expected
 
 
 @pytest.mark.parametrize(
