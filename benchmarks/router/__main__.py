@@ -1,0 +1,135 @@
+"""Heron's router beside its peers: requests/s, CPU, added latency, memory.
+
+    .venv/bin/python -m benchmarks.router
+
+Writes RESULTS.md and results.json beside itself, unless --quick or --only makes it a look and no campaign.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.router import measure
+from benchmarks.router.heron import HERON
+from benchmarks.router.load import LoadError
+from benchmarks.router.measure import NotReadyError, Setting
+from benchmarks.router.peers import PEERS, Peer
+from benchmarks.router.programs import HERE, MissingError
+from benchmarks.router.report import machine, section, today, write_section
+from benchmarks.router.table import Row, Sample, row, table
+
+ALL = (*PEERS, HERON)
+DIRECT = "direct"
+QUICK_SECONDS = 1.5
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit 0 when every row asked for was measured without a wrong answer."""
+    options = _options(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    seconds = min(options.seconds, QUICK_SECONDS) if options.quick else options.seconds
+    rounds = 1 if options.quick else options.rounds
+    setting = Setting(
+        proxy_core=options.proxy_core, load_core=options.load_core, seconds=seconds, use_keys=options.auth
+    )
+    os.sched_setaffinity(0, {options.load_core})
+    peers = [peer for peer in ALL if not options.only or peer.name in options.only]
+    rows, skipped = _campaign(peers, setting, rounds)
+    text = table(rows)
+    print(f"\n{text}")
+    for name, why in skipped.items():
+        print(f"\nNOT MEASURED: {name}: {why}", file=sys.stderr)
+    document = {
+        "date": today(),
+        "machine": machine(),
+        "command": " ".join(["python -m benchmarks.router", *(sys.argv[1:] if argv is None else argv)]),
+        "seconds": seconds,
+        "rounds": rounds,
+        "load_average": os.getloadavg(),
+        "rows": [one.as_json() for one in rows],
+        "not_measured": skipped,
+    }
+    is_campaign = not options.quick and not options.only
+    if is_campaign or options.json is not None:
+        path = options.json or HERE / "results.json"
+        path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    if is_campaign:
+        write_section("compare", section(document, rows, text))
+    return 1 if skipped or any(one.errors for one in rows) else 0
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.router", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    names = ", ".join(peer.name for peer in ALL)
+    parser.add_argument(
+        "--only",
+        metavar="NAME,NAME",
+        type=lambda text: text.split(","),
+        help=f"of {names}; writes no results",
+    )
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each measured window (default 4)")
+    parser.add_argument("--rounds", type=int, default=3, help="of all proxies in turn (default 3)")
+    parser.add_argument("--quick", action="store_true", help="one round of 1.5 s; writes no results")
+    parser.add_argument("--auth", action="store_true", help="Heron checks API keys")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there")
+    parser.add_argument("--proxy-core", type=int, default=1)
+    parser.add_argument("--load-core", type=int, default=0, help="of load and upstream together")
+    options = parser.parse_args(argv)
+    unknown = set(options.only or ()) - {peer.name for peer in ALL} - {DIRECT}
+    if unknown:
+        parser.error(f"no such row: {', '.join(sorted(unknown))}; there are direct, {names}")
+    if options.proxy_core == options.load_core or not {
+        options.proxy_core,
+        options.load_core,
+    } <= os.sched_getaffinity(0):
+        parser.error("two different cores are needed, and this machine must have them")
+    return options
+
+
+def _campaign(peers: Sequence[Peer], setting: Setting, rounds: int) -> tuple[list[Row], dict[str, str]]:
+    samples: dict[str, list[Sample]] = {DIRECT: [], **{peer.name: [] for peer in peers}}
+    skipped: dict[str, str] = {}
+    began = time.monotonic()
+    with measure.upstream(setting) as ports:
+        for turn in range(rounds):
+            samples[DIRECT].append(measure.direct(setting, ports))
+            _say(turn, began, DIRECT, samples[DIRECT][-1])
+            for peer in peers:
+                if peer.name in skipped:
+                    continue
+                try:
+                    samples[peer.name].append(measure.one(peer, setting, ports))
+                except (MissingError, NotReadyError, LoadError) as error:
+                    skipped[peer.name] = str(error)
+                    print(f"{peer.name}: {error}", file=sys.stderr)
+                else:
+                    _say(turn, began, peer.name, samples[peer.name][-1])
+    versions = {peer.name: peer.version for peer in peers}
+    rows = [
+        row(name, versions[name]() if name in versions else "benchmarks/router/native", of)
+        for name, of in samples.items()
+        if of
+    ]
+    return rows, skipped
+
+
+def _say(turn: int, began: float, name: str, sample: Sample) -> None:
+    row_now = row(name, "", [sample])
+    print(
+        f"round {turn + 1}, {time.monotonic() - began:4.0f} s: {table([row_now]).splitlines()[2]}", flush=True
+    )
+    if sample.errors:
+        print(f"  {sample.errors} wrong answers: {sample.first_error}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""For profiling by hand: one proxy with all that it needs, held until Ctrl-C; and load on it.
+
+.venv/bin/python -m benchmarks.router.hold heron
+.venv/bin/python -m benchmarks.router.hold --drive requests --port PORT --seconds 20
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+
+from benchmarks.router import load, measure
+from benchmarks.router.__main__ import ALL
+from benchmarks.router.measure import Setting
+
+
+def main() -> int:
+    """Exit 0."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("name", nargs="?", default="heron", choices=[peer.name for peer in ALL])
+    parser.add_argument("--drive", choices=["requests", "streams"])
+    parser.add_argument("--port", type=int)
+    parser.add_argument("--connections", type=int)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--auth", action="store_true")
+    parser.add_argument("--proxy-core", type=int, default=1)
+    parser.add_argument("--load-core", type=int, default=0)
+    options = parser.parse_args()
+    setting = Setting(
+        proxy_core=options.proxy_core,
+        load_core=options.load_core,
+        seconds=options.seconds,
+        use_keys=options.auth,
+    )
+    if options.drive is not None:
+        if options.port is None:
+            parser.error("--drive needs --port")
+        if options.drive == "requests":
+            print(measure.requests(setting, options.port, options.connections or measure.CONNECTIONS))
+        else:
+            print(measure.paced_streams(setting, options.port, options.connections or 200))
+        return 0
+    os.sched_setaffinity(0, {options.load_core})
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    peer = next(peer for peer in ALL if peer.name == options.name)
+    with measure.upstream(setting) as ports, measure.proxy(peer, setting, ports) as (process, place):
+        print(f"{peer.name} listens on port {place.port}, pid {process.pid}; upstream ports {ports}")
+        print(f"its log: {process.log}; a body: {load.body().decode()}", flush=True)
+        try:
+            signal.pause()
+        except KeyboardInterrupt:
+            print("ended", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
