@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     text = table(rows)
     print(f"\n{text}")
     for name, why in skipped.items():
-        print(f"\nNOT MEASURED: {name}: {why}", file=sys.stderr)
+        print(f"\nNOT MEASURED: {name}: {why.splitlines()[0]}", file=sys.stderr)
     document = {
         "date": today(),
         "machine": machine(),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from benchmarks.router.programs import native
 
-API_KEY = "sk-heron-bench"
+API_KEY = "sk-heron-bench-4f1c-9a7e-2b60-d835"
 ANSWER_TOKENS = 32
 """Of upstream.c's answer in one piece."""
 GIVE_UP_SECONDS = 90.0

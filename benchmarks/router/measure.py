@@ -121,7 +121,7 @@ def _wait(process: Process, port: int) -> None:
         except (OSError, urllib.error.HTTPError) as error:
             why = str(error)
         time.sleep(0.05)
-    raise NotReadyError(f"{why}; its last words:\n{process.last_words()}")
+    raise NotReadyError(f"{why}\nits last words:\n{process.last_words()}")
 
 
 def direct(setting: Setting, ports: list[int]) -> Sample:

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.router.load import API_KEY
 from benchmarks.router.programs import environment, requirement, system
 
 
@@ -224,6 +225,7 @@ def _litellm(place: Place, _stack: ExitStack) -> Launch:
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",
             "LITELLM_LOG": "ERROR",
             "LITELLM_MODE": "PRODUCTION",
+            "LITELLM_MASTER_KEY": API_KEY,  # it does not start without one
         },
     )
 

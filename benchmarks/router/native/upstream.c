@@ -110,7 +110,7 @@ static size_t put_event(char *to, const char *data) {
 static int start_stream(int fd, const char *body, const char *max_tokens, int is_heron) {
     struct connection *c = &connections[fd];
     c->has_stream = 1;
-    c->stream = (struct stream){.left = max_tokens ? atoi(max_tokens + 13) : 16,
+    c->stream = (struct stream){.left = max_tokens ? atoi(strchr(max_tokens, ':') + 1) : 16,
                                 .ids = strstr(body, "\"return_token_ids\":true") != NULL};
     char out[2048], first[1024];
     size_t size = sprintf(out, "HTTP/1.1 200 OK\r\ndate: Wed, 25 Nov 2026 12:00:00 GMT\r\nserver: uvicorn\r\n"
@@ -153,7 +153,9 @@ static int respond(int fd, char *request, size_t head_size) {
     int is_heron = strstr(request, "\r\nx-heron-class") != NULL; /* a Heron site says its room */
     if (!strstr(body, "\"stream\":true") && !strstr(body, "\"stream\": true"))
         return send_all(fd, is_heron ? answer_heron : answer, is_heron ? answer_heron_size : answer_size);
-    return start_stream(fd, body, strstr(body, "\"max_tokens\":"), is_heron);
+    char *max_tokens = strstr(body, "\"max_tokens\":");
+    if (!max_tokens) max_tokens = strstr(body, "\"max_completion_tokens\":"); /* SGLang's router renames it */
+    return start_stream(fd, body, max_tokens, is_heron);
 }
 
 static int take_requests(int fd) {
