@@ -23,9 +23,10 @@ from benchmarks.router.measure import NotReadyError, Setting
 from benchmarks.router.peers import PEERS, Peer
 from benchmarks.router.programs import HERE, MissingError
 from benchmarks.router.report import machine, section, today, write_section
+from benchmarks.router.site_ingress import SITE_INGRESS
 from benchmarks.router.table import Row, Sample, row, table
 
-ALL = (*PEERS, HERON)
+ALL = (*PEERS, HERON, SITE_INGRESS)
 DIRECT = "direct"
 QUICK_SECONDS = 1.5
 
