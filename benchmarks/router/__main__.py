@@ -21,8 +21,8 @@ from benchmarks.router.heron import HERON
 from benchmarks.router.load import LoadError
 from benchmarks.router.measure import NotReadyError, Setting
 from benchmarks.router.peers import PEERS, Peer
-from benchmarks.router.programs import HERE, MissingError
-from benchmarks.router.report import machine, section, today, write_section
+from benchmarks.router.programs import MissingError
+from benchmarks.router.report import command_line, machine, section, today, write_json, write_section
 from benchmarks.router.site_ingress import SITE_INGRESS
 from benchmarks.router.table import Row, Sample, row, table
 
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     document = {
         "date": today(),
         "machine": machine(),
-        "command": " ".join(["python -m benchmarks.router", *(sys.argv[1:] if argv is None else argv)]),
+        "command": command_line(),
         "seconds": seconds,
         "rounds": rounds,
         "load_average": os.getloadavg(),
@@ -58,10 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "not_measured": skipped,
     }
     is_campaign = not options.quick and not options.only
-    if is_campaign or options.json is not None:
-        path = options.json or HERE / "results.json"
-        path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    if options.json is not None:
+        options.json.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     if is_campaign:
+        write_json(document)
         write_section("compare", section(document, rows, text))
     return 1 if skipped or any(one.errors for one in rows) else 0
 

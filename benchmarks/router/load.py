@@ -25,9 +25,10 @@ class Load:
     chunks: int
     seconds: float
     p50_us: int
+    """Of a request's time; of streams, of how much later than the pacing a chunk came."""
     p99_us: int
     p999_us: int
-    max_gap_us: float
+    late_max_us: float
     ttft_max_us: float
     answer_bytes: int
     errors: int
@@ -81,8 +82,11 @@ def run(
     tokens: int = ANSWER_TOKENS,
     period_us: int = 0,
     cpu: Callable[[], float] = lambda: 0.0,
+    on_stop: Callable[[], None] = lambda: None,
 ) -> Load:
     """`mode` is `requests` or `streams`; `cpu` is read when the window opens and when it closes.
+
+    `on_stop` is called when it closes, while all streams are still open.
 
     Raises:
         LoadError: it could not connect, or came to no end.
@@ -110,6 +114,7 @@ def run(
                     before = cpu()
                 elif line == b"stop\n":
                     after = cpu()
+                    on_stop()
                 else:
                     return Load(**json.loads(line), cpu_seconds=after - before)
             said = process.stderr.read().decode(errors="replace").strip()

@@ -60,8 +60,10 @@ def upstream(setting: Setting, *, period_us: int = PERIOD_US, count: int = SITES
 
 
 @contextmanager
-def proxy(peer: Peer, setting: Setting, upstream_ports: list[int]) -> Iterator[tuple[Process, Place]]:
-    """A proxy that answers rightly.
+def proxy(
+    peer: Peer, setting: Setting, upstream_ports: list[int], *, soft_files: int | None = None
+) -> Iterator[tuple[Process, Place]]:
+    """A proxy that answers rightly; `soft_files` is its soft limit of open files, if not the harness's.
 
     Raises:
         MissingError: it is not installed.
@@ -79,8 +81,9 @@ def proxy(peer: Peer, setting: Setting, upstream_ports: list[int]) -> Iterator[t
         )
         launch: Launch = peer.launch(place, stack)
         log = place.directory / "proxy.log"
+        limit = [] if soft_files is None else ["prlimit", f"--nofile={soft_files}:"]
         process = stack.enter_context(
-            running(launch.command, core=setting.proxy_core, log=log, environ=launch.environ)
+            running([*limit, *launch.command], core=setting.proxy_core, log=log, environ=launch.environ)
         )
         _wait(process, place.port)
         time.sleep(launch.settle_seconds)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import platform
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,20 @@ def write_section(name: str, text: str) -> None:
     path = HERE / "RESULTS.md"
     before = path.read_text() if path.exists() else HEADING
     path.write_text(with_section(before, name, text))
+
+
+def write_json(values: Mapping[str, Any]) -> None:
+    """Put these keys into results.json, and leave the others."""
+    path = HERE / "results.json"
+    before = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**before, **values}, indent=1, ensure_ascii=False) + "\n")
+
+
+def command_line() -> str:
+    """As it was typed, less the interpreter's place."""
+    spec = sys.modules["__main__"].__spec__
+    name = "" if spec is None else spec.name.removesuffix(".__main__")
+    return " ".join(["python -m", name, *sys.argv[1:]])
 
 
 def machine() -> str:

@@ -6,7 +6,8 @@
  *
  * REQUEST is the whole HTTP request. An answer counts only with status 200 and exactly TOKENS "~" in it; a
  * stream also needs its [DONE] and must not hold a token id, which nobody asked for. Prints "start" and "stop"
- * around the measured window, then one line of JSON. */
+ * around the measured window, then one line of JSON: times of requests, or how much later than PERIOD_US the
+ * next chunk of a stream came. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -37,7 +38,7 @@ struct client {
 
 static struct client *clients;
 static int *client_of, poller, is_stream, tokens_wanted, port, is_stopping;
-static long long period_ns, ends_at, latest_gap, ttft_max;
+static long long period_ns, ends_at, latest, ttft_max;
 static char *request; static size_t request_size;
 static unsigned *histogram;
 static long completed, errors, chunks, reconnects, streams_begun, streams_done;
@@ -120,7 +121,10 @@ static void take_body(struct client *c, const char *data, size_t size, long long
     if (tokens) {
         chunks += tokens;
         long long gap = now - c->heard_at;
-        if (c->tokens) { note(gap); if (gap > latest_gap) latest_gap = gap; }
+        if (c->tokens) { /* beyond the pacing */
+            note(gap - period_ns);
+            if (gap - period_ns > latest) latest = gap - period_ns;
+        }
         else { streams_begun++; if (now - c->sent_at > ttft_max) ttft_max = now - c->sent_at; }
         c->heard_at = now;
         c->tokens += tokens;
@@ -245,7 +249,7 @@ int main(int argc, char **argv) {
     ends_at = (is_stream ? begin : start) + warm_up;
     while (now_ns() < ends_at) poll_once(ends_at);
     memset(histogram, 0, BUCKETS * sizeof *histogram);
-    latest_gap = 0;
+    latest = 0;
     long completed_before = completed, chunks_before = chunks;
     unsigned long long bytes_before = answer_bytes;
     start = now_ns();
@@ -258,7 +262,7 @@ int main(int argc, char **argv) {
     int open_streams = streams_begun - streams_done;
     printf("stop\n"); fflush(stdout);
     long p50 = quantile(0.5), p99 = quantile(0.99), p999 = quantile(0.999);
-    double gap_max = latest_gap / 1e3;
+    double late_max = latest / 1e3;
     is_stopping = 1;
     long long give_up = now_ns() + LINGER_NS + (is_stream ? tokens_wanted * period_ns : 0);
     int busy = 1;
@@ -269,9 +273,9 @@ int main(int argc, char **argv) {
     }
     if (busy) { errors += busy; if (!first_error[0]) sprintf(first_error, "%d answers never came", busy); }
     printf("{\"requests\": %ld, \"chunks\": %ld, \"seconds\": %.6f, \"p50_us\": %ld, \"p99_us\": %ld, "
-           "\"p999_us\": %ld, \"max_gap_us\": %.0f, \"ttft_max_us\": %.0f, \"answer_bytes\": %llu, \"errors\": %ld, "
+           "\"p999_us\": %ld, \"late_max_us\": %.0f, \"ttft_max_us\": %.0f, \"answer_bytes\": %llu, \"errors\": %ld, "
            "\"reconnects\": %ld, \"open_streams\": %d, \"completed\": %ld, \"first_error\": \"%s\"}\n",
-           completed_in, chunks_in, seconds, p50, p99, p999, gap_max, ttft_max / 1e3, bytes_in, errors, reconnects,
+           completed_in, chunks_in, seconds, p50, p99, p999, late_max, ttft_max / 1e3, bytes_in, errors, reconnects,
            open_streams, completed, first_error);
     return 0;
 }
