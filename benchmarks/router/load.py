@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from benchmarks.router.process import Clocks
 from benchmarks.router.programs import native
 
 API_KEY = "sk-heron-bench-4f1c-9a7e-2b60-d835"
@@ -37,6 +38,8 @@ class Load:
     completed: int
     first_error: str
     cpu_seconds: float
+    waited_seconds: float
+    """Of the proxy, within the window."""
 
 
 class LoadError(RuntimeError):
@@ -81,10 +84,10 @@ def run(
     content: bytes,
     tokens: int = ANSWER_TOKENS,
     period_us: int = 0,
-    cpu: Callable[[], float] = lambda: 0.0,
+    clocks: Callable[[], Clocks] = Clocks,
     on_stop: Callable[[], None] = lambda: None,
 ) -> Load:
-    """`mode` is `requests` or `streams`; `cpu` is read when the window opens and when it closes.
+    """`mode` is `requests` or `streams`; `clocks` is read when the window opens and when it closes.
 
     `on_stop` is called when it closes, while all streams are still open.
 
@@ -108,15 +111,19 @@ def run(
             assert process.stderr is not None
             process.stdin.write(request(content))
             process.stdin.close()
-            before = after = 0.0
+            before = after = Clocks()
             for line in process.stdout:
                 if line == b"start\n":
-                    before = cpu()
+                    before = clocks()
                 elif line == b"stop\n":
-                    after = cpu()
+                    after = clocks()
                     on_stop()
                 else:
-                    return Load(**json.loads(line), cpu_seconds=after - before)
+                    return Load(
+                        **json.loads(line),
+                        cpu_seconds=after.cpu_seconds - before.cpu_seconds,
+                        waited_seconds=after.waited_seconds - before.waited_seconds,
+                    )
             said = process.stderr.read().decode(errors="replace").strip()
             raise LoadError(said or "the load generator ended without a result")
         finally:

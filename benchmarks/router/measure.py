@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.router import load
 from benchmarks.router.peers import Launch, Peer, Place
-from benchmarks.router.process import Process, free_ports, running
+from benchmarks.router.process import Clocks, Process, free_ports, running
 from benchmarks.router.programs import native
 from benchmarks.router.table import Sample
 
@@ -151,6 +151,7 @@ def one(peer: Peer, setting: Setting, ports: list[int]) -> Sample:
             added_latency_us_p50=single.p50_us - base.p50_us,
             added_latency_us_p99=single.p99_us - base.p99_us,
             memory_mib=memory / MIB,
+            waited_ratio=full.waited_seconds / full.seconds,
             errors=sum(run.errors for run in runs),
             first_error=next((run.first_error for run in runs if run.first_error), ""),
         )
@@ -166,7 +167,7 @@ def requests(setting: Setting, port: int, connections: int, process: Process | N
         warm_up_seconds=WARM_UP_SECONDS,
         seconds=setting.seconds,
         content=load.body(),
-        cpu=process.cpu_seconds if process is not None else lambda: 0.0,
+        clocks=process.clocks if process is not None else Clocks,
     )
 
 
@@ -184,5 +185,5 @@ def paced_streams(setting: Setting, port: int, count: int, process: Process | No
         content=load.body(stream_tokens=tokens),
         tokens=tokens,
         period_us=PERIOD_US,
-        cpu=process.cpu_seconds if process is not None else lambda: 0.0,
+        clocks=process.clocks if process is not None else Clocks,
     )

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.router.programs import REPOSITORY
@@ -22,6 +23,16 @@ TETHER = REPOSITORY / "cli" / "tether.py"
 STOP_SECONDS = 5.0
 SCHEDULER_CLOCK = 2
 """CPUCLOCK_SCHED: the kind of a process's clock that counts what the scheduler gave it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clocks:
+    """Of a process tree, both only ever growing while its threads live."""
+
+    cpu_seconds: float = 0.0
+    """User and system."""
+    waited_seconds: float = 0.0
+    """Ready to run, and something else had the core: noise of the machine."""
 
 
 class Process:
@@ -51,9 +62,13 @@ class Process:
     def is_alive(self) -> bool:
         return self._popen.poll() is None
 
-    def cpu_seconds(self) -> float:
-        """User and system time of the tree so far."""
-        return sum(cpu_seconds(pid) for pid in tree(self.pid))
+    def clocks(self) -> Clocks:
+        """What the tree has used so far, and how long it stood waiting for its core."""
+        pids = tree(self.pid)
+        return Clocks(
+            cpu_seconds=sum(cpu_seconds(pid) for pid in pids),
+            waited_seconds=sum(waited_seconds(pid) for pid in pids),
+        )
 
     def memory_bytes(self) -> int:
         """Proportional set size of the tree: shared pages count once."""
@@ -123,6 +138,21 @@ def cpu_seconds(pid: int) -> float:
         return time.clock_gettime((~pid << 3) | SCHEDULER_CLOCK)
     except OSError:
         return 0.0
+
+
+def waited_seconds(pid: int) -> float:
+    """Time that the threads of a process were ready and did not run."""
+    waited = 0
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                waited += waited_nanoseconds((task / "schedstat").read_text())
+    return waited / 1e9
+
+
+def waited_nanoseconds(schedstat: str) -> int:
+    """The second of schedstat's fields: run time, wait time, turns."""
+    return int(schedstat.split()[1])
 
 
 def field_bytes(text: str, name: str) -> int:

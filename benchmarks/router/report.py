@@ -28,6 +28,8 @@ each started anew. The proxy has one core, the upstream and the load generator (
 - Chunks: paced streams, one vLLM chat chunk each 10 ms and stream, phases spread evenly; 200 streams
   (litellm 5: it cannot carry more). All are open for the whole window.
 - Memory: proportional set size of the tree after the streams.
+- Waited: part of the window at full load in which the proxy was ready and something else ran on its core:
+  what that is not near zero is no measurement of requests/s.
 - Every answer is checked (status, every token, `[DONE]`); what fails the check does not count.
 - Each proxy balances over five upstream addresses.
 - Heron runs with everything on: `heron router --config`, five sites whose reports come through its Redis

@@ -27,9 +27,10 @@ SPARE_FILES = 300
 OPEN_PER_SECOND = 1000
 SETTLE_SECONDS = 3.0
 SOFT_FILES = 1024
-METHOD = f"""They were opened at {OPEN_PER_SECOND:,} a second. Memory: growth of the resident set since before
-the first stream, over the streams; the goal is {GOAL_KIB} KiB. The soft limit of open files was {SOFT_FILES:,}
-when the proxy was started. `direct` has no proxy: what the load, the upstream and the machine do to the pace.
+METHOD = f"""They were opened at {OPEN_PER_SECOND:,} a second. Memory: growth of the resident set since
+before the first stream, over the streams; the goal is {GOAL_KIB} KiB. The soft limit of open files was
+{SOFT_FILES:,} when the proxy was started. `direct` has no proxy: what the load, the upstream and the machine do
+to the pace. *Waited for it*: part of the window in which the proxy was ready and something else ran on its core.
 Every stream's tokens and `[DONE]` are checked."""
 
 
@@ -50,6 +51,8 @@ class Result:
     cpu_us_per_chunk: float
     cpu_ratio: float
     """Of its core."""
+    waited_ratio: float
+    """Of the window in which it was ready and others had its core."""
     errors: int
     first_error: str
 
@@ -142,7 +145,7 @@ def _through(name: str, setting: Setting, ports: list[int], count: int, period_u
             place.port,
             count,
             period_us,
-            cpu=process.cpu_seconds,
+            clocks=process.clocks,
             on_stop=lambda: during.append(process.resident_bytes()),
         )
         return _result(name, count, run, before=before, during=during[0])
@@ -161,6 +164,7 @@ def _result(name: str, count: int, run: load.Load, *, before: int, during: int) 
         late_ms_max=run.late_max_us / 1e3,
         cpu_us_per_chunk=1e6 * run.cpu_seconds / max(1, run.chunks),
         cpu_ratio=run.cpu_seconds / run.seconds,
+        waited_ratio=run.waited_seconds / run.seconds,
         errors=run.errors,
         first_error=run.first_error,
     )
@@ -170,15 +174,16 @@ def _line(row: Result) -> str:
     late = " / ".join(f"{value:.1f}" for value in (row.late_ms_p50, row.late_ms_p99, row.late_ms_max))
     cells = [row.name, f"{row.open_streams:,}", late]
     if row.name == "direct":
-        cells += ["–"] * 3
+        cells += ["–"] * 4
     else:
         cells += [f"{row.kib_per_stream:.1f}", f"{row.cpu_us_per_chunk:.1f}", f"{row.cpu_ratio:.0%}"]
+        cells.append(f"{row.waited_ratio:.1%}")
     return f"| {' | '.join([*cells, str(row.errors)])} |"
 
 
 def _section(rows: list[Result], count: int, options: argparse.Namespace) -> str:
     titles = ["", "open streams", "chunk later than its pace, ms: p50 / p99 / most", "KiB per stream"]
-    titles += ["CPU µs/chunk", "of its core", "errors"]
+    titles += ["CPU µs/chunk", "of its core", "waited for it", "errors"]
     lines = [
         f"## {count:,} streams at once",
         "",

@@ -20,6 +20,8 @@ class Sample:
     added_latency_us_p50: float | None = None
     added_latency_us_p99: float | None = None
     memory_mib: float | None = None
+    waited_ratio: float | None = None
+    """Of the window at full load in which it was ready and something else had its core."""
     errors: int = 0
     first_error: str = ""
 
@@ -101,7 +103,7 @@ def table(rows: Sequence[Row]) -> str:
         return ratio(one.medians[metric], None if base is None else base[metric])
 
     titles = ["", "requests/s", "ratio", "CPU µs/request", "ratio", "CPU µs/chunk", "ratio"]
-    titles += ["added p50 / p99 µs", "memory MiB"]
+    titles += ["added p50 / p99 µs", "memory MiB", "waited"]
     lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for one in rows:
         m = one.medians
@@ -115,6 +117,7 @@ def table(rows: Sequence[Row]) -> str:
             against(one, "cpu_us_per_chunk"),
             f"{cell(m['added_latency_us_p50'])} / {cell(m['added_latency_us_p99'])}",
             cell(m["memory_mib"]),
+            "–" if m["waited_ratio"] is None else f"{m['waited_ratio']:.0%}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     notes = [

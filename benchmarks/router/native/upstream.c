@@ -5,7 +5,9 @@
  * POST is answered with JSON of about 600 bytes, or, where the body has "stream":true, with chat chunks as
  * vLLM 0.32 writes them, one each PERIOD_US, max_tokens of them, a finish and [DONE]. As vLLM does, token ids
  * are sent only to who asks (return_token_ids). Every token is "~", so that a client can count them.
- * GET /health, /v1/models, /get_model_info and the like are answered for routers that probe. */
+ * GET /health, /v1/models, /get_model_info and the like are answered for routers that probe, /detokenize for
+ * a router that resumes. With UPSTREAM_FAULT_EVERY=N in the environment every Nth request meets a fault, in turn:
+ * a 500, a closed connection, a 503, and an answer that is cut in its middle. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -22,9 +24,13 @@
 #define MAX_FDS 1048576
 #define READ_BYTES 65536
 #define ANSWER_TOKENS 32
+#define CHUNK "{\"id\":\"chatcmpl-b3a1f0c2d4e5968778695a4b3c2d1e0f\",\"object\":\"%s\",\"created\":1764072000," \
+              "\"model\":\"bench\","
+#define FAILED "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 2\r\n\r\n{}"
+#define BUSY "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 2\r\n\r\n{}"
 #define HERON_HEADERS "x-heron-headroom: 4096\r\nx-heron-instance: bench-0\r\n"
 
-struct stream { int left, sent, ids; };
+struct stream { int left, sent, ids, is_chat, cut_after; };
 struct connection {
     int is_listener, has_stream;
     unsigned generation;
@@ -40,7 +46,8 @@ static struct due *queue; /* one period for all, so first in is first due */
 static size_t queue_head, queue_size, queue_room = 1 << 15;
 static int poller;
 static long long period_ns;
-static char answer[2048], answer_heron[2048], models[512], template_plain[512], template_ids[512];
+static unsigned fault_every, faults, posts;
+static char answer[2048], answer_heron[2048], models[512], templates[2][2][512];
 static size_t answer_size, answer_heron_size;
 
 static long long now_ns(void) {
@@ -107,20 +114,20 @@ static size_t put_event(char *to, const char *data) {
     return sprintf(to, "%zx\r\ndata: %s\n\n\r\n", size, data);
 }
 
-static int start_stream(int fd, const char *body, const char *max_tokens, int is_heron) {
+static int start_stream(int fd, const char *body, const char *max_tokens, int is_heron, int is_chat, int is_cut) {
     struct connection *c = &connections[fd];
     c->has_stream = 1;
-    c->stream = (struct stream){.left = max_tokens ? atoi(strchr(max_tokens, ':') + 1) : 16,
+    c->stream = (struct stream){.is_chat = is_chat, .cut_after = is_cut ? 1 + (int)(faults % 7) : -1,
+                                .left = max_tokens ? atoi(strchr(max_tokens, ':') + 1) : 16,
                                 .ids = strstr(body, "\"return_token_ids\":true") != NULL};
     char out[2048], first[1024];
     size_t size = sprintf(out, "HTTP/1.1 200 OK\r\ndate: Wed, 25 Nov 2026 12:00:00 GMT\r\nserver: uvicorn\r\n"
                                "content-type: text/event-stream; charset=utf-8\r\n"
                                "%stransfer-encoding: chunked\r\n\r\n", is_heron ? HERON_HEADERS : "");
-    sprintf(first, "{\"id\":\"chatcmpl-b3a1f0c2d4e5968778695a4b3c2d1e0f\",\"object\":\"chat.completion.chunk\","
-                   "\"created\":1764072000,\"model\":\"bench\",\"choices\":[{\"index\":0,\"delta\":{\"role\":"
-                   "\"assistant\",\"content\":\"\"},\"logprobs\":null,\"finish_reason\":null}]%s}",
-            c->stream.ids ? ",\"prompt_token_ids\":[1,733,16289,28793,12018,264,4567,28723]" : "");
-    size += put_event(out + size, first);
+    const char *ids = c->stream.ids ? ",\"prompt_token_ids\":[1,733,16289,28793,12018,264,4567,28723]" : "";
+    sprintf(first, CHUNK "\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},"
+                   "\"logprobs\":null,\"finish_reason\":null}]%s}", "chat.completion.chunk", ids);
+    if (is_chat) size += put_event(out + size, first);
     enqueue(fd, now_ns() + period_ns);
     return send_all(fd, out, size);
 }
@@ -129,16 +136,16 @@ static int step_stream(int fd) { /* 1: it goes on */
     struct connection *c = &connections[fd];
     struct stream *s = &c->stream;
     if (c->out_size) return 1; /* as slow as its reader */
+    if (s->sent == s->cut_after) return -1;
     char out[2048], data[1024];
     if (s->left > 0) {
         s->left--; s->sent++;
-        sprintf(data, s->ids ? template_ids : template_plain, 1000 + s->sent % 30000);
+        sprintf(data, templates[s->is_chat][s->ids], 1000 + s->sent % 30000);
         return send_all(fd, out, put_event(out, data)) == 0 ? 1 : -1;
     }
-    sprintf(data, "{\"id\":\"chatcmpl-b3a1f0c2d4e5968778695a4b3c2d1e0f\",\"object\":\"chat.completion.chunk\","
-                  "\"created\":1764072000,\"model\":\"bench\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\"},"
-                  "\"logprobs\":null,\"finish_reason\":\"length\",\"stop_reason\":null%s}]}",
-            s->ids ? ",\"token_ids\":[2]" : "");
+    sprintf(data, CHUNK "\"choices\":[{\"index\":0,%s,\"logprobs\":null,\"finish_reason\":\"length\","
+                  "\"stop_reason\":null%s}]}", s->is_chat ? "chat.completion.chunk" : "text_completion",
+            s->is_chat ? "\"delta\":{\"content\":\"\"}" : "\"text\":\"\"", s->ids ? ",\"token_ids\":[2]" : "");
     size_t size = put_event(out, data);
     size += put_event(out + size, "[DONE]");
     size += sprintf(out + size, "0\r\n\r\n");
@@ -146,16 +153,41 @@ static int step_stream(int fd) { /* 1: it goes on */
     return send_all(fd, out, size);
 }
 
+static int detokenize(int fd, const char *body) { /* every id is one " ~" */
+    const char *p = strstr(body, "\"tokens\":[");
+    if (!p) return -1;
+    int tokens = p[10] != ']';
+    for (p += 10; *p && *p != ']'; p++) tokens += *p == ',';
+    char *out = malloc(256 + 2 * tokens);
+    int size = sprintf(out, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+                            "{\"prompt\":\"", 2 * tokens + 13);
+    for (int i = 0; i < tokens; i++) size += sprintf(out + size, " ~");
+    size += sprintf(out + size, "\"}");
+    int sent = send_all(fd, out, size);
+    free(out);
+    return sent;
+}
+
 static int respond(int fd, char *request, size_t head_size) {
     if (strncmp(request, "POST", 4)) return send_all(fd, models, strlen(models));
     char *body = request + head_size;
+    if (!strncmp(request, "POST /detokenize", 16)) return detokenize(fd, body);
     request[head_size - 1] = 0;
     int is_heron = strstr(request, "\r\nx-heron-class") != NULL; /* a Heron site says its room */
-    if (!strstr(body, "\"stream\":true") && !strstr(body, "\"stream\": true"))
-        return send_all(fd, is_heron ? answer_heron : answer, is_heron ? answer_heron_size : answer_size);
+    unsigned fault = fault_every && ++posts % fault_every == 0 ? 1 + faults++ % 4 : 0;
+    if (fault == 1) return send_all(fd, FAILED, strlen(FAILED));
+    if (fault == 2) return -1;
+    if (fault == 3) return send_all(fd, BUSY, strlen(BUSY));
+    if (!strstr(body, "\"stream\":true") && !strstr(body, "\"stream\": true")) {
+        const char *whole = is_heron ? answer_heron : answer;
+        size_t size = is_heron ? answer_heron_size : answer_size;
+        if (fault) { send_all(fd, whole, size / 2); return -1; }
+        return send_all(fd, whole, size);
+    }
     char *max_tokens = strstr(body, "\"max_tokens\":");
     if (!max_tokens) max_tokens = strstr(body, "\"max_completion_tokens\":"); /* SGLang's router renames it */
-    return start_stream(fd, body, max_tokens, is_heron);
+    int is_chat = strncmp(request, "POST /v1/completions", 20) != 0;
+    return start_stream(fd, body, max_tokens, is_heron, is_chat, fault == 4);
 }
 
 static int take_requests(int fd) {
@@ -212,11 +244,12 @@ static void make_answers(void) {
                        "\"object\":\"model\",\"created\":1764072000,\"owned_by\":\"bench\"}]}";
     sprintf(models, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %zu\r\n\r\n%s",
             strlen(list), list);
-    const char *chunk = "{\"id\":\"chatcmpl-b3a1f0c2d4e5968778695a4b3c2d1e0f\",\"object\":\"chat.completion.chunk\","
-                        "\"created\":1764072000,\"model\":\"bench\",\"choices\":[{\"index\":0,\"delta\":{\"content\":"
-                        "\" ~\"},\"logprobs\":null,\"finish_reason\":null";
-    sprintf(template_plain, "%s}]}", chunk);
-    sprintf(template_ids, "%s,\"token_ids\":[%%d]}]}", chunk);
+    for (int is_chat = 0; is_chat < 2; is_chat++)
+        for (int ids = 0; ids < 2; ids++)
+            sprintf(templates[is_chat][ids], CHUNK "\"choices\":[{\"index\":0,%s,\"logprobs\":null,"
+                    "\"finish_reason\":null%s}]}", is_chat ? "chat.completion.chunk" : "text_completion",
+                    is_chat ? "\"delta\":{\"content\":\" ~\"}" : "\"text\":\" ~\"",
+                    ids ? ",\"token_ids\":[%d]" : "");
 }
 
 static void listen_on(int port) {
@@ -243,6 +276,7 @@ int main(int argc, char **argv) {
     queue = malloc(queue_room * sizeof *queue);
     poller = epoll_create1(0);
     make_answers();
+    if (getenv("UPSTREAM_FAULT_EVERY")) fault_every = atoi(getenv("UPSTREAM_FAULT_EVERY"));
     for (int i = 2; i < argc; i++) listen_on(atoi(argv[i]));
     struct epoll_event events[256];
     for (;;) {
