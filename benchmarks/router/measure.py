@@ -49,12 +49,17 @@ class NotReadyError(RuntimeError):
 
 
 @contextmanager
-def upstream(setting: Setting, *, period_us: int = PERIOD_US, count: int = SITES) -> Iterator[list[int]]:
-    """The fast upstream; its ports."""
+def upstream(
+    setting: Setting, *, period_us: int = PERIOD_US, count: int = SITES, fault_every: int = 0
+) -> Iterator[list[int]]:
+    """The fast upstream; its ports. Each `fault_every`th request meets a fault; 0: none does."""
     ports = free_ports(count)
     with tempfile.TemporaryDirectory(prefix="heron-bench-") as name:
         command: list[str | Path] = [native("upstream"), str(period_us), *map(str, ports)]
-        with running(command, core=setting.load_core, log=Path(name) / "upstream.log") as process:
+        environ = {"UPSTREAM_FAULT_EVERY": str(fault_every)}
+        with running(
+            command, core=setting.load_core, log=Path(name) / "upstream.log", environ=environ
+        ) as process:
             _wait(process, ports[0])
             yield ports
 

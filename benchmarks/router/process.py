@@ -78,6 +78,15 @@ class Process:
         """Resident set size of the tree."""
         return sum(status_bytes(pid, "VmRSS") for pid in tree(self.pid))
 
+    def peak_bytes(self) -> int:
+        """Largest resident set of the tree since `forget_peak`: the sum of each process's."""
+        return sum(status_bytes(pid, "VmHWM") for pid in tree(self.pid))
+
+    def forget_peak(self) -> None:
+        """Let `peak_bytes` begin anew from what is resident now."""
+        for pid in tree(self.pid):
+            Path(f"/proc/{pid}/clear_refs").write_text("5")
+
     def open_files(self) -> int:
         """File descriptors that the tree has open."""
         return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in tree(self.pid))

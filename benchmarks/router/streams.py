@@ -29,9 +29,9 @@ SETTLE_SECONDS = 3.0
 SOFT_FILES = 1024
 METHOD = f"""They were opened at {OPEN_PER_SECOND:,} a second. Memory: growth of the resident set since
 before the first stream, over the streams; the goal is {GOAL_KIB} KiB. The soft limit of open files was
-{SOFT_FILES:,} when the proxy was started. `direct` has no proxy: what the load, the upstream and the machine do
-to the pace. *Waited for it*: part of the window in which the proxy was ready and something else ran on its core.
-Every stream's tokens and `[DONE]` are checked."""
+{SOFT_FILES:,} when the proxy was started. `direct` has no proxy: what the load, the upstream and the
+machine do to the pace. *Waited for it*: part of the window in which the proxy was ready and something else
+ran on its core. Every stream's tokens and `[DONE]` are checked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
