@@ -37,7 +37,7 @@ MIB = 1024 * 1024
 class Setting:
     """How the whole campaign runs."""
 
-    proxy_core: int
+    proxy_core: int | str
     load_core: int
     seconds: float
     use_keys: bool = False

@@ -26,7 +26,7 @@ class Place:
     """Its own, empty."""
     port: int
     upstream_ports: Sequence[int]
-    proxy_core: int
+    proxy_core: int | str
     load_core: int
     """For what belongs to it but is not the proxy (Redis)."""
     use_keys: bool = False

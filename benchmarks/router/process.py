@@ -39,7 +39,12 @@ class Process:
     """One program with its children, on one core; its output is in a file."""
 
     def __init__(
-        self, command: Sequence[str | Path], *, core: int, log: Path, environ: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str | Path],
+        *,
+        core: int | str,
+        log: Path,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self.log = log
         tether = [sys.executable, "-I", "-S", str(TETHER), str(os.getpid()), "taskset", "-c", str(core)]
@@ -110,7 +115,7 @@ class Process:
 
 @contextlib.contextmanager
 def running(
-    command: Sequence[str | Path], *, core: int, log: Path, environ: Mapping[str, str] | None = None
+    command: Sequence[str | Path], *, core: int | str, log: Path, environ: Mapping[str, str] | None = None
 ) -> Iterator[Process]:
     """A process for the length of a block."""
     process = Process(command, core=core, log=log, environ=environ)
