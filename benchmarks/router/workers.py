@@ -23,9 +23,10 @@ from benchmarks.router.measure import CONNECTIONS, MIB, Setting
 from benchmarks.router.report import command_line, machine, today, write_json, write_section
 
 COUNTS = (1, 2, 4)
-METHOD = f"""{CONNECTIONS} keep-alive connections in closed loop, as in the comparison; medians of the rounds, in
-which the counts take turns. CPU: user and system of the parent and all workers. Share: of the requests that the
-router itself counted per worker, the one farthest from the even part, over all rounds. Goals: CPU per request
+METHOD = f"""{CONNECTIONS} keep-alive connections in closed loop, as in the comparison; medians of the
+rounds, in which the counts take turns. CPU: user and system of the parent and all workers. Share: of the
+requests that the router itself counted per worker, the one farthest from the even part, over all rounds.
+Waited: of all processes together; workers who share a core wait for each other. Goals: CPU per request
 at most 1.1 times that of one worker, shares within ± 20 % of the even part."""
 
 
