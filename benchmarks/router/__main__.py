@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from benchmarks.router.heron import HERON
 from benchmarks.router.load import LoadError
 from benchmarks.router.measure import NotReadyError, Setting
 from benchmarks.router.peers import PEERS, Peer
+from benchmarks.router.process import run_command
 from benchmarks.router.programs import MissingError
 from benchmarks.router.report import command_line, machine, section, today, write_json, write_section
 from benchmarks.router.site_ingress import SITE_INGRESS
@@ -34,7 +34,6 @@ QUICK_SECONDS = 1.5
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0 when every row asked for was measured without a wrong answer."""
     options = _options(argv)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     seconds = min(options.seconds, QUICK_SECONDS) if options.quick else options.seconds
     rounds = 1 if options.quick else options.rounds
     setting = Setting(
@@ -133,4 +132,4 @@ def _say(turn: int, began: float, name: str, sample: Sample) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

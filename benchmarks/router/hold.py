@@ -14,6 +14,7 @@ import sys
 from benchmarks.router import load, measure
 from benchmarks.router.__main__ import ALL
 from benchmarks.router.measure import Setting
+from benchmarks.router.process import run_command
 
 
 def main() -> int:
@@ -43,17 +44,13 @@ def main() -> int:
             print(measure.paced_streams(setting, options.port, options.connections or 200))
         return 0
     os.sched_setaffinity(0, {options.load_core})
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     peer = next(peer for peer in ALL if peer.name == options.name)
     with measure.upstream(setting) as ports, measure.proxy(peer, setting, ports) as (process, place):
         print(f"{peer.name} listens on port {place.port}, pid {process.pid}; upstream ports {ports}")
         print(f"its log: {process.log}; a body: {load.body().decode()}", flush=True)
-        try:
-            signal.pause()
-        except KeyboardInterrupt:
-            print("ended", file=sys.stderr)
+        signal.pause()
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,6 +123,17 @@ def running(
         yield process
     finally:
         process.stop()
+
+
+def run_command(main: Callable[[], int]) -> int:
+    """Run one of the commands here. Ctrl-C and SIGTERM end it as an exception does, so that what it started
+    ends too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        return main()
+    except KeyboardInterrupt:
+        print("ended by hand", file=sys.stderr)
+        return 128 + signal.SIGINT
 
 
 def free_ports(count: int) -> list[int]:

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from dataclasses import asdict, dataclass
 
 from benchmarks.router import load, measure
 from benchmarks.router.__main__ import ALL
 from benchmarks.router.measure import MIB, Setting
-from benchmarks.router.process import Process
+from benchmarks.router.process import Process, run_command
 from benchmarks.router.programs import MissingError
 from benchmarks.router.report import command_line, machine, today, write_json, write_section
 
@@ -59,7 +58,6 @@ def main() -> int:
     unknown = set(options.only) - {peer.name for peer in ALL}
     if unknown:
         parser.error(f"no such row: {', '.join(sorted(unknown))}")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     os.sched_setaffinity(0, {options.load_core})
     setting = Setting(proxy_core=options.proxy_core, load_core=options.load_core, seconds=options.seconds)
     rows: list[Result] = []
@@ -147,4 +145,4 @@ def _section(rows: list[Result], missing: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

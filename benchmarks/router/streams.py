@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import os
 import resource
-import signal
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ from typing import Any
 from benchmarks.router import load, measure
 from benchmarks.router.__main__ import ALL
 from benchmarks.router.measure import Setting
+from benchmarks.router.process import run_command
 from benchmarks.router.report import command_line, machine, today, write_json, write_section
 
 GOAL_KIB = 50
@@ -60,7 +60,6 @@ class Result:
 def main() -> int:
     """Exit 0 when nothing was wrong or missing."""
     options = _options()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     count = _possible(options.streams)
     os.sched_setaffinity(0, {options.load_core})
     setting = Setting(proxy_core=options.proxy_core, load_core=options.load_core, seconds=options.seconds)
@@ -205,4 +204,4 @@ def _section(rows: list[Result], count: int, options: argparse.Namespace) -> str
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

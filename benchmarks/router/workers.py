@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
 import urllib.request
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from statistics import median
 from benchmarks.router import load, measure
 from benchmarks.router.heron import HERON, operations_port
 from benchmarks.router.measure import CONNECTIONS, MIB, Setting
+from benchmarks.router.process import run_command
 from benchmarks.router.report import command_line, machine, today, write_json, write_section
 
 COUNTS = (1, 2, 4)
@@ -59,7 +59,6 @@ def main() -> int:
     parser.add_argument("--load-core", type=int, default=0)
     parser.add_argument("--dry", action="store_true", help="print, and leave RESULTS.md and results.json")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     os.sched_setaffinity(0, {options.load_core})
     rounds: dict[int, list[Round]] = {count: [] for count in options.counts}
     for turn in range(options.rounds):
@@ -168,4 +167,4 @@ def _section(rounds: dict[int, list[Round]], cores: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))
