@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.router import measure
+from benchmarks.router import arguments, measure
 from benchmarks.router.heron import HERON
 from benchmarks.router.load import LoadError
 from benchmarks.router.measure import NotReadyError, Setting
@@ -36,10 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _options(argv)
     seconds = min(options.seconds, QUICK_SECONDS) if options.quick else options.seconds
     rounds = 1 if options.quick else options.rounds
-    setting = Setting(
-        proxy_core=options.proxy_core, load_core=options.load_core, seconds=seconds, use_keys=options.auth
-    )
-    os.sched_setaffinity(0, {options.load_core})
+    setting = arguments.setting(options, seconds=seconds)
     peers = [peer for peer in ALL if not options.only or peer.name in options.only]
     rows, skipped = _campaign(peers, setting, rounds)
     text = table(rows)
@@ -52,11 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         "command": command_line(),
         "seconds": seconds,
         "rounds": rounds,
+        "auth": options.auth,
         "load_average": os.getloadavg(),
         "rows": [one.as_json() for one in rows],
         "not_measured": skipped,
     }
-    is_campaign = not options.quick and not options.only
+    is_campaign = not (options.quick or options.only or options.dry)
     if options.json is not None:
         options.json.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     if is_campaign:
@@ -66,32 +64,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.router", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    names = ", ".join(peer.name for peer in ALL)
+    parser = arguments.parser("benchmarks.router", __doc__, seconds=4.0)
+    known = ", ".join(peer.name for peer in ALL)
     parser.add_argument(
-        "--only",
-        metavar="NAME,NAME",
-        type=lambda text: text.split(","),
-        help=f"of {names}; writes no results",
+        "--only", metavar="NAME,NAME", type=arguments.names, help=f"of {known}; writes no results"
     )
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each measured window (default 4)")
     parser.add_argument("--rounds", type=int, default=3, help="of all proxies in turn (default 3)")
     parser.add_argument("--quick", action="store_true", help="one round of 1.5 s; writes no results")
-    parser.add_argument("--auth", action="store_true", help="Heron checks API keys")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there")
-    parser.add_argument("--proxy-core", type=int, default=1)
-    parser.add_argument("--load-core", type=int, default=0, help="of load and upstream together")
     options = parser.parse_args(argv)
     unknown = set(options.only or ()) - {peer.name for peer in ALL} - {DIRECT}
     if unknown:
-        parser.error(f"no such row: {', '.join(sorted(unknown))}; there are direct, {names}")
-    if options.proxy_core == options.load_core or not {
-        options.proxy_core,
-        options.load_core,
-    } <= os.sched_getaffinity(0):
-        parser.error("two different cores are needed, and this machine must have them")
+        parser.error(f"no such row: {', '.join(sorted(unknown))}; there are direct, {known}")
     return options
 
 

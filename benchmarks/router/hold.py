@@ -6,35 +6,23 @@
 
 from __future__ import annotations
 
-import argparse
-import os
 import signal
 import sys
 
-from benchmarks.router import load, measure
+from benchmarks.router import arguments, load, measure
 from benchmarks.router.__main__ import ALL
-from benchmarks.router.measure import Setting
 from benchmarks.router.process import run_command
 
 
 def main() -> int:
     """Exit 0."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = arguments.parser("benchmarks.router.hold", __doc__, seconds=10.0)
     parser.add_argument("name", nargs="?", default="heron", choices=[peer.name for peer in ALL])
     parser.add_argument("--drive", choices=["requests", "streams"])
     parser.add_argument("--port", type=int)
     parser.add_argument("--connections", type=int)
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--auth", action="store_true")
-    parser.add_argument("--proxy-core", type=int, default=1)
-    parser.add_argument("--load-core", type=int, default=0)
     options = parser.parse_args()
-    setting = Setting(
-        proxy_core=options.proxy_core,
-        load_core=options.load_core,
-        seconds=options.seconds,
-        use_keys=options.auth,
-    )
+    setting = arguments.setting(options)
     if options.drive is not None:
         if options.port is None:
             parser.error("--drive needs --port")
@@ -43,7 +31,6 @@ def main() -> int:
         else:
             print(measure.paced_streams(setting, options.port, options.connections or 200))
         return 0
-    os.sched_setaffinity(0, {options.load_core})
     peer = next(peer for peer in ALL if peer.name == options.name)
     with measure.upstream(setting) as ports, measure.proxy(peer, setting, ports) as (process, place):
         print(f"{peer.name} listens on port {place.port}, pid {process.pid}; upstream ports {ports}")

@@ -8,12 +8,10 @@ swells per prompt under way (what is held at once, each copy counted).
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from dataclasses import asdict, dataclass
 
-from benchmarks.router import load, measure
+from benchmarks.router import arguments, load, measure
 from benchmarks.router.__main__ import ALL
 from benchmarks.router.measure import MIB, Setting
 from benchmarks.router.process import Process, run_command
@@ -44,22 +42,13 @@ class Result:
 
 def main() -> int:
     """Exit 0 when every answer was right."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.router.prompt",
-        description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
-    parser.add_argument("--only", type=lambda text: text.split(","), default=DEFAULT, metavar="NAME,NAME")
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each window (default 3)")
-    parser.add_argument("--proxy-core", type=int, default=1)
-    parser.add_argument("--load-core", type=int, default=0)
-    parser.add_argument("--dry", action="store_true", help="print, and leave RESULTS.md and results.json")
+    parser = arguments.parser("benchmarks.router.prompt", __doc__, seconds=3.0)
+    parser.add_argument("--only", type=arguments.names, default=DEFAULT, metavar="NAME,NAME")
     options = parser.parse_args()
     unknown = set(options.only) - {peer.name for peer in ALL}
     if unknown:
         parser.error(f"no such row: {', '.join(sorted(unknown))}")
-    os.sched_setaffinity(0, {options.load_core})
-    setting = Setting(proxy_core=options.proxy_core, load_core=options.load_core, seconds=options.seconds)
+    setting = arguments.setting(options)
     rows: list[Result] = []
     missing: list[str] = []
     with measure.upstream(setting) as ports:

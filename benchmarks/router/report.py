@@ -44,6 +44,7 @@ def section(document: Mapping[str, Any], rows: Sequence[Row], text: str) -> str:
         "",
         f"`{document['command']}`, {document['date']}, on {document['machine']};",
         f"{document['rounds']} rounds, windows of {document['seconds']:g} s.",
+        f"Heron's router was started with auth = {document['auth']}.",
         "",
         text,
         "",

@@ -1,6 +1,6 @@
 """Minutes of mixed load on one Heron router: does anything grow, is anything lost?
 
-    .venv/bin/python -m benchmarks.router.soak --minutes 10
+    .venv/bin/python -m benchmarks.router.soak --seconds 600
 
 The load: answers in one piece, streams, streams that the client leaves, prompts of 1 MB, bodies that are no
 JSON, models that there are not; and one request in a hundred meets a fault of its site (500, closed
@@ -9,10 +9,8 @@ connection, 503, an answer cut in its middle), which the router must mend.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
-import os
 import random
 import sys
 import time
@@ -23,9 +21,9 @@ from statistics import median
 
 import uvloop
 
-from benchmarks.router import measure
+from benchmarks.router import arguments, measure
 from benchmarks.router.heron import HERON, operations_port
-from benchmarks.router.measure import MIB, Setting
+from benchmarks.router.measure import MIB
 from benchmarks.router.mixed_load import MixedLoad
 from benchmarks.router.process import Process, run_command
 from benchmarks.router.report import command_line, machine, today, write_json, write_section
@@ -77,29 +75,17 @@ class Result:
 
 def main() -> int:
     """Exit 0 when nothing was lost or wrong."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.router.soak",
-        description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
-    parser.add_argument("--minutes", type=float, default=10.0)
+    parser = arguments.parser("benchmarks.router.soak", __doc__, seconds=600.0)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--auth", action="store_true", help="with API keys")
-    parser.add_argument("--proxy-core", type=int, default=1)
-    parser.add_argument("--load-core", type=int, default=0)
-    parser.add_argument("--dry", action="store_true", help="print, and leave RESULTS.md and results.json")
     options = parser.parse_args()
-    os.sched_setaffinity(0, {options.load_core})
-    setting = Setting(
-        proxy_core=options.proxy_core, load_core=options.load_core, seconds=0.0, use_keys=options.auth
-    )
+    setting = arguments.setting(options)
     with (
         measure.upstream(setting, fault_every=FAULT_EVERY) as ports,
         measure.proxy(HERON, setting, ports) as (process, place),
     ):
         load = MixedLoad(place.port, clients=options.clients, rng=random.Random(options.seed))
-        result = uvloop.run(_soak(load, process, operations_port(place), options.minutes * 60))
+        result = uvloop.run(_soak(load, process, operations_port(place), options.seconds))
     text = _section(result)
     print(f"\n{text}")
     if not options.dry:

@@ -8,14 +8,13 @@ The router starts with a soft limit of 1,024 open files, as a shell gives it, an
 from __future__ import annotations
 
 import argparse
-import os
 import resource
 import sys
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks.router import load, measure
+from benchmarks.router import arguments, load, measure
 from benchmarks.router.__main__ import ALL
 from benchmarks.router.measure import Setting
 from benchmarks.router.process import run_command
@@ -61,8 +60,7 @@ def main() -> int:
     """Exit 0 when nothing was wrong or missing."""
     options = _options()
     count = _possible(options.streams)
-    os.sched_setaffinity(0, {options.load_core})
-    setting = Setting(proxy_core=options.proxy_core, load_core=options.load_core, seconds=options.seconds)
+    setting = arguments.setting(options)
     period_us = round(options.period * 1e6)
     with measure.upstream(setting, period_us=period_us) as ports:
         rows = [_without_proxy(setting, ports[0], count, period_us)]
@@ -80,18 +78,10 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.router.streams",
-        description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
+    parser = arguments.parser("benchmarks.router.streams", __doc__, seconds=20.0)
     parser.add_argument("--streams", type=int, default=10_000)
     parser.add_argument("--period", type=float, default=1.0, help="seconds between two chunks (default 1)")
-    parser.add_argument("--seconds", type=float, default=20.0, help="with all streams open (default 20)")
-    parser.add_argument("--only", type=lambda text: text.split(","), default=["heron"], metavar="NAME,NAME")
-    parser.add_argument("--proxy-core", type=int, default=1)
-    parser.add_argument("--load-core", type=int, default=0)
-    parser.add_argument("--dry", action="store_true", help="print, and leave RESULTS.md and results.json")
+    parser.add_argument("--only", type=arguments.names, default=["heron"], metavar="NAME,NAME")
     options = parser.parse_args()
     unknown = set(options.only) - {peer.name for peer in ALL}
     if unknown:

@@ -2,21 +2,19 @@
 
     .venv/bin/python -m benchmarks.router.workers
 
-All workers are on one core unless --proxy-cores gives them more, so that CPU per request can be compared;
-requests/s can only grow with N where there are N cores for them.
+All workers are on one core unless --proxy-core gives them more (1-4, say), so that CPU per request can be
+compared; requests/s can only grow with N where there are N cores for them.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import sys
 import urllib.request
 from dataclasses import asdict, dataclass
 from statistics import median
 
-from benchmarks.router import load, measure
+from benchmarks.router import arguments, load, measure
 from benchmarks.router.heron import HERON, operations_port
 from benchmarks.router.measure import CONNECTIONS, MIB, Setting
 from benchmarks.router.process import run_command
@@ -46,37 +44,21 @@ class Round:
 
 def main() -> int:
     """Exit 0 when every answer was right."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.router.workers",
-        description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
+    parser = arguments.parser("benchmarks.router.workers", __doc__, seconds=4.0)
     parser.add_argument("--counts", type=_counts, default=COUNTS, metavar="N,N", help="default 1,2,4")
-    parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--auth", action="store_true", help="with API keys")
-    parser.add_argument("--proxy-cores", default="1", help="as taskset takes them, e.g. 1-4 (default 1)")
-    parser.add_argument("--load-core", type=int, default=0)
-    parser.add_argument("--dry", action="store_true", help="print, and leave RESULTS.md and results.json")
     options = parser.parse_args()
-    os.sched_setaffinity(0, {options.load_core})
     rounds: dict[int, list[Round]] = {count: [] for count in options.counts}
     for turn in range(options.rounds):
         for count in options.counts:
-            setting = Setting(
-                proxy_core=options.proxy_cores,
-                load_core=options.load_core,
-                seconds=options.seconds,
-                use_keys=options.auth,
-                workers=count,
-            )
+            setting = arguments.setting(options, workers=count)
             try:
                 rounds[count].append(_measure(setting))
             except measure.NotReadyError as error:
                 print(f"NOT MEASURED: {count} workers: {error}", file=sys.stderr)
                 return 1
             print(f"round {turn + 1}: {_line(count, rounds)}", flush=True)
-    text = _section(rounds, options.proxy_cores)
+    text = _section(rounds, options.proxy_core)
     print(f"\n{text}")
     if not options.dry:
         document = {"date": today(), "machine": machine(), "command": command_line()}
