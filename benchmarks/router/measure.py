@@ -156,7 +156,8 @@ def one(peer: Peer, setting: Setting, ports: list[int]) -> Sample:
             added_latency_us_p50=single.p50_us - base.p50_us,
             added_latency_us_p99=single.p99_us - base.p99_us,
             memory_mib=memory / MIB,
-            waited_ratio=full.waited_seconds / full.seconds,
+            chunk_late_us_p99=streamed.p99_us,
+            waited_ratio=(full.waited_seconds + streamed.waited_seconds) / (full.seconds + streamed.seconds),
             errors=sum(run.errors for run in runs),
             first_error=next((run.first_error for run in runs if run.first_error), ""),
         )

@@ -235,7 +235,8 @@ def _said(name: str, option: str) -> Callable[[], str]:
 
     def ask() -> str:
         done = subprocess.run([system(name), option], capture_output=True, text=True, check=True)
-        return (done.stdout + done.stderr).splitlines()[0].strip()
+        said = (done.stdout + done.stderr).splitlines()[0]
+        return said.partition(": ")[2] or said.partition(" - ")[0]  # nginx's own words, HAProxy's
 
     return ask
 

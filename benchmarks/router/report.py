@@ -27,11 +27,14 @@ each started anew. The proxy has one core, the upstream and the load generator (
 - Added latency: at one connection, through the proxy less straight to the upstream, one after the other.
 - Chunks: paced streams, one vLLM chat chunk each 10 ms and stream, phases spread evenly; 200 streams
   (litellm 5: it cannot carry more). All are open for the whole window.
+- Late: how much later than its pace a chunk came, p99 of all. Late chunks come together and cost less, so
+  CPU per chunk compares only proxies of like lateness.
 - Memory: proportional set size of the tree after the streams.
-- Waited: part of the window at full load in which the proxy was ready and something else ran on its core:
-  what that is not near zero is no measurement of requests/s.
+- Waited: part of the windows (requests, streams) in which the proxy was ready and something else ran on its
+  core. Where that is not near zero, requests/s, latency and lateness are the machine's and not the proxy's.
 - Every answer is checked (status, every token, `[DONE]`); what fails the check does not count.
 - Each proxy balances over five upstream addresses.
+- Not here: production-stack's router, of which no package was found.
 - Heron runs with everything on: `heron router --config`, five sites whose reports come through its Redis
   each second, choice by room, ledger, metrics, retry and resume. Its streams carry token ids, which it asks
   for, records and cuts out; nobody else asks. Redis and the reports run on the load's core, uncounted."""
@@ -43,7 +46,7 @@ def section(document: Mapping[str, Any], rows: Sequence[Row], text: str) -> str:
         "## Requests, latency, streams",
         "",
         f"`{document['command']}`, {document['date']}, on {document['machine']};",
-        f"{document['rounds']} rounds, windows of {document['seconds']:g} s.",
+        f"rounds: {document['rounds']}, windows of {document['seconds']:g} s.",
         f"Heron's router was started with auth = {document['auth']}.",
         "",
         text,

@@ -19,9 +19,12 @@ class Sample:
     cpu_us_per_chunk: float | None = None
     added_latency_us_p50: float | None = None
     added_latency_us_p99: float | None = None
+    chunk_late_us_p99: float | None = None
+    """Of the paced streams: how much later than its pace a chunk came. Late chunks come together and cost
+    less, so that CPU per chunk compares only proxies of like lateness."""
     memory_mib: float | None = None
     waited_ratio: float | None = None
-    """Of the window at full load in which it was ready and something else had its core."""
+    """Of the windows in which it was ready and something else had its core."""
     errors: int = 0
     first_error: str = ""
 
@@ -103,7 +106,7 @@ def table(rows: Sequence[Row]) -> str:
         return ratio(one.medians[metric], None if base is None else base[metric])
 
     titles = ["", "requests/s", "ratio", "CPU µs/request", "ratio", "CPU µs/chunk", "ratio"]
-    titles += ["added p50 / p99 µs", "memory MiB", "waited"]
+    titles += ["late p99 ms", "added p50 / p99 µs", "memory MiB", "waited"]
     lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for one in rows:
         m = one.medians
@@ -115,6 +118,7 @@ def table(rows: Sequence[Row]) -> str:
             against(one, "cpu_us_per_request"),
             cell(m["cpu_us_per_chunk"]),
             against(one, "cpu_us_per_chunk"),
+            "–" if m["chunk_late_us_p99"] is None else f"{m['chunk_late_us_p99'] / 1e3:.1f}",
             f"{cell(m['added_latency_us_p50'])} / {cell(m['added_latency_us_p99'])}",
             cell(m["memory_mib"]),
             "–" if m["waited_ratio"] is None else f"{m['waited_ratio']:.0%}",
