@@ -51,9 +51,11 @@ def run(arguments: argparse.Namespace) -> int:
     import uvloop
 
     from fleet.log import configure_logging
+    from gateway.open_files import raise_open_files_limit
 
     service, log_level = _load(arguments)
     configure_logging(arguments.command, arguments.log_level or log_level)
+    raise_open_files_limit()
     try:
         uvloop.run(service)
     except OSError as error:
