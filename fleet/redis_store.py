@@ -108,14 +108,13 @@ class RedisStore:
         name = self._keys.api_key(sha256_hex)
         pipe = self._redis.pipeline(transaction=True)
         pipe.delete(name)
-        pipe.hset(name, mapping=dict(fields))
+        for field, value in fields.items():
+            pipe.hset(name, field, value)
         await self._do(pipe.execute())
 
     async def update_api_key(self, sha256_hex: str, fields: Mapping[str, str]) -> bool:
         words = [word for pair in fields.items() for word in pair]
-        updated: Awaitable[Any] = self._redis.eval(
-            _UPDATE_HASH, 1, self._keys.api_key(sha256_hex), *words
-        )
+        updated: Awaitable[Any] = self._redis.eval(_UPDATE_HASH, 1, self._keys.api_key(sha256_hex), *words)
         return bool(await self._do(updated))
 
     # reading

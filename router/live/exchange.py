@@ -12,7 +12,10 @@ from router.live.ledger import LedgerEntry
 from router.live.placement import Placement
 from router.policy.body import Api, RequestBody
 from router.policy.dispatch import FOREVER
+from router.policy.key_ring import Credential
 from router.policy.resumable import Resumability
+
+FAR = float("inf")
 
 
 class Exchange(LedgerEntry):
@@ -21,6 +24,7 @@ class Exchange(LedgerEntry):
     __slots__ = (
         "api",
         "body",
+        "credential",
         "cut_reason",
         "deadline_at",
         "excluded",
@@ -44,8 +48,11 @@ class Exchange(LedgerEntry):
         "resumability",
         "scanner",
         "site_id",
+        "start_by",
+        "taken_tokens",
         "target",
         "task",
+        "used_tokens",
         "wrote_at",
     )
 
@@ -59,6 +66,14 @@ class Exchange(LedgerEntry):
         """A site was tried: it waits before those that come after it."""
         self.deadline_at = deadline_at
         """Loop time at which the request ends, whatever it is doing."""
+        self.start_by = FAR
+        """Loop time by which a site must begin, or the answer would come too late."""
+        self.credential: Credential | None = None
+        """Whose key it came with; None where none is asked for."""
+        self.taken_tokens: int | None = None
+        """Of the key's quota; None: nothing is taken."""
+        self.used_tokens: int | None = None
+        """What an answer in one piece says that it took; None where it does not say."""
         self.target = request.path
         self.task: asyncio.Task[Any] | None = request.task
         self.request_id = b""

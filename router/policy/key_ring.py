@@ -30,6 +30,13 @@ KeyFault = Literal["missing", "unknown", "expired", "revoked", "not_read"]
 HashFields = Mapping[bytes, bytes]
 
 
+def shown_key(authorization: bytes | None, x_api_key: bytes | None) -> bytes | None:
+    """The header that holds the key: `Authorization: Bearer`, else Anthropic's `x-api-key`."""
+    if x_api_key is None or (authorization is not None and authorization[: len(BEARER)].lower() == BEARER):
+        return authorization
+    return x_api_key
+
+
 class Credential:
     """One key, as its newest usable record says; lives as long as the process."""
 
@@ -78,6 +85,10 @@ class KeyRing:
     def __len__(self) -> int:
         return len(self._keys)
 
+    def knows(self, sha256_hex: str) -> bool:
+        """Whether a usable record of that key has been seen."""
+        return sha256_hex in self._keys
+
     def usable(self, unix_now: float) -> int:
         """Keys that open something now."""
         return sum(credential.fault(unix_now) is None for credential in self._keys.values())
@@ -113,9 +124,7 @@ class KeyRing:
             if self._refused.get(sha256_hex) == fields:
                 continue
             try:
-                record = ApiKey.from_hash(fields)
-                if known is None and len(self._keys) >= MAX_API_KEYS:
-                    raise RecordError("too_large", f"ApiKey: more than {MAX_API_KEYS} keys")
+                record = self._parse(fields, is_new=known is None)
             except RecordError as error:
                 if sha256_hex in self._refused or len(self._refused) < MAX_API_KEYS:
                     self._refused[sha256_hex] = fields
@@ -129,6 +138,11 @@ class KeyRing:
             known.use(record, now)
             known.raw = fields
         return faults
+
+    def _parse(self, fields: HashFields, *, is_new: bool) -> ApiKey:
+        if is_new and len(self._keys) >= MAX_API_KEYS:
+            raise RecordError("too_large", f"ApiKey: more than {MAX_API_KEYS} keys")
+        return ApiKey.from_hash(fields)
 
     def note_read(self, now: float) -> None:
         """All records that there are have been taken."""

@@ -7,6 +7,8 @@ replicas neither divide the headroom nor spend it twice between two reports (DES
 
 from __future__ import annotations
 
+from collections import deque
+
 from router.policy.breaker import Breaker
 from router.policy.snapshot import ModelView
 
@@ -19,8 +21,10 @@ UNKNOWN_SHRINK_RATIO = 0.5
 MAX_BLOCK_SECONDS = 5.0
 """A foreign retry-after is obeyed up to here: a fresh report says sooner and better."""
 DEFAULT_BLOCK_SECONDS = {"power": 1.0, "draining": 1.0, "capacity": 0.2}
-RESUME_BURST_SECONDS = 0.5
-"""Resumed prompts may be this far ahead of the target's prefill before the next one waits."""
+RELEASE_BURST_SECONDS = 0.5
+"""Prompts of released work may be this far ahead of the target's prefill before the next one waits."""
+IN_TRANSIT_SECONDS = 0.25
+"""What was released so lately may not be in a figure that comes in now: the site may not have seen it yet."""
 
 
 class Load:
@@ -31,6 +35,7 @@ class Load:
         "_baseline",
         "_blocked_until",
         "_prefill_clear_at",
+        "_released_at",
         "_unknown_limit",
         "breaker",
         "in_flight",
@@ -46,11 +51,15 @@ class Load:
         self._blocked_until = 0.0
         self._unknown_limit = UNKNOWN_HEADROOM_REQUESTS
         self._prefill_clear_at = 0.0
+        self._released_at: deque[float] = deque()
+        """Of work released from the queue, as long as it may be on its way: many go at once, and a figure
+        that the site gave before it saw them would be spent twice."""
 
     def reported(self, view: ModelView) -> None:
         """A newer report came: what was added since the one before is in it."""
         self._answered = None
-        self._baseline = self.in_flight
+        self._forget_arrived(view.arrived_at)
+        self._baseline = self.in_flight - min(len(self._released_at), self.in_flight)
         if view.headroom_requests is not None and view.headroom_requests > 0:
             self._blocked_until = 0.0
 
@@ -58,6 +67,9 @@ class Load:
         """An answer carried the room left after it (`x-heron-headroom`)."""
         self._answered = headroom_requests
         self._baseline = self.in_flight
+        if self._released_at:
+            self._released_at.popleft()  # this one was on its way, and is there
+            self._baseline -= min(len(self._released_at), self.in_flight)
 
     def pushed_back(self, reason: str, retry_after_seconds: float | None, now: float) -> None:
         """The site said "not here"."""
@@ -81,6 +93,8 @@ class Load:
 
         An expired report's figures count as unknown, and so does an answer older than it.
         """
+        if self._released_at:
+            self._forget_arrived(now)
         if now < self._blocked_until:
             return 0.0
         known = view.headroom_requests if self._answered is None else self._answered
@@ -89,11 +103,18 @@ class Load:
         return known - (self.in_flight - self._baseline)
 
     def can_prefill(self, now: float) -> bool:
-        """Whether a resume's prompt may go there now, or those before it are still being read."""
-        return now >= self._prefill_clear_at - RESUME_BURST_SECONDS
+        """Whether a held or resumed prompt may go there now, or those before it are still being read."""
+        return now >= self._prefill_clear_at - RELEASE_BURST_SECONDS
 
-    def send_resume(self, prompt_tokens: int, view: ModelView, now: float) -> None:
-        """A resumed prompt goes there; the next ones are paced by the site's prefill rate, where known."""
+    def release(self, prompt_tokens: int, view: ModelView, now: float) -> None:
+        """Work that waited, or a stream that lost its site, goes there; the next prompts are paced by the
+        site's prefill rate, where known."""
+        self._released_at.append(now)
         if view.prefill_tokens_per_second:
             start = max(now, self._prefill_clear_at)
             self._prefill_clear_at = start + prompt_tokens / view.prefill_tokens_per_second
+
+    def _forget_arrived(self, now: float) -> None:
+        released_at = self._released_at
+        while released_at and now - released_at[0] > IN_TRANSIT_SECONDS:
+            released_at.popleft()

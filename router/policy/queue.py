@@ -37,6 +37,8 @@ class Offer(Enum):
     """Nobody like it fits now."""
     NOT_THIS = "not_this"
     """It excludes the sites that have room; another one may fit."""
+    GONE = "gone"
+    """It waits no longer: take it out."""
 
 
 class _ModelQueue:
@@ -111,7 +113,7 @@ class HoldQueue:
         return tier == "flex" and bool(queue.tiers["flex"])
 
     def ahead(self, model: str, tier: ServiceTier) -> int:
-        """An upper bound of the requests that get a place before one that arrives now: all but lower tiers."""
+        """How many may get a place before one that arrives now, at most: all but those of lower tiers."""
         queue = self._models.get(model)
         if queue is None:
             return 0
@@ -178,7 +180,6 @@ class HoldQueue:
         while (tier := queue.next_tier()) is not None:
             if not self._serve_tier(queue, tier, offer):
                 return
-            queue.priority_run = queue.priority_run + 1 if tier == "priority" else 0
         while queue.tiers["flex"] and not queue.resumes and not queue.returning:
             if not self._serve_tier(queue, "flex", offer):
                 return
@@ -188,7 +189,7 @@ class HoldQueue:
             skipped = 0
             for ticket in list(islice(fifo.values(), 2 * MAX_SKIPPED)):
                 result = offer(ticket)
-                if result is Offer.PLACED:
+                if result is Offer.PLACED or result is Offer.GONE:
                     del fifo[ticket.sequence]
                     self._forget(ticket, queue)
                     continue
@@ -198,13 +199,17 @@ class HoldQueue:
             if skipped:
                 return
 
-    def _serve_tier(
-        self, queue: _ModelQueue, tier: ServiceTier, offer: Callable[[Ticket], Offer]
-    ) -> bool:
+    def _serve_tier(self, queue: _ModelQueue, tier: ServiceTier, offer: Callable[[Ticket], Offer]) -> bool:
+        """Offer one place to the tier; whether to go on."""
         ticket = queue.tiers[tier].head()
-        if offer(ticket) is not Offer.PLACED:
+        result = offer(ticket)
+        if result is Offer.PLACED:
+            queue.tiers[tier].serve(ticket)
+            queue.priority_run = queue.priority_run + 1 if tier == "priority" else 0
+        elif result is Offer.GONE:
+            queue.tiers[tier].remove(ticket)
+        else:
             return False
-        queue.tiers[tier].serve(ticket)
         self._forget(ticket, queue)
         return True
 

@@ -17,7 +17,7 @@ QuotaKind = Literal["requests", "tokens", "concurrent"]
 
 
 class Bucket:
-    """Mutable; `now` is monotonic seconds. Holds at most a minute's allowance, and may be in debt for as much."""
+    """Mutable; `now` is monotonic seconds. Holds at most a minute's allowance, and owes at most as much."""
 
     __slots__ = ("_at", "level", "per_minute")
 
@@ -47,7 +47,9 @@ class Bucket:
 
     def resize(self, per_minute: int) -> None:
         """The key's record has changed: what was used stays used."""
-        self.level = max(-float(per_minute), min(self.level + per_minute - self.per_minute, float(per_minute)))
+        self.level = max(
+            -float(per_minute), min(self.level + per_minute - self.per_minute, float(per_minute))
+        )
         self.per_minute = per_minute
 
 

@@ -108,7 +108,7 @@ def test_resumes_are_paced_by_the_prefill_rate():
     load = make()
     fast = view(prefill_tokens_per_second=1000.0)
     assert load.can_prefill(100.0)
-    load.send_resume(1000, fast, 100.0)
+    load.release(1000, fast, 100.0)
     assert not load.can_prefill(100.4)
     assert load.can_prefill(100.5)
 
@@ -116,5 +116,5 @@ def test_resumes_are_paced_by_the_prefill_rate():
 def test_without_a_known_rate_resumes_are_not_paced():
     """Unknown is not zero."""
     load = make()
-    load.send_resume(1_000_000, view(), 100.0)
+    load.release(1_000_000, view(), 100.0)
     assert load.can_prefill(100.0)

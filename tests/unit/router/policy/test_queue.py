@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 from hypothesis import given, settings
@@ -231,52 +230,51 @@ tickets = st.builds(
 )
 
 
-@settings(max_examples=200)
-@given(st.data())
-def test_no_ticket_is_lost_or_served_twice_whatever_happens(data: st.DataObject):
-    """Any order of arrivals, places, departures and time: every ticket ends once, and the counts agree."""
-    queue = HoldQueue(max_waiting=4)
-    inside: list[Ticket] = []
-    now = 0.0
+class World:
+    """A queue, and who must be in it."""
 
-    def gone(one: Ticket) -> None:
-        assert one in inside
-        inside.remove(one)
+    def __init__(self, data: st.DataObject) -> None:
+        self.data = data
+        self.queue = HoldQueue(max_waiting=4)
+        self.inside: list[Ticket] = []
+        self.now = 0.0
 
-    def place(limit: int) -> Callable[[Ticket], Offer]:
-        left = [limit]
+    def add(self) -> None:
+        one = self.data.draw(tickets)
+        self.inside.append(one)
+        out = self.queue.add(one)
+        if out is not None:
+            assert out.tier == one.tier
+            self.inside.remove(out)
+
+    def serve(self) -> None:
+        left = [self.data.draw(st.integers(0, 5))]
 
         def offer(one: Ticket) -> Offer:
-            if data.draw(st.booleans()) and one.lane is not Lane.NEW:
-                return Offer.NOT_THIS
-            if left[0] == 0:
+            result = self.data.draw(st.sampled_from([Offer.PLACED, Offer.PLACED, Offer.GONE, Offer.NOT_THIS]))
+            if left[0] == 0 and result is Offer.PLACED:
                 return Offer.NO_ROOM
-            left[0] -= 1
-            gone(one)
-            return Offer.PLACED
+            if result is not Offer.NOT_THIS:
+                left[0] -= result is Offer.PLACED
+                self.inside.remove(one)
+            return result
 
-        return offer
+        self.queue.serve(self.data.draw(st.sampled_from(["m", "n"])), offer)
 
-    for _ in range(data.draw(st.integers(0, 30))):
-        step = data.draw(st.sampled_from(["add", "add", "add", "serve", "leave", "expire"]))
-        if step == "add":
-            one = data.draw(tickets)
-            inside.append(one)
-            out = queue.add(one)
-            if out is not None:
-                assert out.tier == one.tier
-                gone(out)
-        elif step == "serve":
-            queue.serve(data.draw(st.sampled_from(["m", "n"])), place(data.draw(st.integers(0, 5))))
-        elif step == "leave" and inside:
-            one = data.draw(st.sampled_from(inside))
-            queue.remove(one)
-            gone(one)
-        elif step == "expire":
-            now += data.draw(st.floats(0, 40))
-            for one in queue.expire(now):
-                assert one.expires_at <= now
-                gone(one)
+    def leave(self) -> None:
+        if self.inside:
+            one = self.data.draw(st.sampled_from(self.inside))
+            self.queue.remove(one)
+            self.inside.remove(one)
+
+    def expire(self) -> None:
+        self.now += self.data.draw(st.floats(0, 40))
+        for one in self.queue.expire(self.now):
+            assert one.expires_at <= self.now
+            self.inside.remove(one)
+
+    def check(self) -> None:
+        queue, inside = self.queue, self.inside
         assert len(queue) == len(inside)
         assert all(one in queue for one in inside)
         assert queue.by_tier == {tier: sum(one.tier == tier for one in inside) for tier in TIERS}
@@ -284,6 +282,17 @@ def test_no_ticket_is_lost_or_served_twice_whatever_happens(data: st.DataObject)
         assert all(count <= 4 for count in new.values())
         assert set(queue.models()) == {one.model for one in inside}
         assert all(queue.next_expiry_at <= one.expires_at for one in inside)
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_no_ticket_is_lost_or_served_twice_whatever_happens(data: st.DataObject):
+    """Any order of arrivals, places, departures and time: every ticket ends once, and the counts agree."""
+    world = World(data)
+    steps = [world.add, world.add, world.add, world.serve, world.leave, world.expire]
+    for _ in range(data.draw(st.integers(0, 30))):
+        data.draw(st.sampled_from(steps))()
+        world.check()
 
 
 @settings(max_examples=100)
