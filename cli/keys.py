@@ -36,6 +36,7 @@ LEAST_ID = 6
 """Fewer are a typing mistake, not a key."""
 KEYS_AT_ONCE = 500
 """In one round trip."""
+MAX_DAYS = 36_500
 DAY_SECONDS = 86_400.0
 COLUMNS = ("ID", "TENANT", "NAME", "TIERS", "REQ/MIN", "TOK/MIN", "AT ONCE", "EXPIRES", "STATE")
 
@@ -114,8 +115,8 @@ async def _add(store: Store, arguments: argparse.Namespace, unix_now: float) -> 
 
 def _record(arguments: argparse.Namespace, unix_now: float) -> ApiKey:
     days: float | None = arguments.expires_days
-    if days is not None and not days > 0:
-        raise ConfigError(f"heron keys add: --expires-days {days:g}: must be more than 0")
+    if days is not None and not 0 < days <= MAX_DAYS:
+        raise ConfigError(f"heron keys add: --expires-days {days:g}: must be more than 0, at most {MAX_DAYS}")
     try:
         return ApiKey(
             tenant=arguments.tenant,

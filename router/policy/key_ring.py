@@ -11,7 +11,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from fleet.api_key import MAX_KEY_BYTES, key_id
@@ -88,6 +88,10 @@ class KeyRing:
     def knows(self, sha256_hex: str) -> bool:
         """Whether a usable record of that key has been seen."""
         return sha256_hex in self._keys
+
+    def credentials(self) -> Iterable[Credential]:
+        """All keys, whatever they open."""
+        return self._keys.values()
 
     def usable(self, unix_now: float) -> int:
         """Keys that open something now."""

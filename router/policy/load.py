@@ -7,8 +7,6 @@ replicas neither divide the headroom nor spend it twice between two reports (DES
 
 from __future__ import annotations
 
-from collections import deque
-
 from router.policy.breaker import Breaker
 from router.policy.snapshot import ModelView
 
@@ -23,8 +21,9 @@ MAX_BLOCK_SECONDS = 5.0
 DEFAULT_BLOCK_SECONDS = {"power": 1.0, "draining": 1.0, "capacity": 0.2}
 RELEASE_BURST_SECONDS = 0.5
 """Prompts of released work may be this far ahead of the target's prefill before the next one waits."""
-IN_TRANSIT_SECONDS = 0.25
-"""What was released so lately may not be in a figure that comes in now: the site may not have seen it yet."""
+IN_TRANSIT_SECONDS = 0.1
+"""What was sent so lately, and not answered, may not be in a figure that comes in now: the site may not have
+seen it yet. Requests go out in bursts, and a figure from before the burst would be spent twice."""
 
 
 class Load:
@@ -35,10 +34,13 @@ class Load:
         "_baseline",
         "_blocked_until",
         "_prefill_clear_at",
-        "_released_at",
+        "_sent",
+        "_sent_before",
+        "_slot_at",
         "_unknown_limit",
         "breaker",
         "in_flight",
+        "unanswered",
     )
 
     def __init__(self, breaker: Breaker) -> None:
@@ -51,25 +53,35 @@ class Load:
         self._blocked_until = 0.0
         self._unknown_limit = UNKNOWN_HEADROOM_REQUESTS
         self._prefill_clear_at = 0.0
-        self._released_at: deque[float] = deque()
-        """Of work released from the queue, as long as it may be on its way: many go at once, and a figure
-        that the site gave before it saw them would be spent twice."""
+        self.unanswered = 0
+        """Of those in flight, the ones of which the site has not said a word yet."""
+        self._slot_at = float("-inf")
+        """When the present slot of IN_TRANSIT_SECONDS began, with the counts of it and of the one before."""
+        self._sent = 0
+        self._sent_before = 0
+
+    def sent(self, now: float) -> None:
+        """A request goes there."""
+        self.in_flight += 1
+        self.unanswered += 1
+        age = now - self._slot_at
+        if age >= IN_TRANSIT_SECONDS:
+            self._sent_before = self._sent if age < 2 * IN_TRANSIT_SECONDS else 0
+            self._sent = 0
+            self._slot_at = now
+        self._sent += 1
 
     def reported(self, view: ModelView) -> None:
         """A newer report came: what was added since the one before is in it."""
         self._answered = None
-        self._forget_arrived(view.arrived_at)
-        self._baseline = self.in_flight - min(len(self._released_at), self.in_flight)
+        self._baseline = self.in_flight - self._in_transit(view.arrived_at)
         if view.headroom_requests is not None and view.headroom_requests > 0:
             self._blocked_until = 0.0
 
-    def answered(self, headroom_requests: float) -> None:
+    def answered(self, headroom_requests: float, now: float = float("inf")) -> None:
         """An answer carried the room left after it (`x-heron-headroom`)."""
         self._answered = headroom_requests
-        self._baseline = self.in_flight
-        if self._released_at:
-            self._released_at.popleft()  # this one was on its way, and is there
-            self._baseline -= min(len(self._released_at), self.in_flight)
+        self._baseline = self.in_flight - self._in_transit(now)
 
     def pushed_back(self, reason: str, retry_after_seconds: float | None, now: float) -> None:
         """The site said "not here"."""
@@ -93,8 +105,6 @@ class Load:
 
         An expired report's figures count as unknown, and so does an answer older than it.
         """
-        if self._released_at:
-            self._forget_arrived(now)
         if now < self._blocked_until:
             return 0.0
         known = view.headroom_requests if self._answered is None else self._answered
@@ -109,12 +119,14 @@ class Load:
     def release(self, prompt_tokens: int, view: ModelView, now: float) -> None:
         """Work that waited, or a stream that lost its site, goes there; the next prompts are paced by the
         site's prefill rate, where known."""
-        self._released_at.append(now)
         if view.prefill_tokens_per_second:
             start = max(now, self._prefill_clear_at)
             self._prefill_clear_at = start + prompt_tokens / view.prefill_tokens_per_second
 
-    def _forget_arrived(self, now: float) -> None:
-        released_at = self._released_at
-        while released_at and now - released_at[0] > IN_TRANSIT_SECONDS:
-            released_at.popleft()
+    def _in_transit(self, now: float) -> int:
+        """How many of those in flight the site may not have seen."""
+        age = now - self._slot_at
+        if age >= 2 * IN_TRANSIT_SECONDS:
+            return 0
+        lately = self._sent if age >= IN_TRANSIT_SECONDS else self._sent + self._sent_before
+        return min(lately, self.unanswered)

@@ -124,6 +124,7 @@ def test_a_key_is_revoked_by_its_id_or_by_itself(server: RedisServer, capsys: Ca
         (["add", "--tenant", "a", "--requests-per-minute", "-1"], "requests_per_minute"),
         (["add", "--tenant", "a", "--expires-days", "0"], "more than 0"),
         (["add", "--tenant", "a", "--expires-days", "nan"], "more than 0"),
+        (["add", "--tenant", "a", "--expires-days", "inf"], "at most"),
         (["revoke", "abc"], "at least 6"),
         (["revoke", "abcdef012345"], "no such key"),
         (["revoke", "hk-never-made"], "no such key"),
