@@ -17,6 +17,7 @@ from router.live.answers import refuse_key, refuse_late, refuse_over_quota, refu
 from router.live.exchange import Exchange
 from router.live.fleet_view import FleetView
 from router.live.metrics import RouterMetrics
+from router.live.request_head import RequestHead
 from router.policy.deadline import ClassSlo, start_by
 from router.policy.key_ring import Credential, KeyFault, KeyRing, shown_key
 from router.policy.retry_after import quota_retry_after_seconds
@@ -58,15 +59,17 @@ class Door:
             self._metrics.count_refusal("keys_not_read" if found == "not_read" else "invalid_api_key")
         return found
 
-    def enter(self, exchange: Exchange, authorization: bytes | None, x_api_key: bytes | None) -> bool:
-        """Before the body is looked at: False if the client was told that its key opens nothing."""
+    def enter(self, exchange: Exchange) -> bool:
+        """Before anything of it is looked at: False if the client was told that its key opens nothing."""
         if self._ring is None:
             return True
-        found = self.find(authorization, x_api_key)
+        request = exchange.request
+        found = self.find(request.header(b"authorization"), request.header(b"x-api-key"))
         if isinstance(found, Credential):
             exchange.credential = found
             return True
         assert found is not None
+        exchange.request_id = RequestHead(request, self._rng).request_id
         refuse_key(exchange, found)
         return False
 

@@ -105,7 +105,7 @@ class Attempt:
             return self._failed(exchange, placement, error.kind)
         exchange.response = response
         try:
-            note_headroom(response, placement, self._clock)
+            note_headroom(response, placement.load)
             status = response.status
             if status == 503 or (status >= 400 and response.header(b"x-heron-pushback") is not None):
                 return await self._pushed_back(exchange, placement, response)

@@ -123,7 +123,8 @@ class Forwarder:
         self._ledger.open()
         self.active.add(exchange)
         try:
-            await self._run(exchange)
+            if self._door.enter(exchange):
+                await self._run(exchange)
         except asyncio.CancelledError:
             if request.is_disconnected:
                 exchange.outcome = "client_cancelled"
@@ -247,8 +248,6 @@ class Forwarder:
         head = RequestHead(request, self._rng)
         exchange.request_id = head.request_id
         exchange.passed_on = head.passed_on
-        if not self._door.enter(exchange, head.authorization, head.x_api_key):
-            return False
         self._budget.count_request(request.received_at)
         credential = exchange.credential
         try:

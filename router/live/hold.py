@@ -190,7 +190,7 @@ class Dispatcher:
         if surplus_ratio is not None:
             self._flex_pace.take(now)
         if is_released:
-            load.release(features.prompt_tokens, view, now)
+            load.send_resume(features.prompt_tokens, view, now)
         return Placement(self._registry.entries[view.site_id], load, view, now)
 
     def _pump_model(self, model: str) -> None:

@@ -10,32 +10,24 @@ from router.policy.snapshot import ModelView
 class Placement:
     """While it is held the request counts as in flight at the site."""
 
-    __slots__ = ("entry", "is_answered", "is_released", "load", "view")
+    __slots__ = ("entry", "is_released", "load", "view")
 
     def __init__(self, entry: SiteEntry, load: Load, view: ModelView, now: float) -> None:
         self.entry = entry
         self.load = load
         self.view = view
-        self.is_answered = False
         self.is_released = False
         entry.in_flight += 1
         entry.requests += 1
-        load.sent(now)
+        load.in_flight += 1
         if entry.breaker.state != "closed":
             entry.breaker.begin(now)
-
-    def answer(self) -> None:
-        """The site has said something: what it says of itself counts this request."""
-        if not self.is_answered:
-            self.is_answered = True
-            self.load.unanswered -= 1
 
     def release(self) -> bool:
         """Give it back; False if that was done before."""
         if self.is_released:
             return False
         self.is_released = True
-        self.answer()
         self.entry.in_flight -= 1
         self.load.in_flight -= 1
         return True

@@ -22,23 +22,17 @@ _PASSED_ON = frozenset({b"accept", b"traceparent", b"tracestate", b"anthropic-ve
 class RequestHead:
     """The part of a client's head that matters."""
 
-    __slots__ = ("affinity", "authorization", "deadline_seconds", "passed_on", "request_id", "x_api_key")
+    __slots__ = ("affinity", "deadline_seconds", "passed_on", "request_id")
 
     def __init__(self, request: ClientRequest, rng: random.Random) -> None:
         request_id = b""
         self.affinity: bytes | None = None
         self.deadline_seconds: float | None = None
-        self.authorization: bytes | None = None
-        self.x_api_key: bytes | None = None
         self.passed_on: HeaderList = []
         for header in request.headers:
             name = header[0]
             if name in _PASSED_ON:
                 self.passed_on.append(header)
-            elif name == b"authorization":
-                self.authorization = header[1]
-            elif name == b"x-api-key":
-                self.x_api_key = header[1]
             elif name == b"x-request-id":
                 request_id = header[1]
             elif name == b"x-heron-affinity":

@@ -261,7 +261,7 @@ class Resumer:
             resume, placement, plan.path, plan.body, timeout_seconds=self._config.first_byte_timeout_seconds
         )
         try:
-            note_headroom(response, placement, self._clock)
+            note_headroom(response, placement.load)
             content_type = response.header(b"content-type") or b""
             if response.status != 200 or not content_type.startswith(b"text/event-stream"):
                 await read_refusal(response)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -13,6 +12,7 @@ import orjson
 from gateway.upstream import UpstreamError, UpstreamResponse
 from router.live.placement import Placement
 from router.live.relay import InterruptedRelayError
+from router.policy.load import Load
 from router.policy.stream_scan import ABORT_REASONS
 
 MAX_REFUSAL_BYTES = 64 * 1024
@@ -22,12 +22,11 @@ PUSHBACK_REASONS = frozenset({"power", "capacity", "draining"})
 _ABORT = re.compile(rb'"finish_reason"\s*:\s*"(?:abort|error)"')
 
 
-def note_headroom(response: UpstreamResponse, placement: Placement, clock: Callable[[], float]) -> None:
+def note_headroom(response: UpstreamResponse, load: Load) -> None:
     """`x-heron-headroom`: room left at the site after this request."""
-    placement.answer()
     value = response.header(b"x-heron-headroom")
     if value is not None and value.isdigit() and len(value) < 10:
-        placement.load.answered(float(value), clock())
+        load.answered(float(value))
 
 
 def note_pushback(placement: Placement, reason: str, retry_after: bytes | None, now: float) -> None:

@@ -104,7 +104,7 @@ def test_requests_spread_in_proportion_to_room():
 def test_a_resume_waits_while_earlier_resumes_are_being_read():
     """Paced by the target's prefill."""
     known = loads("a")
-    known["a"].release(10_000, view(prefill_tokens_per_second=1000.0), 101.0)
+    known["a"].send_resume(10_000, view(prefill_tokens_per_second=1000.0), 101.0)
     assert pick([view("a")], known, is_resume=True) is None
     assert pick([view("a")], known) == "a"
 

@@ -108,7 +108,7 @@ def test_resumes_are_paced_by_the_prefill_rate():
     load = make()
     fast = view(prefill_tokens_per_second=1000.0)
     assert load.can_prefill(100.0)
-    load.release(1000, fast, 100.0)
+    load.send_resume(1000, fast, 100.0)
     assert not load.can_prefill(100.4)
     assert load.can_prefill(100.5)
 
@@ -116,55 +116,24 @@ def test_resumes_are_paced_by_the_prefill_rate():
 def test_without_a_known_rate_resumes_are_not_paced():
     """Unknown is not zero."""
     load = make()
-    load.release(1_000_000, view(), 100.0)
+    load.send_resume(1_000_000, view(), 100.0)
     assert load.can_prefill(100.0)
 
 
-def sent(load: Load, count: int, now: float) -> None:
-    for _ in range(count):
-        load.sent(now)
-
-
 def test_a_report_from_before_a_burst_is_not_spent_twice():
-    """The site had not seen the ten that were on their way when it counted."""
+    """The site had three of ours when it counted; seven were on their way."""
+    load = make()
+    load.reported(view(running_requests=0))
+    load.in_flight += 10
+    assert room(load) == 0
+    load.reported(view(headroom_requests=7.0, running_requests=2, waiting_requests=1))
+    assert room(load) == 0
+
+
+def test_an_answer_from_before_a_burst_frees_no_room():
+    """It says that nine are left, and nine are on their way."""
     load = make()
     load.reported(view())
-    sent(load, 10, 100.0)
-    assert room(load, 100.0) == 0
-    load.reported(view(arrived_at=100.05))
-    assert room(load, 100.05) == 0
-
-
-def test_what_the_site_has_answered_is_in_its_figure():
-    """It is not on its way any more; nor is what was sent a while ago."""
-    load = make()
-    sent(load, 10, 100.0)
-    load.unanswered -= 6
-    load.reported(view(arrived_at=100.05))
-    assert room(load, 100.05) == 6
-    load.reported(view(arrived_at=100.3))
-    assert room(load, 100.3) == 10
-
-
-def test_of_many_on_their_way_the_first_answer_does_not_free_the_room_of_the_rest():
-    """It says nine are left; nine more are coming."""
-    load = make()
-    load.reported(view())
-    sent(load, 10, 100.0)
-    load.unanswered -= 1
-    load.answered(9.0, 100.02)
-    assert room(load, 100.02) == 0
-    load.unanswered -= 1
-    load.answered(8.0, 100.03)
-    assert room(load, 100.03) == 0
-
-
-def test_sends_of_the_slot_before_still_count():
-    """A burst just before the turn of a slot does not fall out of sight."""
-    load = make()
-    sent(load, 4, 100.0)
-    sent(load, 4, 100.11)
-    load.reported(view(arrived_at=100.12))
-    assert room(load, 100.12) == 2
-    load.reported(view(arrived_at=100.25))
-    assert room(load, 100.25) == 6
+    load.in_flight += 10
+    load.answered(9.0)
+    assert room(load) == 0
