@@ -1,5 +1,5 @@
 """What this router itself knows of one model at one site beyond the last report: what it has in flight there,
-what answers said since, pushbacks, and the pace of resumes and of work that waited. Pure: time is an argument.
+what answers said since, pushbacks, and the pace of resumes and held work. Pure: time is an argument.
 
 The room that is left = the newest figure the site gave, less what this router has added to it since. So
 replicas neither divide the headroom nor spend it twice between two reports (DESIGN §5, Choose).
