@@ -65,6 +65,15 @@ COMMANDS: dict[str, Command] = {
         help="send a trace to any OpenAI endpoint and report what came back",
         examples=("heron replay --url http://127.0.0.1:8000 --seconds 10 --rate 5",),
     ),
+    "keys": Command(
+        module="cli.keys",
+        help='make, list and revoke API keys for a router with auth = "keys"',
+        examples=(
+            "heron keys add --tenant acme --tier default --tier flex --requests-per-minute 600",
+            "heron keys list --config fleet.toml",
+            "heron keys revoke 4fd1c02a9b3e",
+        ),
+    ),
     "data": Command(
         module="cli.data",
         help="list and fetch the official wind and trace files",

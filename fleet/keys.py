@@ -14,6 +14,15 @@ def is_name(text: str) -> bool:
     return FLEET_NAME.fullmatch(text) is not None
 
 
+KEY_ID = re.compile(r"[0-9a-f]{64}")
+"""A SHA-256 in hex."""
+
+
+def is_key_id(text: str) -> bool:
+    """Whether `text` may stand for an API key."""
+    return KEY_ID.fullmatch(text) is not None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keys:
     """Every key and channel of one fleet."""

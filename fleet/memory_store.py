@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from fleet.store import POWER_LOG_ENTRIES, SITE_TTL_SECONDS, StoreError
+from fleet.store import MAX_API_KEYS, POWER_LOG_ENTRIES, SITE_TTL_SECONDS, StoreError
 
 MAX_WAITING_EVENTS = 10_000
 """Of one subscriber; a slower one loses its subscription, as it would on Redis."""
@@ -37,6 +37,7 @@ class MemoryStore:
     _values: dict[str, tuple[bytes, float]] = field(default_factory=dict)
     _sites: dict[str, float] = field(default_factory=dict)
     _logs: dict[str, deque[bytes]] = field(default_factory=dict)
+    _api_keys: dict[str, dict[bytes, bytes]] = field(default_factory=dict)
     _lease_holder: tuple[str, float] | None = None
     _subscribers: list[_Subscriber] = field(default_factory=list)
 
@@ -70,6 +71,26 @@ class MemoryStore:
         self._lease_holder = (holder, self.clock() + ttl_seconds)
         self._set("planner-lease", record, ttl_seconds)
         return True
+
+    async def write_api_key(self, sha256_hex: str, fields: Mapping[str, str]) -> None:
+        self._check()
+        self._api_keys[sha256_hex] = {name.encode(): value.encode() for name, value in fields.items()}
+
+    async def update_api_key(self, sha256_hex: str, fields: Mapping[str, str]) -> bool:
+        self._check()
+        kept = self._api_keys.get(sha256_hex)
+        if kept is None:
+            return False
+        kept.update({name.encode(): value.encode() for name, value in fields.items()})
+        return True
+
+    async def api_key_ids(self) -> list[str]:
+        self._check()
+        return sorted(self._api_keys)[:MAX_API_KEYS]
+
+    async def api_keys(self, ids: Sequence[str]) -> list[dict[bytes, bytes]]:
+        self._check()
+        return [dict(self._api_keys.get(sha256_hex, {})) for sha256_hex in ids]
 
     async def site_ids(self, newer_than_unix_seconds: float = 0.0) -> list[str]:
         self._check()

@@ -23,6 +23,7 @@ from fleet.wire import (
     Ratio,
     Record,
     RecordError,
+    SchemaVersion,
     Seconds,
     Table,
     Text,
@@ -32,6 +33,8 @@ from fleet.wire import (
     WriterId,
     describe_validation_error,
 )
+
+API_KEY_SCHEMA_VERSION = "1.1"
 
 SiteState = Literal["serving", "draining", "dark", "faulted"]
 DrawSource = Literal["meter", "gpu", "modelled"]
@@ -249,16 +252,23 @@ class ApiKey(Document):
     """`key:<sha256>`: what an API key may do. The key itself is stored nowhere.
 
     A Redis hash, not a string: `to_hash` and `from_hash`. It has no sequence and no writer, for it is
-    edited field by field.
+    edited field by field. Since 1.1 it has a name, an age, a limit on what is under way, and an end.
     """
 
     kind: ClassVar[str] = "ApiKey"
 
+    schema_version: SchemaVersion = API_KEY_SCHEMA_VERSION
     tenant: Name
+    name: Text | None = None
+    """What people call it."""
     tiers: Items[Literal["priority", "default", "flex"]] = ("default",)
     requests_per_minute: Count | None = None
     tokens_per_minute: Count | None = None
+    concurrent_requests: Count | None = None
+    created_at_unix_seconds: UnixSeconds | None = None
     expires_at_unix_seconds: UnixSeconds | None = None
+    revoked_at_unix_seconds: UnixSeconds | None = None
+    """Set: it opens nothing any more. A record that is gone is no revocation (docs/admission.md)."""
 
     def to_hash(self) -> dict[str, str]:
         """The fields of the Redis hash: text and numbers as they are, tiers joined by commas."""

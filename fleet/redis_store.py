@@ -7,7 +7,7 @@ that names the server without its password. The next call connects anew by itsel
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -17,8 +17,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from fleet.keys import Keys, is_name
-from fleet.store import POWER_LOG_ENTRIES, SITE_TTL_SECONDS, StoreError
+from fleet.keys import Keys, is_key_id, is_name
+from fleet.store import MAX_API_KEYS, POWER_LOG_ENTRIES, SITE_TTL_SECONDS, StoreError
 
 T = TypeVar("T")
 
@@ -26,6 +26,8 @@ TIMEOUT_SECONDS = 2.0
 MAX_CONNECTIONS = 16
 MAX_SITES = 10_000
 """Ids read of `sites`: a hostile writer may add any number."""
+SCAN_COUNT = 1000
+"""Keys that Redis looks at in one step of a scan: a fraction of a millisecond."""
 PING_SECONDS = 10.0
 """A subscription that hears nothing asks so often whether the server still lives."""
 
@@ -40,6 +42,12 @@ redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 1
 """
 """Compare the holder and write, in one step; what is no lease record holds nothing."""
+
+_UPDATE_HASH = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+redis.call('HSET', KEYS[1], unpack(ARGV))
+return 1
+"""
 
 
 class RedisStore:
@@ -96,7 +104,42 @@ class RedisStore:
         )
         return bool(await self._do(taken))
 
+    async def write_api_key(self, sha256_hex: str, fields: Mapping[str, str]) -> None:
+        name = self._keys.api_key(sha256_hex)
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.delete(name)
+        for field, value in fields.items():
+            pipe.hset(name, field, value)
+        await self._do(pipe.execute())
+
+    async def update_api_key(self, sha256_hex: str, fields: Mapping[str, str]) -> bool:
+        words = [word for pair in fields.items() for word in pair]
+        updated: Awaitable[Any] = self._redis.eval(_UPDATE_HASH, 1, self._keys.api_key(sha256_hex), *words)
+        return bool(await self._do(updated))
+
     # reading
+
+    async def api_key_ids(self) -> list[str]:
+        prefix = self._keys.api_key("").encode()
+        pattern = self._keys.api_key("") + "*"  # a fleet name has no character that a pattern knows
+        found: set[str] = set()
+        cursor = 0
+        while len(found) < MAX_API_KEYS:
+            cursor, names = await self._do(self._redis.scan(cursor, match=pattern, count=SCAN_COUNT))
+            ids = (name.removeprefix(prefix).decode("utf-8", "replace") for name in names)
+            found.update(sha256_hex for sha256_hex in ids if is_key_id(sha256_hex))
+            if cursor == 0:
+                break
+        return sorted(found)[:MAX_API_KEYS]
+
+    async def api_keys(self, ids: Sequence[str]) -> list[dict[bytes, bytes]]:
+        if not ids:
+            return []
+        pipe = self._redis.pipeline(transaction=False)
+        for sha256_hex in ids:
+            pipe.hgetall(self._keys.api_key(sha256_hex))
+        answers = await self._do(pipe.execute(raise_on_error=False))
+        return [answer if isinstance(answer, dict) else {} for answer in answers]
 
     async def site_ids(self, newer_than_unix_seconds: float = 0.0) -> list[str]:
         found = await self._do(

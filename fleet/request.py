@@ -8,6 +8,8 @@ from typing import Literal, NamedTuple, get_args
 ServiceTier = Literal["priority", "default", "flex"]
 RequestClass = Literal["SS", "SM", "SL", "MS", "MM", "ML", "LS", "LM", "LL"]
 """Prompt size, then output size: small, medium, large."""
+ANONYMOUS = "anonymous"
+"""The one tenant of a router that asks for no keys."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +45,7 @@ class RequestFeatures(NamedTuple):
     expected_output_tokens: int
     stream: bool
     tier: ServiceTier = "default"
-    tenant: str = "anonymous"
+    tenant: str = ANONYMOUS
     affinity_key: str | None = None
     deadline_seconds: float | None = None
     """Seconds left when the request was read; None: no deadline."""

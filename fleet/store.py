@@ -5,12 +5,16 @@ Rule: a store moves bytes. It never parses, never judges, and no request waits f
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 SITE_TTL_SECONDS = 60
 POWER_LOG_ENTRIES = 7 * 24 * 60
 """Seven days at one a minute."""
+
+
+MAX_API_KEYS = 10_000
+"""Read of a fleet: Redis is writable by more than `heron keys`."""
 
 
 class StoreError(Exception):
@@ -37,6 +41,18 @@ class Store(Protocol):
 
     async def acquire_planner_lease(self, holder: str, record: bytes, ttl_seconds: float) -> bool:
         """Take or renew the lease; False while another holds it."""
+
+    async def write_api_key(self, sha256_hex: str, fields: Mapping[str, str]) -> None:
+        """HSET `key:<sha256>`, in place of whatever was there."""
+
+    async def update_api_key(self, sha256_hex: str, fields: Mapping[str, str]) -> bool:
+        """HSET these fields of a key that exists; False, and nothing is written, where none does."""
+
+    async def api_key_ids(self) -> list[str]:
+        """The SHA-256 of every key, in hex, sorted; at most MAX_API_KEYS of them."""
+
+    async def api_keys(self, ids: Sequence[str]) -> list[dict[bytes, bytes]]:
+        """HGETALL of each, empty where there is none (or it is no hash)."""
 
     async def site_ids(self, newer_than_unix_seconds: float = 0.0) -> list[str]:
         """Sites that reported after that instant, sorted by name."""

@@ -15,13 +15,8 @@ import ssl
 from collections.abc import Sequence
 
 from gateway.origin import Origin
-from gateway.upstream_connection import (
-    ResponseObserver,
-    UpstreamConnection,
-    UpstreamError,
-    UpstreamErrorKind,
-    UpstreamResponse,
-)
+from gateway.upstream_connection import UpstreamConnection
+from gateway.upstream_response import ResponseObserver, UpstreamError, UpstreamErrorKind, UpstreamResponse
 
 __all__ = [
     "STALE_SECONDS",

@@ -26,17 +26,21 @@ from gateway.server import HttpServer
 from gateway.upstream import UpstreamPool
 from router.api import create_app, hot_route
 from router.config import RouterConfig
+from router.live.admission import Door
 from router.live.events import EventRing
 from router.live.fleet_reader import FleetReader
 from router.live.fleet_view import FleetView
 from router.live.forward import Forwarder
+from router.live.guard import Guard
 from router.live.hold import Dispatcher
+from router.live.key_reader import KeyReader
 from router.live.ledger import Ledger
 from router.live.metrics import RouterMetrics, StateCollector
 from router.live.operations import create_operations_app
 from router.live.sites import SiteRegistry
 from router.live.state_metrics import RouterState
 from router.live.watch import watch
+from router.policy.key_ring import KeyRing
 from router.policy.policies import POLICIES
 
 logger = logging.getLogger(__name__)
@@ -91,10 +95,22 @@ class Router:
             policy=POLICIES[config.policy],
             reserve_ratio=config.resume_reserve_ratio,
             max_held=config.hold_requests,
+            flex_surplus_ratio=config.flex_surplus_ratio,
+            flex_per_second=config.flex_requests_per_second,
             clock=loop.time,
             rng=rng,
         )
         self.view.on_change = self.dispatcher.pump
+        self.ring = KeyRing() if config.auth == "keys" else None
+        self._door = Door(
+            config=config,
+            ring=self.ring,
+            view=self.view,
+            metrics=self.metrics,
+            clock=loop.time,
+            unix_clock=time.time,
+            rng=rng,
+        )
         self.forwarder = Forwarder(
             config=config,
             view=self.view,
@@ -105,17 +121,20 @@ class Router:
             site_token=token,
             clock=loop.time,
             rng=rng,
+            door=self._door,
         )
         self.state = RouterState(
             view=self.view,
             reader=self.reader,
             dispatcher=self.dispatcher,
             ledger=self.ledger,
+            ring=self.ring,
             clock=loop.time,
+            unix_clock=time.time,
         )
         StateCollector(self.metrics, self.state.families)
         self._server = HttpServer(
-            create_app(lambda: self.view.snapshot),
+            Guard(create_app(lambda: self.view.snapshot), self._door),
             hot=hot_route(self.forwarder),
             host=config.host,
             port=config.port,
@@ -158,6 +177,15 @@ class Router:
             asyncio.create_task(watch(lambda: self.forwarder.active, self.config, self.state.clock)),
             asyncio.create_task(self._announce()),
         ]
+        if self.ring is not None:
+            keys = KeyReader(
+                store=self._store,
+                ring=self.ring,
+                metrics=self.metrics,
+                events=self.events,
+                clock=self.state.clock,
+            )
+            self._tasks.append(asyncio.create_task(keys.run()))
         logger.info("router listens", extra=self._about())
         if self.config.auth == "open":
             logger.warning(
@@ -191,6 +219,8 @@ class Router:
     def _not_ready(self) -> str | None:
         if self._is_stopping:
             return "shutting down"
+        if self.ring is not None and self.ring.read_at is None:
+            return "the API keys have not been read yet: Redis does not answer"
         if not self.view.is_settled:
             return "no site is known yet"
         return None

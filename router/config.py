@@ -10,10 +10,18 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from fleet.config import ConfigError, ConfigModel, FleetConfig, Port, build, load_fleet, read_file
+from fleet.request import RequestClass
 from router.live.networks import Network
 from router.policy.policies import DEFAULT_POLICY, POLICIES
 
 Positive = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class SloConfig(ConfigModel):
+    """What one request class is promised; left out: nothing."""
+
+    ttft_seconds: Positive | None = None
+    e2e_seconds: Positive | None = None
 
 
 class RouterConfig(ConfigModel):
@@ -25,8 +33,9 @@ class RouterConfig(ConfigModel):
     operations_port: Port = 8001
     """The operator's surface; never the public port."""
     policy: str = DEFAULT_POLICY
-    auth: Literal["open"] = "open"
-    """Whoever reaches the port may use it. Said loudly at start."""
+    auth: Literal["keys", "open"] = "open"
+    """keys: requests need an API key (`heron keys add`); open: whoever reaches the port may use it, which is
+    said loudly at start. Must be set where `host` reaches beyond this machine."""
     site_networks: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
     """A site's ingress_url is called only inside these."""
     max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 16 << 20
@@ -45,6 +54,15 @@ class RouterConfig(ConfigModel):
     hold_seconds: Annotated[float, Field(ge=0, le=3600)] = 20.0
     """New work waits so long for room before it is refused."""
     hold_requests: Annotated[int, Field(ge=0, le=1_000_000)] = 4096
+    """Of each service tier, at most so many wait."""
+    flex_hold_seconds: Annotated[float, Field(ge=0, le=86_400)] = 300.0
+    """The same for `flex`, which waits for surplus power."""
+    flex_surplus_ratio: Annotated[float, Field(ge=0, le=1)] = 0.3
+    """Of a site's capacity, what must stay free after a flex request."""
+    flex_requests_per_second: Annotated[float, Field(gt=0, le=100_000)] = 5.0
+    """At most so many flex requests start, of this router process."""
+    slo: dict[RequestClass, SloConfig] = Field(default_factory=dict)
+    """By request class (`SS` to `LL`): work that cannot meet it is refused at once. None by default."""
     resume_wait_seconds: Annotated[float, Field(ge=0, le=3600)] = 30.0
     resume_reserve_ratio: Annotated[float, Field(ge=0, le=0.9)] = 0.1
     """Of a site's capacity, kept free of new work for streams that lost their site."""
@@ -76,6 +94,14 @@ class RouterConfig(ConfigModel):
         return tuple(ipaddress.ip_network(text) for text in self.site_networks)
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def load(path: Path | None, environ: Mapping[str, str] | None = None) -> tuple[FleetConfig, RouterConfig]:
     """Read `[fleet]` and `[router]`, the environment over the file.
 
@@ -97,5 +123,10 @@ def load(path: Path | None, environ: Mapping[str, str] | None = None) -> tuple[F
         raise ConfigError(
             f"{source}: [router] site_networks = {list(config.site_networks)!r} reaches beyond this machine,"
             " so [fleet] site_token must be set: without it anybody in that network can use the sites"
+        )
+    if "auth" not in config.model_fields_set and not is_loopback(config.host):
+        raise ConfigError(
+            f"{source}: [router] host = {config.host!r} reaches beyond this machine, so auth must be set:"
+            ' "keys" (`heron keys add` makes one), or "open" if whoever reaches the port may use the fleet'
         )
     return fleet, config

@@ -15,7 +15,8 @@ import time
 from pathlib import Path
 
 from benchmarks.resume import campaign
-from benchmarks.resume.campaign import KINDS, Result
+from benchmarks.resume.campaign import Result
+from benchmarks.resume.cases import KINDS
 
 GOAL_RATIO = 0.99
 

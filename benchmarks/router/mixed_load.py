@@ -34,7 +34,7 @@ class MixedLoad:
     """So many clients, each with one request at a time."""
 
     def __init__(self, port: int, *, clients: int, rng: random.Random) -> None:
-        self._origin = Origin("http", "127.0.0.1", port)
+        self._origin = Origin.of("http", "127.0.0.1", port)
         self._clients = clients
         self._rng = rng
         self._whole = body()

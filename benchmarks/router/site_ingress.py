@@ -36,7 +36,7 @@ async def serve(port: int, upstream_ports: list[int]) -> None:
                 instance_id=f"bench-{index}", index=index, port=engine_port, model=MODEL, gpu_indices=()
             ),
             state=InstanceState.READY,
-            origin=Origin("http", "127.0.0.1", engine_port),
+            origin=Origin.of("http", "127.0.0.1", engine_port),
         )
         for index, engine_port in enumerate(upstream_ports)
     )

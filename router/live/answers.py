@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from gateway.errors import JSON_HEADERS, error_body
 from gateway.headers import HeaderList, response_headers
@@ -10,15 +11,27 @@ from gateway.upstream import UpstreamErrorKind
 from router.live.exchange import Exchange
 from router.live.ledger import Outcome
 from router.policy.body import BadRequestError
+from router.policy.key_ring import KeyFault
+from router.policy.quota import OverQuota, Quota
 from router.policy.retry_after import DO_NOT_RETRY_SECONDS
 from router.policy.snapshot import Shortage
 from router.policy.stream_end import LossCode, loss_events
 
 MAX_LISTED_MODELS = 100
 
-_SHORTAGE = {
+RefusalCode = Literal["no_power", "no_capacity", "no_surplus", "queue_full", "deadline_unreachable"]
+_REFUSALS: dict[RefusalCode, str] = {
     "no_power": "No site that serves this model has enough wind power now.",
     "no_capacity": "Every site that serves this model is full now.",
+    "no_surplus": "`flex` runs on surplus power, and there was none in time.",
+    "queue_full": "Too many requests wait already.",
+    "deadline_unreachable": "This request cannot be answered within its deadline.",
+}
+_KEY_FAULTS: dict[KeyFault, str] = {
+    "missing": "There is no API key. Send one as `Authorization: Bearer hk-…` (or as `x-api-key`).",
+    "unknown": "This API key is not known here. Check it, or ask whoever runs this service for one.",
+    "expired": "This API key has expired. Ask whoever runs this service for a new one.",
+    "revoked": "This API key was revoked. Ask whoever runs this service for a new one.",
 }
 
 
@@ -42,6 +55,8 @@ def own_headers(exchange: Exchange) -> HeaderList:
     headers = [(b"x-request-id", exchange.request_id)] if exchange.request_id else []
     if exchange.site_id:
         headers.append((b"x-heron-site", exchange.site_id.encode()))
+    if exchange.credential is not None and exchange.credential.quota.is_limited:
+        headers += quota_headers(exchange.credential.quota)
     return headers
 
 
@@ -70,13 +85,84 @@ def refuse_unknown_model(exchange: Exchange, model: str, known: Sequence[str]) -
     )
 
 
-def refuse_for_now(exchange: Exchange, shortage: Shortage, retry_after_seconds: int) -> None:
-    """503 that says when to come back."""
-    message = f"{_SHORTAGE[shortage]} Try again in {retry_after_seconds} s."
+def refuse_for_now(
+    exchange: Exchange, code: RefusalCode, retry_after_seconds: int, *, shortage: Shortage | None = None
+) -> None:
+    """503 that says when to come back. `shortage`: what is behind a code that does not say it itself."""
+    why = "" if shortage is None else f" {_REFUSALS[shortage]}"
+    message = f"{_REFUSALS[code]}{why} Try again in {retry_after_seconds} s."
+    headers = _retry_headers(retry_after_seconds)
+    answer(exchange, 503, error_body(message, type="server_error", code=code), headers)
+
+
+def refuse_late(exchange: Exchange, retry_after_seconds: int) -> None:
+    """503: a late answer is of no use to whoever set a deadline."""
+    refuse_for_now(exchange, "deadline_unreachable", retry_after_seconds)
+
+
+def key_refusal(fault: KeyFault) -> tuple[int, HeaderList, bytes]:
+    """Status, headers and body for a key that opens nothing. Never repeats what the client showed."""
+    if fault == "not_read":
+        message = "This router has not been able to read its API keys yet. Try again in 2 s."
+        return 503, _retry_headers(2), error_body(message, type="server_error", code="keys_not_read")
+    body = error_body(_KEY_FAULTS[fault], type="invalid_request_error", code="invalid_api_key")
+    return 401, [*JSON_HEADERS, (b"www-authenticate", b"Bearer")], body
+
+
+def refuse_key(exchange: Exchange, fault: KeyFault) -> None:
+    """401, or 503 while no key can be judged."""
+    status, headers, body = key_refusal(fault)
+    answer(exchange, status, body, headers)
+
+
+def refuse_tier(exchange: Exchange, allowed: Sequence[str]) -> None:
+    """403 with what the key may ask for."""
+    tier = exchange.features.tier
+    message = (
+        f"This API key may not ask for the service tier {tier!r}. Allowed: {', '.join(allowed) or 'none'}."
+        " Set `service_tier` to one of these, or ask for another key."
+    )
+    body = error_body(message, type="invalid_request_error", code="tier_not_allowed", param="service_tier")
+    answer(exchange, 403, body)
+
+
+def refuse_over_quota(exchange: Exchange, over: OverQuota, retry_after_seconds: int) -> None:
+    """429 as OpenAI says it."""
+    if over.kind == "concurrent":
+        limit, wanted = f"{over.limit} requests at once", ""
+    else:
+        limit, wanted = f"{over.limit} {over.kind} a minute", f" this request counts for {over.needed};"
+    is_never = over.retry_seconds == float("inf")
+    advice = "it never fits: make it smaller" if is_never else f"try again in {retry_after_seconds} s"
+    body = error_body(
+        f"Rate limit reached: this API key may use {limit};{wanted} {advice}.",
+        type="tokens" if over.kind == "tokens" else "requests",
+        code="rate_limit_exceeded",
+    )
+    answer(exchange, 429, body, _retry_headers(retry_after_seconds))
+
+
+def _retry_headers(retry_after_seconds: int) -> HeaderList:
     headers = [*JSON_HEADERS, (b"retry-after", b"%d" % retry_after_seconds)]
     if retry_after_seconds > DO_NOT_RETRY_SECONDS:
         headers.append((b"x-should-retry", b"false"))
-    answer(exchange, 503, error_body(message, type="server_error", code=shortage), headers)
+    return headers
+
+
+def quota_headers(quota: Quota) -> HeaderList:
+    """What is left of a key's quotas, as OpenAI's clients read it."""
+    headers: HeaderList = []
+    for kind, bucket in ((b"requests", quota.requests), (b"tokens", quota.tokens)):
+        if bucket is not None:
+            full_in = (
+                (bucket.per_minute - bucket.level) * 60.0 / bucket.per_minute if bucket.per_minute else 0.0
+            )
+            headers += (
+                (b"x-ratelimit-limit-" + kind, b"%d" % bucket.per_minute),
+                (b"x-ratelimit-remaining-" + kind, b"%d" % max(0.0, bucket.level)),
+                (b"x-ratelimit-reset-" + kind, b"%.3gs" % full_in),
+            )
+    return headers
 
 
 def site_error(kind: UpstreamErrorKind | str, site_id: str) -> tuple[int, bytes]:

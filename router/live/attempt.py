@@ -29,6 +29,7 @@ from router.live.site_answers import (
 from router.policy.body import Api, splice_token_ids
 from router.policy.event_scan import StreamScanner, scanner_for
 from router.policy.resumable import Fidelity
+from router.policy.usage import total_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -159,6 +160,8 @@ class Attempt:
         if response.status == 200 and is_aborted(data, exchange.body.choices):
             return self._failed(exchange, placement, "aborted")
         self._answered(placement)
+        if exchange.taken_tokens is not None:
+            exchange.used_tokens = total_tokens(data, exchange.features.prompt_tokens)
         answer(exchange, response.status, data, site_answer_headers(response.headers))
         return Verdict.DONE
 

@@ -12,6 +12,7 @@ from router.live.ledger import LedgerEntry
 from router.live.placement import Placement
 from router.policy.body import Api, RequestBody
 from router.policy.dispatch import FOREVER
+from router.policy.key_ring import Credential
 from router.policy.resumable import Resumability
 from router.policy.stream_scan import Mode
 
@@ -58,6 +59,14 @@ class Exchange(LedgerEntry):
     progress = 0
     quiet_since = 0.0
     wrote_at = 0.0
+    start_by = math.inf
+    """Loop time by which a site must begin, or the answer would come too late."""
+    credential: Credential | None = None
+    """Whose key it came with; None where none is asked for."""
+    taken_tokens: int | None = None
+    """Of the key's quota; None: nothing is taken."""
+    used_tokens: int | None = None
+    """What an answer in one piece says that it took; None where it does not say."""
 
     def __init__(self, request: ClientRequest, api: Api, *, hold_until: float, deadline_at: float) -> None:
         super().__init__(request.received_at)

@@ -14,17 +14,20 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import math
 import random
 from collections.abc import Callable, Coroutine
 from enum import Enum
 from typing import Any
 
-from fleet.request import ClassCutoffs
+from fleet.request import ANONYMOUS, ClassCutoffs
 from gateway.errors import error_body
 from gateway.server import ClientRequest, HotHandler
 from gateway.upstream import UpstreamPool, UpstreamResponse
 from router.config import RouterConfig
+from router.live.admission import Door
 from router.live.answers import (
+    RefusalCode,
     answer,
     end_broken,
     end_for_shutdown,
@@ -79,8 +82,10 @@ class Forwarder:
         site_token: str | None,
         clock: Callable[[], float],
         rng: random.Random,
+        door: Door,
     ) -> None:
         self._config = config
+        self._door = door
         self._view = view
         self._dispatcher = dispatcher
         self._ledger = ledger
@@ -122,7 +127,7 @@ class Forwarder:
         self.active.add(exchange)
         request.on_gone = functools.partial(self._client_gone, exchange)
         try:
-            if not self._admit(exchange):
+            if not (self._door.enter(exchange) and self._admit(exchange)):
                 self._close(exchange)
                 return None
             placement = exchange.placement = self._dispatcher.try_place(exchange)
@@ -178,6 +183,8 @@ class Forwarder:
         if exchange.is_closed:
             return
         self.active.discard(exchange)
+        if exchange.taken_tokens is not None:
+            self._door.leave(exchange)
         self._ledger.close(exchange)
         self._metrics.finished(exchange, self._clock())
         if self._when_idle is not None and not self.active and not self._when_idle.done():
@@ -259,16 +266,36 @@ class Forwarder:
 
     async def _wait(self, exchange: Exchange) -> Placement | None:
         """A place in time, or None: the client was told when to come back."""
+        if exchange.start_by < math.inf and not exchange.is_cut:
+            expected = self._dispatcher.expected_wait_seconds(exchange)
+            if self._clock() + expected > exchange.start_by:
+                self._door.refuse_late(exchange)
+                return None
         try:
             return await self._dispatcher.wait(
                 exchange,
-                until=min(exchange.hold_until, exchange.deadline_at),
+                until=min(exchange.hold_until, exchange.deadline_at, exchange.start_by),
                 is_resume=exchange.is_cut,
                 is_returning=exchange.has_had_turn,
             )
         except NoRoomError as error:
-            refuse_for_now(exchange, error.shortage, self._view.retry_after_seconds(error.shortage))
+            if self._clock() >= exchange.start_by:
+                self._door.refuse_late(exchange)
+            else:
+                self._refuse(exchange, error)
             return None
+
+    def _refuse(self, exchange: Exchange, error: NoRoomError) -> None:
+        """503 for a request that found no room in time, or no place in the queue."""
+        code: RefusalCode = error.shortage
+        if error.is_queue_full:
+            code = "queue_full"
+        elif exchange.features.tier == "flex" and not exchange.is_cut:
+            code = "no_surplus"
+        self._metrics.count_refusal(code)
+        why = None if code == error.shortage else error.shortage
+        seconds = self._view.retry_after_seconds(error.shortage)
+        refuse_for_now(exchange, code, seconds, shortage=why)
 
     async def _go_on(self, exchange: Exchange, verdict: Verdict) -> GoOn:
         """What follows an attempt that did not end the request."""
@@ -295,6 +322,7 @@ class Forwarder:
         head = RequestHead(request, self._rng)
         exchange.request_id = head.request_id
         self._budget.count_request(request.received_at)
+        credential = exchange.credential
         try:
             body, model = read_body(exchange.api, request.body)
             assert body.fields is not None
@@ -305,6 +333,7 @@ class Forwarder:
                 CUTOFFS,
                 affinity_key=head.affinity.decode("ascii") if head.affinity is not None else None,
                 deadline_seconds=head.deadline_seconds,
+                tenant=ANONYMOUS if credential is None else credential.tenant,
             )
         except BadRequestError as error:
             refuse_bad_request(exchange, error)
@@ -317,6 +346,8 @@ class Forwarder:
             exchange.model = model
         elif self._view.is_settled:
             refuse_unknown_model(exchange, model, sorted(models))
+            return False
+        if not self._door.admit(exchange):
             return False
         if body.stream:
             exchange.resumability = resumability(exchange.api, body.fields)

@@ -1,36 +1,43 @@
-"""Places requests, and holds those that find no room: bounded, first come first served, resumes first.
+"""Places requests, and holds those that find no room: the shell around `router.policy.queue`.
 
-Rule: a new request never overtakes one that waits. A waiter gets its place from `pump`, which runs when
-something may have made room: a request ended, the snapshot changed, or a tenth of a second has passed
-(pushback blocks and breakers end by the clock).
+Rule: a new request never overtakes one that waits before it. A waiter gets its place from `pump`, which runs
+when something may have made room: a request ended, the snapshot changed, or a tenth of a second has passed
+(pushback blocks, breakers and the pace of prompts end by the clock).
+
+What waited is released no faster than the sites read prompts, and within the room they report: after a dark
+spell a thousand may wait, and none of the sites must get them all at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import Callable
 
+from fleet.request import ServiceTier
 from router.live.exchange import Exchange
 from router.live.placement import Placement
 from router.live.sites import SiteRegistry
+from router.policy.deadline import wait_seconds
 from router.policy.dispatch import choose
+from router.policy.fair_line import Lane, Ticket
+from router.policy.flex import Pace
 from router.policy.policies import Policy
+from router.policy.queue import HoldQueue, Offer
 from router.policy.snapshot import Shortage, Snapshot, shortage
 
 PUMP_SECONDS = 0.1
-MAX_SKIPPED = 64
-"""Waiters passed over, because of sites that they exclude, before the rest must wait too."""
-RESUMES, NEW = 0, 1
+EXPIRY_STEP_SECONDS = 0.01
+"""Requests whose time is over within so long are looked for together."""
 
 
 class NoRoomError(Exception):
-    """No site had room in time."""
+    """No site had room in time, or too many wait already."""
 
-    def __init__(self, shortage: Shortage) -> None:
+    def __init__(self, shortage: Shortage, *, is_queue_full: bool = False) -> None:
         super().__init__(shortage)
         self.shortage: Shortage = shortage
+        self.is_queue_full = is_queue_full
 
 
 class _Waiter:
@@ -39,10 +46,6 @@ class _Waiter:
     def __init__(self, exchange: Exchange, future: asyncio.Future[Placement]) -> None:
         self.exchange = exchange
         self.future = future
-
-
-Lanes = tuple[deque[_Waiter], deque[_Waiter]]
-"""Resumes, new work."""
 
 
 class Dispatcher:
@@ -56,6 +59,8 @@ class Dispatcher:
         policy: Policy,
         reserve_ratio: float,
         max_held: int,
+        flex_surplus_ratio: float,
+        flex_per_second: float,
         clock: Callable[[], float],
         rng: random.Random,
     ) -> None:
@@ -63,22 +68,29 @@ class Dispatcher:
         self._snapshot = snapshot
         self._policy = policy
         self._reserve_ratio = reserve_ratio
-        self._max_held = max_held
+        self._flex_surplus_ratio = flex_surplus_ratio
+        self._flex_pace = Pace(flex_per_second)
         self._clock = clock
         self._rng = rng
         self._turn = 0
-        self._lanes: dict[str, Lanes] = {}
+        self._queue = HoldQueue(max_waiting=max_held)
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
         self.held = 0
         """Requests that wait now."""
 
+    @property
+    def held_by_tier(self) -> dict[ServiceTier, int]:
+        """The same by tier, resumes too."""
+        return self._queue.by_tier
+
     def try_place(self, exchange: Exchange, *, is_resume: bool = False) -> Placement | None:
         """A place now, or None: nothing fits, or others wait before it."""
-        if self._lanes:
-            lanes = self._lanes.get(exchange.features.model)
-            if lanes is not None and (lanes[RESUMES] or (lanes[NEW] and not is_resume)):
+        if self.held:
+            features = exchange.features
+            if self._queue.is_before(features.model, features.tier, is_resume=is_resume):
                 return None
-        return self._choose(exchange, is_resume)
+        return self._choose(exchange, is_resume, is_released=is_resume)
 
     async def wait(
         self, exchange: Exchange, *, until: float, is_resume: bool = False, is_returning: bool = False
@@ -89,51 +101,73 @@ class Dispatcher:
             NoRoomError: too many wait already, or there was none in time.
         """
         loop = asyncio.get_running_loop()
-        if until <= loop.time() or (self.held >= self._max_held and not is_resume and not is_returning):
-            raise NoRoomError(self.shortage(exchange.features.model))
+        features = exchange.features
+        if until <= loop.time():
+            raise NoRoomError(self.shortage(features.model))
         future: asyncio.Future[Placement] = loop.create_future()
-        waiter = _Waiter(exchange, future)
-        lane = self._lanes.setdefault(exchange.features.model, (deque(), deque()))[
-            RESUMES if is_resume else NEW
-        ]
-        if is_returning:
-            lane.appendleft(waiter)
-        else:
-            lane.append(waiter)
+        ticket = Ticket(
+            model=features.model,
+            tier=features.tier,
+            tenant=features.tenant,
+            tokens=features.prompt_tokens + features.expected_output_tokens,
+            expires_at=until,
+            lane=Lane.RESUME if is_resume else Lane.RETURNING if is_returning else Lane.NEW,
+            payload=_Waiter(exchange, future),
+        )
+        gives_way = self._queue.add(ticket)
+        if gives_way is not None:
+            error = NoRoomError(self.shortage(gives_way.model), is_queue_full=True)
+            if gives_way is ticket:
+                raise error
+            _fail(gives_way, error)
         self.held += 1
-        timer = loop.call_at(until, self._give_up, waiter)
-        self._start_timer()
-        self._pump_model(exchange.features.model)
         try:
+            self._arm()
+            self._pump_model(features.model)
             return await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and future.exception() is None:
                 self.release(future.result())  # the place came in the same moment in which the client left
             raise
         finally:
-            timer.cancel()
+            self._queue.remove(ticket)
             self.held -= 1
 
     def release(self, placement: Placement) -> None:
         """Give a place back; whoever waits may take it."""
-        if placement.release() and self._lanes:
+        if placement.release() and self.held:
             self._pump_model(placement.view.model)
 
     def pump(self) -> None:
         """Something has changed: serve who can be served."""
-        for model in list(self._lanes):
+        for model in self._queue.models():
             self._pump_model(model)
 
     def shortage(self, model: str) -> Shortage:
         """Why there is no room."""
         return shortage(self._snapshot().models.get(model, ()))
 
-    def _choose(self, exchange: Exchange, is_resume: bool) -> Placement | None:
+    def expected_wait_seconds(self, exchange: Exchange) -> float:
+        """How long a request that finds no room now will wait; 0 where it cannot be known."""
+        features = exchange.features
+        return wait_seconds(
+            self._snapshot().models.get(features.model, ()),
+            ahead=self._queue.ahead(features.model, features.tier),
+            prompt_tokens=features.prompt_tokens,
+            output_tokens=features.expected_output_tokens,
+        )
+
+    def _choose(self, exchange: Exchange, is_resume: bool, *, is_released: bool) -> Placement | None:
         features = exchange.features
         views = self._snapshot().models.get(features.model)
         if not views:
             return None
         now = self._clock()
+        surplus_ratio = None
+        if features.tier == "flex" and not is_resume:
+            if not self._flex_pace.is_ready(now):
+                return None
+            surplus_ratio = self._flex_surplus_ratio
         loads = self._registry.loads[features.model]
         self._turn += 1
         view = choose(
@@ -147,54 +181,59 @@ class Dispatcher:
             turn=self._turn,
             now=now,
             rng=self._rng,
+            is_paced=is_released,
+            surplus_ratio=surplus_ratio,
         )
         if view is None:
             return None
         load = loads[view.site_id]
-        if is_resume:
+        if surplus_ratio is not None:
+            self._flex_pace.take(now)
+        if is_released:
             load.send_resume(features.prompt_tokens, view, now)
         return Placement(self._registry.entries[view.site_id], load, view, now)
 
     def _pump_model(self, model: str) -> None:
-        lanes = self._lanes.get(model)
-        if lanes is None:
-            return
-        for is_resume, lane in ((True, lanes[RESUMES]), (False, lanes[NEW])):
-            self._pump_lane(lane, is_resume)
-        if not lanes[RESUMES] and not lanes[NEW]:
-            del self._lanes[model]
+        self._queue.serve(model, self._offer)
 
-    def _pump_lane(self, lane: deque[_Waiter], is_resume: bool) -> None:
-        skipped: list[_Waiter] = []
-        while lane and len(skipped) < MAX_SKIPPED:
-            waiter = lane.popleft()
-            if waiter.future.done():
-                continue
-            placement = self._choose(waiter.exchange, is_resume)
-            if placement is not None:
-                waiter.future.set_result(placement)
-                continue
-            skipped.append(waiter)
-            if not waiter.exchange.excluded:
-                break  # what does not fit it fits nobody behind it
-        lane.extendleft(reversed(skipped))
+    def _offer(self, ticket: Ticket) -> Offer:
+        """Try to place one that waits."""
+        waiter: _Waiter = ticket.payload
+        if waiter.future.done():
+            return Offer.GONE
+        placement = self._choose(waiter.exchange, ticket.lane is Lane.RESUME, is_released=True)
+        if placement is None:
+            return Offer.NOT_THIS if waiter.exchange.excluded else Offer.NO_ROOM
+        waiter.future.set_result(placement)
+        return Offer.PLACED
 
-    def _give_up(self, waiter: _Waiter) -> None:
-        if not waiter.future.done():
-            waiter.future.set_exception(NoRoomError(self.shortage(waiter.exchange.features.model)))
-
-    def _start_timer(self) -> None:
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(PUMP_SECONDS, self._tick)
+    def _arm(self) -> None:
+        """Look again in a tenth of a second, or when somebody's time is over."""
+        now = self._clock()
+        at = min(now + PUMP_SECONDS, max(self._queue.next_expiry_at, now + EXPIRY_STEP_SECONDS))
+        if self._timer is not None:
+            if self._timer_at <= at:
+                return
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = asyncio.get_running_loop().call_at(at, self._tick)
 
     def _tick(self) -> None:
         self._timer = None
+        for ticket in self._queue.expire(self._clock()):
+            _fail(ticket, NoRoomError(self.shortage(ticket.model)))
         self.pump()
-        if self._lanes:
-            self._start_timer()
+        if len(self._queue):
+            self._arm()
 
     def close(self) -> None:
         """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _fail(ticket: Ticket, error: NoRoomError) -> None:
+    waiter: _Waiter = ticket.payload
+    if not waiter.future.done():
+        waiter.future.set_exception(error)

@@ -63,6 +63,8 @@ class RouterMetrics:
         """By method (ids, text, none) and result (exact, faithful, refused, no_room, …)."""
         self.records_refused: dict[tuple[str, ...], int] = {}
         """By kind and reason."""
+        self.refusals: dict[str, int] = {}
+        """Requests refused by this router itself, by code."""
         self.polls: dict[str, int] = {"ok": 0, "failed": 0}
 
     def finished(self, exchange: Exchange, now: float) -> None:
@@ -83,6 +85,10 @@ class RouterMetrics:
     def count_resume(self, method: str, result: str) -> None:
         """A broken stream was continued, or was not."""
         self.resumes[method, result] = self.resumes.get((method, result), 0) + 1
+
+    def count_refusal(self, code: str) -> None:
+        """A request was refused by this router itself."""
+        self.refusals[code] = self.refusals.get(code, 0) + 1
 
     def count_refused(self, kind: str, reason: str) -> None:
         """A record was refused."""
@@ -131,6 +137,12 @@ class StateCollector(Collector):
             "Records from Redis or a site that were not used; act: find the writer in the log.",
             ["kind", "reason"],
             metrics.records_refused,
+        )
+        yield counter(
+            "heron_router_refusals",
+            "Requests that the router itself refused, by the code that the client was given.",
+            ["code"],
+            {(code,): count for code, count in metrics.refusals.items()},
         )
         yield counter(
             "heron_router_report_polls",

@@ -11,6 +11,7 @@ from router.live.fleet_view import FleetView
 from router.live.hold import Dispatcher
 from router.live.ledger import Ledger
 from router.live.metrics import counter, gauge, outcome_samples
+from router.policy.key_ring import KeyRing
 
 BREAKER_VALUES = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
 STATES = ("serving", "draining", "dark", "faulted")
@@ -26,13 +27,17 @@ class RouterState:
         reader: FleetReader,
         dispatcher: Dispatcher,
         ledger: Ledger,
+        ring: KeyRing | None,
         clock: Callable[[], float],
+        unix_clock: Callable[[], float],
     ) -> None:
         self.view = view
         self.reader = reader
         self.dispatcher = dispatcher
         self.ledger = ledger
+        self.ring = ring
         self.clock = clock
+        self.unix_clock = unix_clock
 
     def families(self) -> Iterator[Metric]:
         """Ledger, hold queue, store and sites."""
@@ -65,9 +70,10 @@ class RouterState:
         yield gauge(
             "heron_router_held_requests",
             "Requests that wait for room; act when it stays above 0: the fleet lacks power or capacity.",
-            [],
-            {(): self.dispatcher.held},
+            ["tier"],
+            {(tier,): count for tier, count in self.dispatcher.held_by_tier.items()},
         )
+        yield from self._key_families()
         yield gauge(
             "heron_router_store_up",
             "1 when Redis answers; act on 0: routing goes on from the sites' own reports.",
@@ -75,6 +81,28 @@ class RouterState:
             {(): 1.0 if self.reader.is_store_up else 0.0},
         )
         yield from self._site_families()
+
+    def _key_families(self) -> Iterator[Metric]:
+        ring = self.ring
+        yield gauge(
+            "heron_router_auth_open",
+            "1 where whoever reaches the port may use the fleet; act on 1 where that is not meant.",
+            [],
+            {(): 1.0 if ring is None else 0.0},
+        )
+        is_read = ring is not None and ring.read_at is not None
+        yield gauge(
+            "heron_router_api_keys",
+            "API keys that open something now; act on 0: make one with heron keys add.",
+            [],
+            {(): ring.usable(self.unix_clock())} if ring is not None and is_read else {},
+        )
+        yield gauge(
+            "heron_router_api_keys_age_seconds",
+            "Time since the keys were last read; act above 10: start Redis, new keys do not work yet.",
+            [],
+            {(): self.clock() - ring.read_at} if ring is not None and ring.read_at is not None else {},
+        )
 
     def _site_families(self) -> Iterator[Metric]:
         now = self.clock()

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from fleet.request import ClassCutoffs, RequestFeatures, ServiceTier
+from fleet.request import ANONYMOUS, ClassCutoffs, RequestFeatures, ServiceTier
 
 DEFAULT_OUTPUT_TOKENS = 128
 """Expected of a request whose length nobody knows: the median of Azure's 2023 conversations (FACTS.md)."""
@@ -134,6 +134,7 @@ def features_of(
     *,
     affinity_key: str | None,
     deadline_seconds: float | None,
+    tenant: str = ANONYMOUS,
 ) -> RequestFeatures:
     """The features that decisions may look at; token counts are estimates.
 
@@ -156,7 +157,7 @@ def features_of(
         output_tokens,
         body.stream,
         read_tier(body.fields) if "service_tier" in body.fields else "default",
-        "anonymous",
+        tenant,
         affinity_key,
         deadline_seconds,
     )

@@ -6,7 +6,8 @@ The cases, in order. A site is left out when it
   3. has its breaker open,
   4. has an expired report while a fresher site serves the model,
   5. has no room (less the reserve that is kept for resumes, unless this is one),
-  6. is still reading the prompts of earlier resumes (resumes only).
+  6. is still reading the prompts of work released before (resumes and work that waited only),
+  7. would have too little left over (flex only).
 Of the rest the policy weighs, and the pick is sampled in proportion to the weights.
 """
 
@@ -16,6 +17,7 @@ import random
 from collections.abc import Mapping, Sequence
 
 from fleet.request import RequestFeatures
+from router.policy.flex import surplus_room
 from router.policy.load import Load
 from router.policy.policies import Candidate, Policy
 from router.policy.snapshot import FRESH_SECONDS, STALE_SECONDS, Freshness, ModelView
@@ -46,11 +48,18 @@ def choose(
     turn: int,
     now: float,
     rng: random.Random,
+    is_paced: bool = False,
+    surplus_ratio: float | None = None,
 ) -> ModelView | None:
     """The site for this request, or None when nothing fits now.
 
-    `views` are the sites that know the model, `loads` (by site) what this router has sent there.
+    `views` are the sites that know the model, `loads` (by site) what this router has sent there. `is_paced`:
+    it has waited, and does not go before the prompts of others that have are read. `surplus_ratio`: it is
+    flex, and so much must stay free.
     """
+    is_paced = is_paced or is_resume
+    if is_resume:
+        reserve_ratio = 0.0
     candidates: list[Candidate] = []
     expired: list[ModelView] = []
     is_any_fresher = False
@@ -66,13 +75,13 @@ def choose(
             expired.append(view)
             continue
         is_any_fresher = True
-        room = _room(view, load, now, is_resume, reserve_ratio, False)
+        room = _room(view, load, now, is_paced, reserve_ratio, surplus_ratio, False)
         if room >= 1.0:
             is_fresh = age <= FRESH_SECONDS and view.is_confirmed
             candidates.append(Candidate(view, room, FRESH if is_fresh else STALE))
     if not is_any_fresher:
         for view in expired:
-            room = _room(view, loads[view.site_id], now, is_resume, reserve_ratio, True)
+            room = _room(view, loads[view.site_id], now, is_paced, reserve_ratio, surplus_ratio, True)
             if room >= 1.0:
                 candidates.append(Candidate(view, room, Freshness.EXPIRED))
     if not candidates:
@@ -84,12 +93,20 @@ def choose(
 
 
 def _room(
-    view: ModelView, load: Load, now: float, is_resume: bool, reserve_ratio: float, is_expired: bool
+    view: ModelView,
+    load: Load,
+    now: float,
+    is_paced: bool,
+    reserve_ratio: float,
+    surplus_ratio: float | None,
+    is_expired: bool,
 ) -> float:
-    if is_resume:
-        return load.room(view, now, is_expired) if load.can_prefill(now) else 0.0
+    if is_paced and not load.can_prefill(now):
+        return 0.0
     room = load.room(view, now, is_expired)
-    if view.capacity_requests is not None:
+    if surplus_ratio is not None:
+        return surplus_room(view, load, room, surplus_ratio, now)
+    if reserve_ratio and view.capacity_requests is not None:
         room -= int(reserve_ratio * view.capacity_requests)
     return room
 

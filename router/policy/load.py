@@ -1,5 +1,5 @@
 """What this router itself knows of one model at one site beyond the last report: what it has in flight there,
-what answers said since, pushbacks, and the pace of resumes. Pure: time is an argument.
+what answers said since, pushbacks, and the pace of resumes and held work. Pure: time is an argument.
 
 The room that is left = the newest figure the site gave, less what this router has added to it since. So
 replicas neither divide the headroom nor spend it twice between two reports (DESIGN §5, Choose).
@@ -27,9 +27,9 @@ class Load:
     """Mutable, one per (site, model)."""
 
     __slots__ = (
-        "_answered",
         "_baseline",
         "_blocked_until",
+        "_figure",
         "_prefill_clear_at",
         "_unknown_limit",
         "breaker",
@@ -42,22 +42,29 @@ class Load:
         self.in_flight = 0
         self._baseline = 0
         """In flight when the newest figure was given: those are in the figure already."""
-        self._answered: float | None = None
+        self._figure: float | None = None
+        """The newest figure of room."""
         self._blocked_until = 0.0
         self._unknown_limit = UNKNOWN_HEADROOM_REQUESTS
         self._prefill_clear_at = 0.0
 
     def reported(self, view: ModelView) -> None:
-        """A newer report came: what was added since the one before is in it."""
-        self._answered = None
-        self._baseline = self.in_flight
+        """A newer report came: what the site had of ours is in it. What was on its way there is not."""
+        if view.headroom_requests is not None:
+            there = self.in_flight
+            if view.running_requests is not None:
+                there = min(there, view.running_requests + (view.waiting_requests or 0))
+            self._set_figure(view.headroom_requests, there)
         if view.headroom_requests is not None and view.headroom_requests > 0:
             self._blocked_until = 0.0
 
     def answered(self, headroom_requests: float) -> None:
-        """An answer carried the room left after it (`x-heron-headroom`)."""
-        self._answered = headroom_requests
-        self._baseline = self.in_flight
+        """An answer carried the room left after it (`x-heron-headroom`). It may only lower the figure: it
+        knows nothing of what is on its way, and what ends is counted here anyway.
+        """
+        room = self._room_left()
+        if room is None or headroom_requests < room:
+            self._set_figure(headroom_requests, self.in_flight)
 
     def pushed_back(self, reason: str, retry_after_seconds: float | None, now: float) -> None:
         """The site said "not here"."""
@@ -65,8 +72,7 @@ class Load:
         if retry_after_seconds is not None:
             wait = min(max(retry_after_seconds, 0.0), MAX_BLOCK_SECONDS)
         self._blocked_until = max(self._blocked_until, now + wait)
-        self._answered = 0.0
-        self._baseline = self.in_flight
+        self._set_figure(0.0, self.in_flight)
         self._unknown_limit = max(
             MIN_UNKNOWN_REQUESTS, min(self._unknown_limit, self.in_flight) * UNKNOWN_SHRINK_RATIO
         )
@@ -79,14 +85,23 @@ class Load:
     def room(self, view: ModelView, now: float, is_expired: bool) -> float:
         """Further requests that fit there, as far as is known; below 1 means none.
 
-        An expired report's figures count as unknown, and so does an answer older than it.
+        An expired report's figures count as unknown.
         """
         if now < self._blocked_until:
             return 0.0
-        known = view.headroom_requests if self._answered is None else self._answered
-        if view.headroom_requests is None or is_expired or known is None:
+        if view.headroom_requests is None or is_expired:
             return self._unknown_limit - self.in_flight
-        return known - (self.in_flight - self._baseline)
+        room = self._room_left()
+        return view.headroom_requests - self.in_flight if room is None else room
+
+    def _room_left(self) -> float | None:
+        """The newest figure, less what was added since; None before the first."""
+        return None if self._figure is None else self._figure - (self.in_flight - self._baseline)
+
+    def _set_figure(self, room: float, baseline: int) -> None:
+        """The newest figure of anybody; `baseline` of what is in flight is in it already."""
+        self._figure = room
+        self._baseline = baseline
 
     def can_prefill(self, now: float) -> bool:
         """Whether a resume's prompt may go there now, or those before it are still being read."""

@@ -45,6 +45,8 @@ class ModelView:
     """Reported, or `max_concurrency − running_requests` where those are given."""
     capacity_requests: float | None = None
     """What the site runs at once at most, for the resume reserve."""
+    running_requests: int | None = None
+    """Of all routers; with those that wait, what the site had when it gave its figures."""
     waiting_requests: int | None = None
     kv_cache_usage_ratio: float | None = None
     prefill_tokens_per_second: float | None = None
@@ -163,6 +165,7 @@ def view_of(
             ready_instances=entry.ready_instances,
             headroom_requests=free,
             capacity_requests=capacity,
+            running_requests=running,
             waiting_requests=entry.waiting_requests,
             kv_cache_usage_ratio=entry.kv_cache_usage_ratio,
             prefill_tokens_per_second=entry.prefill_tokens_per_second,

@@ -32,10 +32,19 @@ def router_metrics() -> Described:
     registry = CollectorRegistry()
     metrics = RouterMetrics(registry)
     nothing: Any = SimpleNamespace(
-        snapshot=SimpleNamespace(sites={}), registry=SimpleNamespace(entries={}), held=0, is_store_up=True
+        snapshot=SimpleNamespace(sites={}),
+        registry=SimpleNamespace(entries={}),
+        held_by_tier={},
+        is_store_up=True,
     )
     state = RouterState(
-        view=nothing, reader=nothing, dispatcher=nothing, ledger=Ledger(), clock=lambda: 100.0
+        view=nothing,
+        reader=nothing,
+        dispatcher=nothing,
+        ledger=Ledger(),
+        ring=None,
+        clock=lambda: 100.0,
+        unix_clock=lambda: 100.0,
     )
     collector = StateCollector(metrics, state.families)
     histograms = [one for one in registry._collector_to_names if one is not collector]

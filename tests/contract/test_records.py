@@ -28,7 +28,7 @@ json_values = st.recursive(
 every_record = pytest.mark.parametrize("record", RECORDS, ids=KINDS)
 
 
-def changed(name: str, **fields: Any) -> bytes:
+def changed(name: str, /, **fields: Any) -> bytes:
     return json.dumps({**golden_value(name), **fields}).encode()
 
 
@@ -282,11 +282,14 @@ def test_an_api_key_survives_its_hash() -> None:
     key = ApiKey.from_json(golden_bytes("ApiKey"))
     fields = key.to_hash()
     assert fields == {
-        "schema_version": "1.0",
+        "schema_version": "1.1",
         "tenant": "acme",
+        "name": "batch jobs",
         "tiers": "priority,default",
         "requests_per_minute": "600",
         "tokens_per_minute": "2000000",
+        "concurrent_requests": "64",
+        "created_at_unix_seconds": "1732320000.0",
         "expires_at_unix_seconds": "1763856000.0",
     }
     assert ApiKey.from_hash({name.encode(): value.encode() for name, value in fields.items()}) == key

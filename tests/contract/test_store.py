@@ -11,7 +11,7 @@ import pytest
 from support.redis_server import RedisServer
 from support.wait import until
 
-from fleet import redis_store
+from fleet import memory_store, redis_store
 from fleet.keys import Keys
 from fleet.memory_store import MAX_WAITING_EVENTS, MemoryStore
 from fleet.redis_store import RedisStore
@@ -75,6 +75,9 @@ async def test_an_empty_store_has_nothing(store: Store) -> None:
     assert await store.power_log("north", 10) == []
     assert await store.plan() is None
     assert await store.planner_lease() is None
+    assert await store.api_key_ids() == []
+    assert await store.api_keys([]) == []
+    assert await store.api_keys(["0" * 64]) == [{}]
 
 
 async def test_reports_are_kept_per_site_with_their_time(store: Store) -> None:
@@ -95,6 +98,23 @@ async def test_infos_and_plan_are_kept(store: Store) -> None:
     await store.publish_router("r", b"here", 15)
     assert await store.site_infos(["north"]) == [b"i"]
     assert await store.plan() == b"p2"
+
+
+async def test_api_keys_are_hashes_that_are_written_whole_and_changed_by_field(store: Store) -> None:
+    """By the key's SHA-256; a change makes no key where there is none."""
+    one, other = "1" * 64, "0" * 64
+    await store.write_api_key(one, {"tenant": "acme", "tiers": "default"})
+    await store.write_api_key(one, {"tenant": "acme", "name": "é"})
+    await store.write_api_key(other, {"tenant": "zeta"})
+    assert await store.api_key_ids() == [other, one]
+    assert await store.update_api_key(one, {"revoked_at_unix_seconds": "5.0", "name": "n"})
+    assert not await store.update_api_key("2" * 64, {"revoked_at_unix_seconds": "5.0"})
+    assert await store.api_keys([one, "2" * 64, other]) == [
+        {b"tenant": b"acme", b"name": b"n", b"revoked_at_unix_seconds": b"5.0"},
+        {},
+        {b"tenant": b"zeta"},
+    ]
+    assert await store.api_key_ids() == [other, one]
 
 
 async def test_the_power_log_keeps_what_it_is_told_to(store: Store) -> None:
@@ -147,7 +167,9 @@ async def test_keys_of_redis_are_those_of_the_contract(redis_server: RedisServer
     store = RedisStore(redis_server.url, Keys(fleet="f"))
     await store.publish_site_report("north", b"r", 5.0)
     await store.publish_power_reading("north", b"p", log=True)
+    await store.write_api_key("a" * 64, {"tenant": "acme"})
     client = redis_server.client()
+    assert client.hgetall("heron:f:key:" + "a" * 64) == {b"tenant": b"acme"}
     assert client.get("heron:f:site:north") == b"r"
     assert 55 <= client.ttl("heron:f:site:north") <= 60
     assert client.zrange("heron:f:sites", 0, -1, withscores=True) == [(b"north", 5.0)]
@@ -165,7 +187,24 @@ async def test_hostile_keys_spoil_nothing_else(redis_server: RedisServer) -> Non
     client.set("heron:f:site:good", b"g")
     assert await store.site_ids() == ["bad", "good"]
     assert await store.site_reports(["bad", "good"]) == [None, b"g"]
+    client.set("heron:f:key:" + "b" * 64, "no hash")
+    client.hset("heron:f:key:no-sha", "tenant", "x")
+    client.hset("heron:other:key:" + "c" * 64, "tenant", "x")
+    await store.write_api_key("a" * 64, {"tenant": "acme"})
+    assert await store.api_key_ids() == ["a" * 64, "b" * 64]
+    assert await store.api_keys(["b" * 64, "a" * 64]) == [{}, {b"tenant": b"acme"}]
     await store.aclose()
+
+
+async def test_more_keys_than_a_fleet_may_have_are_not_all_read(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bound for memory; which ones are read then is not said."""
+    monkeypatch.setattr(redis_store, "MAX_API_KEYS", 3)
+    monkeypatch.setattr(memory_store, "MAX_API_KEYS", 3)
+    for number in range(5):
+        await store.write_api_key(f"{number:064d}", {"tenant": "acme"})
+    assert len(await store.api_key_ids()) == 3
 
 
 async def test_a_dead_redis_is_a_store_error_and_comes_back_by_itself(redis_server: RedisServer) -> None:

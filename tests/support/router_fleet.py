@@ -12,7 +12,9 @@ import httpx
 import orjson
 from pydantic import SecretStr
 
+from fleet.api_key import key_id
 from fleet.config import FleetConfig
+from fleet.records import ApiKey
 from router.app import Router
 from router.config import RouterConfig
 from support.stub_site import StubSite
@@ -73,6 +75,9 @@ class RouterFleet:
         for loads in self.router.view.registry.loads.values():
             assert all(load.in_flight == 0 for load in loads.values())
         assert self.router.dispatcher.held == 0
+        assert not any(self.router.dispatcher.held_by_tier.values())
+        if self.router.ring is not None:
+            assert all(key.quota.in_flight == 0 for key in self.router.ring.credentials())
         assert not self.router.forwarder.active
         totals = self.totals
         assert totals["lost"] == 0
@@ -108,6 +113,8 @@ async def router_fleet(
     await router.start()
     fleet = RouterFleet(router, sites, store)
     try:
+        if router.ring is not None and announce:
+            await until(lambda: router.ring is None or router.ring.read_at is not None, what="keys read")
         if announce and sites:
             for site in sites:
                 await store.publish_site_info(site.site_id, site.info())
@@ -123,6 +130,17 @@ async def router_fleet(
         for site in sites:
             await site.stop()
         await router.stop()
+
+
+async def put_key(store: Any, key: str, *, tenant: str = "acme", **fields: Any) -> None:
+    """Write a key's record as `heron keys add` does."""
+    record = ApiKey(tenant=tenant, **fields)
+    await store.write_api_key(key_id(key.encode()), record.to_hash())
+
+
+def bearer(key: str) -> dict[str, str]:
+    """The header that shows a key."""
+    return {"authorization": f"Bearer {key}"}
 
 
 async def first(condition: asyncio.Event) -> None:

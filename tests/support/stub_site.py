@@ -45,7 +45,9 @@ class Behaviour:
     cut_body_at: int | None = None
     """An answer in one piece, closed after so many bytes of its body."""
     gate: asyncio.Event | None = None
-    """The stream's events after the first wait for it."""
+    """The stream's events after the first wait for it, and an answer in one piece altogether."""
+    delay_seconds: float = 0.0
+    """How long an answer in one piece takes."""
 
 
 OK = Behaviour()
@@ -83,6 +85,12 @@ class StubSite:
         self.port = 0
         self.state = "serving"
         self.headroom: int | None = 40
+        self.limit: int | None = None
+        """It runs so many at once, says how many are left, and pushes further ones back."""
+        self.most_running = 0
+        self.pushed_back = 0
+        self.model_fields: dict[str, Any] = {}
+        """More of the model's report."""
         self.agent_id = f"agent-{site_id}"
         self.sequence = time.time_ns() // 1_000_000
         self._server: asyncio.Server | None = None
@@ -121,8 +129,12 @@ class StubSite:
         """The next SiteReport."""
         self.sequence += 1
         model: dict[str, Any] = {"model": self.model, "ready_instances": 1, "max_concurrency": 40}
-        if self.headroom is not None:
+        if self.limit is not None:
+            model |= {"max_concurrency": self.limit, "running_requests": self.running}
+            model["headroom_requests"] = self.limit - self.running if self.state == "serving" else 0
+        elif self.headroom is not None:
             model["headroom_requests"] = self.headroom
+        model |= self.model_fields
         return orjson.dumps(
             {
                 "schema_version": "1.0",
@@ -206,8 +218,13 @@ class StubSite:
         if path not in INFERENCE or not raw:  # a stranger that knew this port's last owner
             self._whole(writer, 404, b"{}")
             return True
+        if self.limit is not None and (self.running >= self.limit or self.state != "serving"):
+            self.pushed_back += 1
+            self._whole(writer, 503, b"{}", {"x-heron-pushback": "capacity"})
+            return True
         behaviour = self.script.popleft() if self.script else self.default
         self.running += 1
+        self.most_running = max(self.most_running, self.running)
         watch = asyncio.create_task(_end_of(reader))
         self._tasks.add(watch)
         answer = asyncio.create_task(self._answer(writer, behaviour, path, raw))
@@ -241,6 +258,10 @@ class StubSite:
             return True
         fields = orjson.loads(raw)
         if fields.get("stream") is not True:
+            if behaviour.gate is not None:
+                await behaviour.gate.wait()
+            if behaviour.delay_seconds:
+                await asyncio.sleep(behaviour.delay_seconds)
             return self._in_one_piece(writer, behaviour, path, raw, fields)
         writer.write(STREAM_HEAD)
         return await self._stream(writer, behaviour, path, raw)
@@ -250,7 +271,10 @@ class StubSite:
     ) -> bool:
         body = behaviour.body if behaviour.body is not None else whole_answer(path, raw, fields)
         if behaviour.cut_body_at is None:
-            self._whole(writer, 200, body, behaviour.headers)
+            headers = behaviour.headers
+            if self.limit is not None:
+                headers = {"x-heron-headroom": str(self.limit - self.running), **headers}
+            self._whole(writer, 200, body, headers)
             return True
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body))
         writer.write(body[: behaviour.cut_body_at])

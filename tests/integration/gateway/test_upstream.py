@@ -10,7 +10,7 @@ import pytest
 from support.wait import until
 
 from gateway.upstream import Origin, UpstreamError, UpstreamPool, UpstreamResponse
-from gateway.upstream_connection import BUFFER_HIGH_BYTES
+from gateway.upstream_response import BUFFER_HIGH_BYTES
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"

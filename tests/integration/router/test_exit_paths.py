@@ -9,7 +9,7 @@ import httpx
 import orjson
 import pytest
 from support import toy_engine
-from support.router_fleet import RouterFleet, chat, router_fleet
+from support.router_fleet import RouterFleet, bearer, chat, put_key, router_fleet
 from support.stub_site import BUSY, OK, POWER, Behaviour, stop_after, whole_answer
 from support.wait import until
 
@@ -404,6 +404,94 @@ async def test_a_client_that_leaves_while_its_stream_waits_for_power(store: Any)
         await until(lambda: fleet.router.dispatcher.held == 1, what="the stream waits")
         await leave(asking)
         await fleet.settled(client_cancelled=1)
+
+
+# admission: what a key's quota and the queues hold goes back on every way out
+KEY = "hk-" + "k" * 43
+LIMITS = {"requests_per_minute": 100, "tokens_per_minute": 100_000, "concurrent_requests": 10}
+NOWHERE = {"x-heron-deadline-seconds": "0.2"}
+REFUSALS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, str], int, str]] = {
+    "no key": ({}, {}, {"authorization": "Bearer hk-x"}, 401, "invalid_api_key"),
+    "tier": ({}, {"service_tier": "priority"}, {}, 403, "tier_not_allowed"),
+    "quota": ({}, {"max_tokens": 1, "user": "x" * 500_000}, {}, 429, "rate_limit_exceeded"),
+    "queue full": ({"hold_requests": 0}, {}, {}, 503, "queue_full"),
+    "time to live": ({"hold_seconds": 0.2}, {}, {}, 503, "no_power"),
+    "flex's time to live": ({"flex_hold_seconds": 0.2}, {"service_tier": "flex"}, {}, 503, "no_surplus"),
+    "deadline": ({}, {}, NOWHERE, 503, "deadline_unreachable"),
+    "bad request": ({}, {"n": 0}, {}, 400, "invalid_field"),
+    "unknown model": ({}, {"model": "other"}, {}, 404, "model_not_found"),
+}
+
+
+@pytest.mark.parametrize(("options", "body", "headers", "status", "code"), REFUSALS.values(), ids=REFUSALS)
+async def test_what_is_refused_holds_nothing(
+    store: Any,
+    options: dict[str, Any],
+    body: dict[str, Any],
+    headers: dict[str, str],
+    status: int,
+    code: str,
+):
+    """One outcome each, no place in a queue, nothing taken of the quota but the request itself."""
+    await put_key(store, KEY, tiers=("default", "flex"), **LIMITS)
+    async with router_fleet(store, "a", auth="keys", **options) as fleet:
+        await fleet.set_state("a", "dark")
+        response = await fleet.post(chat(**body), headers=bearer(KEY) | headers)
+        assert (response.status_code, error_of(response)["code"]) == (status, code)
+        assert not fleet.site("a").inference
+        await fleet.settled(**{"shed" if status in (429, 503) else "failed": 1})
+        assert fleet.router.ring is not None
+        (key,) = fleet.router.ring.credentials()
+        assert key.quota.tokens is not None
+        assert key.quota.tokens.level > 99_000, "what was not worked on is not paid for"
+
+
+ENDINGS: dict[str, tuple[Behaviour, str]] = {
+    "answered": (OK, "completed"),
+    "client's mistake": (Behaviour(status=400), "failed"),
+    "every site fails": (Behaviour(status=500), "failed"),
+    "pushed back": (BUSY, "shed"),
+    "broken": (stop_after(4), "broken"),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(("behaviour", "outcome"), ENDINGS.values(), ids=ENDINGS)
+async def test_a_key_s_quota_is_given_back_however_a_request_ends(
+    store: Any, behaviour: Behaviour, outcome: str, stream: bool
+):
+    """Nothing of the key is under way any more."""
+    if outcome == "broken" and not stream:
+        behaviour = Behaviour(cut_body_at=10)
+        outcome = "failed"
+    await put_key(store, KEY, **LIMITS)
+    options = {"hold_seconds": 0.3, "resume_wait_seconds": 0.3}
+    async with router_fleet(store, "a", auth="keys", **options) as fleet:
+        fleet.site("a").default = behaviour
+        await fleet.post(chat(stream=stream, n=1, logprobs=True), headers=bearer(KEY))
+        totals = await fleet.settled()
+        assert totals[outcome] == 1
+
+
+@pytest.mark.parametrize("where", ["waiting", "at the site", "in mid-stream"])
+async def test_a_client_that_leaves_gives_its_quota_back(store: Any, where: str):
+    """Wherever it was; what the site had read by then is paid for."""
+    await put_key(store, KEY, **LIMITS)
+    async with router_fleet(store, "a", auth="keys") as fleet:
+        site = fleet.site("a")
+        if where == "waiting":
+            await fleet.set_state("a", "dark")
+        else:
+            script(fleet, Behaviour(hang=True) if where == "at the site" else stop_after(3, "hang"))
+        asking = asyncio.create_task(fleet.post(chat(stream=where == "in mid-stream"), headers=bearer(KEY)))
+        await until(lambda: fleet.router.dispatcher.held + site.running == 1, what="it is there")
+        assert fleet.router.ring is not None
+        (key,) = fleet.router.ring.credentials()
+        assert key.quota.in_flight == 1
+        await leave(asking)
+        await fleet.settled(client_cancelled=1)
+        assert key.quota.tokens is not None
+        assert (key.quota.tokens.level == 100_000) == (where == "waiting")
 
 
 # shutdown

@@ -50,6 +50,31 @@ def test_an_error_names_file_key_value_and_what_is_allowed(tmp_path: Path, line:
         assert word in str(caught.value)
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "router.example"])  # noqa: S104
+def test_a_router_that_others_can_reach_says_who_may_use_it(tmp_path: Path, host: str):
+    """No router is open because nobody thought of it."""
+    path = write(tmp_path, f'[router]\nhost = "{host}"\n')
+    with pytest.raises(ConfigError, match="heron keys add"):
+        load(path, {})
+    for auth in ("keys", "open"):
+        assert load(path, {"HERON_ROUTER_AUTH": auth})[1].auth == auth
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+def test_on_this_machine_alone_a_router_is_open_unless_told_otherwise(tmp_path: Path, host: str):
+    """As the demo is."""
+    assert load(write(tmp_path, f'[router]\nhost = "{host}"\n'), {})[1].auth == "open"
+
+
+def test_an_slo_is_set_by_request_class(tmp_path: Path):
+    """One table each; another class than the nine is an error."""
+    path = write(tmp_path, "[router.slo.SS]\nttft_seconds = 1.5\n[router.slo.LL]\ne2e_seconds = 60\n")
+    slo = load(path, {})[1].slo
+    assert (slo["SS"].ttft_seconds, slo["SS"].e2e_seconds, slo["LL"].e2e_seconds) == (1.5, None, 60)
+    with pytest.raises(ConfigError, match="slo"):
+        load(write(tmp_path, "[router.slo.XXL]\nttft_seconds = 1\n"), {})
+
+
 def test_networks_beyond_this_machine_need_a_site_token(tmp_path: Path):
     """Else anybody there could use the sites."""
     path = write(tmp_path, '[router]\nsite_networks = ["10.0.0.0/8"]\n')

@@ -118,3 +118,22 @@ def test_without_a_known_rate_resumes_are_not_paced():
     load = make()
     load.send_resume(1_000_000, view(), 100.0)
     assert load.can_prefill(100.0)
+
+
+def test_a_report_from_before_a_burst_is_not_spent_twice():
+    """The site had three of ours when it counted; seven were on their way."""
+    load = make()
+    load.reported(view(running_requests=0))
+    load.in_flight += 10
+    assert room(load) == 0
+    load.reported(view(headroom_requests=7.0, running_requests=2, waiting_requests=1))
+    assert room(load) == 0
+
+
+def test_an_answer_from_before_a_burst_frees_no_room():
+    """It says that nine are left, and nine are on their way."""
+    load = make()
+    load.reported(view())
+    load.in_flight += 10
+    load.answered(9.0)
+    assert room(load) == 0

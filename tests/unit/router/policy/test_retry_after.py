@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from fleet.records import ForecastPoint, PowerReading
-from router.policy.retry_after import retry_after_seconds
+from router.policy.retry_after import quota_retry_after_seconds, retry_after_seconds
 from router.policy.snapshot import SiteView
 
 SITE = SiteView(
@@ -65,3 +65,11 @@ def test_without_a_forecast_of_power_it_is_a_quarter_of_a_minute():
 def test_room_comes_back_within_seconds():
     """As requests finish."""
     assert many("no_capacity") == {2, 3}
+
+
+def test_a_quota_s_time_is_never_cut_short():
+    """Up to a fifth later, so that the next try is not in vain; whole seconds, and bounded."""
+    seconds = {quota_retry_after_seconds(10.0, random.Random(seed)) for seed in range(300)}
+    assert (min(seconds), max(seconds)) == (11, 12)
+    assert quota_retry_after_seconds(0.001, random.Random(1)) == 1
+    assert quota_retry_after_seconds(float("inf"), random.Random(1)) <= 4320

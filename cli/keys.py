@@ -1,0 +1,218 @@
+"""`heron keys add | list | revoke`: who may use a router with `auth = "keys"`.
+
+Rule: a key is printed once, by `add`, and stored nowhere; what is kept and shown is its SHA-256. Routers read
+the records every second, so that a new key works, and a revoked one does not, about a second later.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import secrets
+import sys
+import time
+from collections.abc import Coroutine, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from cli import exit_codes
+from cli.services import CONFIG_VARIABLE
+from fleet.api_key import KEY_BYTES, KEY_PREFIX, format_key, key_id
+from fleet.config import ConfigError, load_fleet, read_file
+from fleet.keys import Keys
+from fleet.records import ApiKey
+from fleet.redis_store import RedisStore
+from fleet.store import Store, StoreError
+from fleet.wire import RecordError, describe_validation_error
+
+SHOWN_ID = 12
+"""Digits of a key's id in the list: enough to tell thousands apart."""
+LEAST_ID = 6
+"""Fewer are a typing mistake, not a key."""
+KEYS_AT_ONCE = 500
+"""In one round trip."""
+MAX_DAYS = 36_500
+DAY_SECONDS = 86_400.0
+COLUMNS = ("ID", "TENANT", "NAME", "TIERS", "REQ/MIN", "TOK/MIN", "AT ONCE", "EXPIRES", "STATE")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `heron keys`."""
+    actions = parser.add_subparsers(dest="action", metavar="add|list|revoke", required=True)
+    adding = actions.add_parser("add", help="make a key and print it, this once")
+    adding.add_argument("--tenant", required=True, metavar="NAME", help="whose key it is")
+    adding.add_argument("--name", metavar="TEXT", help="what you call it, for the list")
+    adding.add_argument(
+        "--tier",
+        action="append",
+        choices=("priority", "default", "flex"),
+        help="a service tier that it may ask for; give it again for more (default: default)",
+    )
+    adding.add_argument("--requests-per-minute", type=int, metavar="N", help="quota (default: none)")
+    adding.add_argument("--tokens-per-minute", type=int, metavar="N", help="quota (default: none)")
+    adding.add_argument("--concurrent-requests", type=int, metavar="N", help="at once (default: no limit)")
+    adding.add_argument("--expires-days", type=float, metavar="DAYS", help="valid so long (default: always)")
+    listing = actions.add_parser("list", help="show all keys: what they may do, never the keys themselves")
+    revoking = actions.add_parser("revoke", help="make a key open nothing any more")
+    revoking.add_argument("key", metavar="ID", help="the first digits of its ID in the list, or a leaked key")
+    for action in (adding, listing, revoking):
+        action.add_argument("--json", action="store_true", help="print JSON")
+        action.add_argument(
+            "--config",
+            metavar="FILE",
+            type=Path,
+            default=os.environ.get(CONFIG_VARIABLE),
+            help=f"the fleet's configuration, for [fleet] name and redis_url (default: ${CONFIG_VARIABLE})",
+        )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run `heron keys`; 1 if Redis does not answer.
+
+    Raises:
+        ConfigError: wrong arguments or configuration.
+    """
+    path: Path | None = arguments.config
+    fleet = load_fleet({} if path is None else read_file(path), "defaults" if path is None else str(path))
+    action: dict[str, Any] = {"add": _add, "list": _list, "revoke": _revoke}
+    return asyncio.run(
+        _with_store(RedisStore(fleet.redis_url, Keys(fleet=fleet.name)), action[arguments.action], arguments)
+    )
+
+
+async def _with_store(store: Store, action: Any, arguments: argparse.Namespace) -> int:
+    try:
+        done: Coroutine[Any, Any, int] = action(store, arguments, time.time())
+        return await done
+    except StoreError as error:
+        print(f"heron keys: {error}: is [fleet] redis_url right, and does Redis run?", file=sys.stderr)
+        return exit_codes.BAD_RUN
+    finally:
+        await store.aclose()
+
+
+async def _add(store: Store, arguments: argparse.Namespace, unix_now: float) -> int:
+    record = _record(arguments, unix_now)
+    key = format_key(secrets.token_bytes(KEY_BYTES))
+    sha256_hex = key_id(key.encode())
+    await store.write_api_key(sha256_hex, record.to_hash())
+    if arguments.json:
+        print(json.dumps({"key": key, **_row(sha256_hex, record, unix_now)}))
+        return exit_codes.DONE
+    print(key)
+    print(
+        f"This is the only time that this key is shown. Tenant {record.tenant}, ID {sha256_hex[:SHOWN_ID]};"
+        " routers know it within 2 s.",
+        file=sys.stderr,
+    )
+    return exit_codes.DONE
+
+
+def _record(arguments: argparse.Namespace, unix_now: float) -> ApiKey:
+    days: float | None = arguments.expires_days
+    if days is not None and not 0 < days <= MAX_DAYS:
+        raise ConfigError(f"heron keys add: --expires-days {days:g}: must be more than 0, at most {MAX_DAYS}")
+    try:
+        return ApiKey(
+            tenant=arguments.tenant,
+            name=arguments.name,
+            tiers=tuple(dict.fromkeys(arguments.tier or ("default",))),
+            requests_per_minute=arguments.requests_per_minute,
+            tokens_per_minute=arguments.tokens_per_minute,
+            concurrent_requests=arguments.concurrent_requests,
+            created_at_unix_seconds=float(int(unix_now)),
+            expires_at_unix_seconds=None if days is None else float(int(unix_now + days * DAY_SECONDS)),
+        )
+    except ValidationError as error:
+        raise ConfigError(f"heron keys add: {describe_validation_error(error)}") from None
+
+
+async def _list(store: Store, arguments: argparse.Namespace, unix_now: float) -> int:
+    ids = await store.api_key_ids()
+    records = []
+    for start in range(0, len(ids), KEYS_AT_ONCE):
+        records += await store.api_keys(ids[start : start + KEYS_AT_ONCE])
+    rows = []
+    for sha256_hex, fields in zip(ids, records, strict=True):
+        try:
+            rows.append(_row(sha256_hex, ApiKey.from_hash(fields), unix_now))
+        except RecordError as error:
+            rows.append({"id": sha256_hex, "state": "unreadable", "error": str(error)})
+    if arguments.json:
+        print(json.dumps(rows, indent=2))
+    elif rows:
+        print(_as_text(rows))
+    else:
+        print("There are no keys. Make one: heron keys add --tenant NAME", file=sys.stderr)
+    return exit_codes.DONE
+
+
+async def _revoke(store: Store, arguments: argparse.Namespace, unix_now: float) -> int:
+    sha256_hex = await _find(store, arguments.key)
+    now = str(float(int(unix_now)))
+    if not await store.update_api_key(sha256_hex, {"revoked_at_unix_seconds": now}):
+        raise ConfigError(f"heron keys revoke: the record of {sha256_hex[:SHOWN_ID]} went away just now")
+    if arguments.json:
+        print(json.dumps({"id": sha256_hex, "state": "revoked"}))
+    else:
+        print(f"{sha256_hex[:SHOWN_ID]} is revoked; routers know it within 2 s.")
+    return exit_codes.DONE
+
+
+async def _find(store: Store, shown: str) -> str:
+    """The one key that is meant.
+
+    Raises:
+        ConfigError: none is, or several are.
+    """
+    wanted = key_id(shown.encode()) if shown.startswith(KEY_PREFIX) else shown.lower().rstrip("…")
+    if len(wanted) < LEAST_ID:
+        raise ConfigError(f"heron keys revoke: {shown!r}: give at least {LEAST_ID} digits of the ID")
+    found = [sha256_hex for sha256_hex in await store.api_key_ids() if sha256_hex.startswith(wanted)]
+    if len(found) == 1:
+        return found[0]
+    what = "no such key" if not found else f"{len(found)} keys begin so, give more digits"
+    raise ConfigError(f"heron keys revoke: {wanted[:SHOWN_ID]}: {what}; `heron keys list` shows them")
+
+
+def _row(sha256_hex: str, record: ApiKey, unix_now: float) -> dict[str, Any]:
+    expires = record.expires_at_unix_seconds
+    state = "valid"
+    if record.revoked_at_unix_seconds is not None:
+        state = "revoked"
+    elif expires is not None and unix_now >= expires:
+        state = "expired"
+    fields = record.model_dump(exclude={"schema_version", "signature"}, mode="json")
+    return {"id": sha256_hex, "state": state, **fields}
+
+
+def _as_text(rows: Sequence[dict[str, Any]]) -> str:
+    """A table; what is not set is a dash."""
+    lines = [COLUMNS, *(_cells(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    if "error" in row:
+        return (row["id"][:SHOWN_ID], *("–" for _ in COLUMNS[2:]), f"unreadable: {row['error']}")
+    expires = row["expires_at_unix_seconds"]
+    shown = (
+        row["tenant"],
+        row["name"],
+        ",".join(row["tiers"]) or "none",
+        row["requests_per_minute"],
+        row["tokens_per_minute"],
+        row["concurrent_requests"],
+        None if expires is None else datetime.fromtimestamp(expires, UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        row["state"],
+    )
+    return (row["id"][:SHOWN_ID], *("–" if value is None else str(value) for value in shown))

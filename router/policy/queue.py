@@ -1,0 +1,235 @@
+"""Who is next among the requests that wait for room. Pure: no loop, no clock; time is an argument.
+
+The order, for each model:
+  1. resumes: streams that lost their site, first come first served;
+  2. returning: requests that had a turn at a site already, first come first served;
+  3. `priority` and `default`: after PRIORITY_RUN places in a row for priority, one for default if any waits,
+     so default gets at least one place in PRIORITY_RUN + 1 and never starves;
+  4. `flex`, only while nobody of the above waits.
+Within a tier tenants are equals, whatever number of requests each has waiting (`router.policy.fair_line`).
+
+The queue is bounded per tier. When it is full, the tenant with the most waiting gives up its newest request,
+which may be the newcomer itself. A request waits until its own `expires_at` and no longer.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from enum import Enum
+from itertools import islice
+
+from fleet.request import ServiceTier
+from router.policy.fair_line import FairLine, Fifo, Lane, Ticket
+
+PRIORITY_RUN = 4
+"""Places in a row for priority while default waits."""
+MAX_SKIPPED = 64
+"""Resumes or returning requests passed over, for sites that they exclude, before the rest must wait too."""
+TIERS: tuple[ServiceTier, ...] = ("priority", "default", "flex")
+
+
+class Offer(Enum):
+    """What became of a place that was asked for."""
+
+    PLACED = "placed"
+    NO_ROOM = "no_room"
+    """Nobody like it fits now."""
+    NOT_THIS = "not_this"
+    """It excludes the sites that have room; another one may fit."""
+    GONE = "gone"
+    """It waits no longer: take it out."""
+
+
+class _ModelQueue:
+    """All that waits for one model."""
+
+    __slots__ = ("priority_run", "resumes", "returning", "tiers")
+
+    def __init__(self) -> None:
+        self.resumes: Fifo = OrderedDict()
+        self.returning: Fifo = OrderedDict()
+        self.tiers: dict[ServiceTier, FairLine] = {tier: FairLine() for tier in TIERS}
+        self.priority_run = 0
+
+    def is_empty(self) -> bool:
+        return not (self.resumes or self.returning or any(self.tiers.values()))
+
+    def fifo_of(self, ticket: Ticket) -> Fifo | None:
+        """The plain line that a ticket stands in; None: its tier's. Flex that returns stays flex."""
+        if ticket.lane is Lane.RESUME:
+            return self.resumes
+        return self.returning if ticket.lane is Lane.RETURNING and ticket.tier != "flex" else None
+
+    def next_tier(self) -> ServiceTier | None:
+        """The tier whose turn it is, of those that are not flex."""
+        if self.tiers["priority"] and not (self.tiers["default"] and self.priority_run >= PRIORITY_RUN):
+            return "priority"
+        return "default" if self.tiers["default"] else None
+
+
+class HoldQueue:
+    """Mutable, one per process: all models, all tiers."""
+
+    def __init__(self, *, max_waiting: int) -> None:
+        """`max_waiting`: new requests of each tier; resumes and returning ones are always taken in."""
+        self._max_waiting = max_waiting
+        self._models: dict[str, _ModelQueue] = {}
+        self._tickets: dict[int, Ticket] = {}
+        self._waiting: dict[ServiceTier, dict[str, int]] = {tier: {} for tier in TIERS}
+        """New requests by tier and tenant."""
+        self._new: dict[ServiceTier, int] = dict.fromkeys(TIERS, 0)
+        self._sequence = 0
+        self.next_expiry_at = float("inf")
+        """No ticket expires before; one may have left since."""
+
+    def __len__(self) -> int:
+        return len(self._tickets)
+
+    def __contains__(self, ticket: Ticket) -> bool:
+        return ticket.sequence in self._tickets
+
+    @property
+    def by_tier(self) -> dict[ServiceTier, int]:
+        """How many wait, resumes and returning ones too."""
+        counts = dict.fromkeys(TIERS, 0)
+        for ticket in self._tickets.values():
+            counts[ticket.tier] += 1
+        return counts
+
+    def models(self) -> list[str]:
+        """Models that somebody waits for."""
+        return list(self._models)
+
+    def is_before(self, model: str, tier: ServiceTier, *, is_resume: bool) -> bool:
+        """Whether anybody waits who comes before a request that arrives now."""
+        queue = self._models.get(model)
+        if queue is None:
+            return False
+        if queue.resumes or is_resume:
+            return bool(queue.resumes)
+        if queue.returning or queue.tiers["priority"] or queue.tiers["default"]:
+            return True
+        return tier == "flex" and bool(queue.tiers["flex"])
+
+    def ahead(self, model: str, tier: ServiceTier) -> int:
+        """How many may get a place before one that arrives now, at most: all but those of lower tiers."""
+        queue = self._models.get(model)
+        if queue is None:
+            return 0
+        waiting = len(queue.resumes) + len(queue.returning)
+        for other in TIERS[: TIERS.index(tier) + 1]:
+            waiting += len(queue.tiers[other])
+        return waiting
+
+    def add(self, ticket: Ticket) -> Ticket | None:
+        """Take it in. Returns the ticket that had to give way because the tier is full: itself, or another
+        one, which is out then."""
+        gives_way = None
+        if ticket.lane is Lane.NEW and self._new[ticket.tier] >= self._max_waiting:
+            gives_way = self._newest_of_the_largest(ticket)
+            if gives_way is ticket:
+                return ticket
+            self.remove(gives_way)
+        self._sequence += 1
+        ticket.sequence = self._sequence
+        self._tickets[ticket.sequence] = ticket
+        if ticket.lane is Lane.NEW:
+            self._new[ticket.tier] += 1
+            tenants = self._waiting[ticket.tier]
+            tenants[ticket.tenant] = tenants.get(ticket.tenant, 0) + 1
+        queue = self._models.setdefault(ticket.model, _ModelQueue())
+        fifo = queue.fifo_of(ticket)
+        if fifo is None:
+            queue.tiers[ticket.tier].add(ticket)
+        else:
+            fifo[ticket.sequence] = ticket
+        self.next_expiry_at = min(self.next_expiry_at, ticket.expires_at)
+        return gives_way
+
+    def remove(self, ticket: Ticket) -> None:
+        """It waits no longer: its client left, its time is over, or it gave way."""
+        if ticket.sequence not in self._tickets:
+            return
+        queue = self._models[ticket.model]
+        fifo = queue.fifo_of(ticket)
+        if fifo is None:
+            queue.tiers[ticket.tier].remove(ticket)
+        else:
+            del fifo[ticket.sequence]
+        self._forget(ticket, queue)
+
+    def expire(self, now: float) -> list[Ticket]:
+        """Take out those whose time is over."""
+        if now < self.next_expiry_at:
+            return []
+        over = [ticket for ticket in self._tickets.values() if ticket.expires_at <= now]
+        for ticket in over:
+            self.remove(ticket)
+        times = (ticket.expires_at for ticket in self._tickets.values())
+        self.next_expiry_at = min(times, default=float("inf"))
+        return over
+
+    def serve(self, model: str, offer: Callable[[Ticket], Offer]) -> None:
+        """Offer places in order. `offer` tries to place one ticket and says how it went."""
+        queue = self._models.get(model)
+        if queue is None:
+            return
+        for fifo in (queue.resumes, queue.returning):
+            self._serve_fifo(queue, fifo, offer)
+        while (tier := queue.next_tier()) is not None:
+            if not self._serve_tier(queue, tier, offer):
+                return
+        while queue.tiers["flex"] and not queue.resumes and not queue.returning:
+            if not self._serve_tier(queue, "flex", offer):
+                return
+
+    def _serve_fifo(self, queue: _ModelQueue, fifo: Fifo, offer: Callable[[Ticket], Offer]) -> None:
+        while fifo:
+            skipped = 0
+            for ticket in list(islice(fifo.values(), 2 * MAX_SKIPPED)):
+                result = offer(ticket)
+                if result is Offer.PLACED or result is Offer.GONE:
+                    del fifo[ticket.sequence]
+                    self._forget(ticket, queue)
+                    continue
+                skipped += 1
+                if result is Offer.NO_ROOM or skipped >= MAX_SKIPPED:
+                    return
+            if skipped:
+                return
+
+    def _serve_tier(self, queue: _ModelQueue, tier: ServiceTier, offer: Callable[[Ticket], Offer]) -> bool:
+        """Offer one place to the tier; whether to go on."""
+        ticket = queue.tiers[tier].head()
+        result = offer(ticket)
+        if result is Offer.PLACED:
+            queue.tiers[tier].serve(ticket)
+            queue.priority_run = queue.priority_run + 1 if tier == "priority" else 0
+        elif result is Offer.GONE:
+            queue.tiers[tier].remove(ticket)
+        else:
+            return False
+        self._forget(ticket, queue)
+        return True
+
+    def _forget(self, ticket: Ticket, queue: _ModelQueue) -> None:
+        del self._tickets[ticket.sequence]
+        if ticket.lane is Lane.NEW:
+            self._new[ticket.tier] -= 1
+            tenants = self._waiting[ticket.tier]
+            tenants[ticket.tenant] -= 1
+            if not tenants[ticket.tenant]:
+                del tenants[ticket.tenant]
+        if queue.is_empty():
+            self._models.pop(ticket.model, None)
+
+    def _newest_of_the_largest(self, newcomer: Ticket) -> Ticket:
+        tenants = self._waiting[newcomer.tier]
+        if not tenants:
+            return newcomer  # a queue of length 0
+        largest = max(tenants, key=lambda tenant: (tenants[tenant], tenant))
+        if tenants.get(newcomer.tenant, 0) + 1 >= tenants[largest]:
+            return newcomer
+        candidates = (queue.tiers[newcomer.tier].newest_of(largest) for queue in self._models.values())
+        return max((one for one in candidates if one is not None), key=lambda one: one.sequence)

@@ -1,0 +1,89 @@
+"""Whether a request can still be in time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support.views import view
+
+from router.policy.deadline import ClassSlo, e2e_seconds, start_by, ttft_seconds, wait_seconds
+
+INFINITE = float("inf")
+
+
+def latest(*views: Any, deadline: float | None = None, slo: ClassSlo | None = None) -> float:
+    return start_by(
+        views,
+        prompt_tokens=1000,
+        output_tokens=11,
+        received_at=100.0,
+        deadline_seconds=deadline,
+        slo=slo,
+    )
+
+
+def test_the_first_token_takes_the_median_or_the_reading_of_this_prompt():
+    """The longer of what is known."""
+    assert ttft_seconds(view(), 1000) is None
+    assert ttft_seconds(view(ttft_seconds_p50=0.5), 1000) == 0.5
+    assert ttft_seconds(view(prefill_tokens_per_second=500.0), 1000) == 2.0
+    assert ttft_seconds(view(ttft_seconds_p50=0.5, prefill_tokens_per_second=500.0), 100) == 0.5
+
+
+def test_a_whole_answer_is_its_first_token_and_the_gaps_between_the_rest():
+    """Unknown where either is."""
+    assert e2e_seconds(view(ttft_seconds_p50=1.0, itl_seconds_p50=0.1), 10, 11) == pytest.approx(2.0)
+    assert e2e_seconds(view(ttft_seconds_p50=1.0), 10, 11) is None
+    assert e2e_seconds(view(itl_seconds_p50=0.1), 10, 11) is None
+
+
+def test_without_a_deadline_there_is_no_latest_start():
+    """Nor with an SLO that promises nothing."""
+    slow = view(ttft_seconds_p50=100.0)
+    assert latest(slow) == INFINITE
+    assert latest(slow, slo=ClassSlo()) == INFINITE
+
+
+def test_the_deadline_less_the_best_site_s_first_token():
+    """The request may get the best one."""
+    views = (view("a", ttft_seconds_p50=3.0), view("b", ttft_seconds_p50=1.0))
+    assert latest(*views, deadline=5.0) == 104.0
+    assert latest(*views, deadline=0.5) == 99.5
+
+
+def test_what_is_unknown_is_no_reason_to_refuse():
+    """A site that does not say may be fast; one that does not serve says nothing."""
+    assert latest(view("a", ttft_seconds_p50=9.0), view("b"), deadline=5.0) == 105.0
+    assert latest(view("a", state="dark", ttft_seconds_p50=9.0), deadline=5.0) == 105.0
+    assert latest(deadline=5.0) == 105.0
+
+
+def test_the_strictest_promise_counts():
+    """First token, whole answer, and the client's own."""
+    site = view(ttft_seconds_p50=1.0, itl_seconds_p50=0.1)
+    assert latest(site, slo=ClassSlo(ttft_seconds=3.0)) == 102.0
+    assert latest(site, slo=ClassSlo(e2e_seconds=3.0)) == pytest.approx(101.0)
+    assert latest(site, slo=ClassSlo(ttft_seconds=3.0, e2e_seconds=9.0), deadline=2.5) == 101.5
+
+
+def wait(*views: Any, ahead: int = 9) -> float:
+    return wait_seconds(views, ahead=ahead, prompt_tokens=10, output_tokens=11)
+
+
+def test_a_wait_is_the_line_ahead_by_what_the_sites_finish():
+    """Four places, two seconds each: two a second; both sites: four."""
+    site = {"ttft_seconds_p50": 1.0, "itl_seconds_p50": 0.1, "capacity_requests": 4.0}
+    assert wait(view("a", **site)) == pytest.approx(5.0)
+    assert wait(view("a", **site), view("b", **site)) == pytest.approx(2.5)
+    assert wait(view("a", **site), view("b", **site, state="dark")) == pytest.approx(5.0)
+    assert wait(view("a", **site), ahead=0) == pytest.approx(0.5)
+
+
+def test_a_wait_that_cannot_be_known_is_none():
+    """A site that does not say, or none that serves."""
+    site = {"ttft_seconds_p50": 1.0, "itl_seconds_p50": 0.1}
+    assert wait(view("a", **site, capacity_requests=None)) == 0.0
+    assert wait(view("a", capacity_requests=4.0)) == 0.0
+    assert wait(view("a", **site, state="dark")) == 0.0
+    assert wait() == 0.0

@@ -1,0 +1,326 @@
+"""Who is next among those that wait: order of lanes and tiers, fairness, bounds, time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fleet.request import ServiceTier
+from router.policy.fair_line import Lane, Ticket
+from router.policy.queue import PRIORITY_RUN, TIERS, HoldQueue, Offer
+
+LANES = tuple(Lane)
+
+
+def ticket(
+    tenant: str = "t",
+    tier: ServiceTier = "default",
+    *,
+    lane: Lane = Lane.NEW,
+    tokens: int = 100,
+    expires_at: float = 1000.0,
+    model: str = "m",
+    payload: Any = None,
+) -> Ticket:
+    return Ticket(
+        model=model,
+        tier=tier,
+        tenant=tenant,
+        tokens=tokens,
+        expires_at=expires_at,
+        lane=lane,
+        payload=payload,
+    )
+
+
+def filled(*tickets: Ticket, max_waiting: int = 10_000) -> HoldQueue:
+    queue = HoldQueue(max_waiting=max_waiting)
+    for one in tickets:
+        assert queue.add(one) is None
+    return queue
+
+
+def served(queue: HoldQueue, places: int = 10_000, *, model: str = "m") -> list[Ticket]:
+    """Who gets the next so many places, in order."""
+    got: list[Ticket] = []
+
+    def offer(one: Ticket) -> Offer:
+        if len(got) >= places:
+            return Offer.NO_ROOM
+        got.append(one)
+        return Offer.PLACED
+
+    queue.serve(model, offer)
+    return got
+
+
+def test_resumes_come_first_then_who_had_a_turn_then_new_work_then_flex():
+    """Whatever the order in which they came."""
+    new, flex = ticket(), ticket(tier="flex")
+    returning, resume = ticket(lane=Lane.RETURNING), ticket(lane=Lane.RESUME)
+    urgent = ticket(tier="priority")
+    queue = filled(flex, new, urgent, returning, resume)
+    assert served(queue) == [resume, returning, urgent, new, flex]
+    assert (len(queue), queue.models()) == (0, [])
+
+
+def test_default_gets_one_place_in_five_while_priority_waits():
+    """It never starves."""
+    queue = filled(*(ticket(tier=tier) for tier in ("priority", "default") for _ in range(50)))
+    tiers = [one.tier for one in served(queue)]
+    assert Counter(tiers[:50]) == {"priority": 40, "default": 10}
+    assert tiers[4::5][:10] == ["default"] * 10
+
+
+def test_flex_gets_nothing_while_anything_else_waits():
+    """Not even one that was before it."""
+    queue = filled(ticket(tier="flex"), ticket())
+    assert [one.tier for one in served(queue, 1)] == ["default"]
+    queue.add(ticket(lane=Lane.RESUME))
+    seen: list[str] = []
+    queue.serve("m", lambda one: seen.append(one.tier) or Offer.NOT_THIS)  # type: ignore[func-returns-value]
+    assert seen == ["default"]  # the resume alone was asked
+
+
+def test_one_tenant_s_thousand_do_not_delay_another_s_one():
+    """The newcomer is second at the latest."""
+    queue = filled(*(ticket("greedy") for _ in range(1000)))
+    served(queue, 10)
+    queue.add(ticket("modest"))
+    assert "modest" in [one.tenant for one in served(queue, 2)]
+
+
+def test_tenants_share_by_tokens_not_by_requests():
+    """Ten small requests are as much as one large one."""
+    queue = filled(
+        *(ticket("large", tokens=1000) for _ in range(20)), *(ticket("small", tokens=100) for _ in range(200))
+    )
+    tokens: Counter[str] = Counter()
+    for one in served(queue, 110):
+        tokens[one.tenant] += one.tokens
+    assert abs(tokens["large"] - tokens["small"]) <= 1000
+
+
+def test_a_tenant_that_was_away_saves_nothing_up():
+    """It begins level with the others, and what it had just had counts."""
+    queue = filled(*(ticket("a") for _ in range(100)))
+    served(queue, 50)
+    for _ in range(20):
+        queue.add(ticket("b"))
+    assert Counter(one.tenant for one in served(queue, 20)) == {"a": 10, "b": 10}
+    queue = filled(ticket("b", tokens=500), *(ticket("a") for _ in range(20)))
+    assert {one.tenant for one in served(queue, 2)} == {"a", "b"}
+    queue.add(ticket("b"))
+    assert [one.tenant for one in served(queue, 4)] == ["a"] * 4, "b had 500 tokens, a 100"
+
+
+def test_within_a_tenant_it_is_first_come_first_served():
+    """And with one tenant, as where everybody is anonymous, over all."""
+    made = [ticket() for _ in range(5)]
+    assert served(filled(*made)) == made
+
+
+def test_a_full_tier_makes_the_largest_tenant_give_way():
+    """Its newest request; a newcomer of the largest itself is turned away."""
+    greedy = [ticket("greedy") for _ in range(3)]
+    queue = filled(*greedy, max_waiting=3)
+    again = ticket("greedy")
+    assert queue.add(again) is again
+    modest = ticket("modest")
+    assert queue.add(modest) is greedy[2]
+    assert greedy[2] not in queue
+    assert modest in queue
+    late = ticket("modest")
+    assert queue.add(late) is late, "two and one are as even as it gets"
+    assert queue.add(ticket(tier="flex")) is None, "each tier has its own bound"
+    assert queue.add(ticket(lane=Lane.RESUME)) is None, "resumes are always taken in"
+    assert len(queue) == 5
+
+
+def test_a_queue_of_no_length_takes_nothing_new():
+    """`hold_requests = 0`."""
+    queue = HoldQueue(max_waiting=0)
+    new = ticket()
+    assert queue.add(new) is new
+    assert queue.add(ticket(lane=Lane.RETURNING)) is None
+
+
+def test_who_excludes_the_sites_with_room_is_passed_over_but_keeps_its_place():
+    """Only resumes and returning requests exclude any."""
+    stuck, other = (ticket(lane=Lane.RESUME, payload=name) for name in ("stuck", "other"))
+    new = ticket()
+    queue = filled(stuck, other, new)
+    got: list[Ticket] = []
+
+    def offer(one: Ticket) -> Offer:
+        if one is stuck:
+            return Offer.NOT_THIS
+        got.append(one)
+        return Offer.PLACED
+
+    queue.serve("m", offer)
+    assert got == [other, new]
+    assert stuck in queue
+
+
+def test_more_than_a_batch_of_resumes_is_served_at_once():
+    """As after a drop that broke hundreds of streams."""
+    queue = filled(*(ticket(lane=Lane.RESUME) for _ in range(500)))
+    assert len(served(queue)) == 500
+
+
+def test_whoever_arrives_knows_whether_it_must_wait():
+    """Behind whom it would stand: a resume behind resumes, new work behind all but flex, flex behind all."""
+
+    def blocks(waiting: Ticket) -> list[bool]:
+        queue = filled(waiting)
+        return [
+            queue.is_before("m", "default", is_resume=True),
+            queue.is_before("m", "priority", is_resume=False),
+            queue.is_before("m", "flex", is_resume=False),
+            queue.is_before("other", "default", is_resume=False),
+        ]
+
+    assert blocks(ticket(lane=Lane.RESUME)) == [True, True, True, False]
+    assert blocks(ticket(lane=Lane.RETURNING)) == [False, True, True, False]
+    assert blocks(ticket()) == [False, True, True, False]
+    assert blocks(ticket(tier="flex")) == [False, False, True, False]
+
+
+def test_how_many_are_ahead_counts_no_lower_tier():
+    """What an estimate of the wait begins with."""
+    queue = filled(ticket(), ticket(tier="priority"), ticket(tier="flex"), ticket(lane=Lane.RESUME))
+    assert [queue.ahead("m", tier) for tier in TIERS] == [2, 3, 4]
+    assert queue.ahead("other", "flex") == 0
+
+
+def test_each_ticket_leaves_when_its_time_is_over_and_not_before():
+    """The queue says when to look next."""
+    early, late = ticket(expires_at=10.0), ticket(expires_at=20.0, lane=Lane.RESUME)
+    queue = filled(late, early)
+    assert queue.next_expiry_at == 10.0
+    assert queue.expire(9.9) == []
+    assert queue.expire(10.0) == [early]
+    assert queue.next_expiry_at == 20.0
+    assert queue.expire(25.0) == [late]
+    assert queue.next_expiry_at == float("inf")
+    assert len(queue) == 0
+
+
+def test_leaving_twice_changes_nothing():
+    """A client may leave in the moment in which its time is over."""
+    one = ticket()
+    queue = filled(one, ticket())
+    queue.remove(one)
+    queue.remove(one)
+    assert (len(queue), queue.by_tier["default"]) == (1, 1)
+
+
+tickets = st.builds(
+    ticket,
+    st.sampled_from("abc"),
+    st.sampled_from(TIERS),
+    lane=st.sampled_from(LANES),
+    tokens=st.integers(0, 5000),
+    expires_at=st.floats(0, 100),
+    model=st.sampled_from(["m", "n"]),
+)
+
+
+class World:
+    """A queue, and who must be in it."""
+
+    def __init__(self, data: st.DataObject) -> None:
+        self.data = data
+        self.queue = HoldQueue(max_waiting=4)
+        self.inside: list[Ticket] = []
+        self.now = 0.0
+
+    def add(self) -> None:
+        one = self.data.draw(tickets)
+        self.inside.append(one)
+        out = self.queue.add(one)
+        if out is not None:
+            assert out.tier == one.tier
+            self.inside.remove(out)
+
+    def serve(self) -> None:
+        left = [self.data.draw(st.integers(0, 5))]
+
+        def offer(one: Ticket) -> Offer:
+            result = self.data.draw(st.sampled_from([Offer.PLACED, Offer.PLACED, Offer.GONE, Offer.NOT_THIS]))
+            if left[0] == 0 and result is Offer.PLACED:
+                return Offer.NO_ROOM
+            if result is not Offer.NOT_THIS:
+                left[0] -= result is Offer.PLACED
+                self.inside.remove(one)
+            return result
+
+        self.queue.serve(self.data.draw(st.sampled_from(["m", "n"])), offer)
+
+    def leave(self) -> None:
+        if self.inside:
+            one = self.data.draw(st.sampled_from(self.inside))
+            self.queue.remove(one)
+            self.inside.remove(one)
+
+    def expire(self) -> None:
+        self.now += self.data.draw(st.floats(0, 40))
+        for one in self.queue.expire(self.now):
+            assert one.expires_at <= self.now
+            self.inside.remove(one)
+
+    def check(self) -> None:
+        queue, inside = self.queue, self.inside
+        assert len(queue) == len(inside)
+        assert all(one in queue for one in inside)
+        assert queue.by_tier == {tier: sum(one.tier == tier for one in inside) for tier in TIERS}
+        new = Counter(one.tier for one in inside if one.lane is Lane.NEW)
+        assert all(count <= 4 for count in new.values())
+        assert set(queue.models()) == {one.model for one in inside}
+        assert all(queue.next_expiry_at <= one.expires_at for one in inside)
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_no_ticket_is_lost_or_served_twice_whatever_happens(data: st.DataObject):
+    """Any order of arrivals, places, departures and time: every ticket ends once, and the counts agree."""
+    world = World(data)
+    steps = [world.add, world.add, world.add, world.serve, world.leave, world.expire]
+    for _ in range(data.draw(st.integers(0, 30))):
+        data.draw(st.sampled_from(steps))()
+        world.check()
+
+
+@settings(max_examples=100)
+@given(
+    st.lists(st.tuples(st.sampled_from("abcd"), st.integers(1, 4000)), min_size=1, max_size=120),
+    st.integers(1, 120),
+)
+def test_two_tenants_that_both_wait_never_differ_by_more_than_two_requests(
+    work: list[tuple[str, int]], places: int
+):
+    """The bound of start-time fair queueing: one largest request each."""
+    queue = filled(*(ticket(tenant, tokens=tokens) for tenant, tokens in work))
+    got: Counter[str] = Counter()
+    for one in served(queue, places):
+        got[one.tenant] += one.tokens
+    largest = max(tokens for _, tokens in work)
+    waiting = {one.tenant for one in served(queue)}
+    for one in waiting:
+        for other in waiting:
+            assert got[one] - got[other] <= 2 * largest
+
+
+@settings(max_examples=100)
+@given(st.lists(st.sampled_from(["priority", "default"]), max_size=60))
+def test_in_any_five_places_in_a_row_default_has_one_while_both_wait(tiers: list[ServiceTier]):
+    """Whatever the mix."""
+    queue = filled(*(ticket(tier=tier) for tier in tiers))
+    order = [one.tier for one in served(queue)]
+    last = max((index for index, tier in enumerate(order) if tier == "default"), default=-1)
+    for start in range(last - PRIORITY_RUN):
+        assert "default" in order[start : start + PRIORITY_RUN + 1]

@@ -1,0 +1,113 @@
+"""Buckets of one key."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.policy.quota import Bucket, OverQuota, Quota
+
+
+def quota(requests: int | None = None, tokens: int | None = None, concurrent: int | None = None) -> Quota:
+    made = Quota()
+    made.configure(
+        requests_per_minute=requests, tokens_per_minute=tokens, concurrent_requests=concurrent, now=100.0
+    )
+    return made
+
+
+def test_without_limits_everything_may_run():
+    """None is "not set", never zero."""
+    free = quota()
+    assert not free.is_limited
+    assert [free.take(10**9, 100.0) for _ in range(3)] == [None] * 3
+
+
+def test_a_minute_s_requests_may_be_used_at_once_and_come_back_evenly():
+    """Sixty a minute: one a second."""
+    limited = quota(requests=60)
+    assert [limited.take(1, 100.0) for _ in range(60)] == [None] * 60
+    assert limited.take(1, 100.0) == OverQuota("requests", 60, 1, 1.0)
+    assert limited.take(1, 100.5) == OverQuota("requests", 60, 1, 0.5)
+    assert limited.take(1, 101.0) is None
+    assert limited.take(1, 101.0) is not None
+
+
+def test_what_was_expected_is_settled_by_what_was_used():
+    """Less comes back, more is owed."""
+    limited = quota(tokens=600)
+    assert limited.take(400, 100.0) is None
+    limited.settle(400, 100)
+    assert limited.take(500, 100.0) is None
+    limited.settle(500, 700)
+    assert limited.take(1, 100.0) == OverQuota("tokens", 600, 1, 20.1)
+
+
+def test_a_request_larger_than_the_whole_allowance_never_fits():
+    """It is told so, and takes nothing."""
+    limited = quota(requests=10, tokens=600)
+    refusal = limited.take(601, 100.0)
+    assert refusal == OverQuota("tokens", 600, 601, float("inf"))
+    assert [limited.take(60, 100.0) for _ in range(10)] == [None] * 10
+
+
+def test_so_many_at_once_and_no_more():
+    """Until one is over."""
+    limited = quota(concurrent=2)
+    assert limited.take(1, 100.0) is None
+    assert limited.take(1, 100.0) is None
+    assert limited.take(1, 100.0) == OverQuota("concurrent", 2, 1, 1.0)
+    limited.settle(1, 1)
+    assert limited.take(1, 100.0) is None
+
+
+def test_a_limit_of_zero_admits_nothing_ever():
+    """That is how a key is put to sleep without revoking it."""
+    for limited in (quota(requests=0), quota(tokens=0), quota(concurrent=0)):
+        refusal = limited.take(1, 100.0)
+        assert refusal is not None
+        assert refusal.retry_seconds == float("inf")
+
+
+def test_a_changed_limit_keeps_what_was_used():
+    """Neither a fresh allowance nor a debt comes from editing a record."""
+    limited = quota(requests=60)
+    for _ in range(50):
+        assert limited.take(1, 100.0) is None
+    limited.configure(requests_per_minute=100, tokens_per_minute=None, concurrent_requests=None, now=100.0)
+    assert limited.requests is not None
+    assert limited.requests.level == 50
+    limited.configure(requests_per_minute=None, tokens_per_minute=None, concurrent_requests=None, now=100.0)
+    assert not limited.is_limited
+
+
+@given(
+    per_minute=st.integers(1, 10_000),
+    steps=st.lists(st.tuples(st.floats(0, 30), st.integers(-5000, 5000)), max_size=40),
+)
+def test_a_bucket_stays_within_a_minute_s_allowance_either_way(
+    per_minute: int, steps: list[tuple[float, int]]
+):
+    """Whatever is taken and given back, and the wait it names is long enough."""
+    bucket, now = Bucket(per_minute, 0.0), 0.0
+    for passed, amount in steps:
+        now += passed
+        bucket.refill(now)
+        bucket.take(amount)
+        assert -per_minute <= bucket.level <= per_minute
+        wait = bucket.seconds_until(1)
+        now += wait
+        assert bucket.refill(now) >= 1 - 1e-6
+
+
+@given(
+    per_minute=st.integers(1, 600),
+    times=st.lists(st.floats(0, 1), max_size=200),
+)
+def test_over_any_time_no_more_runs_than_the_bucket_and_its_refill(per_minute: int, times: list[float]):
+    """The guarantee behind the name of the limit."""
+    limited, now, ran = quota(requests=per_minute), 100.0, 0
+    for passed in times:
+        now += passed
+        ran += limited.take(1, now) is None
+    assert ran <= per_minute + (now - 100.0) * per_minute / 60 + 1e-6
