@@ -7,7 +7,8 @@ import math
 import os
 from pathlib import Path
 
-from cli.demo_config import SCENARIOS
+from cli.demo_config import DARK_SECONDS, SCENARIOS
+from cli.services import workers as _workers
 
 DEFAULT_SECONDS = 60.0
 VLLM_COMMAND_VARIABLE = "HERON_VLLM_COMMAND"
@@ -24,6 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--headless", action="store_true", help="a line now and then, no live screen")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the summary there")
+    parser.add_argument(
+        "--workers", type=_workers, default=1, metavar="N", help="of the router (default %(default)s)"
+    )
     parser.add_argument("--engine", choices=("emulated", "vllm"), default="emulated")
     parser.add_argument(
         "--seed", type=_whole, default=0, help="of the load, the wind and the fake GPUs' noise"
@@ -39,12 +43,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="; ".join(f"{name}: {what}" for name, what in SCENARIOS.items()),
     )
     wind.add_argument("--wind", type=Path, metavar="FILE", help="RTS-GMLC, FTS-213 or a plain CSV")
+    wind.add_argument(
+        "--dark-seconds",
+        type=_positive,
+        metavar="N",
+        help=f"scenario all-dark: how long at most (default {DARK_SECONDS:g})",
+    )
     wind.add_argument("--wind-speed", type=_positive, metavar="X", help="seconds of wind in a second")
 
     load = parser.add_argument_group("load")
     load.add_argument("--trace", type=Path, metavar="FILE", help="an Azure LLM trace, 2023 or 2024 week")
     load.add_argument("--speed", type=_positive, metavar="X", help="seconds of trace and wind in a second")
     load.add_argument("--rate", type=_positive, metavar="R", help="requests a second, without --trace")
+
+    load.add_argument(
+        "--client-retries",
+        type=_whole,
+        default=0,
+        metavar="N",
+        help="clients send a refused request again, as the openai client does 2 times (default %(default)s)",
+    )
 
     vllm = parser.add_argument_group("with --engine vllm")
     vllm.add_argument(

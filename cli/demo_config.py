@@ -134,6 +134,8 @@ class DemoOptions:
     vllm: VllmEngine | None = None
     """Needed with the engine of that name."""
     seed: int = 0
+    router_workers: int = 1
+    dark_seconds: float = DARK_SECONDS
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -180,7 +182,7 @@ def schedule(options: DemoOptions, site_id: str) -> list[tuple[float, float]]:
     falls_at, returns_at = options.seconds / 3, 2 * options.seconds / 3
     else_ratio = STRONG_WIND_RATIO if options.wind is None else ANY_WIND_RATIO
     if options.scenario == "all-dark":
-        returns_at = min(returns_at, falls_at + DARK_SECONDS)
+        returns_at = min(returns_at, falls_at + options.dark_seconds)
     elif options.scenario != "sudden-drop" or site_id != STRICKEN_SITE:
         return [(0.0, else_ratio)]
     return [(0.0, else_ratio), (falls_at, options.size.floor_ratio), (returns_at, else_ratio)]
@@ -189,6 +191,11 @@ def schedule(options: DemoOptions, site_id: str) -> list[tuple[float, float]]:
 def crash_at_seconds(options: DemoOptions) -> tuple[float, float] | None:
     """When the stricken site's agent is killed and when it is started again; None: it is not."""
     return (options.seconds / 3, 2 * options.seconds / 3) if options.scenario == "site-crash" else None
+
+
+def fall_at_seconds(options: DemoOptions) -> float | None:
+    """When power falls, or the stricken site's agent is killed; None: never."""
+    return None if options.scenario in (None, "calm") else options.seconds / 3
 
 
 def cap_rule(options: DemoOptions) -> CapRule:
@@ -214,7 +221,11 @@ def demo_tables(options: DemoOptions) -> dict[str, Any]:
             "redis_url": f"redis://127.0.0.1:{redis_port}/0",
             "site_token": options.site_token,
         },
-        "router": {"port": router_port, "operations_port": operations_port},
+        "router": {
+            "port": router_port,
+            "operations_port": operations_port,
+            "workers": options.router_workers,
+        },
         "power_feed": {
             "port": feed_port,
             "speed": options.wind_speed,

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from cli.demo_config import INSTANCES, DemoOptions
+from cli.demo_samples import FleetSample
 from cli.demo_view import EventView, SiteView
 
 POLL_SECONDS = 0.25
@@ -50,6 +51,8 @@ class FleetWatch:
         self._heard: deque[tuple[float, str | None, str]] = deque(maxlen=MAX_EVENTS)
         self._started_at_unix_seconds: float | None = None
         self._changed = asyncio.Event()
+        self.samples: list[FleetSample] = []
+        """Since traffic started, four a second."""
 
     def note(self, text: str) -> None:
         """Something that the demo did or saw itself; its first line becomes an event."""
@@ -103,6 +106,8 @@ class FleetWatch:
         for site in page["sites"]:
             if site["site_id"] in self._sites:
                 self._sites[site["site_id"]] = site
+        if self._started_at_unix_seconds is not None:
+            self.samples.append(_sample(page, self._started_at_unix_seconds))
         self._heard.clear()
         self._heard.extend(
             (event["unix_seconds"], event["site_id"], event["text"]) for event in page["events"]
@@ -112,6 +117,18 @@ class FleetWatch:
     def _is_complete(self, site: Mapping[str, Any]) -> bool:
         ready = sum(model["ready_instances"] or 0 for model in site.get("models", ()))
         return _is_serving(site) and ready >= self._instances
+
+
+def _sample(page: Mapping[str, Any], start: float) -> FleetSample:
+    return FleetSample(
+        at_seconds=page["unix_seconds"] - start,
+        requests=page["ledger"]["requests"],
+        pushbacks=sum(sum(site["pushbacks"].values()) for site in page["sites"]),
+        has_room=any(
+            _is_serving(site) and any((model["headroom_requests"] or 0) > 0 for model in site["models"])
+            for site in page["sites"]
+        ),
+    )
 
 
 def _is_serving(site: Mapping[str, Any]) -> bool:

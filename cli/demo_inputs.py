@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli.demo_config import (
+    DARK_SECONDS,
     INSTANCES,
     PROFILE,
     SCENARIOS,
@@ -28,6 +29,7 @@ from cli.ports import free_ports
 from fleet.config import ConfigError
 from power_feed.wind_files import read_wind_file
 from power_feed.wind_series import WindFileError
+from replay.client import ClientLimits
 from replay.load import Load, open_load
 from replay.prompts import WordPrompts
 from replay.results import Slo
@@ -98,6 +100,8 @@ def demo_options(arguments: argparse.Namespace, run_directory: Path) -> DemoOpti
         engine=engine,
         vllm=_vllm_engine(arguments) if engine == "vllm" else None,
         seed=arguments.seed,
+        router_workers=arguments.workers,
+        dark_seconds=DARK_SECONDS if arguments.dark_seconds is None else arguments.dark_seconds,
     )
 
 
@@ -175,6 +179,7 @@ def open_traffic(arguments: argparse.Namespace) -> Iterator[tuple[Load, ReplayPl
                     prompts=prompts,
                     slo=Slo.from_profile(PROFILE) if is_emulated else None,
                     is_verifying=is_emulated,
+                    limits=ClientLimits(max_retries=arguments.client_retries),
                     grace_seconds=GRACE_SECONDS,
                 ),
             )

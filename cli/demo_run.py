@@ -15,9 +15,18 @@ from typing import Any
 
 import httpx
 
-from cli.demo_config import STRICKEN_SITE, DemoOptions, cap_rule, crash_at_seconds, ride_through, start_file
+from cli.demo_config import (
+    STRICKEN_SITE,
+    DemoOptions,
+    cap_rule,
+    crash_at_seconds,
+    fall_at_seconds,
+    ride_through,
+    start_file,
+)
 from cli.demo_fleet import FleetWatch
 from cli.demo_result import disagreements, others_requests, power_values, problems, total
+from cli.demo_samples import GoodSample, pushback_values, recovery_values
 from cli.power_logs import judge_sites
 from cli.signals import StopRequest
 from cli.supervisor import StartError, Supervisor
@@ -79,6 +88,7 @@ class DemoRun:
         self._faults: list[str] = []
         self._first_answer_seconds: float | None = None
         self._start_unix_seconds: float | None = None
+        self._good: list[GoodSample] = []
         self._supervisor = Supervisor(
             topology.stages,
             log_directory=log_directory(options.run_directory),
@@ -170,6 +180,7 @@ class DemoRun:
     def _progressed(self, progress: Progress) -> None:
         if self._first_answer_seconds is None and progress.outcomes["completed"]:
             self._first_answer_seconds = self._callbacks.seconds_since_launch()
+        self._good.append(GoodSample(at_seconds=progress.elapsed_seconds, good=progress.good))
         self._callbacks.on_tick(progress)
 
     async def _crash(self) -> None:
@@ -230,6 +241,10 @@ class DemoRun:
             for site_id in options.sites
         }
         values["first_answer_seconds"] = self._first_answer_seconds
+        fall_at = fall_at_seconds(options)
+        values["pushbacks"] = pushback_values(self.watch.samples, fall_at)
+        if options.scenario == "all-dark":
+            values["recovery"] = recovery_values(self.watch.samples, self._good, fall_at)
         values["ledger"] = dict(ledger)
         values["other_clients_requests"] = others_requests(values, ledger)
         faults = [*self._faults, *power_faults, *disagreements(values, ledger)]

@@ -19,6 +19,8 @@ CONFIG_VARIABLE = "HERON_CONFIG"
 CANNOT_LISTEN = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES})
 """What a wrong host or port looks like; any other OSError is unexpected."""
 DEFAULT_LOG_LEVEL = "info"
+MAX_WORKERS = 64
+"""As in router/config.py, which is not imported for a `--help`."""
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -34,6 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     if parser.prog.endswith("site-agent"):
         parser.add_argument(
             "--site", metavar="NAME", help="which of the file's sites; needed where it has several"
+        )
+    if parser.prog.endswith("router"):
+        parser.add_argument(
+            "--workers",
+            type=workers,
+            metavar="N",
+            help="processes that forward, behind one port (default: the file's, 1)",
         )
     parser.add_argument(
         "--log-level",
@@ -73,7 +82,10 @@ def _load(arguments: argparse.Namespace) -> tuple[Coroutine[Any, Any, None], str
         from router.app import serve as serve_router
         from router.config import load as load_router
 
-        fleet, router = load_router(path)
+        environ = dict(os.environ)
+        if arguments.workers is not None:
+            environ["HERON_ROUTER_WORKERS"] = str(arguments.workers)
+        fleet, router = load_router(path, environ)
         return serve_router(fleet, router), router.log_level
     if arguments.command == "site-agent":
         from site_agent.app import serve as serve_site
@@ -84,3 +96,11 @@ def _load(arguments: argparse.Namespace) -> tuple[Coroutine[Any, Any, None], str
     from power_feed.config import load as load_feed
 
     return serve_feed(*load_feed(path)), DEFAULT_LOG_LEVEL
+
+
+def workers(text: str) -> int:
+    """The value of `--workers`."""
+    value = int(text)
+    if not 1 <= value <= MAX_WORKERS:
+        raise argparse.ArgumentTypeError(f"{text}: allowed are 1 to {MAX_WORKERS}")
+    return value

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import uvicorn
@@ -16,7 +16,9 @@ from gateway.client_request import ClientRequest, HotHandler, HotRoute
 from gateway.errors import error_body
 from gateway.protocol import HotPathProtocol
 
-__all__ = ["ClientRequest", "HotHandler", "HotRoute", "HttpServer"]
+__all__ = ["ClientRequest", "HotHandler", "HotRoute", "HttpServer", "listen"]
+
+BACKLOG = 4096
 
 
 class _Server(Server):
@@ -37,12 +39,45 @@ async def _not_found(scope: Any, _receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+def listen(host: str, port: int, backlog: int = BACKLOG) -> socket.socket:
+    """A listening socket that does not block.
+
+    Raises:
+        OSError: the address cannot be had; the message names it.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(backlog)
+    except OSError as error:
+        listener.close()
+        raise OSError(error.errno, f"{host}:{port}: {error.strerror}") from None
+    listener.setblocking(False)
+    return listener
+
+
 def _never_hot(_method: str, _path: str) -> None:
     return None
 
 
+class _CountedProtocol(HotPathProtocol):
+    """Says when its connection is over."""
+
+    def __init__(self, *, on_lost: Callable[[], None], **options: Any) -> None:
+        super().__init__(**options)
+        self._on_lost = on_lost
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._on_lost()
+
+
 class HttpServer:
-    """One listening port. Several may live in one process and loop."""
+    """One listening port, or none: then connections that another process accepted are given to `take`.
+    Several may live in one process and loop.
+    """
 
     def __init__(
         self,
@@ -53,15 +88,22 @@ class HttpServer:
         port: int = 0,
         max_body_bytes: int = 16 << 20,
         keep_alive_seconds: int = 75,
-        backlog: int = 4096,
+        backlog: int = BACKLOG,
+        is_listening: bool = True,
+        on_lost: Callable[[], None] | None = None,
     ) -> None:
-        """`app` is any ASGI application (None: 404 for all that is not hot); `port` 0 takes a free one."""
+        """`app` is any ASGI application (None: 404 for all that is not hot); `port` 0 takes a free one.
+        `on_lost` is called as each connection ends."""
         self.host = host
         self.port = port
+        self._is_listening = is_listening
+        protocol = (
+            HotPathProtocol if on_lost is None else functools.partial(_CountedProtocol, on_lost=on_lost)
+        )
         config = uvicorn.Config(
             app or _not_found,
             http=functools.partial(  # type: ignore[arg-type]
-                HotPathProtocol, hot=hot, max_body_bytes=max_body_bytes, known_urls={}
+                protocol, hot=hot, max_body_bytes=max_body_bytes, known_urls={}
             ),
             ws="none",
             lifespan="off",
@@ -92,24 +134,40 @@ class HttpServer:
         Raises:
             OSError: the address cannot be had.
         """
-        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((self.host, self.port))
-            listener.listen(self._backlog)
-        except OSError as error:
-            listener.close()
-            raise OSError(error.errno, f"{self.host}:{self.port}: {error.strerror}") from None
-        listener.setblocking(False)
-        self.port = listener.getsockname()[1]
-        self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))
+        sockets = []
+        if self._is_listening:
+            sockets = [listen(self.host, self.port, self._backlog)]
+            self.port = sockets[0].getsockname()[1]
+        self._serving = asyncio.create_task(self._server.serve(sockets=sockets))
         while not self._server.started:
             if self._serving.done():
                 await self._serving
                 raise OSError(f"{self.host}:{self.port}: the server ended while it started")
             await asyncio.sleep(0.001)
         self._watching = asyncio.create_task(self._watch())
+
+    async def take(self, connection: socket.socket) -> None:
+        """Serve a connection that was accepted elsewhere; it belongs to this server from now on.
+
+        Raises:
+            OSError: it is gone already.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.connect_accepted_socket(self._make_protocol, connection)
+        except OSError:
+            connection.close()
+            raise
+
+    def _make_protocol(self) -> asyncio.Protocol:
+        """As uvicorn does for what it accepts itself."""
+        make: Callable[..., asyncio.Protocol] = self._server.config.http_protocol_class
+        return make(
+            config=self._server.config,
+            server_state=self._server.server_state,
+            app_state=self._server.lifespan.state,
+            _loop=None,
+        )
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from random import Random
 from time import perf_counter
 from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
@@ -21,6 +22,7 @@ from gateway.upstream import Origin, UpstreamError, UpstreamPool, UpstreamRespon
 from replay.answer import AnswerReader, StatedError, stated_error
 from replay.outcome import Outcome, RequestResult, outcome_of_status, outcome_of_stream
 from replay.prompts import PromptSource, corruption
+from replay.retries import retry_delay_seconds
 from replay.schedule import ScheduledRequest
 
 MAX_ERROR_BYTES = 256 << 10
@@ -69,7 +71,9 @@ class ClientLimits:
     stall_timeout_seconds: float = 120.0
     """Without a single byte, comments included."""
     request_timeout_seconds: float = 630.0
-    """From sending to the end."""
+    """From sending to the end, retries too."""
+    max_retries: int = 0
+    """Of a request that was refused, as `replay.retries` says; the official client's default is 2."""
 
 
 class ReplayClient:
@@ -96,6 +100,8 @@ class ReplayClient:
         self.stream = stream
         self.is_verifying = is_verifying
         self.on_gap = on_gap
+        self.rng = Random()
+        """Of the clients' jitter; not part of the schedule, so no seed."""
         self.headers: list[tuple[bytes, bytes]] = [
             (b"content-type", b"application/json"),
             (b"accept", b"text/event-stream" if stream else b"application/json"),
@@ -114,7 +120,9 @@ class Exchange:
         "_left",
         "_limit",
         "_loop",
+        "_refusal",
         "_request",
+        "_retries",
         "_sent_at",
         "_site",
         "_stall",
@@ -132,6 +140,9 @@ class Exchange:
         self._sent_at = self._touched_at = 0.0
         self._stall: asyncio.TimerHandle | None = None
         self._status: int | None = None
+        self._refusal: tuple[bytes | None, bytes | None] = (None, None)
+        """`retry-after` and `x-should-retry` of an answer that is an error."""
+        self._retries = 0
         self._site: str | None = None
 
     def leave(self, reason: LeaveReason) -> None:
@@ -153,7 +164,7 @@ class Exchange:
                 if self._left is not None:  # before this task had its first turn
                     limit.reschedule(self._loop.time())
                 try:
-                    verdict = await self._exchange(body)
+                    verdict = await self._try(body)
                 finally:
                     self._limit = None
         except TimeoutError:
@@ -169,6 +180,34 @@ class Exchange:
             if verdict[0] == "lost" and self._left == "client_cancelled":
                 verdict = ("client_cancelled", ending or "")
         return self._result(*verdict)
+
+    async def _try(self, body: bytes) -> tuple[Outcome, str] | None:
+        """Send until it is no longer refused, or no longer worth it."""
+        while True:
+            self._status, self._refusal = None, (None, None)
+            fault: UpstreamError | None = None
+            verdict: tuple[Outcome, str] | None = None
+            try:
+                verdict = await self._exchange(body)
+            except UpstreamError as error:
+                fault = error
+            delay = None
+            if self._status != 200 and self._left is None:
+                retry_after, should_retry = self._refusal
+                delay = retry_delay_seconds(
+                    self._status,
+                    retry_after=retry_after,
+                    should_retry=should_retry,
+                    taken=self._retries,
+                    max_retries=self._client.limits.max_retries,
+                    rng=self._client.rng,
+                )
+            if delay is None:
+                if fault is not None:
+                    raise fault
+                return verdict
+            self._retries += 1
+            await asyncio.sleep(delay)
 
     async def _exchange(self, body: bytes) -> tuple[Outcome, str] | None:
         """Send and read to the end of the body; None when the answer itself tells the outcome."""
@@ -202,6 +241,7 @@ class Exchange:
         site = response.fields.get(b"x-heron-site")
         self._site = None if site is None else site.decode("latin-1")[:MAX_SITE_ID]
         if response.status != 200:
+            self._refusal = (response.fields.get(b"retry-after"), response.fields.get(b"x-should-retry"))
             return outcome_of_status(response.status, await _read_error(response))
         if self._client.stream:
             await response.relay(self._on_data)
@@ -238,6 +278,7 @@ class Exchange:
             output_tokens=output_tokens,
             token_events=answer.token_events,
             site_id=self._site,
+            retries=self._retries,
             corruption=self._corruption(is_complete=outcome == "completed"),
         )
 

@@ -42,6 +42,8 @@ class RequestResult:
     token_events: int = 0
     site_id: str | None = None
     """From `x-heron-site`."""
+    retries: int = 0
+    """How often this client sent it again."""
     corruption: str | None = None
     """What was wrong with the tokens that arrived; None when nothing was, or nothing was checked."""
 

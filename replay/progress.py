@@ -28,6 +28,8 @@ class Progress:
     late_sends: int
     corrupted: int
     outcomes: dict[Outcome, int]
+    good: int
+    """Completed within the SLO so far; 0 without one."""
     sent_per_second: float
     ended_per_second: float
     tokens_per_second: float
@@ -110,6 +112,7 @@ class RollingWindow:
             late_sends=results.late_sends,
             corrupted=results.corrupted,
             outcomes=dict(results.outcomes),
+            good=results.good,
             sent_per_second=sent / span,
             ended_per_second=ended / span,
             tokens_per_second=itl.count / span,

@@ -85,6 +85,7 @@ def _load_generator(results: Results, schedule: ScheduleCounts | None) -> dict[s
         "late_sends": results.late_sends,
         "max_lateness_seconds": results.max_lateness_seconds,
         "unsent": results.unsent,
+        "client_retries": results.client_retries,
         "corrupted": results.corrupted,
         "corruptions": list(results.corruptions),
         "prompt_tokens": results.prompt_tokens,

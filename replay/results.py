@@ -112,6 +112,8 @@ class Results:
     itl: LogHistogram = field(default_factory=LogHistogram)
     e2e: Quantiles = field(default_factory=Quantiles)
     """Of completed requests."""
+    client_retries: int = 0
+    """Requests that this client sent again, each time counted."""
     sites: dict[str, SiteCounts] = field(default_factory=dict)
 
     @property
@@ -123,6 +125,7 @@ class Results:
         """Count one request that has ended."""
         self.outcomes[result.outcome] += 1
         self.streamed_token_events += result.token_events
+        self.client_retries += result.retries
         if result.ttft_seconds is not None:
             self.ttft.add(result.ttft_seconds)
         if result.corruption is not None:

@@ -14,6 +14,7 @@ from fleet.request import RequestClass
 from router.live.networks import Network
 from router.policy.policies import DEFAULT_POLICY, POLICIES
 
+MAX_WORKERS = 64
 Positive = Annotated[float, Field(gt=0, le=86_400)]
 
 
@@ -32,6 +33,9 @@ class RouterConfig(ConfigModel):
     operations_host: str = "127.0.0.1"
     operations_port: Port = 8001
     """The operator's surface; never the public port."""
+    workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)] = 1
+    """Processes that forward, behind one port; 1: this process does it itself. One per core is enough.
+    Queues, order between tiers, fairness, retry budgets and breakers are per worker."""
     policy: str = DEFAULT_POLICY
     auth: Literal["keys", "open"] = "open"
     """keys: requests need an API key (`heron keys add`); open: whoever reaches the port may use it, which is

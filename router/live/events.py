@@ -20,6 +20,7 @@ EventKind = Literal[
     "resume",
     "record_refused",
     "store",
+    "worker",
 ]
 
 

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
+from typing import Literal
 
 from fleet.keys import is_name
 from fleet.records import PowerReading, SiteInfo, SiteReport
@@ -25,6 +26,7 @@ from router.policy.snapshot import Shortage, Snapshot, shortage, view_of
 
 logger = logging.getLogger(__name__)
 
+RecordKind = Literal["report", "info", "power", "forgotten"]
 MAX_SITES = 10_000
 """Beyond this further site ids are refused: Redis is writable by every site."""
 FORGET_SECONDS = 60.0
@@ -55,6 +57,8 @@ class FleetView:
         self.registry = registry
         self.snapshot = Snapshot()
         self.on_change: Callable[[], None] = lambda: None
+        self.on_record: Callable[[RecordKind, str, bytes], None] = lambda _kind, _site_id, _raw: None
+        """Told of every record that is used, under its site's id, and of every site that is forgotten."""
         self._metrics = metrics
         self._events = events
         self._networks = networks
@@ -159,6 +163,7 @@ class FleetView:
         self._records[report.site_id] = kept
         self._check_clock(kept)
         self._resolve(kept, report)
+        self.on_record("report", report.site_id, raw)
 
     def take_info(self, raw: bytes, site_id: str) -> None:
         """A SiteInfo from the store."""
@@ -179,6 +184,7 @@ class FleetView:
                 self._refuse("SiteInfo", refusal.reason, refusal.message, site_id, raw)
             return
         self._rebuild(kept)
+        self.on_record("info", site_id, raw)
 
     def take_power(self, raw: bytes, site_id: str | None = None) -> None:
         """A PowerReading, for the operator's view and Retry-After. Never decides where a request goes."""
@@ -198,6 +204,7 @@ class FleetView:
             if refusal.is_worth_saying:
                 self._refuse("PowerReading", refusal.reason, refusal.message, reading.site_id, raw)
             return
+        self.on_record("power", reading.site_id, raw)
         if before is not None:
             step = reading.granted_power_watts - before.granted_power_watts
             if abs(step) > POWER_STEP_RATIO * reading.nameplate_capacity_watts > 0:
@@ -211,9 +218,13 @@ class FleetView:
     def forget_absent(self, site_id: str) -> None:
         """The store has no report of this site: forget it once it has been silent for the TTL."""
         kept = self._records.get(site_id)
-        if kept is None or self._clock() - kept.arrived_at <= FORGET_SECONDS:
+        if kept is not None and self._clock() - kept.arrived_at > FORGET_SECONDS:
+            self.forget(site_id)
+
+    def forget(self, site_id: str) -> None:
+        """The site is no longer known."""
+        if self._records.pop(site_id, None) is None:
             return
-        del self._records[site_id]
         for kind in ("SiteReport", "SiteInfo", "PowerReading"):
             self._refused.pop((kind, site_id), None)
         self.registry.forget(site_id)
@@ -221,6 +232,7 @@ class FleetView:
         self._events.add(
             "site_forgotten", f"{site_id} is gone: no report for {FORGET_SECONDS:g} s", site_id=site_id
         )
+        self.on_record("forgotten", site_id, b"")
         self.on_change()
 
     def aclose(self) -> None:

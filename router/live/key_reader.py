@@ -16,6 +16,7 @@ from router.policy.key_ring import KeyRing
 
 logger = logging.getLogger(__name__)
 
+KEYS_NOT_READ = "the API keys have not been read yet: Redis does not answer"
 REREAD_SECONDS = 1.0
 KEYS_PER_REREAD = 500
 """Of the keys that are known; new ones are all read. Beyond it the known ones take turns."""

@@ -56,6 +56,15 @@ class Ledger:
         if entry.resumes:
             self.resumed += 1
 
+    def add(self, other: Ledger) -> None:
+        """Count another process's requests here too."""
+        self.requests += other.requests
+        self.in_flight += other.in_flight
+        self.retried += other.retried
+        self.resumed += other.resumed
+        for key, count in other.by_model.items():
+            self.by_model[key] = self.by_model.get(key, 0) + count
+
     def count(self, outcome: Outcome) -> int:
         """Requests that ended so."""
         return sum(count for (_, ended), count in self.by_model.items() if ended == outcome)

@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from router.live.events import EventRing
-from router.live.state_metrics import RouterState
+from router.live.fleet_view import FleetView
+from router.live.ledger import Ledger
+from router.live.site_counts import SiteCounts, no_counts
+from router.live.site_records import SiteRecords
 from router.policy.snapshot import SiteView
+
+
+class Surface(Protocol):
+    """What this page asks: a router that is one process answers of itself, a parent for its workers."""
+
+    async def metrics_page(self) -> bytes:
+        """Prometheus text format."""
+
+    async def ledger_totals(self) -> dict[str, int]:
+        """`Ledger.totals`."""
+
+    async def fleet_page(self) -> dict[str, Any]:
+        """`fleet_page`."""
 
 
 def create_operations_app(
     *,
-    state: RouterState,
-    registry: CollectorRegistry,
+    surface: Surface,
     events: EventRing,
     readiness: Callable[[], str | None],
     about: Callable[[], dict[str, Any]],
@@ -27,9 +42,9 @@ def create_operations_app(
     app = FastAPI(title="Heron router operations", docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.get("/metrics")
-    def read_metrics() -> Response:
+    async def read_metrics() -> Response:
         """Prometheus text format."""
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(await surface.metrics_page(), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/healthz")
     async def read_health() -> JSONResponse:
@@ -47,32 +62,40 @@ def create_operations_app(
     @app.get("/heron/v1/ledger")
     async def read_ledger() -> JSONResponse:
         """Every request since the start, by how it ended."""
-        return JSONResponse(state.ledger.totals())
+        return JSONResponse(await surface.ledger_totals())
 
     @app.get("/heron/v1/fleet")
     async def read_fleet() -> JSONResponse:
         """The snapshot, and what happened lately."""
-        return JSONResponse({**fleet_page(state), "router": about(), "events": events.recent()})
+        page = await surface.fleet_page()
+        return JSONResponse({**page, "router": about(), "events": events.recent()})
 
     return app
 
 
-def fleet_page(state: RouterState) -> dict[str, Any]:
+def fleet_page(
+    view: FleetView,
+    *,
+    counts: Mapping[str, SiteCounts],
+    ledger: Ledger,
+    held: int,
+    is_store_up: bool | None,
+    now: float,
+) -> dict[str, Any]:
     """What a console shows; None where something is unknown."""
-    now = state.clock()
-    sites = [_site(state, site, now) for _, site in sorted(state.view.snapshot.sites.items())]
     return {
         "unix_seconds": time.time(),
-        "ledger": state.ledger.totals(),
-        "held_requests": state.dispatcher.held,
-        "store_up": state.reader.is_store_up,
-        "sites": sites,
+        "ledger": ledger.totals(),
+        "held_requests": held,
+        "store_up": is_store_up,
+        "sites": [
+            _site(site, view.records(site_id), counts.get(site_id) or no_counts(), now)
+            for site_id, site in sorted(view.snapshot.sites.items())
+        ],
     }
 
 
-def _site(state: RouterState, site: SiteView, now: float) -> dict[str, Any]:
-    entry = state.view.registry.entries[site.site_id]
-    kept = state.view.records(site.site_id)
+def _site(site: SiteView, kept: SiteRecords | None, counts: SiteCounts, now: float) -> dict[str, Any]:
     wind = None if kept is None or kept.power is None else kept.power
     return {
         "site_id": site.site_id,
@@ -82,7 +105,7 @@ def _site(state: RouterState, site: SiteView, now: float) -> dict[str, Any]:
         "age_seconds": now - site.arrived_at,
         "clock_skew_seconds": None if kept is None else kept.skew_seconds,
         "drain_seconds_left": site.drain_seconds_left,
-        "breaker": entry.breaker.state,
+        "breaker": counts["breaker"],
         "cap_watts": site.cap_watts,
         "draw_watts": site.draw_watts,
         "headroom_watts": site.headroom_watts,
@@ -95,10 +118,10 @@ def _site(state: RouterState, site: SiteView, now: float) -> dict[str, Any]:
             "quality": wind.quality,
             "source": wind.source,
         },
-        "in_flight_requests": entry.in_flight,
-        "requests": entry.requests,
-        "results": entry.results,
-        "pushbacks": entry.pushbacks,
+        "in_flight_requests": counts["in_flight"],
+        "requests": counts["requests"],
+        "results": counts["results"],
+        "pushbacks": counts["pushbacks"],
         "models": [
             {
                 "model": view.model,
@@ -107,7 +130,7 @@ def _site(state: RouterState, site: SiteView, now: float) -> dict[str, Any]:
                 "headroom_requests": view.headroom_requests,
                 "capacity_requests": view.capacity_requests,
                 "waiting_requests": view.waiting_requests,
-                "in_flight_requests": state.view.registry.loads[view.model][site.site_id].in_flight,
+                "in_flight_requests": counts["models"].get(view.model, 0),
             }
             for view in site.models
         ],

@@ -19,7 +19,7 @@ class Placement:
         self.is_released = False
         entry.in_flight += 1
         entry.requests += 1
-        load.in_flight += 1
+        load.begin()
         if entry.breaker.state != "closed":
             entry.breaker.begin(now)
 
@@ -29,5 +29,5 @@ class Placement:
             return False
         self.is_released = True
         self.entry.in_flight -= 1
-        self.load.in_flight -= 1
+        self.load.end()
         return True

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gateway.upstream import Origin
 from router.policy.breaker import Breaker
-from router.policy.load import Load
+from router.policy.load import Load, Shared
 
 SITE_OUTCOMES = ("answered", "pushback", "failed", "broken")
 
@@ -31,7 +32,9 @@ class SiteEntry:
 class SiteRegistry:
     """All sites' entries, and per model the load this router has put on each."""
 
-    def __init__(self) -> None:
+    def __init__(self, shared: Callable[[str, str], Shared | None] = lambda _site_id, _model: None) -> None:
+        """`shared`: (site, model) → what workers share of it, None where it is this process's alone."""
+        self._shared = shared
         self.entries: dict[str, SiteEntry] = {}
         self.loads: dict[str, dict[str, Load]] = {}
         """model → site → load."""
@@ -50,6 +53,9 @@ class SiteRegistry:
         load = loads.get(entry.site_id)
         if load is None:
             load = loads[entry.site_id] = Load(entry.breaker)
+            shared = self._shared(entry.site_id, model)
+            if shared is not None:
+                load.share(shared)
         return load
 
     def forget(self, site_id: str) -> None:

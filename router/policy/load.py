@@ -2,10 +2,13 @@
 what answers said since, pushbacks, and the pace of resumes and held work. Pure: time is an argument.
 
 The room that is left = the newest figure the site gave, less what this router has added to it since. So
-replicas neither divide the headroom nor spend it twice between two reports (DESIGN §5, Choose).
+replicas neither divide the headroom nor spend it twice between two reports (DESIGN §5, Choose). Workers of
+one router share their counts (`Shared`), so that together they take what one alone would take.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from router.policy.breaker import Breaker
 from router.policy.snapshot import ModelView
@@ -19,8 +22,32 @@ UNKNOWN_SHRINK_RATIO = 0.5
 MAX_BLOCK_SECONDS = 5.0
 """A foreign retry-after is obeyed up to here: a fresh report says sooner and better."""
 DEFAULT_BLOCK_SECONDS = {"power": 1.0, "draining": 1.0, "capacity": 0.2}
+FIGURE_BITS = 32
+FIGURE_MASK = (1 << FIGURE_BITS) - 1
 RESUME_BURST_SECONDS = 0.5
 """Resumed prompts may be this far ahead of the target's prefill before the next one waits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """One (site, model)'s part of the memory that all workers of a router see.
+
+    The newest figure is one for all, and so is what was in flight when it came: were each worker to count
+    from the moment at which it hears of a report, every one would send what the report has room for.
+    """
+
+    in_flight: memoryview[int]
+    """One cell per worker, which alone writes it."""
+    own: int
+    """Which of them is this worker's."""
+    figure: memoryview[int]
+    """One cell: room, times 2^32, plus what was in flight when it was given. One word, so that both change at
+    once; whoever has a newer figure writes it."""
+    prefill_clear_at: memoryview[float]
+    """One cell: monotonic seconds, a clock that all processes of a machine have in common. Written by all; a
+    lost update lets one prompt more through."""
+    takes_reports: bool = False
+    """The one process that writes the figures of reports, before it tells the others of them."""
 
 
 class Load:
@@ -31,6 +58,7 @@ class Load:
         "_blocked_until",
         "_figure",
         "_prefill_clear_at",
+        "_shared",
         "_unknown_limit",
         "breaker",
         "in_flight",
@@ -40,18 +68,48 @@ class Load:
         self.breaker = breaker
         """The site's."""
         self.in_flight = 0
+        """Of this worker. Changed by `begin` and `end` only."""
+        self._shared: Shared | None = None
+        """None where nobody else shares the site's room by this router."""
         self._baseline = 0
         """In flight when the newest figure was given: those are in the figure already."""
         self._figure: float | None = None
-        """The newest figure of room."""
+        """The newest figure of room, where no other process shares it."""
         self._blocked_until = 0.0
         self._unknown_limit = UNKNOWN_HEADROOM_REQUESTS
         self._prefill_clear_at = 0.0
 
+    def share(self, shared: Shared) -> None:
+        """From now on other workers' requests count as well."""
+        if self._shared is not None:
+            return
+        if self.in_flight:
+            shared.in_flight[shared.own] += self.in_flight
+        self._shared = shared
+
+    def begin(self) -> None:
+        """A request goes there."""
+        self.in_flight += 1
+        shared = self._shared
+        if shared is not None:
+            shared.in_flight[shared.own] += 1
+
+    def end(self) -> None:
+        """It is over there."""
+        self.in_flight -= 1
+        shared = self._shared
+        if shared is not None:
+            shared.in_flight[shared.own] -= 1
+
+    def total_in_flight(self) -> int:
+        """Of this router, whatever number of workers it has."""
+        return self.in_flight if self._shared is None else sum(self._shared.in_flight)
+
     def reported(self, view: ModelView) -> None:
         """A newer report came: what the site had of ours is in it. What was on its way there is not."""
-        if view.headroom_requests is not None:
-            there = self.in_flight
+        shared = self._shared
+        if view.headroom_requests is not None and (shared is None or shared.takes_reports):
+            there = self.total_in_flight()
             if view.running_requests is not None:
                 there = min(there, view.running_requests + (view.waiting_requests or 0))
             self._set_figure(view.headroom_requests, there)
@@ -64,7 +122,7 @@ class Load:
         """
         room = self._room_left()
         if room is None or headroom_requests < room:
-            self._set_figure(headroom_requests, self.in_flight)
+            self._set_figure(headroom_requests, self.total_in_flight())
 
     def pushed_back(self, reason: str, retry_after_seconds: float | None, now: float) -> None:
         """The site said "not here"."""
@@ -72,9 +130,9 @@ class Load:
         if retry_after_seconds is not None:
             wait = min(max(retry_after_seconds, 0.0), MAX_BLOCK_SECONDS)
         self._blocked_until = max(self._blocked_until, now + wait)
-        self._set_figure(0.0, self.in_flight)
+        self._set_figure(0.0, self.total_in_flight())
         self._unknown_limit = max(
-            MIN_UNKNOWN_REQUESTS, min(self._unknown_limit, self.in_flight) * UNKNOWN_SHRINK_RATIO
+            MIN_UNKNOWN_REQUESTS, min(self._unknown_limit, self.total_in_flight()) * UNKNOWN_SHRINK_RATIO
         )
 
     def finished(self) -> None:
@@ -90,25 +148,43 @@ class Load:
         if now < self._blocked_until:
             return 0.0
         if view.headroom_requests is None or is_expired:
-            return self._unknown_limit - self.in_flight
+            return self._unknown_limit - self.total_in_flight()
         room = self._room_left()
         return view.headroom_requests - self.in_flight if room is None else room
 
     def _room_left(self) -> float | None:
         """The newest figure, less what was added since; None before the first."""
+        shared = self._shared
+        if shared is not None:
+            figure = shared.figure[0]
+            return (figure >> FIGURE_BITS) - (sum(shared.in_flight) - (figure & FIGURE_MASK))
         return None if self._figure is None else self._figure - (self.in_flight - self._baseline)
 
     def _set_figure(self, room: float, baseline: int) -> None:
         """The newest figure of anybody; `baseline` of what is in flight is in it already."""
-        self._figure = room
-        self._baseline = baseline
+        if self._shared is None:
+            self._figure = room
+            self._baseline = baseline
+        else:
+            whole = int(min(room, FIGURE_MASK >> 1))
+            self._shared.figure[0] = (whole << FIGURE_BITS) | baseline
 
     def can_prefill(self, now: float) -> bool:
         """Whether a resume's prompt may go there now, or those before it are still being read."""
-        return now >= self._prefill_clear_at - RESUME_BURST_SECONDS
+        return now >= self._clear_at() - RESUME_BURST_SECONDS
 
     def send_resume(self, prompt_tokens: int, view: ModelView, now: float) -> None:
         """A resumed prompt goes there; the next ones are paced by the site's prefill rate, where known."""
         if view.prefill_tokens_per_second:
-            start = max(now, self._prefill_clear_at)
-            self._prefill_clear_at = start + prompt_tokens / view.prefill_tokens_per_second
+            start = max(now, self._clear_at())
+            clear_at = start + prompt_tokens / view.prefill_tokens_per_second
+            if self._shared is None:
+                self._prefill_clear_at = clear_at
+            else:
+                self._shared.prefill_clear_at[0] = clear_at
+
+    def _clear_at(self) -> float:
+        """When the prompts of earlier resumes will have been read there."""
+        if self._shared is None:
+            return self._prefill_clear_at
+        return self._shared.prefill_clear_at[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +12,9 @@ from support.metric_document import documented
 from power_feed.metrics import FeedMetrics
 from router.live.ledger import Ledger
 from router.live.metrics import RouterMetrics, StateCollector
-from router.live.state_metrics import RouterState
+from router.live.state_metrics import fleet_families, key_families, ledger_families, traffic_families
+from router.workers.merge import GREATEST, PARENT_ONLY
+from router.workers.parent import worker_families
 from site_agent.metrics import Sample, SiteCollector, SiteFacts
 
 Described = dict[str, tuple[str, tuple[str, ...]]]
@@ -31,22 +33,17 @@ def described(families: Iterable[Any]) -> Described:
 def router_metrics() -> Described:
     registry = CollectorRegistry()
     metrics = RouterMetrics(registry)
-    nothing: Any = SimpleNamespace(
-        snapshot=SimpleNamespace(sites={}),
-        registry=SimpleNamespace(entries={}),
-        held_by_tier={},
-        is_store_up=True,
-    )
-    state = RouterState(
-        view=nothing,
-        reader=nothing,
-        dispatcher=nothing,
-        ledger=Ledger(),
-        ring=None,
-        clock=lambda: 100.0,
-        unix_clock=lambda: 100.0,
-    )
-    collector = StateCollector(metrics, state.families)
+    nothing: Any = SimpleNamespace(snapshot=SimpleNamespace(sites={}), entries={})
+    crew: Any = SimpleNamespace(children=[], ready=0, restarts=0, lost_requests=0)
+
+    def families() -> Iterator[Any]:
+        yield from ledger_families(Ledger())
+        yield from traffic_families(nothing, {})
+        yield from key_families(None, now=100.0, unix_now=1e9)
+        yield from fleet_families(nothing, is_store_up=True, now=100.0)
+        yield from worker_families(crew)
+
+    collector = StateCollector(metrics, families)
     histograms = [one for one in registry._collector_to_names if one is not collector]
     return described(histograms) | described(collector.collect())
 
@@ -110,3 +107,13 @@ def test_every_metric_has_a_meaning_and_says_what_to_do() -> None:
     for row in documented():
         assert len(row.cells) == 2, row.name
         assert all(row.cells), row.name
+
+
+def test_workers_gauges_are_merged_by_a_rule() -> None:
+    """Each gauge that workers have is known to be a sum or a worst; the names in the rules exist."""
+    nothing: Any = SimpleNamespace(entries={})
+    of_workers = described(traffic_families(nothing, {}))
+    gauges = {name for name, (kind, _) in of_workers.items() if kind == "gauge"}
+    summed = {"heron_router_held_requests", "heron_router_site_in_flight_requests"}
+    assert gauges == summed | GREATEST
+    assert set(router_metrics()) >= PARENT_ONLY

@@ -49,6 +49,16 @@ def test_calm(demo: Callable[..., Finished]) -> None:
     assert values["energy_joules"] > 0
 
 
+def test_workers(demo: Callable[..., Finished]) -> None:
+    """Four workers count as one router does, and send no site more than it has room for."""
+    done = demo("--seconds", "12", "--scenario", "calm", "--workers", "4")
+    assert done.code == 0, done.output
+    values = done.values()
+    assert_whole(values)
+    assert_zeros(values, "failed", "shed", "broken", "resumed", "cap_exceeded_seconds")
+    assert values["pushbacks"]["steady_ratio"] <= 0.01
+
+
 def test_sudden_drop(demo: Callable[..., Finished]) -> None:
     """One site loses its wind: its streams go on elsewhere, nothing is refused, its cap holds."""
     done = demo(*SECONDS, "--scenario", "sudden-drop")

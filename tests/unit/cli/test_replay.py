@@ -63,6 +63,7 @@ def test_the_progress_line() -> None:
         unsent=0,
         late_sends=0,
         corrupted=0,
+        good=0,
         outcomes={"completed": 500, "shed": 7, "client_cancelled": 0, "broken": 0, "failed": 0, "lost": 0},
         sent_per_second=45.04,
         ended_per_second=44.0,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from support.views import view
 
 from router.policy.breaker import Breaker
-from router.policy.load import UNKNOWN_HEADROOM_REQUESTS, Load
+from router.policy.load import UNKNOWN_HEADROOM_REQUESTS, Load, Shared
 
 
 def make() -> Load:
@@ -137,3 +137,86 @@ def test_an_answer_from_before_a_burst_frees_no_room():
     load.in_flight += 10
     load.answered(9.0)
     assert room(load) == 0
+
+
+def shared_by(count: int) -> tuple[Load, list[Load]]:
+    """The loads of a parent and its workers for the same site."""
+    cells, figure = memoryview(bytearray(8 * count)).cast("q"), memoryview(bytearray(8)).cast("q")
+    clear_at = memoryview(bytearray(8)).cast("d")
+    parent, workers = Load(Breaker()), [Load(Breaker()) for _ in range(count)]
+    for own, load in [(0, parent), *enumerate(workers)]:
+        load.share(
+            Shared(
+                in_flight=cells,
+                own=own,
+                figure=figure,
+                prefill_clear_at=clear_at,
+                takes_reports=load is parent,
+            )
+        )
+    return parent, workers
+
+
+def test_workers_see_what_the_others_have_sent() -> None:
+    """Room is what the report gave, less what any of them has added since."""
+    parent, (here, there) = shared_by(2)
+    parent.reported(view())
+    for _ in range(4):
+        there.begin()
+    here.begin()
+    assert here.room(view(), 100.0, False) == there.room(view(), 100.0, False) == 5.0
+    there.end()
+    assert here.room(view(), 100.0, False) == 6.0
+    assert (here.in_flight, there.in_flight) == (1, 3)
+
+
+def test_workers_that_hear_of_a_report_late_do_not_spend_it_again() -> None:
+    """Eight workers take the report's ten in turn, each with all it can send: ten are sent, not eighty."""
+    parent, workers = shared_by(8)
+    for _ in range(3):
+        workers[0].begin()
+    parent.reported(view())
+    sent = 0
+    for load in workers:
+        load.reported(view())
+        while load.room(view(), 100.0, False) >= 1:
+            load.begin()
+            sent += 1
+    assert sent == 10
+
+
+def test_an_answer_to_one_worker_informs_all() -> None:
+    """And so does a pushback: nobody sends there until somebody has a newer figure."""
+    parent, (here, there) = shared_by(2)
+    parent.reported(view())
+    here.begin()
+    here.answered(3.0)
+    assert there.room(view(), 100.0, False) == 3.0
+    here.pushed_back("capacity", None, now=100.0)
+    assert there.room(view(), 100.0, False) == 0.0
+    parent.reported(view())
+    assert there.room(view(), 100.0, False) == 10.0
+
+
+def test_a_load_that_is_shared_later_brings_what_it_has() -> None:
+    """Once, however often it is told."""
+    cells, figure = memoryview(bytearray(16)).cast("q"), memoryview(bytearray(8)).cast("q")
+    shared = Shared(
+        in_flight=cells, own=0, figure=figure, prefill_clear_at=memoryview(bytearray(8)).cast("d")
+    )
+    cells[1] = 7
+    load = Load(Breaker())
+    load.begin()
+    load.share(shared)
+    load.share(shared)
+    load.begin()
+    assert list(cells) == [2, 7]
+    assert load.total_in_flight() == 9
+
+
+def test_workers_pace_resumes_together() -> None:
+    """A prompt that one sends is waited for by the other: a site has one prefill rate for all."""
+    _, (here, there) = shared_by(2)
+    there.send_resume(2000, view(prefill_tokens_per_second=1000.0), now=100.0)
+    assert not here.can_prefill(101.0)
+    assert here.can_prefill(101.5)

@@ -1,0 +1,132 @@
+"""What forwards requests, composed once: a router that is one process has one, and so has every worker.
+
+Where records come from (Redis, or a parent that reads it for all workers) and how clients get here (a port,
+or connections that a parent accepted) is the process's own affair.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry
+
+from fleet.config import FleetConfig
+from gateway.server import HotRoute, HttpServer
+from gateway.upstream import UpstreamPool
+from router.api import create_app, hot_route
+from router.config import RouterConfig
+from router.live.admission import Door
+from router.live.events import EventRing
+from router.live.fleet_view import FleetView
+from router.live.forward import Forwarder
+from router.live.guard import Guard
+from router.live.hold import Dispatcher
+from router.live.ledger import Ledger
+from router.live.metrics import RouterMetrics
+from router.live.sites import SiteRegistry
+from router.policy.key_ring import KeyRing
+from router.policy.policies import POLICIES
+
+LAST_WORD_SECONDS = 1.0
+"""Left at the end of the grace for stated errors to reach their clients."""
+
+
+def site_token(fleet: FleetConfig) -> str | None:
+    """What sites are shown."""
+    return None if fleet.site_token is None else fleet.site_token.get_secret_value()
+
+
+def bearer(fleet: FleetConfig) -> bytes | None:
+    """The same, as the value of a header."""
+    token = site_token(fleet)
+    return None if token is None else f"Bearer {token}".encode()
+
+
+class DataPlane:
+    """One per process."""
+
+    def __init__(
+        self,
+        fleet: FleetConfig,
+        config: RouterConfig,
+        *,
+        events: EventRing,
+        ledger: Ledger,
+        sites: SiteRegistry,
+        ring: KeyRing | None,
+        clock: Callable[[], float],
+        rng: random.Random,
+    ) -> None:
+        self.registry = CollectorRegistry()
+        """Of metrics."""
+        self._clock = clock
+        self.metrics = RouterMetrics(self.registry)
+        self.ledger = ledger
+        self.view = FleetView(
+            registry=sites,
+            metrics=self.metrics,
+            events=events,
+            networks=config.networks,
+            max_clock_skew_seconds=fleet.max_clock_skew_seconds,
+            clock=clock,
+            unix_clock=time.time,
+            rng=rng,
+        )
+        self.pool = UpstreamPool(connect_timeout_seconds=config.connect_timeout_seconds)
+        self.dispatcher = Dispatcher(
+            registry=sites,
+            snapshot=lambda: self.view.snapshot,
+            policy=POLICIES[config.policy],
+            reserve_ratio=config.resume_reserve_ratio,
+            max_held=config.hold_requests,
+            flex_surplus_ratio=config.flex_surplus_ratio,
+            flex_per_second=config.flex_requests_per_second,
+            clock=clock,
+            rng=rng,
+        )
+        self.view.on_change = self.dispatcher.pump
+        self._door = Door(
+            config=config,
+            ring=ring,
+            view=self.view,
+            metrics=self.metrics,
+            clock=clock,
+            unix_clock=time.time,
+            rng=rng,
+        )
+        self.forwarder = Forwarder(
+            config=config,
+            view=self.view,
+            dispatcher=self.dispatcher,
+            pool=self.pool,
+            ledger=ledger,
+            metrics=self.metrics,
+            site_token=site_token(fleet),
+            clock=clock,
+            rng=rng,
+            door=self._door,
+        )
+
+    def application(self) -> Guard:
+        """The public surface beside the hot paths."""
+        return Guard(create_app(lambda: self.view.snapshot), self._door)
+
+    def hot_route(self) -> HotRoute:
+        """The hot paths."""
+        return hot_route(self.forwarder)
+
+    async def shut_down(self, server: HttpServer, grace_seconds: float) -> None:
+        """Take no new connections, end every request with an answer or a stated error, within the grace."""
+        server.stop_accepting()
+        until = self._clock() + max(0.0, grace_seconds - LAST_WORD_SECONDS)
+        await self.forwarder.drain(until)
+        await self.forwarder.terminate()
+        await server.stop(LAST_WORD_SECONDS)
+
+    async def aclose(self) -> None:
+        """Once nothing is under way."""
+        self.dispatcher.close()
+        self.view.aclose()
+        await self.pool.aclose()

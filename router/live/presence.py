@@ -1,0 +1,69 @@
+"""Who this router is: said in the log once it listens, to operators, and in Redis while it lives."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import time
+from importlib.metadata import version
+from typing import Any
+
+from fleet.records import RouterPresence
+from fleet.store import Store, StoreError
+from router.config import RouterConfig
+
+logger = logging.getLogger(__name__)
+
+PRESENCE_SECONDS = 5.0
+PRESENCE_TTL_SECONDS = 15
+
+
+class Presence:
+    """One per router. Nothing depends on its record."""
+
+    def __init__(self, config: RouterConfig, store: Store, *, rng: random.Random) -> None:
+        self.router_id = f"{os.getpid()}-{rng.getrandbits(32):08x}"
+        self.about: dict[str, Any] = {}
+        """Filled by `listens`."""
+        self._config = config
+        self._store = store
+        self._sequence = time.time_ns() // 1_000_000
+        self._started_at = time.time()
+
+    def listens(self, port: int, operations_port: int) -> None:
+        """The router listens there from now on."""
+        config = self._config
+        self.about = {
+            "router_id": self.router_id,
+            "url": f"http://{config.host}:{port}",
+            "operations_url": f"http://{config.operations_host}:{operations_port}",
+            "version": version("heron-router"),
+            "policy": config.policy,
+            "auth": config.auth,
+            "workers": config.workers,
+        }
+        logger.info("router listens", extra=self.about)
+        if config.auth == "open":
+            logger.warning('auth = "open": whoever reaches %s:%d may use this fleet', config.host, port)
+
+    async def run(self) -> None:
+        """Write the record until cancelled."""
+        while True:
+            self._sequence += 1
+            record = RouterPresence(
+                sequence=self._sequence,
+                router_id=self.router_id,
+                started_at_unix_seconds=self._started_at,
+                url=self.about["url"],
+                operations_url=self.about["operations_url"],
+                version=self.about["version"],
+                policy=self.about["policy"],
+                workers=self._config.workers,
+            )
+            try:
+                await self._store.publish_router(self.router_id, record.to_json(), PRESENCE_TTL_SECONDS)
+            except StoreError as error:
+                logger.debug("presence not written: %s", error)
+            await asyncio.sleep(PRESENCE_SECONDS)

@@ -1,0 +1,66 @@
+"""API keys on their way from the parent to its workers: each process has a ring, and only the parent reads
+Redis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+
+from fleet.wire import RecordError
+from router.policy.key_ring import HashFields, KeyRing
+from router.workers.frames import Kind, encode
+
+
+class RelayedKeyRing(KeyRing):
+    """The parent's ring. What changes it is told to all workers, and all of it to a new one."""
+
+    def __init__(self, tell: Callable[[bytes], None]) -> None:
+        """`tell` takes a frame for every worker."""
+        super().__init__()
+        self._tell = tell
+        self._told: dict[str, HashFields] = {}
+        """As bounded as the ring: records that it has neither taken nor refused are not kept."""
+
+    def take(self, records: Mapping[str, HashFields], now: float) -> list[tuple[str, RecordError]]:
+        faults = super().take(records, now)
+        news = {
+            key: fields
+            for key, fields in records.items()
+            if fields and self._told.get(key) != fields and (self.knows(key) or key in self._told)
+        }
+        if news:
+            self._told.update(news)
+            self._tell(keys_to_frame(news))
+        return faults
+
+    def note_read(self, now: float) -> None:
+        super().note_read(now)
+        self._tell(encode(Kind.KEYS_READ))
+
+    def all_frames(self) -> list[bytes]:
+        """What a new worker must know."""
+        frames = [keys_to_frame({one.key_id: one.raw}) for one in self.credentials()]
+        # after them what came last of each: a record that was badly written but revokes its key
+        frames += [keys_to_frame(self._told)] if self._told else []
+        return frames if self.read_at is None else [*frames, encode(Kind.KEYS_READ)]
+
+
+def keys_to_frame(records: Mapping[str, HashFields]) -> bytes:
+    """Hashes as JSON; Redis gives bytes of any kind, latin-1 keeps them all."""
+    value = {
+        key: {name.decode("latin-1"): text.decode("latin-1") for name, text in fields.items()}
+        for key, fields in records.items()
+    }
+    return encode(Kind.KEYS, orjson.dumps(value))
+
+
+def keys_from_json(body: bytes) -> dict[str, HashFields]:
+    """The same, back."""
+    value: dict[str, dict[str, Any]] = orjson.loads(body)
+    return {
+        key: {name.encode("latin-1"): text.encode("latin-1") for name, text in fields.items()}
+        for key, fields in value.items()
+    }

@@ -1,0 +1,261 @@
+"""The parent of a router with several workers: it owns the public port, the operator's surface and the one
+subscription to Redis, and forwards nothing.
+
+Shutdown: not ready → no new connections → workers finish what they have within the grace → exit 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
+
+from fleet.config import FleetConfig
+from fleet.store import Store
+from gateway.server import HttpServer, listen
+from gateway.upstream import UpstreamPool
+from router.config import RouterConfig
+from router.live.data_plane import bearer
+from router.live.events import EventRing
+from router.live.fleet_reader import FleetReader
+from router.live.fleet_view import FleetView
+from router.live.key_reader import KEYS_NOT_READ, KeyReader
+from router.live.metrics import RouterMetrics, StateCollector, counter, gauge
+from router.live.operations import create_operations_app, fleet_page
+from router.live.presence import Presence
+from router.live.sites import SiteRegistry
+from router.live.state_metrics import fleet_families, key_families, ledger_families
+from router.workers.acceptor import Acceptor
+from router.workers.crew import Crew
+from router.workers.frames import Kind
+from router.workers.key_relay import RelayedKeyRing
+from router.workers.merge import merge
+from router.workers.prometheus import read_page, render
+
+
+class ParentRouter:
+    """Everything of the parent; `start` and `stop` once each."""
+
+    def __init__(
+        self, fleet: FleetConfig, config: RouterConfig, store: Store, *, rng: random.Random | None = None
+    ) -> None:
+        self.config = config
+        self._store = store
+        loop = asyncio.get_running_loop()
+        self._clock = loop.time
+        rng = rng or random.Random()
+        self.events = EventRing()
+        self.crew = Crew(
+            fleet,
+            config,
+            view=lambda: self.view,
+            keys=lambda: () if self.ring is None else self.ring.all_frames(),
+            events=self.events,
+            clock=loop.time,
+        )
+        self.ring = RelayedKeyRing(self.crew.tell_all) if config.auth == "keys" else None
+        self._registry = CollectorRegistry()
+        metrics = self._metrics = RouterMetrics(self._registry)
+        self.view = FleetView(
+            registry=SiteRegistry(self.crew.shared),
+            metrics=metrics,
+            events=self.events,
+            networks=config.networks,
+            max_clock_skew_seconds=fleet.max_clock_skew_seconds,
+            clock=loop.time,
+            unix_clock=time.time,
+            rng=rng,
+        )
+        self.view.on_record = self.crew.relay
+        self._pool = UpstreamPool(connect_timeout_seconds=config.connect_timeout_seconds)
+        self.reader = FleetReader(
+            store=store,
+            view=self.view,
+            pool=self._pool,
+            metrics=metrics,
+            events=self.events,
+            authorization=bearer(fleet),
+            clock=loop.time,
+        )
+        StateCollector(metrics, self._families)
+        self._acceptor = Acceptor(lambda: self.crew.children)
+        self._presence = Presence(config, store, rng=rng)
+        self._operations = HttpServer(
+            create_operations_app(
+                surface=self,
+                events=self.events,
+                readiness=self._not_ready,
+                about=lambda: self._presence.about,
+            ),
+            host=config.operations_host,
+            port=config.operations_port,
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+        self._keepers: list[asyncio.Task[None]] = []
+        self._accepting: asyncio.Task[None] | None = None
+        self._listener: socket.socket | None = None
+        self._is_stopping = False
+        self.port = config.port
+        """The public port, the real one after `start`."""
+
+    @property
+    def operations_port(self) -> int:
+        """The operator's port, the real one after `start`."""
+        return self._operations.port
+
+    async def start(self) -> None:
+        """Listen, start the workers, begin to follow the fleet; Redis need not be there.
+
+        Clients that connect before the workers are ready wait in the port's backlog: connections stay where
+        they are for long, and those that came first would all be with the worker that was first.
+
+        Raises:
+            OSError: a port cannot be had.
+        """
+        await self._operations.start()
+        listener = self._listener = listen(self.config.host, self.config.port)
+        self.port = listener.getsockname()[1]
+        self._presence.listens(self.port, self.operations_port)
+        self._keepers = [asyncio.create_task(self.crew.keep(index)) for index in range(self.config.workers)]
+        self._tasks = [
+            asyncio.create_task(self.reader.run()),
+            asyncio.create_task(self.crew.resend_forever()),
+            asyncio.create_task(self._presence.run()),
+        ]
+        if self.ring is not None:
+            keys = KeyReader(
+                store=self._store,
+                ring=self.ring,
+                metrics=self._metrics,
+                events=self.events,
+                clock=self._clock,
+            )
+            self._tasks.append(asyncio.create_task(keys.run()))
+        self._accepting = asyncio.create_task(self._accept_once_ready(listener))
+
+    async def _accept_once_ready(self, listener: socket.socket) -> None:
+        await self.crew.wait_until_ready()
+        self._acceptor.start(listener)
+
+    async def stop(self) -> None:
+        """Shut down within the grace; every request ends with an answer or a stated error."""
+        self._is_stopping = True
+        if self._accepting is not None and not self._accepting.done():
+            self._accepting.cancel()
+            await asyncio.gather(self._accepting, return_exceptions=True)
+        self._acceptor.close()
+        if self._listener is not None:
+            self._listener.close()
+        await self.crew.stop(self.config.shutdown_grace_seconds)
+        for task in (*self._keepers, *self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._keepers, *self._tasks, return_exceptions=True)
+        self.view.aclose()
+        await self._operations.stop(0.0)
+        await self._pool.aclose()
+        await self._store.aclose()
+
+    def failed_task(self) -> BaseException | None:
+        """What ended a loop that should run for ever; None while all is well."""
+        for task in (*self._keepers, *self._tasks, self._accepting):
+            if task is None:
+                continue
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                return error
+        return None
+
+    def _not_ready(self) -> str | None:
+        if self._is_stopping:
+            return "shutting down"
+        if self._accepting is None or not self._accepting.done():
+            return "workers start"
+        if not self.crew.ready:
+            return "no worker is ready"
+        if self.ring is not None and self.ring.read_at is None:
+            return KEYS_NOT_READ
+        if not self.view.is_settled:
+            return "no site is known yet"
+        return None
+
+    def _families(self) -> Iterator[Metric]:
+        yield from ledger_families(self.crew.ledger())
+        yield from key_families(self.ring, now=self._clock(), unix_now=time.time())
+        yield from fleet_families(self.view, is_store_up=self.reader.is_store_up, now=self._clock())
+        yield from worker_families(self.crew)
+
+    # what the operator's surface asks
+    async def metrics_page(self) -> bytes:
+        """The parent's metrics and the workers', as one page."""
+        await self.crew.ask(Kind.METRICS)
+        workers = [child.metrics for child in self.crew.living]
+        return render(merge(read_page(self._registry.collect()), workers, self.crew.ended_metrics))
+
+    async def ledger_totals(self) -> dict[str, int]:
+        """Every request of every worker since the start."""
+        return self.crew.ledger().totals()
+
+    async def fleet_page(self) -> dict[str, Any]:
+        """The fleet as the parent sees it, with what all workers have put on it."""
+        await self.crew.ask(Kind.STATE)
+        return {
+            **fleet_page(
+                self.view,
+                counts=self.crew.sites(),
+                ledger=self.crew.ledger(),
+                held=sum(child.held for child in self.crew.living),
+                is_store_up=self.reader.is_store_up,
+                now=self._clock(),
+            ),
+            "workers": [
+                {
+                    "worker": index,
+                    "pid": None if child is None else child.pid,
+                    "is_ready": child is not None and child.is_ready,
+                    "connections": 0 if child is None else child.open_connections or 0,
+                    "requests": self.crew.requests_of(index),
+                    "cpu_seconds": None if child is None else child.cpu_seconds,
+                }
+                for index, child in enumerate(self.crew.children)
+            ],
+        }
+
+
+def worker_families(crew: Crew) -> Iterator[Metric]:
+    """About the workers themselves."""
+    indexes = range(len(crew.children))
+    yield gauge(
+        "heron_router_workers", "Workers that serve; act when below [router] workers.", [], {(): crew.ready}
+    )
+    yield counter(
+        "heron_router_worker_restarts",
+        "Workers that ended by themselves; act when it grows: the log says how.",
+        [],
+        {(): crew.restarts},
+    )
+    yield counter(
+        "heron_router_worker_lost_requests",
+        "Requests under way in workers that died, counted as failed; act as for restarts.",
+        [],
+        {(): crew.lost_requests},
+    )
+    yield counter(
+        "heron_router_worker_requests",
+        "Requests that each worker has taken; act when far from even: clients with few, busy connections.",
+        ["worker"],
+        {(str(index),): crew.requests_of(index) for index in indexes},
+    )
+    yield gauge(
+        "heron_router_worker_connections",
+        "Clients' connections that each worker has.",
+        ["worker"],
+        {
+            (str(index),): 0 if (child := crew.children[index]) is None else child.open_connections or 0
+            for index in indexes
+        },
+    )
