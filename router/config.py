@@ -37,6 +37,8 @@ class RouterConfig(ConfigModel):
     """Processes that forward, behind one port; 1: this process does it itself. One per core is enough.
     Queues, order between tiers, fairness, retry budgets and breakers are per worker."""
     policy: str = DEFAULT_POLICY
+    affinity: bool = True
+    """Requests go where the KV cache of their session or prompt prefix is, as far as load allows."""
     auth: Literal["keys", "open"] = "open"
     """keys: requests need an API key (`heron keys add`); open: whoever reaches the port may use it, which is
     said loudly at start. Must be set where `host` reaches beyond this machine."""

@@ -20,7 +20,7 @@ from site_agent.instance import Instance
 PushbackReason = Literal["power", "capacity", "draining"]
 AFFINITY_SLACK_RATIO = 0.25
 """A request follows its affinity until that instance has this share of its slots more in use than the least
-loaded one."""
+loaded one; then it goes to the one that it is drawn to next, which is the same every time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,11 +123,9 @@ class Admission:
         least = min(open_to_it, key=lambda one: (self.in_flight(one.instance_id), one.index))
         if affinity is None:
             return least
-        preferred = max(open_to_it, key=lambda one: _attraction(affinity, one.instance_id))
-        slack = self.max_concurrency * AFFINITY_SLACK_RATIO
-        if self.in_flight(preferred.instance_id) <= self.in_flight(least.instance_id) + slack:
-            return preferred
-        return least
+        most = self.in_flight(least.instance_id) + self.max_concurrency * AFFINITY_SLACK_RATIO
+        near = [one for one in open_to_it if self.in_flight(one.instance_id) <= most]
+        return max(near, key=lambda one: _attraction(affinity, one.instance_id))
 
     def _pushback(self) -> Pushback:
         states = [one.state for one in self.instances]

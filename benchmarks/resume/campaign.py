@@ -42,12 +42,14 @@ def _tail(log: Path) -> str:
 class Engine:
     """One `vllm serve`, restarted on the same port after a kill."""
 
-    def __init__(self, command: str, model_path: Path, log: Path) -> None:
+    def __init__(
+        self, command: str, model_path: Path, log: Path, *, max_model_len: int = MAX_MODEL_LEN
+    ) -> None:
         (self.port,) = free_ports(1)
         self._arguments = [
             *(command, "serve", str(model_path), "--host", "127.0.0.1", "--port", str(self.port)),
             *("--served-model-name", MODEL, "--max-num-seqs", "8", "--dtype", "float32", "--enforce-eager"),
-            *("--max-model-len", str(MAX_MODEL_LEN), "--disable-uvicorn-access-log"),
+            *("--max-model-len", str(max_model_len), "--disable-uvicorn-access-log"),
         ]
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
@@ -103,20 +105,21 @@ class Fleet:
 
 
 @contextmanager
-def _process(arguments: list[str], log: Path, environment: dict[str, str] | None = None) -> Iterator[None]:
+def process(arguments: list[str], log: Path, environment: dict[str, str] | None = None) -> Iterator[None]:
+    """One process for as long as the block lasts; its output in `log`."""
     with log.open("ab") as out:
-        process = subprocess.Popen(
+        started = subprocess.Popen(
             arguments, stdout=out, stderr=out, cwd=ROOT, env=os.environ | (environment or {})
         )
     try:
         yield
     finally:
-        process.terminate()
+        started.terminate()
         try:
-            process.wait(timeout=30)
+            started.wait(timeout=30)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            started.kill()
+            started.wait()
 
 
 @asynccontextmanager
@@ -129,7 +132,7 @@ async def running(directory: Path, command: str) -> Any:
     async with AsyncExitStack() as stack:
         sync = stack.enter_context(ExitStack())
         options = ["--port", str(redis_port), "--bind", "127.0.0.1", "--save", ""]
-        sync.enter_context(_process([str(find_redis_server()), *options], directory / "redis.log"))
+        sync.enter_context(process([str(find_redis_server()), *options], directory / "redis.log"))
         store = redis.Redis(port=redis_port)
         stack.push_async_callback(store.aclose)
         engines = {
@@ -148,7 +151,7 @@ async def running(directory: Path, command: str) -> Any:
             await site.start()
             stack.push_async_callback(site.stop)
         sync.enter_context(
-            _process(
+            process(
                 [sys.executable, "-m", "cli.main", "router"],
                 directory / "router.log",
                 {

@@ -34,9 +34,12 @@ class CuttingSite:
     store: redis.Redis
     is_serving: bool = True
     """False: it reports that it drains, so that nobody sends it anything new."""
+    running_requests: int | None = None
+    """What it reports, where somebody counts; None: it does not say."""
     rule: CutRule | None = None
     """For the next event stream; None again once it has struck."""
     port: int = 0
+    _is_stopping: bool = False
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _server: asyncio.Server | None = None
     _sequence: int = field(default_factory=lambda: int(time.time() * 1000))
@@ -49,6 +52,7 @@ class CuttingSite:
 
     async def stop(self) -> None:
         assert self._server is not None
+        self._is_stopping = True
         self._server.close()
         for task in list(self._tasks):
             task.cancel()
@@ -65,6 +69,8 @@ class CuttingSite:
             "ingress_url": f"http://127.0.0.1:{self.port}",
         }
         model: dict[str, Any] = {"model": self.model, "ready_instances": 1, "max_concurrency": 8}
+        if self.running_requests is not None:
+            model["running_requests"] = self.running_requests
         report = common | {
             "observed_at_unix_seconds": time.time(),
             "state": "serving" if self.is_serving else "draining",
@@ -89,7 +95,7 @@ class CuttingSite:
         await self.store.publish(f"{KEY}events:site", json.dumps(report))
 
     async def _announce_for_ever(self) -> None:
-        while True:
+        while not self._is_stopping:  # a cancellation in the middle of a command is lost in the Redis client
             await asyncio.sleep(ANNOUNCE_SECONDS)
             await self.announce()
 
@@ -112,8 +118,8 @@ class CuttingSite:
         upward = asyncio.create_task(relay.upward(reader, engine_writer))
         try:
             await relay.downward(engine_reader, writer)
-        except ConnectionError:
-            pass
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # cancelled by `stop` alone, which waits for the end
         finally:
             upward.cancel()
             with contextlib.suppress(asyncio.CancelledError, ConnectionError):

@@ -26,6 +26,7 @@ from router.live.hold import Dispatcher
 from router.live.ledger import Ledger
 from router.live.metrics import RouterMetrics
 from router.live.sites import SiteRegistry
+from router.policy.affinity import Affinity
 from router.policy.key_ring import KeyRing
 from router.policy.policies import POLICIES
 
@@ -75,6 +76,9 @@ class DataPlane:
             rng=rng,
         )
         self.pool = UpstreamPool(connect_timeout_seconds=config.connect_timeout_seconds)
+        affinity = Affinity() if config.affinity else None
+        if affinity is not None:
+            self.metrics.affinity = affinity.results
         self.dispatcher = Dispatcher(
             registry=sites,
             snapshot=lambda: self.view.snapshot,
@@ -85,6 +89,7 @@ class DataPlane:
             flex_per_second=config.flex_requests_per_second,
             clock=clock,
             rng=rng,
+            affinity=affinity,
         )
         self.view.on_change = self.dispatcher.pump
         self._door = Door(

@@ -10,6 +10,7 @@ from gateway.server import ClientRequest
 from gateway.upstream import UpstreamResponse
 from router.live.ledger import LedgerEntry
 from router.live.placement import Placement
+from router.policy.affinity_hint import Hint
 from router.policy.body import Api, RequestBody
 from router.policy.dispatch import FOREVER
 from router.policy.key_ring import Credential
@@ -28,6 +29,8 @@ class Exchange(LedgerEntry):
     """The lines of the head that every site gets."""
     body: RequestBody = None  # type: ignore[assignment]  # set before anything reads it
     features: RequestFeatures = None  # type: ignore[assignment]
+    hint: Hint | None = None
+    """Which sites may hold its cache."""
     resumability: Resumability | None = None
     mode: Mode = "plain"
     """What the scanner of the answer keeps; set with each attempt."""

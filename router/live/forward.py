@@ -45,6 +45,7 @@ from router.live.placement import Placement
 from router.live.request_head import RequestHead, shared_head
 from router.live.resume import Resumer
 from router.live.straight import Straight
+from router.policy.affinity_hint import read_hint
 from router.policy.body import Api, BadRequestError, features_of, read_body
 from router.policy.dispatch import has_other_site
 from router.policy.resumable import resumability
@@ -327,13 +328,16 @@ class Forwarder:
             body, model = read_body(exchange.api, request.body)
             assert body.fields is not None
             exchange.body = body
+            tenant = ANONYMOUS if credential is None else credential.tenant
+            if self._dispatcher.affinity is not None:
+                exchange.hint = read_hint(body, model, header=head.affinity, tenant=tenant)
             exchange.features = features_of(
                 body,
                 model,
                 CUTOFFS,
-                affinity_key=head.affinity.decode("ascii") if head.affinity is not None else None,
+                affinity_key=exchange.hint.key if exchange.hint is not None else None,
                 deadline_seconds=head.deadline_seconds,
-                tenant=ANONYMOUS if credential is None else credential.tenant,
+                tenant=tenant,
             )
         except BadRequestError as error:
             refuse_bad_request(exchange, error)

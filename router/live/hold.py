@@ -18,6 +18,7 @@ from fleet.request import ServiceTier
 from router.live.exchange import Exchange
 from router.live.placement import Placement
 from router.live.sites import SiteRegistry
+from router.policy.affinity import Affinity
 from router.policy.deadline import wait_seconds
 from router.policy.dispatch import choose
 from router.policy.fair_line import Lane, Ticket
@@ -63,7 +64,10 @@ class Dispatcher:
         flex_per_second: float,
         clock: Callable[[], float],
         rng: random.Random,
+        affinity: Affinity | None = None,
     ) -> None:
+        self.affinity = affinity
+        """None: switched off."""
         self._registry = registry
         self._snapshot = snapshot
         self._policy = policy
@@ -183,10 +187,14 @@ class Dispatcher:
             rng=self._rng,
             is_paced=is_released,
             surplus_ratio=surplus_ratio,
+            affinity=self.affinity,
+            hint=None if is_resume else exchange.hint,
         )
         if view is None:
             return None
         load = loads[view.site_id]
+        if exchange.hint is not None and self.affinity is not None:
+            self.affinity.note(exchange.hint, load.kv_cache)
         if surplus_ratio is not None:
             self._flex_pace.take(now)
         if is_released:

@@ -57,6 +57,8 @@ class RouterMetrics:
         self.registry = registry
         self.durations: dict[str, ModelDurations] = {}
         """By model."""
+        self.affinity: Mapping[str, int] = {}
+        """Decisions by result; empty where affinity is switched off."""
         self.retries: dict[str, int] = {}
         """By reason."""
         self.resumes: dict[tuple[str, ...], int] = {}
@@ -119,6 +121,13 @@ class StateCollector(Collector):
             "heron_router_e2e_seconds",
             "Request received to last byte sent, completed requests only.",
             {model: durations.e2e for model, durations in metrics.durations.items()},
+        )
+        yield counter(
+            "heron_router_affinity",
+            "Requests with a session or a long prompt, by whether they went where its cache is; act on many"
+            " overridden: load is uneven or sites are full.",
+            ["result"],
+            {(result,): count for result, count in metrics.affinity.items()},
         )
         yield counter(
             "heron_router_retries",

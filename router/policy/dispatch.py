@@ -8,7 +8,8 @@ The cases, in order. A site is left out when it
   5. has no room (less the reserve that is kept for resumes, unless this is one),
   6. is still reading the prompts of work released before (resumes and work that waited only),
   7. would have too little left over (flex only).
-Of the rest the policy weighs, and the pick is sampled in proportion to the weights.
+Of the rest the policy weighs. A request with affinity goes where its cache is, as far as load and weights
+allow (`router.policy.affinity`); otherwise the pick is sampled in proportion to the weights.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import random
 from collections.abc import Mapping, Sequence
 
 from fleet.request import RequestFeatures
+from router.policy.affinity import Affinity
+from router.policy.affinity_hint import Hint
 from router.policy.flex import surplus_room
 from router.policy.load import Load
 from router.policy.policies import Candidate, Policy
@@ -50,12 +53,14 @@ def choose(
     rng: random.Random,
     is_paced: bool = False,
     surplus_ratio: float | None = None,
+    affinity: Affinity | None = None,
+    hint: Hint | None = None,
 ) -> ModelView | None:
     """The site for this request, or None when nothing fits now.
 
     `views` are the sites that know the model, `loads` (by site) what this router has sent there. `is_paced`:
     it has waited, and does not go before the prompts of others that have are read. `surplus_ratio`: it is
-    flex, and so much must stay free.
+    flex, and so much must stay free. `hint`: None where it is all the same which site it is.
     """
     is_paced = is_paced or is_resume
     if is_resume:
@@ -89,7 +94,8 @@ def choose(
     if len(candidates) == 1:
         return candidates[0].view
     weights = policy(candidates, features, turn=turn, now=now)
-    return _sample(candidates, weights, rng)
+    holder = affinity.pick(hint, candidates, weights, loads, now) if hint and affinity else None
+    return holder or _sample(candidates, weights, rng)
 
 
 def _room(

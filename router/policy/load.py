@@ -50,6 +50,15 @@ class Shared:
     """The one process that writes the figures of reports, before it tells the others of them."""
 
 
+class KvCache:
+    """What a site's engines have cached between two stops. Its identity is all that is known of it."""
+
+    __slots__ = ("alone",)
+
+    def __init__(self) -> None:
+        self.alone = (self,)
+
+
 class Load:
     """Mutable, one per (site, model)."""
 
@@ -58,10 +67,15 @@ class Load:
         "_blocked_until",
         "_figure",
         "_prefill_clear_at",
+        "_sent_before",
+        "_sent_earlier",
         "_shared",
         "_unknown_limit",
         "breaker",
         "in_flight",
+        "kv_cache",
+        "mean_in_flight",
+        "sent",
     )
 
     def __init__(self, breaker: Breaker) -> None:
@@ -69,6 +83,14 @@ class Load:
         """The site's."""
         self.in_flight = 0
         """Of this worker. Changed by `begin` and `end` only."""
+        self.sent = 0
+        """All requests of this worker so far."""
+        self.kv_cache = KvCache()
+        """Another one once the site has been without an engine."""
+        self.mean_in_flight = 0.0
+        """Over the decisions that had to know (`router.policy.affinity`)."""
+        self._sent_before = 0
+        self._sent_earlier = 0
         self._shared: Shared | None = None
         """None where nobody else shares the site's room by this router."""
         self._baseline = 0
@@ -90,6 +112,7 @@ class Load:
     def begin(self) -> None:
         """A request goes there."""
         self.in_flight += 1
+        self.sent += 1
         shared = self._shared
         if shared is not None:
             shared.in_flight[shared.own] += 1
@@ -107,6 +130,8 @@ class Load:
 
     def reported(self, view: ModelView) -> None:
         """A newer report came: what the site had of ours is in it. What was on its way there is not."""
+        if view.ready_instances == 0:
+            self.kv_cache = KvCache()
         shared = self._shared
         if view.headroom_requests is not None and (shared is None or shared.takes_reports):
             there = self.total_in_flight()
@@ -139,6 +164,15 @@ class Load:
         """A request was answered there."""
         if self._unknown_limit < MAX_UNKNOWN_REQUESTS:
             self._unknown_limit += 1.0 / self._unknown_limit
+
+    @property
+    def recent(self) -> int:
+        """Requests sent since the turn of the window before the last."""
+        return self.sent - self._sent_earlier
+
+    def turn_window(self) -> None:
+        """A window of recent requests is over."""
+        self._sent_earlier, self._sent_before = self._sent_before, self.sent
 
     def room(self, view: ModelView, now: float, is_expired: bool) -> float:
         """Further requests that fit there, as far as is known; below 1 means none.

@@ -55,6 +55,13 @@ class TokenStream:
         self._state, self._next = follow(self._state, token)
         return token
 
+    def history(self, count: int) -> list[int]:
+        """The first ids of prompt and answer, so many of them."""
+        prompt = self._request.prompt_ids
+        while len(prompt) + len(self.ids) < count:
+            self.take()
+        return [*prompt, *self.ids][:count]
+
     def take_text(self, *, is_last: bool) -> str:
         """The next token; the text that may be shown now. Sets `is_stopped` when a stop is met."""
         request = self._request

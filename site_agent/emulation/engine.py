@@ -15,6 +15,7 @@ more, and a sequence whose prompt is through has its first. What the driver does
 
 KV cache is counted in tokens. When a step does not fit, the sequence admitted last is preempted: its cache is
 dropped, and it waits at the head of the queue to be computed anew, output included (vLLM's recompute mode).
+A beginning of the prompt that is in the prefix cache is not computed again.
 
 Which token it is, is not the engine's business: it counts.
 """
@@ -22,9 +23,12 @@ Which token it is, is not the engine's business: it counts.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from collections.abc import Sequence as Ids
 from typing import Any, Literal
 
 from fleet.profile import PerformanceProfile
+from site_agent.emulation.prefix_cache import BLOCK_TOKENS, PrefixCache, extend_chain
 from site_agent.emulation.statistics import EngineStatistics
 
 FinishReason = Literal["stop", "length", "abort", "error"]
@@ -52,8 +56,10 @@ class Sequence:
 
     __slots__ = (
         "arrived_at",
+        "blocks",
         "finish_reason",
         "first_token_at",
+        "history",
         "kv_tokens",
         "left_tokens",
         "max_tokens",
@@ -64,11 +70,24 @@ class Sequence:
         "scheduled_at",
     )
 
-    def __init__(self, *, prompt_tokens: int, max_tokens: int, owner: Any = None) -> None:
-        """`max_tokens` is at least 1; `owner` is whoever waits for the tokens."""
+    def __init__(
+        self,
+        *,
+        prompt_tokens: int,
+        max_tokens: int,
+        owner: Any = None,
+        history: Callable[[int], Ids[int]] | None = None,
+    ) -> None:
+        """`max_tokens` is at least 1; `owner` is whoever waits for the tokens.
+
+        `history` gives the first ids of prompt and answer, for the prefix cache; None: nothing is cached.
+        """
         self.prompt_tokens = prompt_tokens
         self.max_tokens = max_tokens
         self.owner = owner
+        self.history = history
+        self.blocks: list[int] = []
+        """Hashes of full blocks: the prompt's once it is scheduled, the answer's too once it is over."""
         self.output_tokens = 0
         self.left_tokens = prompt_tokens
         """Still to prefill; 0: it decodes."""
@@ -106,6 +125,8 @@ class EmulatedEngine:
         """In order of admission."""
         self.waiting: deque[Sequence] = deque()
         self.kv_used_tokens = 0
+        self.prefix_cache = PrefixCache()
+        """What it holds is not used: it goes when room is needed."""
         self.step_ends_at: float | None = None
         """None: idle or stalled."""
         self.is_stalled = False
@@ -213,6 +234,7 @@ class EmulatedEngine:
             decoding = [sequence for sequence in self.running if not sequence.left_tokens]
         chunk_tokens = self._plan_prefill(self.kv_tokens - self.kv_used_tokens - len(decoding), now)
         self._decoding = decoding
+        self.prefix_cache.trim(self.kv_tokens - self.kv_used_tokens)
         if not decoding and not chunk_tokens:
             self._is_idle = True
             return
@@ -247,13 +269,28 @@ class EmulatedEngine:
                 break
             self.waiting.popleft()
             self.running.append(sequence)
+            room -= sequence.left_tokens
+            self._reuse(sequence)
             if sequence.scheduled_at is None:
                 sequence.scheduled_at = now
             tokens = min(sequence.left_tokens, budget)
             self._chunks.append((sequence, tokens))
             budget -= tokens
-            room -= sequence.left_tokens
         return self._chunk_tokens - budget
+
+    def _reuse(self, sequence: Sequence) -> None:
+        """Take what the prefix cache has of a sequence that enters the batch."""
+        if sequence.history is None:
+            return
+        if not sequence.blocks:
+            extend_chain(sequence.blocks, sequence.history(sequence.prompt_tokens))
+        tokens = self.prefix_cache.longest(sequence.blocks, sequence.left_tokens - 1)
+        sequence.left_tokens -= tokens
+        sequence.kv_tokens += tokens
+        self.kv_used_tokens += tokens
+        if sequence.scheduled_at is None:  # vLLM counts a request once, not again after a preemption
+            self.statistics.prefix_cache_queries += sequence.prompt_tokens
+            self.statistics.prefix_cache_hits += tokens
 
     def _complete_chunk(self, sequence: Sequence, tokens: int, end: float, emitted: list[Sequence]) -> None:
         sequence.left_tokens -= tokens
@@ -261,6 +298,7 @@ class EmulatedEngine:
         self.kv_used_tokens += tokens
         if sequence.left_tokens:
             return
+        self.prefix_cache.add(sequence.blocks)
         if sequence.first_token_at is None:
             sequence.first_token_at = end
             self.statistics.prompt_tokens += sequence.prompt_tokens
@@ -283,6 +321,9 @@ class EmulatedEngine:
 
     def _release(self, sequence: Sequence, reason: FinishReason) -> None:
         sequence.finish_reason = reason
+        if sequence.history is not None and sequence.kv_tokens >= BLOCK_TOKENS:
+            extend_chain(sequence.blocks, sequence.history(sequence.kv_tokens))
+            self.prefix_cache.add(sequence.blocks[: sequence.kv_tokens // BLOCK_TOKENS])
         self.kv_used_tokens -= sequence.kv_tokens
         sequence.kv_tokens = 0
         if sequence in self.running:

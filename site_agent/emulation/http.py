@@ -93,8 +93,14 @@ class EngineApi:
         except RequestError as error:
             request.respond(error.status, JSON_HEADERS, error.body())
             return
-        job = self._job(request, asked)
-        sequence = Sequence(prompt_tokens=len(asked.prompt_ids), max_tokens=asked.max_tokens, owner=job)
+        answer = self._answer(request, asked)
+        job: Job = StreamJob(request, answer) if asked.stream else WholeJob(request, answer)
+        sequence = Sequence(
+            prompt_tokens=len(asked.prompt_ids),
+            max_tokens=asked.max_tokens,
+            owner=job,
+            history=answer.tokens.history,
+        )
         try:
             self._backend.submit(sequence)
         except QueueFullError as error:
@@ -106,15 +112,14 @@ class EngineApi:
         finally:
             self._backend.abandon(sequence)
 
-    def _job(self, request: ClientRequest, asked: GenerationRequest) -> Job:
+    def _answer(self, request: ClientRequest, asked: GenerationRequest) -> Answer:
         request_id = request.fields.get(b"x-request-id")
-        answer = Answer(
+        return Answer(
             asked,
             request_id=uuid.uuid4().hex if request_id is None else request_id.decode("latin-1"),
             created=int(time.time()),
             model=self._limits.model,
         )
-        return StreamJob(request, answer) if asked.stream else WholeJob(request, answer)
 
     async def _health(self, request: ClientRequest) -> None:
         request.respond(200, (), b"")

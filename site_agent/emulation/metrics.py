@@ -1,7 +1,7 @@
 """An emulated engine's `/metrics` page: vLLM's names and labels with real values, and a line that it is fake.
 
 The step loop counts in plain integers (`statistics`); this turns them into Prometheus text when asked. What
-vLLM exports and the emulation does not have (prefix cache hits by tier, speculative decoding, …) is left out:
+vLLM exports and the emulation does not have (external prefix caches, speculative decoding, …) is left out:
 missing means unknown.
 """
 
@@ -86,6 +86,16 @@ class EngineCollector(Collector):
             ("prompt_tokens", "Number of prefill tokens processed.", statistics.prompt_tokens),
             ("generation_tokens", "Number of generation tokens processed.", statistics.generation_tokens),
             ("num_preemptions", "Cumulative number of preemption from the engine.", statistics.preemptions),
+            (
+                "prefix_cache_queries",
+                "Prefix cache queries, in terms of number of queried tokens.",
+                statistics.prefix_cache_queries,
+            ),
+            (
+                "prefix_cache_hits",
+                "Prefix cache hits, in terms of number of cached tokens.",
+                statistics.prefix_cache_hits,
+            ),
         )
         for name, documentation, value in values:
             family = CounterMetricFamily(f"vllm:{name}", documentation, labels=_LABELS)

@@ -65,6 +65,9 @@ class EngineStatistics:
         self.prompt_tokens = 0
         self.generation_tokens = 0
         self.preemptions = 0
+        self.prefix_cache_queries = 0
+        """Prompt tokens looked for in the prefix cache."""
+        self.prefix_cache_hits = 0
         self.finished = dict.fromkeys(FINISH_REASONS, 0)
         self.rejected = dict.fromkeys(REJECTION_REASONS, 0)
         self.time_to_first_token_seconds = Histogram(TTFT_BUCKETS)

@@ -218,6 +218,11 @@ class VllmFleet:
         (group,) = [mark["pid"] for mark in marks if mark["label"] == f"{site}-0"]
         return int(group)
 
+    def engine_url(self, site: str) -> str:
+        """Where its engine listens, from its own command line."""
+        words = Path(f"/proc/{self.engine_group(site)}/cmdline").read_bytes().decode().split("\0")
+        return f"http://{LOOPBACK}:{words[words.index('--port') + 1]}"
+
     def kill_engine(self, site: str) -> None:
         """As a crash would: every process of the engine at once."""
         os.killpg(self.engine_group(site), signal.SIGKILL)

@@ -10,8 +10,10 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import openai
 import pytest
+from support import conversations
 from support.vllm_fleet import MODEL, SITES, VllmFleet
 
 pytestmark = [
@@ -115,6 +117,42 @@ def test_vllms_metrics_reach_the_site_report(fleet: VllmFleet):
     assert len(models()) == len(SITES)
     assert all(0 <= one["kv_cache_usage_ratio"] <= 1 for one in models())
     assert all(one["waiting_requests"] == 0 for one in models())
+
+
+async def test_two_sites_keep_the_hit_rate_of_one(fleet: VllmFleet):
+    """Conversations over a shared prefix of 2,000 tokens, by vLLM's own counters.
+
+    How even the load is depends on how fast each engine happens to be: `benchmarks.affinity` measures it,
+    and tests/unit/router/policy/test_affinity.py holds it on a clock of its own.
+    """
+    async with httpx.AsyncClient(trust_env=False, timeout=120) as http:
+
+        async def counters() -> tuple[float, float]:
+            pages = [(await http.get(f"{fleet.engine_url(site)}/metrics")).text for site in SITES]
+            return conversations.cache_counters(pages)
+
+        async def hit_rate(url: str, seed: int) -> tuple[float, set[str]]:
+            served: set[str] = set()
+
+            async def ask(messages: list[dict[str, str]]) -> str:
+                body = conversations.body_of(MODEL, messages, 24) | {"temperature": 0, "ignore_eos": True}
+                answer = await http.post(f"{url}/chat/completions", json=body)
+                assert answer.status_code == 200, answer.text
+                served.add(answer.headers.get("x-heron-site", ""))
+                return str(answer.json()["choices"][0]["message"]["content"])
+
+            before = await counters()
+            await conversations.talk(
+                ask, conversations=16, turns=4, clients=6, shared_words=1200, own_words=100, seed=seed
+            )
+            queries, hits = (now - then for now, then in zip(await counters(), before, strict=True))
+            assert queries / (16 * 4) > 2000
+            return hits / queries, served
+
+        alone, _ = await hit_rate(f"{fleet.ingress['north']}/v1", seed=1)
+        both, served = await hit_rate(fleet.base_url, seed=2)
+    assert served == set(SITES)
+    assert both >= 0.9 * alone > 0.5, (alone, both)
 
 
 def test_a_stream_survives_its_engines_crash_and_the_engine_comes_back(

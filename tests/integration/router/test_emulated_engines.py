@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
+from support import conversations
 from support.fake_hardware import fake_hardware
 from support.router_fleet import RouterFleet, router_fleet
 from support.stub_site import StubSite
@@ -18,6 +19,9 @@ from site_agent.emulation import tokens
 
 MESSAGES = [{"role": "user", "content": "tell me of the wind at sea"}]
 STREAM: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
+
+
+SHARED_WORDS, OWN_WORDS, ANSWER_WORDS, TURNS = 2000, 400, 12, 5
 
 
 class _Hardware:
@@ -30,10 +34,12 @@ class _Hardware:
 
 
 @contextlib.asynccontextmanager
-async def two_sites(store: Any, *, token_ids: bool) -> AsyncIterator[tuple[RouterFleet, _Hardware]]:
+async def two_sites(
+    store: Any, *, token_ids: bool = True, **options: Any
+) -> AsyncIterator[tuple[RouterFleet, _Hardware]]:
     hardware = _Hardware()
     async with contextlib.AsyncExitStack() as stack:
-        fleet = await stack.enter_async_context(router_fleet(store, announce=False))
+        fleet = await stack.enter_async_context(router_fleet(store, announce=False, **options))
         for name in ("north", "coast"):
             host = await stack.enter_async_context(fake_hardware())
             url = await host.start_engine()
@@ -103,3 +109,64 @@ async def test_every_word_is_right_when_an_engine_is_stopped(store: Any, path: s
         ]
         totals = await fleet.settled(completed=1)
         assert totals["resumed"] == 1
+
+
+@contextlib.asynccontextmanager
+async def reporting(fleet: RouterFleet) -> AsyncIterator[None]:
+    """Sites report every second: what they do not say for three counts as stale."""
+
+    async def report() -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            await fleet.announce()
+
+    task = asyncio.create_task(report())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+async def hit_rate(fleet: RouterFleet, hardware: _Hardware, *, clients: int, seed: int) -> float:
+    """Of a replay over the fleet as it is, by the engines' own counters."""
+
+    async def counters() -> tuple[float, float]:
+        pages = [(await fleet.client.get(f"{site.url}/metrics")).text for site in fleet.sites]
+        return conversations.cache_counters(pages)
+
+    async def ask(messages: list[dict[str, str]]) -> str:
+        answer = await fleet.post(conversations.body_of(hardware.model, messages, ANSWER_WORDS))
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["choices"][0]["message"]["content"])
+
+    before = await counters()
+    await conversations.talk(
+        ask,
+        conversations=2 * clients,
+        turns=TURNS,
+        clients=clients,
+        shared_words=SHARED_WORDS,
+        own_words=OWN_WORDS,
+        seed=seed,
+    )
+    after = await counters()
+    return (after[1] - before[1]) / (after[0] - before[0])
+
+
+@pytest.mark.parametrize("affinity", [True, False], ids=["with affinity", "without"])
+async def test_two_sites_have_the_hit_rate_of_one(store: Any, affinity: bool):
+    """A replay in turns over a shared prefix of 2,000 tokens, and even load; without it history is lost."""
+    async with two_sites(store, affinity=affinity) as (fleet, hardware), reporting(fleet):
+        await fleet.set_state("coast", "draining")
+        alone = await hit_rate(fleet, hardware, clients=8, seed=1)
+        await fleet.set_state("coast", "serving")
+        entries = fleet.router.view.registry.entries
+        before = {name: entry.requests for name, entry in entries.items()}
+        both = await hit_rate(fleet, hardware, clients=8, seed=2)
+        sent = [entry.requests - before[name] for name, entry in entries.items()]
+        assert alone > 0.8
+        if affinity:
+            assert both >= 0.95 * alone
+            assert max(sent) <= 1.25 * sum(sent) / len(sent)
+        else:
+            assert both < 0.95 * alone

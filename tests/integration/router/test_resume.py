@@ -169,7 +169,7 @@ async def test_a_resume_says_so_to_the_site(store: Any):
             assert one.headers["x-request-id"] == "my-id"
             assert one.headers["authorization"] == "Bearer site-secret"
             assert one.headers["x-heron-tier"] == "default"
-            assert one.headers["x-heron-affinity"] == "session-1"
+            assert one.headers["x-heron-affinity"] == seen[0].headers["x-heron-affinity"] != "session-1"
             assert one.headers["traceparent"] == headers["traceparent"]
             assert one.headers["x-heron-class"] == "SS"
             assert int(one.headers["x-heron-expected-output-tokens"]) == 30

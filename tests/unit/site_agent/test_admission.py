@@ -146,6 +146,25 @@ def test_affinity_is_spread_evenly_and_stays_when_an_instance_goes() -> None:
             assert site.choose(affinity=key) is home
 
 
+def test_a_busy_home_is_left_for_the_same_other_one_every_time() -> None:
+    """A quarter of the slots more than the least loaded one: the second has the cache then."""
+    site = admission(count=3, max_concurrency=20)
+    for number in range(20):
+        key = f"session-{number}".encode()
+        home = site.choose(affinity=key)
+        assert isinstance(home, Instance)
+        flights = [site.open(home, lambda: None) for _ in range(5)]
+        assert site.choose(affinity=key) is home
+        flights.append(site.open(home, lambda: None))
+        second = site.choose(affinity=key)
+        assert isinstance(second, Instance)
+        assert second is not home
+        flights.append(site.open(second, lambda: None))
+        assert site.choose(affinity=key) is second
+        for flight in flights:
+            site.close(flight)
+
+
 def test_shut_is_empty_when_the_last_flight_closes() -> None:
     """Not before; and at once where nothing flies."""
     busy, idle = admission(), admission()

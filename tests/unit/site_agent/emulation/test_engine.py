@@ -42,6 +42,16 @@ def sequence(prompt_tokens: int, max_tokens: int, name: str = "") -> Sequence:
     return Sequence(prompt_tokens=prompt_tokens, max_tokens=max_tokens, owner=name)
 
 
+def known(ids: range, max_tokens: int = 1, name: str = "") -> Sequence:
+    """One request whose ids the engine may know again; its answer counts on from its prompt."""
+    return Sequence(
+        prompt_tokens=len(ids),
+        max_tokens=max_tokens,
+        owner=name,
+        history=lambda count: range(ids.start, ids.start + count),
+    )
+
+
 def run(engine: EmulatedEngine, until: float = float("inf")) -> list[tuple[float, str]]:
     """Every token as (when, whose), with a driver that is never late."""
     trace = []
@@ -260,3 +270,57 @@ def test_kv_cache_must_hold_one_request_of_the_models_length() -> None:
     assert EmulatedEngine(
         dataclasses.replace(PROFILE, kv_tokens=500), max_concurrency=1
     ).kv_usage_ratio == pytest.approx(0.0)
+
+
+def test_a_prompt_that_was_computed_before_is_not_computed_again() -> None:
+    """But for its last block: the engine needs something to begin with."""
+    engine = make_engine()
+    engine.submit(known(range(96), name="a"), 0.0)
+    assert run(engine) == [(0.096, "a")]
+    engine.submit(known(range(96), name="b"), 1.0)
+    assert run(engine) == [(1.016, "b")]
+    statistics = engine.statistics
+    assert (statistics.prefix_cache_queries, statistics.prefix_cache_hits) == (192, 80)
+    assert statistics.prompt_tokens == 192
+
+
+def test_the_next_turn_finds_the_answer_cached_too() -> None:
+    """All but the last token, which was never put in."""
+    engine = make_engine()
+    engine.submit(known(range(64), max_tokens=33), 0.0)
+    run(engine)
+    engine.submit(known(range(200)), 10.0)
+    run(engine)
+    assert engine.statistics.prefix_cache_hits == 96
+
+
+def test_what_is_cached_goes_when_room_is_needed() -> None:
+    """The KV cache is one: 1,000 tokens, running and kept."""
+    engine = make_engine()
+    for start in (0, 10_000):
+        engine.submit(known(range(start, start + 480)), 0.0)
+        run(engine)
+    assert engine.prefix_cache.tokens == 960
+    engine.submit(known(range(20_000, 20_400)), 100.0)
+    while engine.step_ends_at is not None:
+        assert engine.prefix_cache.tokens + engine.kv_used_tokens <= engine.kv_tokens
+        now = engine.step_ends_at
+        engine.complete_step()
+        engine.begin_step(now)
+        check(engine)
+    engine.submit(known(range(10_000, 10_480)), 200.0)
+    run(engine)
+    engine.submit(known(range(480)), 300.0)
+    run(engine)
+    assert engine.statistics.prefix_cache_hits == 464  # of the second; the first had to go
+    assert engine.kv_used_tokens == 0
+
+
+def test_requests_without_ids_are_never_cached() -> None:
+    """Nothing is known of them, so nothing is counted either."""
+    engine = make_engine()
+    for _ in range(2):
+        engine.submit(sequence(96, 2), 0.0)
+        run(engine)
+    assert engine.prefix_cache.tokens == 0
+    assert engine.statistics.prefix_cache_queries == 0
