@@ -1,4 +1,4 @@
-"""A client that has closed its sending half, or has gone: which of the two, its machine says when written to."""
+"""A client that has closed its sending half, or has gone: its machine says which when it is written to."""
 
 from __future__ import annotations
 

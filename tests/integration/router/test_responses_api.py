@@ -194,3 +194,15 @@ async def test_deleting_is_not_there(fleet: RouterFleet):
     """vLLM 0.32 has no such method."""
     answer = await fleet.client.delete("/v1/responses/resp_1")
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET, OPTIONS")
+
+
+async def test_a_response_is_nobody_s_without_a_key(store: Any):
+    """401 before any site is asked; a preflight carries no key."""
+    async with router_fleet(
+        store, "a", make_site=RecordedSite, auth="keys", cors_origins=("https://a.example",)
+    ) as fleet:
+        answer = await fleet.client.get("/v1/responses/resp_1")
+        assert answer.status_code in (401, 503)  # 503: no key was read yet
+        assert site(fleet, "a").asked == []
+        asked = {"origin": "https://a.example", "access-control-request-method": "GET"}
+        assert (await fleet.client.options("/v1/responses/resp_1", headers=asked)).status_code == 200
