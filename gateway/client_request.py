@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 HotHandler = Callable[["ClientRequest"], Coroutine[Any, Any, None] | None]
 """Called when the request is whole. It returns what is still to be done, or None: it has answered, or will in
 callbacks (then it sets `on_gone`)."""
@@ -46,6 +47,10 @@ class ClientRequest:
 
     # Defaults live in the class: an instance is made per request, and sets only what differs.
     body = b""
+    extra_head = b""
+    """Lines that the connection adds to the head of the answer (CORS)."""
+    empty_piece = b""
+    """What means nothing between two pieces of a begun answer (a comment of an event stream)."""
     disconnected = False
     response_complete = False
     started = False
@@ -88,6 +93,16 @@ class ClientRequest:
     def run(self, rest: Coroutine[Any, Any, None]) -> None:
         """Go on in a task."""
         self._protocol.run_task(self, rest)
+
+    def knock(self) -> None:
+        """Send what says nothing, so that a client which has gone is found out.
+
+        Before the answer an interim one: HTTP/1.1 clients skip it (RFC 9110 §15.2), HTTP/1.0 knows none.
+        """
+        if self.started:
+            self.write(self.empty_piece)
+        elif self._is_chunked and not self.disconnected:
+            self._protocol.transport.write(CONTINUE)
 
     @property
     def is_disconnected(self) -> bool:
@@ -144,6 +159,8 @@ class ClientRequest:
         head = STATUS_LINE[status] + self._protocol.date_header()
         for field in headers:
             head += b"%b: %b\r\n" % field
+        if self.extra_head:
+            head += self.extra_head
         if not self.keep_alive:
             head += b"connection: close\r\n"
         return head

@@ -25,8 +25,11 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from gateway.client_request import ClientRequest, HotRoute
-from gateway.errors import JSON_HEADERS, error_body
+from gateway.client_request import CONTINUE, ClientRequest, HotRoute
+from gateway.cors import CorsPolicy, header_of
+from gateway.errors import JSON_HEADERS, anthropic_body, error_body, speaks_anthropic
+from gateway.half_close import watch_client
+from gateway.request_id import MAX_REQUEST_ID, is_token
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +64,8 @@ class HotPathProtocol(HttpToolsProtocol):
         hot: HotRoute,
         max_body_bytes: int,
         known_urls: dict[bytes, tuple[str, bytes]],
+        cors: CorsPolicy | None = None,
+        allows_half_close: bool = False,
         config: uvicorn.Config,
         server_state: ServerState,
         app_state: dict[str, Any],
@@ -70,6 +75,9 @@ class HotPathProtocol(HttpToolsProtocol):
         self._hot = hot
         self._known_urls = known_urls
         self._max_body_bytes = max_body_bytes
+        self._cors = cors
+        self._allows_half_close = allows_half_close
+        self._is_half_closed = False
         self._is_in_head = False
         self._is_in_message = False
         self._head_bytes = 0
@@ -105,8 +113,25 @@ class HotPathProtocol(HttpToolsProtocol):
                 cycle.disconnected = True
                 if cycle.task is not None:
                     cycle.task.cancel()
-                elif cycle.on_gone is not None:
+                if cycle.on_gone is not None:  # nor has its task begun
                     cycle.on_gone()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client sends no more: False closes the connection.
+
+        A client may close its sending half and still read (RFC 9112 §9.6): what it asked whole is answered.
+        One that has gone looks the same until something is sent to it: its machine refuses that, and the
+        socket then shows it.
+        """
+        cycle = self.cycle
+        if not self._allows_half_close or self._is_in_message or cycle is None or cycle.response_complete:
+            return False
+        if not self._is_half_closed:
+            self._is_half_closed = True
+            if isinstance(cycle, ClientRequest) and not self.pipeline:
+                cycle.knock()
+            watch_client(self.loop, self.transport)
+        return True
 
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
@@ -191,12 +216,14 @@ class HotPathProtocol(HttpToolsProtocol):
             is_chunked=is_http_11,
             received_at=self.loop.time(),
         )
+        if self._cors is not None:
+            request.extra_head = self._cors.lines(self.headers)
         before = self.cycle
         self.cycle = request  # type: ignore[assignment]
         if before is None or before.response_complete:
             request.is_turn = True
             if self.expect_100_continue:
-                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                self.transport.write(CONTINUE)
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((request, self.app))  # type: ignore[arg-type]
@@ -256,7 +283,7 @@ class HotPathProtocol(HttpToolsProtocol):
         if cycle.is_whole:
             self._start_hot(cycle)
         elif self.expect_100_continue:
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.transport.write(CONTINUE)
 
     def on_response_complete(self) -> None:
         """As uvicorn's, less its timer for every answer: `check_timeouts` closes idle connections."""
@@ -267,6 +294,8 @@ class HotPathProtocol(HttpToolsProtocol):
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
+        elif self._is_half_closed:
+            self.transport.close()
         elif self.read_since is None:
             self.idle_since = self.loop.time()
 
@@ -324,11 +353,14 @@ class HotPathProtocol(HttpToolsProtocol):
                 return
             cycle.disconnected = True
             cycle.message_event.set()
+        if speaks_anthropic(self.url.decode("ascii", "replace").partition("?")[0]):
+            body = anthropic_body(status, body)
         self.transport.write(
             b"".join(
                 (
                     STATUS_LINE[status],
                     self.date_header(),
+                    self._refusal_lines(),
                     b"content-type: application/json\r\nconnection: close\r\n",
                     b"content-length: %d\r\n\r\n" % len(body),
                     body,
@@ -336,6 +368,15 @@ class HotPathProtocol(HttpToolsProtocol):
             )
         )
         self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+    def _refusal_lines(self) -> bytes:
+        """What else the head of a refusal carries: the client's own request id, and CORS."""
+        headers = self.headers or []
+        request_id = header_of(headers, b"x-request-id")
+        lines = b"" if self._cors is None else self._cors.lines(headers)
+        if is_token(request_id, MAX_REQUEST_ID):
+            lines += b"x-request-id: %b\r\n" % request_id
+        return lines
 
     def check_timeouts(self, now: float) -> None:
         """Called once a second: drop clients that send or take nothing."""

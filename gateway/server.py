@@ -13,6 +13,7 @@ import uvicorn
 from uvicorn.server import Server
 
 from gateway.client_request import ClientRequest, HotHandler, HotRoute
+from gateway.cors import CorsPolicy
 from gateway.errors import error_body
 from gateway.protocol import HotPathProtocol
 
@@ -87,13 +88,20 @@ class HttpServer:
         host: str = "127.0.0.1",
         port: int = 0,
         max_body_bytes: int = 16 << 20,
+        cors: CorsPolicy | None = None,
+        allows_half_close: bool = False,
         keep_alive_seconds: int = 75,
         backlog: int = BACKLOG,
         is_listening: bool = True,
         on_lost: Callable[[], None] | None = None,
     ) -> None:
         """`app` is any ASGI application (None: 404 for all that is not hot); `port` 0 takes a free one.
-        `on_lost` is called as each connection ends."""
+        `on_lost` is called as each connection ends.
+
+        `cors` is for the hot paths and for refusals; the application adds its own. `allows_half_close`: a
+        client that closes its sending half still gets its answer. Without it that is a client gone, which
+        between our own hops it always is, and which is noticed a round trip sooner.
+        """
         self.host = host
         self.port = port
         self._is_listening = is_listening
@@ -103,7 +111,12 @@ class HttpServer:
         config = uvicorn.Config(
             app or _not_found,
             http=functools.partial(  # type: ignore[arg-type]
-                protocol, hot=hot, max_body_bytes=max_body_bytes, known_urls={}
+                protocol,
+                hot=hot,
+                max_body_bytes=max_body_bytes,
+                known_urls={},
+                cors=cors,
+                allows_half_close=allows_half_close,
             ),
             ws="none",
             lifespan="off",

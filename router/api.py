@@ -13,41 +13,43 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from gateway.errors import error_body
-from gateway.server import HotHandler, HotRoute
+from gateway.api_paths import PATHS, RESPONSES_PATH, Api, allowed_methods, response_call
+from gateway.cors import CorsPolicy
+from gateway.errors import anthropic_body, error_body, speaks_anthropic
+from gateway.server import ClientRequest, HotHandler, HotRoute
 from router.live.forward import Forwarder
-from router.policy.body import Api
+from router.live.response_calls import ResponseCalls
 from router.policy.snapshot import Snapshot
 
-HOT_PATHS: dict[str, Api] = {
-    "/v1/chat/completions": Api.CHAT,
-    "/v1/completions": Api.COMPLETION,
-    "/v1/responses": Api.RESPONSES,
-    "/v1/messages": Api.MESSAGES,
-    "/v1/messages/count_tokens": Api.OTHER,
-    "/v1/embeddings": Api.OTHER,
-    "/v1/rerank": Api.OTHER,
-    "/v2/rerank": Api.OTHER,
-    "/rerank": Api.OTHER,
-    "/v1/score": Api.OTHER,
-    "/score": Api.OTHER,
-    "/pooling": Api.OTHER,
-    "/classify": Api.OTHER,
-    "/tokenize": Api.OTHER,
-    "/detokenize": Api.OTHER,
-    "/v1/audio/speech": Api.OTHER,
-}
-"""Path → how it is read. All take a JSON object with a `model`."""
 
-
-def hot_route(forwarder: Forwarder) -> HotRoute:
+def hot_route(forwarder: Forwarder, calls: ResponseCalls, cors: CorsPolicy | None) -> HotRoute:
     """(method, path) → the handler of an inference path."""
-    handlers: dict[str, HotHandler] = {path: forwarder.handler(api) for path, api in HOT_PATHS.items()}
+    handlers: dict[str, HotHandler] = {path: forwarder.handler(rule.api) for path, rule in PATHS.items()}
+    about_response = forwarder.handler(Api.RESPONSES, calls.run)
+
+    def answer_options(request: ClientRequest) -> None:
+        _answer_options(request, cors)
 
     def route(method: str, path: str) -> HotHandler | None:
-        return handlers.get(path) if method == "POST" else None
+        if method == "POST" and (handler := handlers.get(path)) is not None:
+            return handler
+        if method == "OPTIONS" and (allowed_methods(path) or path == "*"):
+            return answer_options
+        if path.startswith(RESPONSES_PATH):
+            call = response_call(path)
+            return about_response if call is not None and call.method == method else None
+        return None
 
     return route
+
+
+def _answer_options(request: ClientRequest, cors: CorsPolicy | None) -> None:
+    """What a path takes; a browser's preflight is answered here and reaches no site."""
+    allowed = (*(allowed_methods(request.path) or ("GET", "POST")), "OPTIONS")
+    headers = [(b"allow", ", ".join(allowed).encode())]
+    if cors is not None:
+        headers += cors.preflight(request.headers, allowed)
+    request.respond(200, headers, b"")
 
 
 def create_app(snapshot: Callable[[], Snapshot]) -> FastAPI:
@@ -59,13 +61,13 @@ def create_app(snapshot: Callable[[], Snapshot]) -> FastAPI:
         redoc_url=None,
     )
 
-    @app.get("/v1/models")
+    @app.api_route("/v1/models", methods=["GET", "HEAD"])
     async def list_models() -> JSONResponse:
         """The models of all sites together."""
         models = snapshot().models
         return JSONResponse({"object": "list", "data": [_model(name, snapshot()) for name in sorted(models)]})
 
-    @app.get("/v1/models/{model:path}")
+    @app.api_route("/v1/models/{model:path}", methods=["GET", "HEAD"])
     async def read_model(model: str) -> Response:
         """One model; 404 with the list where no site has it."""
         models = snapshot().models
@@ -75,28 +77,31 @@ def create_app(snapshot: Callable[[], Snapshot]) -> FastAPI:
         message = f"The model {model!r} does not exist here. Models: {listed}."
         return _error(404, message, code="model_not_found", param="model")
 
-    @app.get("/health")
+    @app.api_route("/health", methods=["GET", "HEAD"])
     async def read_health() -> Response:
         """As vLLM answers it; what operators ask is on the operations port."""
         return Response(status_code=200)
 
     @app.exception_handler(HTTPException)
     async def refuse(request: Request, error: HTTPException) -> Response:
-        """Unknown paths and methods, in OpenAI's shape."""
+        """Unknown paths and methods, in the shape of the path's API."""
         path, method = request.url.path, request.method
-        if path in HOT_PATHS or error.status_code == 405:
-            allowed = "POST" if path in HOT_PATHS else "GET"
+        allowed = ", ".join(allowed_methods(path))
+        if allowed:
             message = f"{method} is not allowed at {path}: use {allowed}."
-            response = _error(405, message, code="method_not_allowed")
-            response.headers["allow"] = allowed
+            response = _error(405, message, code="method_not_allowed", path=path)
+            response.headers["allow"] = f"{allowed}, OPTIONS"
             return response
-        return _error(error.status_code, f"There is nothing at {method} {path}.", code="not_found")
+        message = f"There is nothing at {method} {path[:200]}."
+        return _error(error.status_code, message, code="not_found", path=path)
 
     return app
 
 
-def _error(status: int, message: str, *, code: str, param: str | None = None) -> Response:
+def _error(status: int, message: str, *, code: str, param: str | None = None, path: str = "") -> Response:
     body = error_body(message, type="invalid_request_error", code=code, param=param)
+    if speaks_anthropic(path):
+        body = anthropic_body(status, body)
     return Response(body, status_code=status, media_type="application/json")
 
 

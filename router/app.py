@@ -79,6 +79,8 @@ class Router:
         self._server = HttpServer(
             plane.application(),
             hot=plane.hot_route(),
+            cors=plane.cors,
+            allows_half_close=True,
             host=config.host,
             port=config.port,
             max_body_bytes=config.max_body_bytes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,6 +16,7 @@ from router.live.networks import Network
 from router.policy.policies import DEFAULT_POLICY, POLICIES
 
 MAX_WORKERS = 64
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9.\-\[\]:_]+(?<!/)")
 Positive = Annotated[float, Field(gt=0, le=86_400)]
 
 
@@ -74,6 +76,11 @@ class RouterConfig(ConfigModel):
     """Of a site's capacity, kept free of new work for streams that lost their site."""
     shutdown_grace_seconds: Annotated[float, Field(ge=0, le=3600)] = 20.0
     sse_keep_alive_seconds: Positive = 5.0
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may read answers in a browser, such as `https://chat.example.org`; `*`: every one.
+    Empty: no answer carries a CORS header."""
+    access_log: bool = False
+    """One JSON line per request, in the log of the process."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Where it is set it goes over the command line's."""
 
@@ -93,6 +100,16 @@ class RouterConfig(ConfigModel):
             except ValueError as error:
                 raise ValueError(f"{error}; allowed are networks such as 10.1.0.0/16 or fd00::/8") from None
         return networks
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for text in origins:
+            if text != "*" and _ORIGIN.fullmatch(text) is None:
+                raise ValueError(
+                    f"{text!r} is no origin: scheme://host or scheme://host:port, in lower case, or *"
+                )
+        return origins
 
     @property
     def networks(self) -> tuple[Network, ...]:

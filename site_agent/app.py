@@ -23,6 +23,7 @@ from site_agent import leftovers, metrics, operations, parts, sample
 from site_agent.config import SiteConfig
 from site_agent.drivers.interface import DriverError, Drivers
 from site_agent.forwarding import Forwarder
+from site_agent.held_responses import HeldResponses
 from site_agent.ingress import Ingress
 from site_agent.processes import Processes
 from site_agent.reporter import Reporter
@@ -70,9 +71,12 @@ class SiteAgent:
     def _create_ingress(self) -> HttpServer:
         of = self.parts
         token = of.fleet.site_token
+        responses = HeldResponses(instances=of.pool.instances, clock=asyncio.get_running_loop().time)
         ingress = Ingress(
+            responses=responses,
             admission=of.admission,
             forwarder=Forwarder(
+                note_opening=responses.learn,
                 admission=of.admission,
                 upstream=of.upstream,
                 request_timeout_seconds=of.config.request_timeout_seconds,

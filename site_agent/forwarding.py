@@ -8,11 +8,13 @@ flight is closed and the engine's connection given back or cut in `finally`, wha
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import orjson
 
+from gateway.api_paths import RESPONSES_PATH
 from gateway.client_request import ClientRequest
 from gateway.headers import request_headers, response_headers
 from gateway.sse import data_of
@@ -31,8 +33,8 @@ DROPPED_HEADERS = frozenset({b"authorization"})
 EVENT_STREAM = b"text/event-stream"
 
 
-FailureKind = Literal["engine", "overloaded", "interrupted", "timeout", "too_large"]
-"""After the first three another instance may do better."""
+FailureKind = Literal["engine", "overloaded", "interrupted", "not_here", "timeout", "too_large"]
+"""After all but the last two another instance may do better."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,8 @@ class Failed:
 
     kind: FailureKind
     message: str
+    body: bytes = b""
+    """The engine's own words, where it is `not_here`."""
 
 
 _FAILURES: dict[UpstreamErrorKind, FailureKind] = {
@@ -68,16 +72,21 @@ class Forwarder:
         upstream: UpstreamPool,
         request_timeout_seconds: float,
         max_answer_bytes: int,
+        note_opening: Callable[[str, bytes], None] = lambda _instance_id, _opening: None,
     ) -> None:
+        """`note_opening` gets, of each answer of the Responses API, instance id and first bytes."""
+        self._note_opening = note_opening
         self._admission = admission
         self._upstream = upstream
         self._request_timeout_seconds = request_timeout_seconds
         self._max_answer_bytes = max_answer_bytes
 
     async def attempt(
-        self, request: ClientRequest, instance: Instance, *, takes_slot: bool
+        self, request: ClientRequest, instance: Instance, *, takes_slot: bool, asks_elsewhere: bool = False
     ) -> Outcome | Failed:
         """Try one instance; a `Failed` leaves the request unanswered.
+
+        `asks_elsewhere`: it names what one instance holds, and a 404 is no answer yet.
 
         Raises:
             CancelledError: the router has gone.
@@ -96,6 +105,9 @@ class Forwarder:
                 request.body,
                 first_byte_timeout_seconds=self._timeout_seconds(request),
             )
+            if response.status == 404 and asks_elsewhere:
+                body = await response.read(self._max_answer_bytes)
+                return Failed(kind="not_here", message=f"not at {instance.instance_id}", body=body)
             return await self._answer(request, response, flight)
         except UpstreamError as error:
             if request.started:
@@ -127,6 +139,8 @@ class Forwarder:
             await self._stream(request, response, flight)
             return "completed"
         body = await response.read(self._max_answer_bytes)
+        if request.path == RESPONSES_PATH and response.status == 200:
+            self._note_opening(flight.instance.instance_id, body)
         request.respond(response.status, self._headers(response, flight), body)
         if response.status < 400:
             return "completed"
@@ -139,6 +153,8 @@ class Forwarder:
         def on_data(data: bytes) -> None:
             if not request.started:
                 _check_first_event(data, flight.instance.instance_id)
+                if request.path == RESPONSES_PATH:
+                    self._note_opening(flight.instance.instance_id, data)
                 request.start(200, self._headers(response, flight))
             request.write(data)
 

@@ -13,37 +13,16 @@ from collections.abc import Callable
 
 import orjson
 
+from gateway.api_paths import HEALTH_PATH, MODELS_PATH, PATHS, RESPONSES_PATH, response_call
 from gateway.client_request import ClientRequest, HotHandler
 from gateway.errors import JSON_HEADERS, error_body
 from site_agent.admission import Admission, Pushback
 from site_agent.forwarding import Failed, Forwarder, Outcome
+from site_agent.held_responses import NOT_ASKED, HeldResponses
 
-GENERATING_PATHS = frozenset(
-    {
-        "/v1/chat/completions",
-        "/v1/completions",
-        "/v1/responses",
-        "/v1/messages",
-        "/v1/embeddings",
-        "/v1/rerank",
-        "/v1/score",
-        "/v1/audio/transcriptions",
-        "/v1/audio/translations",
-    }
-)
-"""Each takes a slot of an instance."""
-LIGHT_PATHS = frozenset({"/tokenize", "/detokenize", "/v1/messages/count_tokens"})
-"""Answered by the engine's front end without the GPU: no slot."""
-MODELS_PATH = "/v1/models"
 REPORT_PATH = "/heron/v1/report"
-HEALTH_PATH = "/health"
 MAX_AFFINITY_BYTES = 256
 """Of the key; what is longer has the same beginning."""
-
-
-def served_paths(engine_paths: tuple[str, ...]) -> tuple[str, ...]:
-    """What of an engine's paths the ingress offers, sorted."""
-    return (*sorted((GENERATING_PATHS | LIGHT_PATHS) & set(engine_paths)), MODELS_PATH)
 
 
 class Ingress:
@@ -60,6 +39,7 @@ class Ingress:
         report: Callable[[], bytes],
         count: Callable[[Outcome], None],
         count_pushback: Callable[[str], None],
+        responses: HeldResponses,
     ) -> None:
         """`models` and `report` give the bodies of those two answers; `count…` are the metrics."""
         self._admission = admission
@@ -70,6 +50,7 @@ class Ingress:
         self._report = report
         self._count = count
         self._count_pushback = count_pushback
+        self._responses = responses
 
     def route(self, method: str, path: str) -> HotHandler:
         """The handler of a request; there is one for everything."""
@@ -78,13 +59,25 @@ class Ingress:
             return self._answer_health if method == "GET" else self._refuse_method
         if own is not None:
             return own if method == "GET" else self._refuse_method
-        if (path in GENERATING_PATHS or path in LIGHT_PATHS) and path in self._engine_paths():
+        if path in PATHS:
+            if path not in self._engine_paths():
+                return self._refuse_path
             return self.forward if method == "POST" else self._refuse_method
+        call = response_call(path)
+        if call is not None and RESPONSES_PATH in self._engine_paths():
+            return self.ask_about_response if method == call.method else self._refuse_method
         return self._refuse_path
 
     async def forward(self, request: ClientRequest) -> None:
         """Find an instance and pass the request on."""
         if not self._is_authorized(request):
+            return
+        if request.fields.get(b"content-encoding") not in (None, b"identity"):
+            self._count("rejected")
+            message = "A site takes no compressed bodies; the router undoes them."
+            _respond_error(
+                request, 415, message, code="unsupported_content_encoding", type="invalid_request_error"
+            )
             return
         try:
             outcome = await self._forward(request)
@@ -94,9 +87,15 @@ class Ingress:
         self._count(outcome)
 
     async def _forward(self, request: ClientRequest) -> Outcome:
-        takes_slot = request.path in GENERATING_PATHS
+        takes_slot = PATHS[request.path].takes_slot
         affinity = request.fields.get(b"x-heron-affinity")
         tried: dict[str, Failed] = {}
+        holder = self._responses.holder_of_previous(request)
+        is_referring = holder is not None
+        if holder:  # first that one; where it says 404 the hint was wrong
+            tried |= {
+                one.instance_id: NOT_ASKED for one in self._admission.instances if one.instance_id != holder
+            }
         while True:
             chosen = self._admission.choose(
                 is_resume=request.fields.get(b"x-heron-resume") == b"1",
@@ -105,10 +104,14 @@ class Ingress:
                 tried=tried,
             )
             if isinstance(chosen, Pushback):
-                return self._refuse(request, chosen, list(tried.values()))
-            result = await self._forwarder.attempt(request, chosen, takes_slot=takes_slot)
+                return self._refuse(request, chosen, tried)
+            result = await self._forwarder.attempt(
+                request, chosen, takes_slot=takes_slot, asks_elsewhere=is_referring
+            )
             if not isinstance(result, Failed):
                 return result
+            if result.kind == "not_here" and holder:
+                tried, holder = {}, None
             tried[chosen.instance_id] = result
             if result.kind == "timeout":  # the time is used up; another engine would not be faster
                 _respond_error(request, 504, result.message, code="timeout")
@@ -117,8 +120,14 @@ class Ingress:
                 _respond_error(request, 502, result.message, code="answer_too_large")
                 return "engine_error"
 
-    def _refuse(self, request: ClientRequest, pushback: Pushback, failures: list[Failed]) -> Outcome:
+    def _refuse(self, request: ClientRequest, pushback: Pushback, tried: dict[str, Failed]) -> Outcome:
         """No instance is left: a pushback, unless engines failed where there was room."""
+        failures = list(tried.values())
+        missing = [failed for failed in failures if failed.kind == "not_here"]
+        admitted = [one for one in self._admission.instances if one.is_admitted]
+        if missing and all(one.instance_id in tried for one in admitted):
+            request.respond(404, JSON_HEADERS, missing[-1].body)
+            return "client_error"
         broken = [failed for failed in failures if failed.kind == "engine"]
         if broken and pushback.reason == "capacity":
             _respond_error(request, 502, broken[-1].message, code="engine_failed")
@@ -139,6 +148,17 @@ class Ingress:
         )
         request.respond(503, headers, body)
         return "pushback"
+
+    async def ask_about_response(self, request: ClientRequest) -> None:
+        """`GET /v1/responses/{id}` and its cancel: to the engine that holds it, else to each in turn."""
+        if not self._is_authorized(request):
+            return
+        try:
+            outcome = await self._responses.answer(request, self._forwarder)
+        except asyncio.CancelledError:
+            self._count("client_cancelled")
+            raise
+        self._count(outcome)
 
     # The agent's own answers
 

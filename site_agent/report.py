@@ -16,10 +16,10 @@ from fleet.records import (
     SiteState,
     WireInstanceState,
 )
+from gateway.api_paths import served_paths
 from site_agent import engine_metrics
 from site_agent.drivers.interface import EngineCapabilities
 from site_agent.engine_metrics import MetricsWindow
-from site_agent.ingress import served_paths
 from site_agent.instance import Instance
 from site_agent.power_status import PowerStatus
 

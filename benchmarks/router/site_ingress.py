@@ -16,12 +16,14 @@ import uvloop
 from benchmarks.router.heron import MODEL, own_version
 from benchmarks.router.peers import Launch, Peer, Place
 from fleet.instance import InstanceState
+from gateway.api_paths import PATHS
 from gateway.server import HttpServer
 from gateway.upstream import Origin, UpstreamPool
 from site_agent.admission import Admission
 from site_agent.drivers.interface import InstanceSpec
 from site_agent.forwarding import Forwarder
-from site_agent.ingress import GENERATING_PATHS, Ingress
+from site_agent.held_responses import HeldResponses
+from site_agent.ingress import Ingress
 from site_agent.instance import Instance
 
 MAX_CONCURRENCY = 128
@@ -44,16 +46,19 @@ async def serve(port: int, upstream_ports: list[int]) -> None:
         instances=instances, max_concurrency=MAX_CONCURRENCY, resume_reserve_ratio=0.1, start_seconds=30.0
     )
     outcomes: Counter[str] = Counter()
+    responses = HeldResponses(instances=instances, clock=asyncio.get_running_loop().time)
     ingress = Ingress(
         admission=admission,
         forwarder=Forwarder(
             admission=admission,
+            note_opening=responses.learn,
             upstream=UpstreamPool(),
             request_timeout_seconds=600.0,
             max_answer_bytes=64 << 20,
         ),
         site_token=None,
-        engine_paths=lambda: tuple(GENERATING_PATHS),
+        engine_paths=lambda: tuple(PATHS),
+        responses=responses,
         models=lambda: b"{}",
         report=lambda: b"{}",
         count=lambda outcome: outcomes.update((outcome,)),

@@ -1,16 +1,17 @@
-"""What the router itself says to clients: refusals and errors, in OpenAI's shape."""
+"""What the router itself says to clients: refusals and errors, in the shape of the API they speak."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Literal
 
-from gateway.errors import JSON_HEADERS, error_body
+from gateway.content_encoding import ACCEPTED
+from gateway.errors import JSON_HEADERS, anthropic_body, error_body
 from gateway.headers import HeaderList, response_headers
 from gateway.upstream import UpstreamErrorKind
 from router.live.exchange import Exchange
 from router.live.ledger import Outcome
-from router.policy.body import BadRequestError
+from router.policy.body import Api, BadRequestError
 from router.policy.key_ring import KeyFault
 from router.policy.quota import OverQuota, Quota
 from router.policy.retry_after import DO_NOT_RETRY_SECONDS
@@ -47,6 +48,9 @@ def answer(
 ) -> None:
     """Answer whole, and set the outcome by the status."""
     exchange.outcome = outcome_of_status(status)
+    exchange.status = status
+    if status >= 400 and exchange.api is Api.MESSAGES:
+        body = anthropic_body(status, body)
     exchange.request.respond(status, [*headers, *own_headers(exchange)], body)
 
 
@@ -69,9 +73,10 @@ _OWN_HEADERS = frozenset({b"x-request-id"})
 
 
 def refuse_bad_request(exchange: Exchange, error: BadRequestError) -> None:
-    """400, naming the field."""
+    """400, naming the field; 413 or 415 where the body cannot be taken at all."""
     body = error_body(str(error), type="invalid_request_error", code=error.code, param=error.param)
-    answer(exchange, 400, body)
+    headers = [*JSON_HEADERS, (b"accept-encoding", ACCEPTED)] if error.status == 415 else JSON_HEADERS
+    answer(exchange, error.status, body, headers)
 
 
 def refuse_unknown_model(exchange: Exchange, model: str, known: Sequence[str]) -> None:
@@ -83,6 +88,12 @@ def refuse_unknown_model(exchange: Exchange, model: str, known: Sequence[str]) -
         404,
         error_body(message, type="invalid_request_error", code="model_not_found", param="model"),
     )
+
+
+def refuse_path(exchange: Exchange, model: str) -> None:
+    """404: the model is known, and none of its sites answers this path."""
+    message = f"No site answers {exchange.request.path} for the model {model!r}."
+    answer(exchange, 404, error_body(message, type="invalid_request_error", code="path_not_served"))
 
 
 def refuse_for_now(

@@ -22,11 +22,13 @@ from router.live.request_head import site_head
 from router.live.site_answers import (
     error_status,
     is_aborted,
+    is_message_aborted,
     note_headroom,
     note_pushback,
     read_refusal,
 )
 from router.policy.body import Api, splice_token_ids
+from router.policy.dispatch import FOREVER
 from router.policy.event_scan import StreamScanner, scanner_for
 from router.policy.resumable import Fidelity
 from router.policy.usage import total_tokens
@@ -48,12 +50,18 @@ class Verdict(Enum):
     FAILED = "failed"
     CUT = "cut"
     BROKEN_STREAM = "broken_stream"
+    NOT_HERE = "not_here"
 
 
 def is_stream(response: UpstreamResponse) -> bool:
     """Whether the answer is a stream of events."""
     content_type = response.fields.get(b"content-type")
     return response.status == 200 and content_type is not None and content_type.startswith(EVENT_STREAM)
+
+
+def is_encoded(response: UpstreamResponse) -> bool:
+    """Whether the answer is compressed."""
+    return response.fields.get(b"content-encoding", b"identity") != b"identity"
 
 
 class Attempt:
@@ -136,7 +144,11 @@ class Attempt:
                 return await self._pushed_back(exchange, placement, response)
             if status >= 500 or status in (401, 403):
                 return await self._refused(exchange, placement, response)
+            if status == 404 and exchange.asks_elsewhere:
+                return await self._not_here(exchange, placement, response)
             if is_stream(response):
+                if is_encoded(response):
+                    return self._failed(exchange, placement, "encoded_stream")  # nobody asked for one
                 ending = await relay_first(exchange, response, self.scanner(exchange), self._clock)
                 return self.after_stream(exchange, placement, ending)
             try:
@@ -157,11 +169,17 @@ class Attempt:
         self, exchange: Exchange, placement: Placement, response: UpstreamResponse, data: bytes
     ) -> Verdict:
         """An answer in one piece, held back until it was whole."""
-        if response.status == 200 and is_aborted(data, exchange.body.choices):
+        if response.status == 200 and (
+            is_message_aborted(data)
+            if exchange.api is Api.MESSAGES
+            else is_aborted(data, exchange.body.choices)
+        ):
             return self._failed(exchange, placement, "aborted")
         self._answered(placement)
         if exchange.taken_tokens is not None:
             exchange.used_tokens = total_tokens(data, exchange.features.prompt_tokens)
+        if exchange.on_opening is not None and response.status == 200:
+            exchange.on_opening(data)
         answer(exchange, response.status, data, site_answer_headers(response.headers))
         return Verdict.DONE
 
@@ -212,6 +230,17 @@ class Attempt:
                 answer(exchange, status, body)
                 return Verdict.DONE
         return self._failed(exchange, placement, ending)
+
+    async def _not_here(
+        self, exchange: Exchange, placement: Placement, response: UpstreamResponse
+    ) -> Verdict:
+        """What the request names is not at this site: no fault of it."""
+        data = await read_refusal(response)
+        placement.entry.breaker.succeed()
+        placement.entry.results["answered"] += 1
+        exchange.last_error = (404, data)
+        exchange.excluded[placement.entry.site_id] = FOREVER
+        return Verdict.NOT_HERE
 
     def _answered(self, placement: Placement) -> None:
         placement.entry.breaker.succeed()

@@ -13,10 +13,13 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry
 
 from fleet.config import FleetConfig
+from gateway.cors import CorsPolicy
+from gateway.envelope import Application, enveloped
 from gateway.server import HotRoute, HttpServer
 from gateway.upstream import UpstreamPool
 from router.api import create_app, hot_route
 from router.config import RouterConfig
+from router.live.access_log import AccessLog
 from router.live.admission import Door
 from router.live.events import EventRing
 from router.live.fleet_view import FleetView
@@ -25,6 +28,7 @@ from router.live.guard import Guard
 from router.live.hold import Dispatcher
 from router.live.ledger import Ledger
 from router.live.metrics import RouterMetrics
+from router.live.response_calls import ResponseCalls
 from router.live.sites import SiteRegistry
 from router.policy.affinity import Affinity
 from router.policy.key_ring import KeyRing
@@ -63,6 +67,9 @@ class DataPlane:
         self.registry = CollectorRegistry()
         """Of metrics."""
         self._clock = clock
+        self._rng = rng
+        self.cors = CorsPolicy(config.cors_origins) if config.cors_origins else None
+        self._access_log = AccessLog() if config.access_log else None
         self.metrics = RouterMetrics(self.registry)
         self.ledger = ledger
         self.view = FleetView(
@@ -112,15 +119,30 @@ class DataPlane:
             clock=clock,
             rng=rng,
             door=self._door,
+            access_log=self._access_log,
+        )
+        self._calls = ResponseCalls(
+            config=config,
+            view=self.view,
+            homes=self.forwarder.homes,
+            pool=self.pool,
+            site_token=site_token(fleet),
+            clock=clock,
+            rng=rng,
         )
 
-    def application(self) -> Guard:
+    def application(self) -> Application:
         """The public surface beside the hot paths."""
-        return Guard(create_app(lambda: self.view.snapshot), self._door)
+        return enveloped(
+            Guard(create_app(lambda: self.view.snapshot), self._door),
+            cors=self.cors,
+            rng=self._rng,
+            seen=None if self._access_log is None else self._access_log.write_other,
+        )
 
     def hot_route(self) -> HotRoute:
         """The hot paths."""
-        return hot_route(self.forwarder)
+        return hot_route(self.forwarder, self._calls, self.cors)
 
     async def shut_down(self, server: HttpServer, grace_seconds: float) -> None:
         """Take no new connections, end every request with an answer or a stated error, within the grace."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from fleet.request import RequestFeatures
@@ -36,6 +37,14 @@ class Exchange(LedgerEntry):
     """What the scanner of the answer keeps; set with each attempt."""
     cuts_ids = False
     """Token ids were asked for here, and not by the client."""
+    asks_elsewhere = False
+    """It names something that one site holds: a site that answers 404 is not the last word."""
+    pinned_to = ""
+    """The one site that is said to hold what it names."""
+    on_opening: Callable[[bytes], None] | None = None
+    """Gets the beginning of the answer: a stream's first events, or all of it."""
+    failures = 0
+    """Sites that failed it."""
     pushbacks = 0
     is_cut = False
     """A site had accepted it and lost its power: it goes before new work."""
@@ -45,6 +54,8 @@ class Exchange(LedgerEntry):
     response: UpstreamResponse | None = None
     head_by = math.inf
     """Loop time until which the site must have begun to answer, where no timer watches that."""
+    status = 0
+    """Of the answer, for the access log; 0: there was none."""
     site_id = ""
     """Where the answer began."""
     scanner: Any = None
@@ -83,7 +94,8 @@ class Exchange(LedgerEntry):
         self.excluded: dict[str, int] = {}
 
     def exclude(self, site_id: str) -> None:
-        """That site is not asked again for this request."""
+        """That site failed it, and is not asked again for this request."""
+        self.failures += 1
         self.excluded[site_id] = FOREVER
 
     def exclude_until_newer(self, site_id: str, sequence: int) -> None:

@@ -16,24 +16,22 @@ import functools
 import logging
 import math
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from enum import Enum
 from typing import Any
 
-from fleet.request import ANONYMOUS, ClassCutoffs
 from gateway.errors import error_body
 from gateway.server import ClientRequest, HotHandler
 from gateway.upstream import UpstreamPool, UpstreamResponse
 from router.config import RouterConfig
+from router.live.access_log import AccessLog
 from router.live.admission import Door
 from router.live.answers import (
     RefusalCode,
     answer,
     end_broken,
     end_for_shutdown,
-    refuse_bad_request,
     refuse_for_now,
-    refuse_unknown_model,
 )
 from router.live.attempt import Attempt, Verdict
 from router.live.exchange import Exchange
@@ -42,21 +40,22 @@ from router.live.hold import Dispatcher, NoRoomError
 from router.live.ledger import Ledger
 from router.live.metrics import RouterMetrics
 from router.live.placement import Placement
-from router.live.request_head import RequestHead, shared_head
+from router.live.reading import Reader, exclude_lacking
+from router.live.response_homes import SiteHomes
 from router.live.resume import Resumer
 from router.live.straight import Straight
-from router.policy.affinity_hint import read_hint
-from router.policy.body import Api, BadRequestError, features_of, read_body
-from router.policy.dispatch import has_other_site
-from router.policy.resumable import resumability
+from router.policy.body import Api
+from router.policy.dispatch import FOREVER, has_other_site
 from router.policy.retry_budget import RetryBudget
+from router.policy.snapshot import Shortage
+from router.policy.snapshot import shortage as shortage_of
 
 logger = logging.getLogger(__name__)
 
 MAX_FAILED_SITES = 5
 """Sites that may fail one request before the client is told: one that kills engines must not meet all."""
 BUDGET_POLL_SECONDS = 0.1
-CUTOFFS = ClassCutoffs()
+Run = Callable[[Exchange], Awaitable[None]]
 
 
 class GoOn(Enum):
@@ -84,7 +83,10 @@ class Forwarder:
         clock: Callable[[], float],
         rng: random.Random,
         door: Door,
+        access_log: AccessLog | None = None,
     ) -> None:
+        self._access_log = access_log
+        self.homes = SiteHomes(clock)
         self._config = config
         self._door = door
         self._view = view
@@ -93,7 +95,7 @@ class Forwarder:
         self._metrics = metrics
         authorization = f"Bearer {site_token}".encode() if site_token else None
         self._clock = clock
-        self._rng = rng
+        self._reader = Reader(config=config, view=view, door=door, homes=self.homes, rng=rng)
         self._budget = RetryBudget(
             ratio=config.retry_budget_ratio, minimum_per_second=config.retry_budget_minimum
         )
@@ -112,23 +114,18 @@ class Forwarder:
         self.active: set[Exchange] = set()
         self._when_idle: asyncio.Future[None] | None = None
 
-    def handler(self, api: Api) -> HotHandler:
-        """The hot handler of one path."""
-        return functools.partial(self.begin, api)
+    def handler(self, api: Api, run: Run | None = None) -> HotHandler:
+        """The hot handler of one path; `run` is what it does where it is no inference."""
+        if run is None:
+            return functools.partial(self.begin, api)
+        return functools.partial(self._begin_other, api, run)
 
     def begin(self, api: Api, request: ClientRequest) -> Coroutine[Any, Any, None] | None:
         """Take a request; returns what a task must do for it, None where callbacks will do it all."""
-        exchange = Exchange(
-            request,
-            api,
-            hold_until=request.received_at + self._config.hold_seconds,
-            deadline_at=request.received_at + self._config.request_timeout_seconds,
-        )
-        self._ledger.open()
-        self.active.add(exchange)
-        request.on_gone = functools.partial(self._client_gone, exchange)
+        exchange = self._open(api, request)
+        self._budget.count_request(request.received_at)
         try:
-            if not (self._door.enter(exchange) and self._admit(exchange)):
+            if not (self._door.enter(exchange) and self._reader.read(exchange)):
                 self._close(exchange)
                 return None
             placement = exchange.placement = self._dispatcher.try_place(exchange)
@@ -141,6 +138,26 @@ class Forwarder:
             self.fail_inside(exchange)
             return None
         return self._serve(exchange)
+
+    def _begin_other(self, api: Api, run: Run, request: ClientRequest) -> Coroutine[Any, Any, None] | None:
+        exchange = self._open(api, request)
+        if not self._door.enter(exchange):
+            self._close(exchange)
+            return None
+        return self._own(exchange, functools.partial(run, exchange))
+
+    def _open(self, api: Api, request: ClientRequest) -> Exchange:
+        """Count a request in; from here on somebody owns it."""
+        exchange = Exchange(
+            request,
+            api,
+            hold_until=request.received_at + self._config.hold_seconds,
+            deadline_at=request.received_at + self._config.request_timeout_seconds,
+        )
+        self._ledger.open()
+        self.active.add(exchange)
+        request.on_gone = functools.partial(self._client_gone, exchange)
+        return exchange
 
     # the straight path's side
     def clock(self) -> float:
@@ -188,16 +205,22 @@ class Forwarder:
             self._door.leave(exchange)
         self._ledger.close(exchange)
         self._metrics.finished(exchange, self._clock())
+        if self._access_log is not None:
+            self._access_log.write(exchange, self._clock())
         if self._when_idle is not None and not self.active and not self._when_idle.done():
             self._when_idle.set_result(None)
 
-    async def _serve(
+    def _serve(
         self, exchange: Exchange, verdict: Verdict | None = None, response: UpstreamResponse | None = None
-    ) -> None:
-        """The general path, from wherever the request stands; from here on its only owner."""
+    ) -> Coroutine[Any, Any, None]:
+        """The general path, from wherever the request stands."""
+        return self._own(exchange, functools.partial(self._run, exchange, verdict, response))
+
+    async def _own(self, exchange: Exchange, run: Callable[[], Awaitable[None]]) -> None:
+        """See a request through to its end; from here on its only owner."""
         exchange.request.on_gone = None
         try:
-            await self._run(exchange, verdict, response)
+            await run()
         except asyncio.CancelledError:
             if exchange.request.is_disconnected:
                 exchange.outcome = "client_cancelled"
@@ -288,15 +311,21 @@ class Forwarder:
 
     def _refuse(self, exchange: Exchange, error: NoRoomError) -> None:
         """503 for a request that found no room in time, or no place in the queue."""
-        code: RefusalCode = error.shortage
+        shortage = self._shortage(exchange) if exchange.excluded else error.shortage
+        code: RefusalCode = shortage
         if error.is_queue_full:
             code = "queue_full"
         elif exchange.features.tier == "flex" and not exchange.is_cut:
             code = "no_surplus"
         self._metrics.count_refusal(code)
-        why = None if code == error.shortage else error.shortage
-        seconds = self._view.retry_after_seconds(error.shortage)
+        why = None if code == shortage else shortage
+        seconds = self._view.retry_after_seconds(shortage)
         refuse_for_now(exchange, code, seconds, shortage=why)
+
+    def _shortage(self, exchange: Exchange) -> Shortage:
+        """Why there is no room, at the sites that this request may go to."""
+        views = self._view.snapshot.models.get(exchange.features.model, ())
+        return shortage_of([view for view in views if exchange.excluded.get(view.site_id) != FOREVER])
 
     async def _go_on(self, exchange: Exchange, verdict: Verdict) -> GoOn:
         """What follows an attempt that did not end the request."""
@@ -306,6 +335,8 @@ class Forwarder:
                 return GoOn.NOW
             exchange.forgive_pushbacks()
             return GoOn.QUEUE
+        if verdict is Verdict.NOT_HERE:
+            return self._look_elsewhere(exchange)
         if verdict is Verdict.CUT:
             exchange.is_cut = True
             exchange.hold_until = self._clock() + self._config.resume_wait_seconds
@@ -317,48 +348,18 @@ class Forwarder:
         self._metrics.count_retry(exchange.cut_reason)
         return GoOn.NOW
 
-    def _admit(self, exchange: Exchange) -> bool:
-        """Read the request; False if it was answered with the client's mistake."""
-        request = exchange.request
-        head = RequestHead(request, self._rng)
-        exchange.request_id = head.request_id
-        self._budget.count_request(request.received_at)
-        credential = exchange.credential
-        try:
-            body, model = read_body(exchange.api, request.body)
-            assert body.fields is not None
-            exchange.body = body
-            tenant = ANONYMOUS if credential is None else credential.tenant
-            if self._dispatcher.affinity is not None:
-                exchange.hint = read_hint(body, model, header=head.affinity, tenant=tenant)
-            exchange.features = features_of(
-                body,
-                model,
-                CUTOFFS,
-                affinity_key=exchange.hint.key if exchange.hint is not None else None,
-                deadline_seconds=head.deadline_seconds,
-                tenant=tenant,
-            )
-        except BadRequestError as error:
-            refuse_bad_request(exchange, error)
-            return False
-        exchange.shared_head = shared_head(head.passed_on, exchange.features, head.request_id)
-        if head.deadline_seconds is not None:
-            exchange.deadline_at = min(exchange.deadline_at, request.received_at + head.deadline_seconds)
-        models = self._view.snapshot.models
-        if model in models:
-            exchange.model = model
-        elif self._view.is_settled:
-            refuse_unknown_model(exchange, model, sorted(models))
-            return False
-        if not self._door.admit(exchange):
-            return False
-        if body.stream:
-            exchange.resumability = resumability(exchange.api, body.fields)
-        body.fields = None
-        if request.query:
-            exchange.target = f"{request.path}?{request.query.decode('ascii')}"
-        return True
+    def _look_elsewhere(self, exchange: Exchange) -> GoOn:
+        """A site does not have what the request names: the next one, and 404 when none has it."""
+        views = self._view.snapshot.models.get(exchange.features.model, ())
+        if exchange.pinned_to:
+            exchange.excluded = {exchange.pinned_to: FOREVER}  # the hint was wrong
+            exchange.pinned_to = ""
+            exclude_lacking(exchange, views)
+        if any(view.is_serving and exchange.excluded.get(view.site_id) != FOREVER for view in views):
+            return GoOn.NOW
+        assert exchange.last_error is not None
+        answer(exchange, *exchange.last_error)
+        return GoOn.STOP
 
     async def _may_retry(self, exchange: Exchange) -> bool:
         """Whether a failed request may go to another site; waits for the retry budget, tells the client if
@@ -368,8 +369,7 @@ class Forwarder:
             answer(exchange, *exchange.last_error)
             return False
         views = self._view.snapshot.models.get(exchange.features.model, ())
-        failed = sum(1 for until in exchange.excluded.values() if until < 0)
-        if failed < MAX_FAILED_SITES and has_other_site(views, exchange.excluded):
+        if exchange.failures < MAX_FAILED_SITES and has_other_site(views, exchange.excluded):
             until = min(self._clock() + self._config.hold_seconds, exchange.deadline_at)
             while not self._budget.take(self._clock()):
                 if self._clock() >= until:

@@ -16,6 +16,9 @@ from router.live.exchange import Exchange
 from router.policy.continuation import Continuation
 from router.policy.event_scan import StreamScanner
 
+COMMENT = b":\n\n"
+"""An event stream's comment: nothing to a client."""
+
 
 class InterruptedRelayError(Exception):
     """The watch ended it: `stalled`, `deadline`, or `over` (whole, though its connection did not end)."""
@@ -46,9 +49,13 @@ def first_relay(
         elif scanner.events and out:
             exchange.is_committed = True
             exchange.first_token_at = clock()
+            if exchange.on_opening is not None:
+                exchange.on_opening(out)
+            request.empty_piece = COMMENT
             request.on_pause = exchange.pause
             request.on_resume = exchange.resume
             headers = site_answer_headers(response.headers) + own_headers(exchange)
+            exchange.status = response.status
             request.start(response.status, headers)
             write(out)
         if scanner.ending is not None and scanner.ending != "complete":

@@ -13,10 +13,11 @@ from typing import get_args
 
 from fleet.request import RequestClass, RequestFeatures, ServiceTier
 from gateway.headers import HeaderList
+from gateway.request_id import is_token, request_id_of
 from gateway.server import ClientRequest
 
-MAX_REQUEST_ID = 128
 MAX_AFFINITY = 256
+JSON = b"application/json"
 _PASSED_ON = frozenset({b"accept", b"traceparent", b"tracestate", b"anthropic-version", b"anthropic-beta"})
 
 
@@ -33,23 +34,22 @@ class RequestHead:
             else [header for header in request.headers if header[0] in _PASSED_ON]
         )
         affinity = fields.get(b"x-heron-affinity")
-        self.affinity = affinity if affinity is not None and _is_token(affinity, MAX_AFFINITY) else None
+        self.affinity = affinity if affinity is not None and is_token(affinity, MAX_AFFINITY) else None
         deadline = fields.get(b"x-heron-deadline-seconds")
         self.deadline_seconds = None if deadline is None else _positive(deadline)
-        request_id = fields.get(b"x-request-id")
-        self.request_id = (
-            request_id
-            if request_id is not None and _is_token(request_id, MAX_REQUEST_ID)
-            else b"%032x" % rng.getrandbits(128)
-        )
+        self.request_id = request_id_of(fields.get(b"x-request-id", b""), rng)
 
 
 def shared_head(
-    passed_on: Sequence[tuple[bytes, bytes]], features: RequestFeatures, request_id: bytes
+    passed_on: Sequence[tuple[bytes, bytes]],
+    features: RequestFeatures,
+    request_id: bytes,
+    content_type: bytes = JSON,
 ) -> bytes:
     """The lines that every site asked for this request gets."""
-    told = b"content-type: application/json\r\nx-request-id: %b\r\n%b%b: %d\r\n" % (
-        request_id,  # its content was read as JSON, whatever the client called it
+    told = b"content-type: %b\r\nx-request-id: %b\r\n%b%b: %d\r\n" % (
+        content_type,  # it was read as that, whatever the client called it
+        request_id,
         _TOLD[features.request_class, features.tier],
         b"x-heron-expected-output-tokens",
         features.expected_output_tokens,
@@ -93,10 +93,6 @@ _TOLD = {
     for request_class in get_args(RequestClass)
     for tier in get_args(ServiceTier)
 }
-
-
-def _is_token(value: bytes, most: int) -> bool:
-    return 0 < len(value) <= most and value.isascii() and value.decode("ascii").isprintable()
 
 
 def _positive(value: bytes) -> float | None:

@@ -74,6 +74,15 @@ def _has_aborted_choice(body: bytes) -> bool:
     )
 
 
+def is_message_aborted(body: bytes) -> bool:
+    """The same of `/v1/messages`: vLLM gives no stop reason there for a request that it gave up."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(value, dict) and value.get("type") == "message" and value.get("stop_reason") is None
+
+
 def error_status(error: Any) -> int:
     """The HTTP status that an error event stands for; 500 where it does not say."""
     code = error.get("code") if isinstance(error, dict) else None

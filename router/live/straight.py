@@ -14,7 +14,7 @@ from typing import Protocol
 
 from gateway.upstream import STALE_SECONDS, UpstreamError, UpstreamResponse, is_stale
 from gateway.upstream_connection import UpstreamConnection
-from router.live.attempt import Attempt, Verdict, is_stream
+from router.live.attempt import Attempt, Verdict, is_encoded, is_stream
 from router.live.exchange import Exchange
 from router.live.placement import Placement
 from router.live.relay import InterruptedRelayError, first_ending, first_relay
@@ -79,21 +79,32 @@ class Straight:
         status = response.status
         try:
             if status != 200 and (
-                status >= 500 or status in (401, 403) or b"x-heron-pushback" in response.fields
+                status >= 500
+                or status in (401, 403)
+                or b"x-heron-pushback" in response.fields
+                or (status == 404 and self._exchange.asks_elsewhere)
             ):
-                self._stop_timer()
-                response.leave_to_task()
-                self._owner.go_on(self._exchange, response)
+                self._leave()
                 return
-            note_headroom(response, self._placement.load)
             if is_stream(response):
+                if is_encoded(response):
+                    self._leave()
+                    return
+                note_headroom(response, self._placement.load)
                 exchange, owner = self._exchange, self._owner
                 scanner = owner.attempt.scanner(exchange)
                 response.hand_over(first_relay(exchange, response, scanner, owner.clock))
             else:
+                note_headroom(response, self._placement.load)
                 response.hand_over(self._collect)
         except Exception:  # noqa: BLE001 - told and counted by the owner
             self._owner.fail_inside(self._exchange)
+
+    def _leave(self) -> None:
+        """A task goes on from here."""
+        self._stop_timer()
+        self._response.leave_to_task()
+        self._owner.go_on(self._exchange, self._response)
 
     def _collect(self, data: bytes) -> None:
         self._size += len(data)

@@ -6,12 +6,25 @@ engine's business and reaches it byte for byte.
 
 from __future__ import annotations
 
-from enum import Enum
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 from fleet.request import ANONYMOUS, ClassCutoffs, RequestFeatures, ServiceTier
+from gateway import form
+from gateway.api_paths import Api
+
+__all__ = [
+    "Api",
+    "BadRequestError",
+    "RequestBody",
+    "features_of",
+    "read_body",
+    "read_form",
+    "read_tier",
+    "splice_token_ids",
+]
 
 DEFAULT_OUTPUT_TOKENS = 128
 """Expected of a request whose length nobody knows: the median of Azure's 2023 conversations (FACTS.md)."""
@@ -19,23 +32,16 @@ BYTES_PER_TOKEN = 4
 MAX_MODEL_NAME = 512
 
 
-class Api(Enum):
-    """Which API a path speaks: how its stream ends, and whether it can be continued."""
-
-    CHAT = "chat"
-    COMPLETION = "completion"
-    RESPONSES = "responses"
-    MESSAGES = "messages"
-    OTHER = "other"
-
-
 class BadRequestError(ValueError):
     """A body that no site should see; the text is for the client's developer."""
 
-    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, param: str | None = None, code: str | None = None, status: int = 400
+    ) -> None:
         super().__init__(message)
         self.param = param
         self.code = code
+        self.status = status
 
 
 _TIERS: dict[str, ServiceTier] = {
@@ -55,11 +61,23 @@ _LIMITS = ("max_output_tokens", "max_tokens", "max_completion_tokens")
 class RequestBody:
     """The fields that routing needs (a plain class with slots: one is made per request)."""
 
-    __slots__ = ("api", "asks_token_ids", "choices", "fields", "include_usage", "max_tokens", "raw", "stream")
+    __slots__ = (
+        "api",
+        "asks_token_ids",
+        "choices",
+        "fields",
+        "include_usage",
+        "max_tokens",
+        "raw",
+        "stream",
+        "text_bytes",
+    )
 
     def __init__(self, api: Api, raw: bytes, fields: dict[str, Any]) -> None:
         self.api = api
         self.raw = raw
+        self.text_bytes = len(raw)
+        """What the prompt's length is estimated from; of a form its text fields only."""
         self.fields: dict[str, Any] | None = fields
         """Parsed; dropped once the request is under way, a long prompt is not kept twice."""
         self.stream: bool = fields.get("stream") is True
@@ -84,9 +102,7 @@ def read_body(api: Api, raw: bytes) -> tuple[RequestBody, str]:
         raise BadRequestError(
             f"The body must be a JSON object, not {_kind(fields)}.", code="invalid_request_body"
         )
-    model = fields.get("model")
-    if type(model) is not str or not model or len(model) > MAX_MODEL_NAME:
-        raise _wrong("model", "a string that names a model", model)
+    model = _model_of(fields)
     stream = fields.get("stream")
     if stream is not None and type(stream) is not bool:
         raise _wrong("stream", "true or false", stream)
@@ -110,6 +126,38 @@ def _check_messages(messages: Any) -> None:
     for message in messages:
         if type(message) is not dict:
             raise _wrong("messages", "a list of objects", message)
+
+
+def read_form(content_type: bytes, raw: bytes) -> tuple[RequestBody, str]:
+    """The same of a `multipart/form-data` body, whose files are not looked at.
+
+    Raises:
+        BadRequestError: no such form, or without a model; 415 where the content type is another.
+    """
+    if content_type.partition(b";")[0].strip().lower() != b"multipart/form-data":
+        raise BadRequestError(
+            "This path takes multipart/form-data.", code="unsupported_media_type", status=415
+        )
+    try:
+        fields, text_bytes = form.read_fields(content_type, raw)
+    except form.FormError as error:
+        message = f"The body is not a valid multipart/form-data: {error}."
+        raise BadRequestError(message, code="invalid_form") from None
+    model = _model_of(fields)
+    body = RequestBody(Api.FORM, raw, {"stream": fields.get("stream", "").lower() in _TRUE_FIELDS})
+    body.text_bytes = text_bytes
+    return body, model
+
+
+_TRUE_FIELDS = ("true", "1", "on", "yes", "t", "y")
+"""As pydantic, and so vLLM, reads a form's field."""
+
+
+def _model_of(fields: Mapping[str, Any]) -> str:
+    model = fields.get("model")
+    if type(model) is not str or not model or len(model) > MAX_MODEL_NAME:
+        raise _wrong("model", "a string that names a model", model)
+    return model
 
 
 def read_tier(fields: dict[str, Any]) -> ServiceTier:
@@ -146,7 +194,7 @@ def features_of(
     if type(prompt) is list and prompt and type(prompt[0]) is int:
         prompt_tokens = len(prompt)
     else:
-        prompt_tokens = len(body.raw) // BYTES_PER_TOKEN
+        prompt_tokens = body.text_bytes // BYTES_PER_TOKEN
     output_tokens = DEFAULT_OUTPUT_TOKENS
     if body.max_tokens is not None and body.max_tokens < output_tokens:
         output_tokens = body.max_tokens

@@ -46,6 +46,9 @@ class EventStreamScanner:
                     self.ending = "error_event"
                     break
                 name = value.get("type", "")
+            if name == "message_delta" and b'"stop_reason":null' in event:
+                self.ending = "aborted"  # what a stopping vLLM says, before a clean message_stop
+                break
             pieces.append(event)
             if name in _TERMINAL_EVENTS or (payload is not None and payload.strip() == b"[DONE]"):
                 self.ending = "complete"

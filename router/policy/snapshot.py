@@ -12,9 +12,12 @@ from types import MappingProxyType
 from typing import Literal
 
 from fleet.records import ModelReport, SiteInfo, SiteReport, SiteState
+from gateway.api_paths import PATHS
 
 FRESH_SECONDS = 3.0
 STALE_SECONDS = 10.0
+NO_PATHS: frozenset[str] = frozenset()
+ALL_PATHS = frozenset(PATHS)
 
 Shortage = Literal["no_power", "no_capacity"]
 
@@ -57,6 +60,8 @@ class ModelView:
     token_ids: bool = False
     """Its engines return and take token ids: exact resume."""
     max_model_len: int | None = None
+    lacks: frozenset[str] = NO_PATHS
+    """Inference paths that its engines do not answer, as far as is known: the site said which they do."""
     is_serving: bool = field(init=False)
     """Whether new work may go there at all."""
 
@@ -89,6 +94,8 @@ class SiteView:
     headroom_watts: float | None = None
     server_idle_watts: float | None = None
     region: str | None = None
+    lacks: frozenset[str] = NO_PATHS
+    """See ModelView."""
     models: tuple[ModelView, ...] = ()
 
 
@@ -146,6 +153,8 @@ def view_of(
     """
     has_power = report.power.headroom_watts is None or report.power.headroom_watts > 0
     capabilities = info.capabilities if info is not None else None
+    offered = capabilities.paths if capabilities is not None else ()
+    lacks = ALL_PATHS.difference(offered) if offered else NO_PATHS
 
     def view(entry: ModelReport) -> ModelView:
         running, most, headroom = entry.running_requests, entry.max_concurrency, entry.headroom_requests
@@ -174,6 +183,7 @@ def view_of(
             has_power=has_power,
             token_ids=capabilities.token_ids if capabilities is not None else False,
             max_model_len=capabilities.max_model_len if capabilities is not None else None,
+            lacks=lacks,
         )
 
     models = [view(entry) for entry in report.models]
@@ -197,6 +207,7 @@ def view_of(
         headroom_watts=report.power.headroom_watts,
         server_idle_watts=info.server_idle_watts if info is not None else None,
         region=info.region if info is not None else None,
+        lacks=lacks,
         models=tuple(models),
     )
 

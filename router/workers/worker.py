@@ -98,6 +98,8 @@ class Worker:
         self._server = HttpServer(
             self._plane.application(),
             hot=self._plane.hot_route(),
+            cors=self._plane.cors,
+            allows_half_close=True,
             host=self._config.host,
             port=self._config.port,
             max_body_bytes=self._config.max_body_bytes,

@@ -30,7 +30,15 @@ from site_agent.drivers.interface import (
 from site_agent.drivers.options import EmulatedOptions
 from site_agent.emulation.config import EngineSettings, HostSettings
 
-PATHS = ("/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize")
+PATHS = (
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/messages",
+    "/v1/messages/count_tokens",
+    "/v1/responses",
+    "/tokenize",
+    "/detokenize",
+)
 POWER_LOG_NAME = "fake-power.csv"
 CONTROL_FILE_NAME = "fake-hardware.json"
 PROCESS_LOG_NAME = "fake-hardware.log"

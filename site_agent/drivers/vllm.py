@@ -20,6 +20,7 @@ from pathlib import Path
 
 import orjson
 
+from gateway.api_paths import PATHS, USUAL_PATHS
 from gateway.upstream import Origin, UpstreamError, UpstreamPool
 from site_agent import leftovers
 from site_agent.drivers import vllm_command
@@ -34,12 +35,13 @@ from site_agent.drivers.options import VllmOptions
 
 logger = logging.getLogger(__name__)
 
-PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/tokenize", "/detokenize")
 PROBE_SECONDS = 1.0
+DESCRIBE_SECONDS = 5.0
+"""vLLM makes the description of its API when it is first asked, once: 0.7 s on an idle core (0.32)."""
 KILL_SECONDS = 10.0
 """For a killed group to be gone; longer means a process that hangs in a device driver."""
 POLL_SECONDS = 0.02
-MAX_ANSWER_BYTES = 1 << 20
+MAX_ANSWER_BYTES = 8 << 20
 MAX_LOG_BYTES = 16 << 20
 """Then the log moves to `.1`: two files for each instance, whatever an engine writes."""
 _TAIL_BYTES = 4000
@@ -95,6 +97,7 @@ class VllmEngines:
         self._pool = UpstreamPool(connect_timeout_seconds=PROBE_SECONDS)
         self._engines: dict[str, _Engine] = {}
         self._max_model_len: int | None = None
+        self._paths = USUAL_PATHS
         self._is_closed = False
 
     async def open(self) -> None:
@@ -152,6 +155,7 @@ class VllmEngines:
             status, _ = await self._get(engine.origin, "/health")
             if status == 200 and self._max_model_len is None:
                 self._max_model_len = await self._read_max_model_len(engine.origin)
+                self._paths = await self._read_paths(engine.origin)
         except UpstreamError:
             return False
         return status == 200
@@ -170,7 +174,9 @@ class VllmEngines:
 
     def capabilities(self) -> EngineCapabilities:
         """See EngineDriver. Sleep frees memory but no watts, and needs the development routes: not used."""
-        return EngineCapabilities(paths=PATHS, token_ids=True, sleep=False, max_model_len=self._max_model_len)
+        return EngineCapabilities(
+            paths=self._paths, token_ids=True, sleep=False, max_model_len=self._max_model_len
+        )
 
     async def aclose(self) -> None:
         """See EngineDriver."""
@@ -233,18 +239,30 @@ class VllmEngines:
             return None
         return length if isinstance(length, int) and length > 0 else None
 
-    async def _get(self, origin: Origin, path: str) -> tuple[int, bytes]:
+    async def _read_paths(self, origin: Origin) -> tuple[str, ...]:
+        """What the engine serves, by its own description: it depends on its model and its arguments."""
         try:
-            async with asyncio.timeout(PROBE_SECONDS):
+            status, body = await self._get(origin, "/openapi.json", DESCRIBE_SECONDS)
+            described = orjson.loads(body)["paths"] if status == 200 else {}
+        except (UpstreamError, orjson.JSONDecodeError, LookupError, TypeError) as error:
+            logger.warning("an engine did not say which paths it serves; taking the usual", exc_info=error)
+            return USUAL_PATHS
+        if not isinstance(described, dict):
+            return USUAL_PATHS
+        return tuple(path for path in PATHS if path in described) or USUAL_PATHS
+
+    async def _get(self, origin: Origin, path: str, seconds: float = PROBE_SECONDS) -> tuple[int, bytes]:
+        try:
+            async with asyncio.timeout(seconds):
                 response = await self._pool.send(
-                    origin, "GET", path, (), b"", first_byte_timeout_seconds=PROBE_SECONDS
+                    origin, "GET", path, (), b"", first_byte_timeout_seconds=seconds
                 )
                 try:
                     return response.status, await response.read(MAX_ANSWER_BYTES)
                 finally:
                     response.close()
         except TimeoutError:
-            raise UpstreamError("first_byte_timeout", f"no answer within {PROBE_SECONDS:g} s") from None
+            raise UpstreamError("first_byte_timeout", f"no answer within {seconds:g} s") from None
 
 
 def _take_port(spec: InstanceSpec) -> int:

@@ -132,13 +132,25 @@ class Answer:
         if self._is_plain and finish_reason is None and tokens.ids:
             return self._head + self._tails[tokens.take() >> FLAG_BITS]
         is_first = not tokens.ids
+        text, reason = self.next_text(finish_reason)
+        event = self._event(text, tokens.ids[-1:], reason, is_first=is_first)
+        return self._role_event() + event if is_first and self.request.kind == "chat" else event
+
+    def next_text(self, finish_reason: FinishReason | None) -> tuple[str, FinishReason | None]:
+        """Take one more token; the text to show, and how the answer ends with it, if it does."""
+        tokens = self.tokens
         if self.looks_for_stops:
             text = tokens.take_text(is_last=finish_reason is not None)
         else:
             text = piece(tokens.take())
-        reason = "stop" if tokens.is_stopped else finish_reason
-        event = self._event(text, tokens.ids[-1:], reason, is_first=is_first)
-        return self._role_event() + event if is_first and self.request.kind == "chat" else event
+        return text, "stop" if tokens.is_stopped else finish_reason
+
+    def whole_text(self, output_tokens: int) -> str:
+        """The text of an answer of so many tokens."""
+        tokens = self.tokens
+        while len(tokens.ids) < output_tokens:
+            tokens.take()
+        return tokens.text if self.looks_for_stops else "".join(map(piece, tokens.ids))
 
     def end_event(self, finish_reason: FinishReason) -> bytes:
         """The event of an end without a token, as after an abort; nothing before the first token."""
@@ -164,9 +176,7 @@ class Answer:
     def body(self, finish_reason: FinishReason, output_tokens: int) -> bytes:
         """The whole answer of a request that does not stream, nulls included."""
         tokens = self.tokens
-        while len(tokens.ids) < output_tokens:
-            tokens.take()
-        text = tokens.text if self.looks_for_stops else "".join(map(piece, tokens.ids))
+        text = self.whole_text(output_tokens)
         is_chat = self.request.kind == "chat"
         with_ids = self.request.return_token_ids
         choice: dict[str, Any] = {"index": 0}

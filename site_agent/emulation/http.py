@@ -13,13 +13,16 @@ from typing import Any, Protocol
 
 import orjson
 
+from gateway.api_paths import response_call
 from gateway.errors import JSON_HEADERS
 from gateway.server import ClientRequest, HotHandler
 from site_agent.emulation import tokens
 from site_agent.emulation.answer import FAKE_VERSION, Answer
+from site_agent.emulation.as_chat import AS_CHAT, count_tokens_as_chat, missing_response
 from site_agent.emulation.engine import QueueFullError, Sequence
 from site_agent.emulation.generation import Job, StreamJob, WholeJob
 from site_agent.emulation.metrics import CONTENT_TYPE
+from site_agent.emulation.other_answers import MessagesAnswer, ResponsesAnswer
 from site_agent.emulation.request import (
     GenerationRequest,
     Kind,
@@ -33,6 +36,7 @@ from site_agent.emulation.request import (
 )
 
 MAX_BODY_BYTES = 16 << 20
+ANSWERS: dict[Kind, type[Answer]] = {"messages": MessagesAnswer, "responses": ResponsesAnswer}
 
 
 class EngineBackend(Protocol):
@@ -60,8 +64,11 @@ class EngineApi:
         self._limits = limits
         self._started = started_at_unix_seconds
         self._routes: dict[str, dict[str, HotHandler]] = {
-            "/v1/chat/completions": {"POST": self._chat},
-            "/v1/completions": {"POST": self._completion},
+            "/v1/chat/completions": {"POST": self._generating("chat")},
+            "/v1/completions": {"POST": self._generating("completion")},
+            "/v1/messages": {"POST": self._generating("messages")},
+            "/v1/messages/count_tokens": {"POST": self._answering(self._count_tokens)},
+            "/v1/responses": {"POST": self._generating("responses")},
             "/v1/models": {"GET": self._answering(self._models)},
             "/health": {"GET": self._health},
             "/ping": {"GET": self._health, "POST": self._health},
@@ -77,19 +84,30 @@ class EngineApi:
             return _starting
         methods = self._routes.get(path)
         if methods is None:
-            return _not_found
+            call = response_call(path)
+            return _not_found if call is None else self._about_response
         return methods.get(method, _wrong_method)
 
-    async def _chat(self, request: ClientRequest) -> None:
-        await self._generate("chat", request)
+    def _generating(self, kind: Kind) -> HotHandler:
+        async def handle(request: ClientRequest) -> None:
+            await self._generate(kind, request)
 
-    async def _completion(self, request: ClientRequest) -> None:
-        await self._generate("completion", request)
+        return handle
+
+    async def _about_response(self, request: ClientRequest) -> None:
+        """Nothing is stored, as in vLLM unless it is told to."""
+        call = response_call(request.path)
+        assert call is not None
+        if request.method != call.method:
+            await _wrong_method(request)
+            return
+        error = missing_response(call.response_id)
+        request.respond(error.status, JSON_HEADERS, error.body())
 
     async def _generate(self, kind: Kind, request: ClientRequest) -> None:
         try:
             _check_content_type(request)
-            asked = parse_generation(kind, request.body, self._limits)
+            asked = parse_generation(kind, request.body, self._limits, AS_CHAT.get(kind))
         except RequestError as error:
             request.respond(error.status, JSON_HEADERS, error.body())
             return
@@ -114,7 +132,7 @@ class EngineApi:
 
     def _answer(self, request: ClientRequest, asked: GenerationRequest) -> Answer:
         request_id = request.fields.get(b"x-request-id")
-        return Answer(
+        return ANSWERS.get(asked.kind, Answer)(
             asked,
             request_id=uuid.uuid4().hex if request_id is None else request_id.decode("latin-1"),
             created=int(time.time()),
@@ -166,6 +184,10 @@ class EngineApi:
             "tokens": ids,
             "token_strs": strings,
         }
+
+    def _count_tokens(self, request: ClientRequest) -> dict[str, Any]:
+        ids = chat_ids(count_tokens_as_chat(self._fields(request)), self._limits)
+        return {"input_tokens": len(ids), "context_management": {"original_input_tokens": len(ids)}}
 
     def _detokenize(self, request: ClientRequest) -> dict[str, Any]:
         fields = self._fields(request)

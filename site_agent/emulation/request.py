@@ -6,6 +6,7 @@ is refused with a 400 that says so. Sampling parameters are taken and change not
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ import orjson
 
 from site_agent.emulation.tokens import ID_LIMIT, content_text, tokenize, tokenize_chat
 
-Kind = Literal["chat", "completion"]
+Kind = Literal["chat", "completion", "messages", "responses"]
 
 DEFAULT_COMPLETION_TOKENS = 16
 MAX_STOPS = 64
@@ -67,6 +68,8 @@ class GenerationRequest:
     continuous_usage: bool = False
     return_token_ids: bool = False
     role: str = "assistant"
+    asked_tokens: int | None = None
+    """`max_output_tokens` as it was asked, which an answer of the Responses API repeats."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,16 +114,23 @@ def parse_body(body: bytes) -> dict[str, Any]:
     return value
 
 
-def parse_generation(kind: Kind, body: bytes, limits: ModelLimits) -> GenerationRequest:
-    """Read and check a request.
+def parse_generation(
+    kind: Kind,
+    body: bytes,
+    limits: ModelLimits,
+    as_chat: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+) -> GenerationRequest:
+    """Read and check a request; `as_chat` turns another API's into a chat's.
 
     Raises:
         RequestError: with vLLM's status (400, 404) and shape.
     """
     fields = parse_body(body)
     check_model(fields, limits)
+    if as_chat is not None:
+        fields = as_chat(fields)
     _refuse_unsupported(fields)
-    prompt_ids = chat_ids(fields, limits) if kind == "chat" else _prompt_ids(fields, limits)
+    prompt_ids = _prompt_ids(fields, limits) if kind == "completion" else chat_ids(fields, limits)
     stream = _flag(fields, "stream")
     include_usage, continuous_usage = _stream_options(fields, is_stream=stream)
     role = "assistant"
@@ -139,6 +149,7 @@ def parse_generation(kind: Kind, body: bytes, limits: ModelLimits) -> Generation
         continuous_usage=continuous_usage,
         return_token_ids=_flag(fields, "return_token_ids"),
         role=role,
+        asked_tokens=_integer(fields, "max_tokens", least=1),
     )
 
 
@@ -148,7 +159,7 @@ def check_model(fields: dict[str, Any], limits: ModelLimits) -> None:
     if model is None or model == limits.model:
         return
     if not isinstance(model, str):
-        raise _invalid("model", "must be a string")
+        raise invalid("model", "must be a string")
     raise RequestError(
         f"The model `{model}` does not exist.", param="model", status=404, type="NotFoundError"
     )
@@ -197,10 +208,10 @@ def _chat_fields(fields: dict[str, Any]) -> tuple[list[dict[str, Any]], bool, bo
     """`messages`, `continue_final_message`, `add_generation_prompt`, checked."""
     messages = fields.get("messages")
     if not isinstance(messages, list) or not messages or len(messages) > MAX_MESSAGES:
-        raise _invalid("messages", f"must be a list of 1 to {MAX_MESSAGES} messages")
+        raise invalid("messages", f"must be a list of 1 to {MAX_MESSAGES} messages")
     for message in messages:
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise _invalid("messages", "each message must be an object with a role")
+            raise invalid("messages", "each message must be an object with a role")
     continue_final = _flag(fields, "continue_final_message")
     if continue_final and _flag(fields, "add_generation_prompt"):
         raise RequestError(
@@ -220,7 +231,7 @@ def _prompt_ids(fields: dict[str, Any], limits: ModelLimits) -> list[int]:
     elif isinstance(prompt, list):
         ids = token_ids(prompt, "prompt")
     else:
-        raise _invalid("prompt", "must be a string or a list of token ids")
+        raise invalid("prompt", "must be a string or a list of token ids")
     if not ids:
         raise RequestError("The prompt cannot be empty.", param="prompt")
     return ids
@@ -236,7 +247,7 @@ def token_ids(values: list[Any], param: str) -> list[int]:
     if str in kinds or list in kinds:
         raise RequestError("Only one prompt per request is emulated.", param=param)
     if kinds - {int}:
-        raise _invalid(param, "must be a string or a list of token ids")
+        raise invalid(param, "must be a string or a list of token ids")
     if values and not (min(values) >= 0 and max(values) < ID_LIMIT):
         wrong = next(value for value in values if not 0 <= value < ID_LIMIT)
         raise RequestError(f"Token id {wrong} is out of vocabulary", param=param)
@@ -274,7 +285,7 @@ def _stream_options(fields: dict[str, Any], *, is_stream: bool) -> tuple[bool, b
     if options is None:
         return False, False
     if not isinstance(options, dict):
-        raise _invalid("stream_options", "must be an object")
+        raise invalid("stream_options", "must be an object")
     if options and not is_stream:
         raise RequestError("Stream options can only be defined when `stream=True`.", param="stream_options")
     include_usage = _flag(options, "include_usage")
@@ -288,7 +299,7 @@ def _stop(value: Any) -> tuple[str, ...]:
         or len(stops) > MAX_STOPS
         or not all(isinstance(stop, str) and 0 < len(stop) <= MAX_STOP_CHARACTERS for stop in stops)
     ):
-        raise _invalid(
+        raise invalid(
             "stop",
             f"must be a string or a list of at most {MAX_STOPS} strings of 1 to {MAX_STOP_CHARACTERS} "
             "characters",
@@ -300,7 +311,7 @@ def _stop_ids(value: Any) -> frozenset[int]:
     if value is None:
         return frozenset()
     if not isinstance(value, list) or len(value) > MAX_STOPS or any(type(item) is not int for item in value):
-        raise _invalid("stop_token_ids", f"must be a list of at most {MAX_STOPS} integers")
+        raise invalid("stop_token_ids", f"must be a list of at most {MAX_STOPS} integers")
     return frozenset(value)
 
 
@@ -309,7 +320,7 @@ def _flag(fields: dict[str, Any], name: str) -> bool:
     if value is None:
         return False
     if not isinstance(value, bool):
-        raise _invalid(name, "must be true or false")
+        raise invalid(name, "must be true or false")
     return value
 
 
@@ -318,11 +329,12 @@ def _integer(fields: dict[str, Any], name: str, *, least: int) -> int | None:
     if value is None:
         return None
     if type(value) is not int:
-        raise _invalid(name, "must be an integer")
+        raise invalid(name, "must be an integer")
     if value < least:
         raise RequestError(f"{name} must be at least {least}, got {value}.", param=name)
     return value
 
 
-def _invalid(param: str, rule: str) -> RequestError:
+def invalid(param: str, rule: str) -> RequestError:
+    """A field that breaks a rule, as vLLM's validation says it."""
     return RequestError(f"1 validation error:\n  {param} {rule}", param=param, type="Bad Request")

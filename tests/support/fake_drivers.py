@@ -3,7 +3,8 @@
 A request's `x-behaviour` header says how the engine treats it: `stream` (two events, then the end), `hold`
 (one event, then nothing until `release` is set), `cut` (one event, then a cut), `keep_alive` (comments only),
 `json`, `large` (2 MiB), `silent` (nothing until `release`), `cut_before` (a cut instead of an answer), `full`
-(503), `full_in_stream`, `dead_in_stream` (200, then an error event), `refuse` (400), `fault` (500).
+(503), `full_in_stream`, `dead_in_stream` (200, then an error event), `refuse` (400), `fault` (500),
+`responses` (as the Responses API, with a store).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from site_agent.drivers.interface import DriverError, EngineCapabilities, Instan
 
 JSON = ((b"content-type", b"application/json"),)
 STREAM = ((b"content-type", b"text/event-stream"),)
-PATHS = ("/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize", "/sleep")
+PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/tokenize", "/detokenize", "/sleep")
 
 
 class StubEngine:
@@ -30,6 +31,8 @@ class StubEngine:
         self.running = 0
         self.seen: list[ClientRequest] = []
         self.cancelled = 0
+        self.held: list[str] = []
+        """Ids of the responses that it holds."""
         self.release = asyncio.Event()
         self.server = HttpServer(hot=self._route)
 
@@ -56,6 +59,8 @@ class StubEngine:
         match behaviour:
             case "json":
                 request.respond(200, JSON, answer)
+            case "responses":
+                self._respond(request)
             case "large":
                 request.respond(200, JSON, b"x" * (2 << 20))
             case "full" | "fault" | "refuse":
@@ -67,6 +72,25 @@ class StubEngine:
                 request.respond(200, JSON, answer)
             case _:
                 await self._stream(request, behaviour)
+
+    def _respond(self, request: ClientRequest) -> None:
+        """Create, continue, read or cancel a response; 404 for one that is not held here."""
+        named = request.path.split("/")[3:4]
+        fields = orjson.loads(request.body or b"{}")
+        named += [fields["previous_response_id"]] if "previous_response_id" in fields else []
+        if any(name not in self.held for name in named):
+            request.respond(404, JSON, orjson.dumps({"error": {"message": "not found", "code": 404}}))
+            return
+        response_id = f"resp_{self.instance_id}x{len(self.held)}"
+        if request.path == "/v1/responses":
+            self.held.append(response_id)
+        body = orjson.dumps({"id": response_id, "instance": self.instance_id})
+        if fields.get("stream"):
+            request.start(200, STREAM)
+            request.write(b'event: response.created\ndata: {"response":' + body + b"}\n\n")
+            request.finish()
+        else:
+            request.respond(200, JSON, body)
 
     async def _stream(self, request: ClientRequest, behaviour: str) -> None:
         request.start(200, STREAM)

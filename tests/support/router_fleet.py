@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
@@ -100,10 +100,16 @@ class RouterFleet:
 
 @contextlib.asynccontextmanager
 async def router_fleet(
-    store: Any, *site_ids: str, token_ids: bool = True, announce: bool = True, **options: Any
+    store: Any,
+    *site_ids: str,
+    token_ids: bool = True,
+    announce: bool = True,
+    make_site: Callable[[str], StubSite] | None = None,
+    **options: Any,
 ) -> AsyncIterator[RouterFleet]:
     """A running router with these stub sites. `options` go into `[router]`."""
-    sites = [StubSite(site_id, token_ids=token_ids) for site_id in site_ids]
+    made = make_site or (lambda site_id: StubSite(site_id, token_ids=token_ids))
+    sites = [made(site_id) for site_id in site_ids]
     for site in sites:
         await site.start()
     defaults: dict[str, Any] = {"port": 0, "operations_port": 0, "shutdown_grace_seconds": 2}
@@ -121,7 +127,11 @@ async def router_fleet(
             await fleet.announce()
             await fleet.announce()  # twice: a record is fresh once its sequence has advanced
             await until(
-                lambda: all(view.token_ids == token_ids for view in router.view.snapshot.models["m"]),
+                lambda: all(
+                    view.token_ids == site.token_ids
+                    for site in sites
+                    for view in router.view.snapshot.models[site.model]
+                ),
                 what="the sites' capabilities known",
             )
         yield fleet

@@ -73,7 +73,7 @@ def answer(path: str, body: bytes) -> list[bytes]:
     fields = orjson.loads(body)
     is_chat = path == "/v1/chat/completions"
     if is_chat:
-        prompt = prompt_ids(" ".join(message["content"] for message in fields["messages"]))
+        prompt = prompt_ids(" ".join(content_text(message["content"]) for message in fields["messages"]))
     elif isinstance(fields["prompt"], str):
         prompt = prompt_ids(fields["prompt"])
     else:
@@ -139,3 +139,10 @@ def _events(fields: dict[str, Any], is_chat: bool, prompt: list[int], limit: int
         }
         yield b"data: " + orjson.dumps({**head, "choices": [], "usage": usage}) + b"\n\n"
     yield b"data: [DONE]\n\n"
+
+
+def content_text(content: Any) -> str:
+    """A message's text; of parts the texts."""
+    if isinstance(content, str):
+        return content
+    return " ".join(part["text"] for part in content if part["type"] == "text")

@@ -112,7 +112,10 @@ class VllmFleet:
                 # bfloat16 leaves near ties, which two engines may decide differently
                 "arguments": ["--dtype", "float32"],
                 "start_timeout_seconds": START_SECONDS,
-                "environment": {"OMP_NUM_THREADS": "1"},  # two engines share the machine with the test
+                "environment": {
+                    "OMP_NUM_THREADS": "1",  # two engines share the machine with the test
+                    "VLLM_ENABLE_RESPONSES_API_STORE": "1",
+                },
             },
         }
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import anthropic
 import httpx
 import openai
 import pytest
@@ -73,6 +74,35 @@ def test_engines_are_healthy_and_the_model_is_listed(fleet: VllmFleet, client: o
     assert all(fleet.is_ok(f"{fleet.operations[site]}/readyz") for site in SITES)
     assert fleet.is_ok(f"{fleet.router_operations}/readyz")
     assert [model.id for model in client.models.list()] == [MODEL]
+
+
+def test_every_api_of_real_engines_passes(fleet: VllmFleet, client: openai.OpenAI):
+    """Messages, and Responses with what the engines keep: continued, read, cancelled where they were made."""
+    with anthropic.Anthropic(
+        base_url=fleet.base_url.removesuffix("/v1"), api_key="none", max_retries=0
+    ) as claude:
+        asked: Any = [{"role": "user", "content": "hi"}]
+        message: Any = claude.messages.create(model=MODEL, messages=asked, max_tokens=6)
+        assert (message.content[0].type, message.stop_reason) == ("text", "max_tokens")
+        with claude.messages.stream(model=MODEL, messages=asked, max_tokens=6) as events:
+            assert events.get_final_message().usage.output_tokens == 6
+        assert claude.messages.count_tokens(model=MODEL, messages=asked).input_tokens > 0
+    for _ in range(4):  # two sites: without a memory of who has what, half of these would miss
+        raw = client.responses.with_raw_response.create(model=MODEL, input="hi", max_output_tokens=6)
+        first, home = raw.parse(), raw.headers["x-heron-site"]
+        again = client.responses.with_raw_response.retrieve(first.id)
+        assert (again.parse().output_text, again.headers["x-heron-site"]) == (first.output_text, home)
+        more = client.responses.with_raw_response.create(
+            model=MODEL, input="go on", max_output_tokens=6, previous_response_id=first.id
+        )
+        assert (more.parse().previous_response_id, more.headers["x-heron-site"]) == (first.id, home)
+    with client.responses.stream(model=MODEL, input="hi", max_output_tokens=6) as stream:
+        streamed = stream.get_final_response()
+    assert client.responses.retrieve(streamed.id).output_text == streamed.output_text
+    background = client.responses.create(model=MODEL, input="hi", max_output_tokens=1500, background=True)
+    assert client.responses.cancel(background.id).status == "cancelled"
+    with pytest.raises(openai.NotFoundError, match="No site answers /v1/embeddings"):
+        client.embeddings.create(model=MODEL, input="hi")  # their own description lists no such path
 
 
 def test_streaming_chat_through_router_and_agent(fleet: VllmFleet, client: openai.OpenAI):

@@ -9,6 +9,8 @@ from typing import Any
 
 import orjson
 import pytest
+from anthropic import AsyncAnthropic
+from openai import AsyncOpenAI
 from support import conversations
 from support.fake_hardware import fake_hardware
 from support.router_fleet import RouterFleet, router_fleet
@@ -109,6 +111,44 @@ async def test_every_word_is_right_when_an_engine_is_stopped(store: Any, path: s
         ]
         totals = await fleet.settled(completed=1)
         assert totals["resumed"] == 1
+
+
+async def test_every_word_is_right_in_every_api(store: Any):
+    """Chat, Messages and Responses say the same words, whole and streamed, with the official clients."""
+    asked: Any = MESSAGES
+    expected = tokens.expected_text_for_messages(MESSAGES, 9)
+    async with two_sites(store, token_ids=True) as (fleet, hardware):
+        model = hardware.model
+        async with AsyncOpenAI(base_url=f"{fleet.url}/v1", api_key="x", max_retries=0) as client:
+            chat = await client.chat.completions.create(model=model, messages=asked, max_tokens=9)
+            whole = await client.responses.create(model=model, input=asked, max_output_tokens=9)
+            async with client.responses.stream(model=model, input=asked, max_output_tokens=9) as stream:
+                streamed = (await stream.get_final_response()).output_text
+        async with AsyncAnthropic(base_url=fleet.url, api_key="x", max_retries=0) as claude:
+            message: Any = await claude.messages.create(model=model, messages=asked, max_tokens=9)
+            async with claude.messages.stream(model=model, messages=asked, max_tokens=9) as events:
+                text = "".join([piece async for piece in events.text_stream])
+        said = [chat.choices[0].message.content, whole.output_text, streamed, message.content[0].text, text]
+        assert said == [expected] * 5
+        await fleet.settled(completed=5)
+
+
+async def test_a_message_whose_engine_stops_ends_with_a_stated_error(store: Any):
+    """vLLM ends it without a stop reason and then cleanly; the client must not take that for the whole."""
+    async with two_sites(store, token_ids=True) as (fleet, hardware):
+        body = {"model": hardware.model, "messages": MESSAGES, "max_tokens": 400, "stream": True}
+        asking = asyncio.create_task(fleet.stream(body, "/v1/messages"))
+        await until(
+            lambda: any(x.is_committed and x.scanner.events > 5 for x in fleet.router.forwarder.active),
+            what="some words are out",
+        )
+        [exchange] = fleet.router.forwarder.active
+        await hardware.hosts[exchange.site_id].stop_engine()
+        _, data = await asking
+        assert data.rpartition(b"event: ")[2].startswith(b"error\ndata: ")
+        assert b"message_stop" not in data
+        assert b'"code":"stream_lost"' in data
+        await fleet.settled(broken=1)
 
 
 @contextlib.asynccontextmanager

@@ -161,8 +161,8 @@ async def test_paths_and_methods_that_there_are_not(fleet: RouterFleet):
         assert response.status_code == 404
         assert response.json()["error"]["code"] == "not_found"
     response = await fleet.client.get("/v1/chat/completions")
-    assert (response.status_code, response.headers["allow"]) == (405, "POST")
+    assert (response.status_code, response.headers["allow"]) == (405, "POST, OPTIONS")
     assert response.json()["error"]["code"] == "method_not_allowed"
     response = await fleet.client.post("/v1/models")
-    assert (response.status_code, response.headers["allow"]) == (405, "GET")
+    assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
     assert not any(site.seen for site in fleet.sites)

@@ -21,6 +21,7 @@ from gateway.upstream import UpstreamPool
 from site_agent.admission import Admission
 from site_agent.drivers.interface import Drivers
 from site_agent.forwarding import Forwarder
+from site_agent.held_responses import HeldResponses
 from site_agent.ingress import Ingress
 from site_agent.instance import RestartRule
 from site_agent.instances import InstancePool
@@ -85,9 +86,12 @@ async def running_site(
         )
         outcomes: Counter[str] = Counter()
         pushbacks: Counter[str] = Counter()
+        responses = HeldResponses(instances=pool.instances, clock=asyncio.get_running_loop().time)
         ingress = Ingress(
+            responses=responses,
             admission=admission,
             forwarder=Forwarder(
+                note_opening=responses.learn,
                 admission=admission,
                 upstream=upstream,
                 request_timeout_seconds=timeout_seconds,
@@ -430,3 +434,87 @@ async def test_an_answer_over_the_limit_is_an_engine_error() -> None:
         assert answer.json()["error"]["code"] == "answer_too_large"
         assert sum(len(engine.seen) for engine in site.engines.engines.values()) == 1
         await site.settled()
+
+
+RESPONSES = "/v1/responses"
+HELD = {"x-behaviour": "responses"}
+
+
+async def create(site: Site, **fields: object) -> httpx.Response:
+    return await site.client.post(RESPONSES, json={"model": "m", **fields}, headers=HELD)
+
+
+def asked(site: Site) -> dict[str, int]:
+    return {name: len(engine.seen) for name, engine in site.engines.engines.items()}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_response_is_read_at_the_engine_that_holds_it(stream: bool) -> None:
+    """Reading takes no slot and asks no other; also when it was streamed, and on a full site."""
+    async with running_site(count=3, max_concurrency=1) as site:
+        answer = await create(site, stream=stream)
+        home = answer.headers["x-heron-instance"]
+        [response_id] = site.engines.engines[home].held
+        held = await hold(site, 3)
+        before = asked(site)
+        for method, path in (("GET", ""), ("POST", "/cancel")):
+            read = await site.client.request(method, f"{RESPONSES}/{response_id}{path}", headers=HELD)
+            assert (read.status_code, read.headers["x-heron-instance"]) == (200, home)
+        assert asked(site) == before | {home: before[home] + 2}
+        await finish(site, held)
+
+
+async def test_a_response_that_no_engine_holds_is_a_404() -> None:
+    """After all were asked; and 405 for what cannot be done to one."""
+    async with running_site(count=3) as site:
+        answer = await site.client.get(f"{RESPONSES}/resp_nobody", headers=HELD)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (404, "response_id")
+        assert asked(site) == {"i0": 1, "i1": 1, "i2": 1}
+        assert (await site.client.delete(f"{RESPONSES}/resp_nobody")).status_code == 405
+        async with httpx.AsyncClient(base_url=site.url) as stranger:
+            assert (await stranger.get(f"{RESPONSES}/resp_nobody")).status_code == 401
+        await site.settled()
+
+
+async def test_a_conversation_stays_at_its_engine() -> None:
+    """Which is needed, not preferred: where it is full, the site pushes back."""
+    async with running_site(count=3, max_concurrency=1) as site:
+        first = await create(site)
+        home, response_id = first.headers["x-heron-instance"], first.json()["id"]
+        for _ in range(4):
+            more = await create(site, previous_response_id=response_id)
+            assert (more.status_code, more.headers["x-heron-instance"]) == (200, home)
+        held = await hold(site, 3)
+        refused = await create(site, previous_response_id=response_id)
+        assert (refused.status_code, refused.headers["x-heron-pushback"]) == (503, "capacity")
+        await finish(site, held)
+
+
+async def test_a_conversation_that_is_not_remembered_is_looked_for() -> None:
+    """A new agent knows no ids: engines are asked until one has it; 404 when all were."""
+    async with running_site(count=3) as site:
+        site.engine(2).held.append("resp_old")
+        more = await create(site, previous_response_id="resp_old")
+        assert (more.status_code, more.headers["x-heron-instance"]) == (200, "i2")
+        missing = await create(site, previous_response_id="resp_nobody")
+        assert missing.status_code == 404
+        assert missing.json()["error"]["message"] == "not found"
+        await site.settled()
+        assert site.outcomes == {"completed": 1, "client_error": 1}
+
+
+async def test_a_full_engine_may_hold_what_the_others_do_not() -> None:
+    """So that is no 404: the site cannot say now."""
+    async with running_site(count=2, max_concurrency=1) as site:
+        held = await hold(site, 1)
+        answer = await create(site, previous_response_id="resp_nobody")
+        assert (answer.status_code, answer.headers["x-heron-pushback"]) == (503, "capacity")
+        await finish(site, held)
+
+
+async def test_a_compressed_body_is_refused() -> None:
+    """The router undoes them; an engine would take it for a broken one."""
+    async with running_site() as site:
+        answer = await site.client.post(CHAT, content=b"x", headers={"content-encoding": "gzip"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (415, "unsupported_content_encoding")
+        assert asked(site) == {"i0": 0, "i1": 0}

@@ -38,6 +38,8 @@ def test_the_environment_goes_over_the_file(tmp_path: Path):
         ('site_networks = ["10.0.0.0/99"]', ["site_networks", "10.0.0.0/99"]),
         ("hold_seconds = -1", ["hold_seconds", "-1"]),
         ('auth = "none"', ["auth", "open"]),
+        ('cors_origins = ["https://a.example/"]', ["cors_origins", "https://a.example/", "scheme://host"]),
+        ('cors_origins = ["a.example"]', ["cors_origins", "a.example"]),
         ("colour = 1", ["colour", "no such key"]),
     ],
 )

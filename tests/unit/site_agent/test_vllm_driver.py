@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from support.wait import until
 
 from fleet.profile import SitePowerModel
+from gateway.api_paths import USUAL_PATHS
 from site_agent import drivers, leftovers
 from site_agent.drivers import vllm, vllm_command
 from site_agent.drivers.interface import DriverContext, DriverError, InstanceSpec
@@ -33,7 +34,7 @@ if {has_child}:
     subprocess.Popen(["sleep", "600"])
 class Health(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        body = b'{{"data": [{{"max_model_len": 2048}}]}}'
+        body = b'{{"data": [{{"max_model_len": 2048}}], "paths": {{"/sleep": {{}}, "/v1/embeddings": {{}}}}}}'
         self.send_response(200)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
@@ -281,15 +282,17 @@ def test_options_of_another_kind_are_refused(make_site: Callable[..., Site], tmp
 
 
 async def test_engine_starts_and_stops(make_site: Callable[..., Site]):
-    """Ready by /health; its group is noted for as long as it lives; the model's length is learnt."""
+    """Ready by /health; its group is noted for as long as it lives; length and inference paths are learnt."""
     site = make_site(stand_in())
     await site.engines.open()
     assert site.engines.capabilities().max_model_len is None
+    assert site.engines.capabilities().paths == USUAL_PATHS
     origin = await ready(site)
     assert origin.startswith("http://127.0.0.1:")
     assert list(site.registry.groups.values()) == ["north-0"]
     capabilities = site.engines.capabilities()
     assert (capabilities.token_ids, capabilities.sleep, capabilities.max_model_len) == (True, False, 2048)
+    assert capabilities.paths == ("/v1/embeddings",)
     await site.engines.stop("north-0")
     await site.engines.stop("north-0", kill=True)
     assert site.registry.groups == {}

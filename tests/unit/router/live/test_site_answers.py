@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from router.live.site_answers import error_status, is_aborted
+from router.live.site_answers import error_status, is_aborted, is_message_aborted
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,19 @@ def test_an_aborted_answer_is_told_by_its_choices(body: bytes, expected: bool):
 def test_the_status_of_an_error_event(error: object, status: int):
     """500 where it does not say."""
     assert error_status(error) == status
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"type":"message","content":[]}', True),
+        (b'{"type":"message","stop_reason":null}', True),
+        (b'{"type":"message","stop_reason":"end_turn"}', False),
+        (b'{"input_tokens":4}', False),
+        (b"[]", False),
+        (b"", False),
+    ],
+)
+def test_an_aborted_message_has_no_stop_reason(body: bytes, expected: bool):
+    """vLLM leaves it out of a request that it gave up."""
+    assert is_message_aborted(body) is expected

@@ -16,6 +16,7 @@ from router.policy.body import (
     RequestBody,
     features_of,
     read_body,
+    read_form,
     splice_token_ids,
 )
 
@@ -119,3 +120,43 @@ def test_the_splice_changes_nothing_else(fields: dict[str, Any], tail: bytes):
     """The same object with one field more, whatever it said of it before."""
     raw = orjson.dumps(fields) + tail
     assert orjson.loads(splice_token_ids(raw)) == {**fields, "return_token_ids": True}
+
+
+FORM = "multipart/form-data; boundary=B"
+
+
+def form_of(**fields: str) -> bytes:
+    parts = [
+        f'--B\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in fields.items()
+    ]
+    upload = '--B\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n' + "x" * 9000 + "\r\n"
+    return ("".join(parts) + upload + "--B--").encode()
+
+
+@pytest.mark.parametrize(("text", "stream"), [("true", True), ("1", True), ("false", False), ("", False)])
+def test_a_form_is_read(text: str, stream: bool):
+    """Model and stream; the upload does not count as a prompt."""
+    raw = form_of(model="m", stream=text)
+    body, model = read_form(FORM.encode(), raw)
+    assert (model, body.api, body.stream, body.raw is raw) == ("m", Api.FORM, stream, True)
+    features = features_of(body, model, ClassCutoffs(), affinity_key=None, deadline_seconds=None)
+    assert features.prompt_tokens < 10
+
+
+@pytest.mark.parametrize(
+    ("content_type", "raw", "status"),
+    [
+        ("application/json", form_of(model="m"), 415),
+        ("", form_of(model="m"), 415),
+        ("multipart/form-data", form_of(model="m"), 400),
+        (FORM, b"", 400),
+        (FORM, form_of(), 400),
+        (FORM, form_of(model="x" * 600), 400),
+    ],
+)
+def test_a_bad_form_is_refused(content_type: str, raw: bytes, status: int):
+    """With the status that says whose fault it is."""
+    with pytest.raises(BadRequestError) as caught:
+        read_form(content_type.encode(), raw)
+    assert caught.value.status == status

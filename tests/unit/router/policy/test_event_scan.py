@@ -43,3 +43,13 @@ def test_an_event_without_end_is_bounded():
     for _ in range(10):
         scanner.feed(b"data: " + b"x" * (1 << 20))
     assert scanner.ending == "malformed"
+
+
+def test_a_message_without_a_stop_reason_was_given_up():
+    """vLLM says null when it stops, before a clean `message_stop`; neither is passed on."""
+    scanner = EventStreamScanner(Api.MESSAGES)
+    start = b'event: message_start\ndata: {"message":{"stop_reason":null}}\n\n'
+    assert scanner.feed(start) == start
+    end = b'event: message_delta\ndata: {"delta":{"stop_reason":null}}\n\nevent: message_stop\ndata: {}\n\n'
+    assert scanner.feed(end) == b""
+    assert scanner.ending == "aborted"

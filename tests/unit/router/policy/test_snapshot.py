@@ -7,6 +7,7 @@ from typing import Any
 from support.views import view
 
 from fleet.records import SiteInfo, SiteReport
+from gateway.api_paths import PATHS
 from router.policy.snapshot import Freshness, Snapshot, shortage, view_of
 
 REPORT: dict[str, Any] = {
@@ -18,6 +19,25 @@ REPORT: dict[str, Any] = {
     "ingress_url": "http://127.0.0.1:1",
     "state": "serving",
     "models": [{"model": "m"}],
+}
+
+INFO: dict[str, Any] = {
+    "schema_version": "1.0",
+    "agent_id": "w1",
+    "sequence": 1,
+    "site_id": "north",
+    "farm_id": "f",
+    "region": "r",
+    "ingress_url": "http://127.0.0.1:1",
+    "gpu_model": "g",
+    "gpu_count": 1,
+    "server_idle_watts": 500.0,
+    "overhead_ratio": 1.1,
+    "ride_through_seconds": 5.0,
+    "ride_through_joules": 1.0,
+    "safe_floor_watts": 0.0,
+    "max_site_watts": 1000.0,
+    "capabilities": {"token_ids": True, "max_model_len": 4096},
 }
 
 
@@ -65,26 +85,7 @@ def test_a_dark_site_still_knows_its_models():
 
 def test_capabilities_come_from_the_site_info():
     """No SiteInfo, no ids."""
-    info = SiteInfo.model_validate(
-        {
-            "schema_version": "1.0",
-            "agent_id": "w1",
-            "sequence": 1,
-            "site_id": "north",
-            "farm_id": "f",
-            "region": "r",
-            "ingress_url": "http://127.0.0.1:1",
-            "gpu_model": "g",
-            "gpu_count": 1,
-            "server_idle_watts": 500.0,
-            "overhead_ratio": 1.1,
-            "ride_through_seconds": 5.0,
-            "ride_through_joules": 1.0,
-            "safe_floor_watts": 0.0,
-            "max_site_watts": 1000.0,
-            "capabilities": {"token_ids": True, "max_model_len": 4096},
-        }
-    )
+    info = SiteInfo.model_validate(INFO)
     made = view_of(SiteReport.model_validate(REPORT), info, arrived_at=1.0, is_confirmed=True)
     assert (made.models[0].token_ids, made.models[0].max_model_len) == (True, 4096)
     assert made.server_idle_watts == 500.0
@@ -116,3 +117,14 @@ def test_the_reason_for_a_shortage():
     assert shortage([view(state="faulted")]) == "no_capacity"
     assert shortage([view(state="dark"), view("b")]) == "no_capacity"
     assert shortage([]) == "no_capacity"
+
+
+def test_what_a_site_does_not_serve_is_known_only_from_what_it_says():
+    """A site that lists its paths lacks the others; one that lists none may have them all."""
+    assert view().lacks == frozenset()
+    report = SiteReport.model_validate(REPORT)
+    listed = SiteInfo.model_validate(INFO | {"capabilities": {"paths": ["/v1/completions", "/unheard-of"]}})
+    made = view_of(report, listed, arrived_at=0.0, is_confirmed=True)
+    assert made.lacks == made.models[0].lacks == frozenset(PATHS) - {"/v1/completions"}
+    silent = view_of(report, SiteInfo.model_validate(INFO), arrived_at=0.0, is_confirmed=True)
+    assert silent.lacks == frozenset()

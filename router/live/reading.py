@@ -1,0 +1,110 @@
+"""Reading a request: what it asks for, of which model, which sites serve it, and whether it may come in.
+
+Nothing here waits. What is wrong with a request is answered here, in the words of its API.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from fleet.request import ANONYMOUS, ClassCutoffs
+from router.config import RouterConfig
+from router.live.admission import Door
+from router.live.answers import refuse_bad_request, refuse_path, refuse_unknown_model
+from router.live.exchange import Exchange
+from router.live.fleet_view import FleetView
+from router.live.request_body import decode_body
+from router.live.request_head import JSON, RequestHead, shared_head
+from router.live.response_homes import SiteHomes
+from router.policy.affinity_hint import read_hint
+from router.policy.body import Api, BadRequestError, RequestBody, features_of, read_body, read_form
+from router.policy.dispatch import FOREVER
+from router.policy.resumable import resumability
+from router.policy.snapshot import ModelView
+
+CUTOFFS = ClassCutoffs()
+
+
+class Reader:
+    """One per process."""
+
+    def __init__(
+        self, *, config: RouterConfig, view: FleetView, door: Door, homes: SiteHomes, rng: random.Random
+    ) -> None:
+        self._config = config
+        self._has_affinity = config.affinity
+        self._view = view
+        self._door = door
+        self._homes = homes
+        self._rng = rng
+
+    def read(self, exchange: Exchange) -> bool:
+        """Read the request; False if it was answered with the client's mistake."""
+        request = exchange.request
+        head = RequestHead(request, self._rng)
+        exchange.request_id = head.request_id
+        credential = exchange.credential
+        try:
+            body, model, content_type = self._read_body(exchange)
+            assert body.fields is not None
+            exchange.body = body
+            tenant = ANONYMOUS if credential is None else credential.tenant
+            if self._has_affinity:
+                exchange.hint = read_hint(body, model, header=head.affinity, tenant=tenant)
+            exchange.features = features_of(
+                body,
+                model,
+                CUTOFFS,
+                affinity_key=exchange.hint.key if exchange.hint is not None else None,
+                deadline_seconds=head.deadline_seconds,
+                tenant=tenant,
+            )
+        except BadRequestError as error:
+            refuse_bad_request(exchange, error)
+            return False
+        exchange.shared_head = shared_head(head.passed_on, exchange.features, head.request_id, content_type)
+        if head.deadline_seconds is not None:
+            exchange.deadline_at = min(exchange.deadline_at, request.received_at + head.deadline_seconds)
+        models = self._view.snapshot.models
+        if model in models:
+            exchange.model = model
+            views = models[model]
+            if not exclude_lacking(exchange, views):
+                refuse_path(exchange, model)
+                return False
+            if exchange.api is Api.RESPONSES:
+                self._homes.prepare(exchange, body.fields, views)
+        elif self._view.is_settled:
+            refuse_unknown_model(exchange, model, sorted(models))
+            return False
+        if not self._door.admit(exchange):
+            return False
+        if body.stream:
+            exchange.resumability = resumability(exchange.api, body.fields)
+        body.fields = None
+        if request.query:
+            exchange.target = f"{request.path}?{request.query.decode('ascii')}"
+        return True
+
+    def _read_body(self, exchange: Exchange) -> tuple[RequestBody, str, bytes]:
+        """The body, its model, and what it is for the site."""
+        request = exchange.request
+        encoding = request.fields.get(b"content-encoding")
+        if encoding is not None:
+            request.body = decode_body(request.body, encoding, self._config.max_body_bytes)
+        if exchange.api is Api.FORM:
+            content_type = request.fields.get(b"content-type", b"")
+            return *read_form(content_type, request.body), content_type
+        return *read_body(exchange.api, request.body), JSON
+
+
+def exclude_lacking(exchange: Exchange, views: Sequence[ModelView]) -> bool:
+    """Leave out the sites that do not answer this path; False: that is all of them."""
+    path = exchange.request.path
+    count = 0
+    for view in views:
+        if view.lacks and path in view.lacks:
+            exchange.excluded[view.site_id] = FOREVER
+            count += 1
+    return count < len(views)
