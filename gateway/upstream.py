@@ -126,7 +126,7 @@ class UpstreamPool:
         idle = self._idle.get(origin)
         if not idle:
             return None
-        now = asyncio.get_running_loop().time()
+        now = idle[-1].loop.time()  # asyncio.get_running_loop() is a system call a request: getpid
         while idle:
             connection = idle.pop()
             if connection.is_closed:
@@ -165,7 +165,7 @@ class UpstreamPool:
         if self._is_closed or len(idle) >= self._max_idle:
             connection.cut()
             return
-        connection.idle_since = asyncio.get_running_loop().time()
+        connection.idle_since = connection.loop.time()
         idle.append(connection)
 
     def forget(self, connection: UpstreamConnection) -> None:

@@ -35,7 +35,6 @@ class UpstreamConnection(asyncio.Protocol):
     __slots__ = (
         "_is_parsing",
         "_is_released",
-        "_loop",
         "_parser",
         "_pool",
         "idle_limit",
@@ -43,6 +42,7 @@ class UpstreamConnection(asyncio.Protocol):
         "is_closed",
         "is_keep_alive",
         "is_reused",
+        "loop",
         "origin",
         "response",
         "transport",
@@ -51,7 +51,7 @@ class UpstreamConnection(asyncio.Protocol):
     def __init__(self, pool: ConnectionOwner, origin: Origin, loop: asyncio.AbstractEventLoop) -> None:
         self._pool = pool
         self.origin = origin
-        self._loop = loop
+        self.loop = loop
         self._parser = httptools.HttpResponseParser(self)
         self.transport: asyncio.Transport | None = None
         self.response: UpstreamResponse | None = None
@@ -151,7 +151,7 @@ class UpstreamConnection(asyncio.Protocol):
     ) -> UpstreamResponse:
         """Write one request; `head` ends with its blank line."""
         assert self.transport is not None
-        self.response = UpstreamResponse(self, self.origin, self._loop, observer)
+        self.response = UpstreamResponse(self, self.origin, self.loop, observer)
         if len(body) > 65_536:
             self.transport.writelines((head, body))  # not copied together
         else:

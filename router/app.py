@@ -22,6 +22,7 @@ from prometheus_client.core import Metric
 from fleet.config import FleetConfig
 from fleet.keys import Keys
 from fleet.store import Store
+from gateway.garbage import relax_collector
 from gateway.server import HttpServer
 from router.config import RouterConfig
 from router.live.data_plane import DataPlane, bearer
@@ -210,6 +211,7 @@ async def serve(fleet: FleetConfig, config: RouterConfig) -> None:
     router: Router | ParentRouter
     router = Router(fleet, config, store) if config.workers == 1 else ParentRouter(fleet, config, store)
     await router.start()
+    relax_collector()
     try:
         while not stopping.is_set():
             with contextlib.suppress(TimeoutError):

@@ -22,6 +22,7 @@ import orjson
 import uvloop
 
 from fleet.log import configure_logging
+from gateway.garbage import relax_collector
 from gateway.server import HttpServer
 from router.live.data_plane import DataPlane
 from router.live.events import EventKind, EventRing
@@ -153,6 +154,7 @@ class Worker:
         await self.is_known.wait()
         await self._server.start()
         self._loop.add_reader(self._hand.fileno(), self._take_handed)
+        relax_collector()
         self._link.send(encode(Kind.READY))
         loops = [
             asyncio.create_task(watch(lambda: self._plane.forwarder.active, self._config, self._loop.time)),
