@@ -215,7 +215,9 @@ class Resumer:
                     resume.record.take_back_last_id()
                     resume.ids_taken_back += 1
                     return await self._continue_at(resume, placement)
-                owed_or_none = None if whole is None or is_inside else owed_text(whole, sent)
+                owed_or_none = None
+                if whole is not None and not is_inside:
+                    owed_or_none = owed_text(whole, sent, holds_back=bool(plan.stop))
                 if owed_or_none is None:
                     resume.by_text = True
                     return await self._continue_at(resume, placement)

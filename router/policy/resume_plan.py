@@ -9,6 +9,7 @@ The cases, in the order in which `plan_resume` looks at them:
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -276,6 +277,10 @@ def _continue(
     )
 
 
+_SPECIAL_END = re.compile(r"(?:<[^<>]{1,64}>)+$")
+"""What special tokens usually look like; behind half a character they hide it."""
+
+
 def ends_inside_a_character(text: str) -> bool:
     """Whether a text of ids ends in what may become another character by the next id.
 
@@ -285,12 +290,17 @@ def ends_inside_a_character(text: str) -> bool:
     return text.endswith("\ufffd")
 
 
-def owed_text(whole: str, sent: str) -> str | None:
-    """The part of `whole` (the ids so far, as text) that the client has not got; None: they do not match.
+def owed_text(whole: str, sent: str, *, holds_back: bool) -> str | None:
+    """The part of `whole` (the ids so far, as text) that the client has not got; None: it cannot be known.
 
-    A tokenizer may drop the space before the first word of a text, or put one there.
+    An engine sends all text that is complete: nothing is owed. Only one that looks for stop strings
+    `holds_back` what may be the beginning of one; then the texts are compared. `whole` may hold what is never
+    sent (special tokens), and a tokenizer may drop the space before the first word of a text, or put one there.
     """
+    if not holds_back:
+        return None if ends_inside_a_character(_SPECIAL_END.sub("", whole)) else ""
     for text in (whole, " " + whole, whole.removeprefix(" ")):
         if text.startswith(sent):
-            return text[len(sent) :]
+            owed = text[len(sent) :]
+            return None if _SPECIAL_END.search(owed) else owed
     return None

@@ -20,6 +20,9 @@ PIECES: tuple[bytes, ...] = (
 HALVES = {12: 13, 14: 15}
 SECONDS = frozenset(HALVES.values())
 MAX_MODEL_LEN = 200
+HIDDEN = frozenset({11})
+"""A special token: `/detokenize` writes it, a stream does not (one with stop strings does here, so that what it
+holds back can be told)."""
 SPECIAL = 100
 """Prompt ids are this plus a byte of text."""
 
@@ -56,10 +59,13 @@ class _Detokenizer:
     first text is the prompt's, all of it.
     """
 
-    def __init__(self, prompt: list[int]) -> None:
+    def __init__(self, prompt: list[int], *, hides: bool) -> None:
+        self._hidden = HIDDEN if hides else frozenset()
         self._pending = list(prompt) if decode(prompt).endswith("\ufffd") else []
 
     def feed(self, token: int) -> str:
+        if token in self._hidden:
+            return ""
         self._pending.append(token)
         text = decode(self._pending)
         if text.endswith("\ufffd"):
@@ -115,7 +121,7 @@ def _events(fields: dict[str, Any], is_chat: bool, prompt: list[int], limit: int
     written: list[int] = []
     if is_chat:
         yield event("", None, role=True)
-    detokenizer = _Detokenizer(prompt)
+    detokenizer = _Detokenizer(prompt, hides=not stops)
     text = sent = ""
     finish = stopped_by = None
     while finish is None:

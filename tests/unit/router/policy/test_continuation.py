@@ -109,7 +109,7 @@ def run(
                 record.take_back_last_id()
                 plan = plan_of(request, record, site_takes_ids=True)
                 assert isinstance(plan, Continue)
-            owed = owed_text(text, record.sent_text)
+            owed = owed_text(text, record.sent_text, holds_back=bool(plan.stop))
             assert owed is not None
         continuation = Continuation(request, record, plan)
         out += continuation.begin(owed)

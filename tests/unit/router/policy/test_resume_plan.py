@@ -171,12 +171,28 @@ def test_refused_requests_and_answers():
         ("word two", " word", " two"),
         (" word two", "word", " two"),
         ("xyz", "ab", None),
+        ("ab<|pad|>", "ab", None),
         ("a", "ab", None),
     ],
 )
 def test_the_text_that_is_owed(whole: str, sent: str, owed: str | None):
     """What does not fit is said so."""
-    assert owed_text(whole, sent) == owed
+    assert owed_text(whole, sent, holds_back=True) == owed
+
+
+@pytest.mark.parametrize(
+    ("whole", "sent", "owed"),
+    [
+        ("ab", "ab", ""),
+        ("ab<|pad|>", "ab", ""),
+        ("a<|pad|>b", "ab", ""),
+        ("a , b", "a, b", ""),
+        ("a<|pad|>\ufffd<|pad|>", "a", None),
+    ],
+)
+def test_an_engine_that_holds_nothing_back_owes_nothing(whole: str, sent: str, owed: str | None):
+    """Special tokens in `whole` do not matter, unless they hide half a character."""
+    assert owed_text(whole, sent, holds_back=False) == owed
 
 
 def test_ids_can_be_taken_back():
