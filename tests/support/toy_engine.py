@@ -21,8 +21,8 @@ HALVES = {12: 13, 14: 15}
 SECONDS = frozenset(HALVES.values())
 MAX_MODEL_LEN = 200
 HIDDEN = frozenset({11})
-"""A special token: `/detokenize` writes it, a stream does not (one with stop strings does here, so that what it
-holds back can be told)."""
+"""A special token: `/detokenize` writes it, a stream does not (here one with stop strings does, so that what
+it holds back can be told)."""
 SPECIAL = 100
 """Prompt ids are this plus a byte of text."""
 
