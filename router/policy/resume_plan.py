@@ -295,7 +295,7 @@ def owed_text(whole: str, sent: str, *, holds_back: bool) -> str | None:
 
     An engine sends all text that is complete: nothing is owed. Only one that looks for stop strings
     `holds_back` what may be the beginning of one; then the texts are compared. `whole` may hold what is never
-    sent (special tokens), and a tokenizer may drop the space before the first word of a text, or put one there.
+    sent (special tokens); a tokenizer may drop the space before the first word of a text, or put one there.
     """
     if not holds_back:
         return None if ends_inside_a_character(_SPECIAL_END.sub("", whole)) else ""
