@@ -13,7 +13,6 @@ import httpx
 from benchmarks.resume.cutting_site import CutRule
 
 MODEL = "tiny"
-LEAST_LENGTH_RATIO = 0.85
 KINDS = ("first chunk", "any byte", "inside a character", "after the last token")
 
 
@@ -89,8 +88,7 @@ def cut_rule(kind: str, rng: random.Random, total_bytes: int) -> CutRule:
         return None if end < 0 else 1 + int(share * (end + 1))
 
     def any_byte(body: bytes) -> int | None:
-        # an engine that runs behind puts several tokens into one event: the next stream may be shorter
-        at = 1 + int(share * LEAST_LENGTH_RATIO * (total_bytes - 1))
+        at = 1 + int(share * (total_bytes - 1))
         return at if len(body) >= at else None
 
     def inside_a_character(body: bytes) -> int | None:
