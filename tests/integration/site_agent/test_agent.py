@@ -258,11 +258,11 @@ async def test_engines_that_open_slowly_are_not_taken_for_hung(
 
     async def slow(self: EmulatedHardware) -> None:
         await open_hardware(self)
-        await until(lambda: len(beats) > 20, what="beats for 2 s, longer than the watchdog waits")
+        await until(lambda: len(beats) > 30, what="beats for 3 s, longer than the watchdog waits")
 
     monkeypatch.setattr(Processes, "beat", counted)
     monkeypatch.setattr(EmulatedHardware, "open", slow)
-    async with running_agent(tmp_path, monkeypatch, watchdog_seconds=1.0) as site:
+    async with running_agent(tmp_path, monkeypatch, watchdog_seconds=2.0) as site:
         await site.until_report({"state": "serving", "ready": 3})
         assert beats[0].watchdog_restarts == 0
 
