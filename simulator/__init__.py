@@ -1,0 +1,1 @@
+"""A second driver of the decision code, on a virtual clock (DESIGN §9)."""
