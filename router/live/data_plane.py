@@ -32,7 +32,7 @@ from router.live.response_calls import ResponseCalls
 from router.live.sites import SiteRegistry
 from router.policy.affinity import Affinity
 from router.policy.key_ring import KeyRing
-from router.policy.policies import POLICIES
+from router.policy.policies import make_policy
 
 LAST_WORD_SECONDS = 1.0
 """Left at the end of the grace for stated errors to reach their clients."""
@@ -89,7 +89,7 @@ class DataPlane:
         self.dispatcher = Dispatcher(
             registry=sites,
             snapshot=lambda: self.view.snapshot,
-            policy=POLICIES[config.policy],
+            policy=make_policy(config.policy),
             reserve_ratio=config.resume_reserve_ratio,
             max_held=config.hold_requests,
             flex_surplus_ratio=config.flex_surplus_ratio,

@@ -21,6 +21,7 @@ from router.live.metrics import RouterMetrics
 from router.live.networks import Network, NotAllowedError, check_literal, check_name
 from router.live.site_records import SiteRecords, Source
 from router.live.sites import SiteRegistry
+from router.policy.outlook import power_outlook
 from router.policy.retry_after import retry_after_seconds
 from router.policy.snapshot import Shortage, Snapshot, shortage, view_of
 
@@ -187,7 +188,8 @@ class FleetView:
         self.on_record("info", site_id, raw)
 
     def take_power(self, raw: bytes, site_id: str | None = None) -> None:
-        """A PowerReading, for the operator's view and Retry-After. Never decides where a request goes."""
+        """A PowerReading: for the operator's view, Retry-After, and policies that look ahead. What a site
+        admits is its own affair, whatever this says."""
         if self._is_refused_before("PowerReading", site_id, raw):
             return
         try:
@@ -199,11 +201,13 @@ class FleetView:
         if kept is None or kept.raw_power == raw or (site_id is not None and reading.site_id != site_id):
             return
         before = kept.power
-        refusal = kept.take_power(raw, reading, now=self._clock(), unix_now=self._unix_clock())
+        now = self._clock()
+        refusal = kept.take_power(raw, reading, now=now, unix_now=self._unix_clock())
         if refusal is not None:
             if refusal.is_worth_saying:
                 self._refuse("PowerReading", refusal.reason, refusal.message, reading.site_id, raw)
             return
+        self.snapshot = self.snapshot.with_power(power_outlook(reading, arrived_at=now))
         self.on_record("power", reading.site_id, raw)
         if before is not None:
             step = reading.granted_power_watts - before.granted_power_watts

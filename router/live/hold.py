@@ -23,7 +23,7 @@ from router.policy.deadline import wait_seconds
 from router.policy.dispatch import choose
 from router.policy.fair_line import Lane, Ticket
 from router.policy.flex import Pace
-from router.policy.policies import Policy
+from router.policy.interface import Policy
 from router.policy.queue import HoldQueue, Offer
 from router.policy.snapshot import Shortage, Snapshot, shortage
 
@@ -68,9 +68,10 @@ class Dispatcher:
     ) -> None:
         self.affinity = affinity
         """None: switched off."""
+        self.policy = policy
+        """May be another one from one decision to the next."""
         self._registry = registry
         self._snapshot = snapshot
-        self._policy = policy
         self._reserve_ratio = reserve_ratio
         self._flex_surplus_ratio = flex_surplus_ratio
         self._flex_pace = Pace(flex_per_second)
@@ -163,7 +164,8 @@ class Dispatcher:
 
     def _choose(self, exchange: Exchange, is_resume: bool, *, is_released: bool) -> Placement | None:
         features = exchange.features
-        views = self._snapshot().models.get(features.model)
+        snapshot = self._snapshot()
+        views = snapshot.models.get(features.model)
         if not views:
             return None
         now = self._clock()
@@ -177,7 +179,7 @@ class Dispatcher:
         view = choose(
             views,
             loads,
-            policy=self._policy,
+            policy=self.policy,
             features=features,
             excluded=exchange.excluded,
             is_resume=is_resume,
@@ -185,6 +187,7 @@ class Dispatcher:
             turn=self._turn,
             now=now,
             rng=self._rng,
+            context=snapshot,
             is_paced=is_released,
             surplus_ratio=surplus_ratio,
             affinity=self.affinity,

@@ -52,7 +52,7 @@ class SiteRegistry:
         loads = self.loads.setdefault(model, {})
         load = loads.get(entry.site_id)
         if load is None:
-            load = loads[entry.site_id] = Load(entry.breaker)
+            load = loads[entry.site_id] = Load(entry.breaker, entry.site_id)
             shared = self._shared(entry.site_id, model)
             if shared is not None:
                 load.share(shared)

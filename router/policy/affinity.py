@@ -20,8 +20,8 @@ from hashlib import blake2b
 from typing import Generic, Literal, TypeVar
 
 from router.policy.affinity_hint import Hint
+from router.policy.candidate import Candidate
 from router.policy.load import KvCache, Load
-from router.policy.policies import Candidate
 from router.policy.snapshot import ModelView
 
 HELD_LOAD_RATIO = 1.25
@@ -100,6 +100,17 @@ class Affinity:
                 holders = (cache, *others[: MAX_HOLDERS - 1])
             blocks.put(block, holders)
 
+    def holders(self, hint: Hint) -> list[str]:
+        """Ids of the sites that hold this session, or else the longest beginning of this prompt that anybody
+        holds; in a fleet too large to look at all, so that they are among the candidates."""
+        if hint.session is not None and (cache := self._sessions.get(hint.session)) is not None:
+            return [cache.site_id]
+        for block in reversed(hint.prefix):
+            caches = self._blocks.get(block)
+            if caches is not None:
+                return [cache.site_id for cache in caches]
+        return []
+
     def pick(
         self,
         hint: Hint,
@@ -108,11 +119,12 @@ class Affinity:
         loads: Mapping[str, Load],
         now: float,
     ) -> ModelView | None:
-        """The site for a request that has several candidates; None: as the policy chooses.
+        """The site for a request that has several candidates; None: as the policy chooses. `loads`: of every
+        site that knows the model.
 
         `weights` are the policy's, one per candidate, not all 0.
         """
-        stand = [loads[candidate.view.site_id] for candidate in candidates]
+        stand = [candidate.load for candidate in candidates]
         for load in stand:
             load.mean_in_flight += SMOOTHING_RATIO * (load.total_in_flight() - load.mean_in_flight)
         self._turn_window(candidates[0].view.model, loads, now)

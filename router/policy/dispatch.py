@@ -8,24 +8,39 @@ The cases, in order. A site is left out when it
   5. has no room (less the reserve that is kept for resumes, unless this is one),
   6. is still reading the prompts of work released before (resumes and work that waited only),
   7. would have too little left over (flex only).
-Of the rest the policy weighs. A request with affinity goes where its cache is, as far as load and weights
-allow (`router.policy.affinity`); otherwise the pick is sampled in proportion to the weights.
+Of the rest the policy weighs; where it weighs all with 0 the request waits. A request with affinity goes
+where its cache is, as far as load and weights allow (`router.policy.affinity`); otherwise the pick is sampled
+in proportion to the weights.
+
+In a fleet of more than `SCAN_ALL_SITES` a request looks at `MAX_CANDIDATES` that pass: those that hold its
+cache and those that the policy names first, then others, spread evenly over the fleet (`router.policy.
+spread`). It finds a site with room where there is one, as it goes on until it has looked at all.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from fleet.request import RequestFeatures
 from router.policy.affinity import Affinity
 from router.policy.affinity_hint import Hint
+from router.policy.candidate import Candidate
 from router.policy.flex import surplus_room
+from router.policy.interface import Policy
 from router.policy.load import Load
-from router.policy.policies import Candidate, Policy
-from router.policy.snapshot import FRESH_SECONDS, STALE_SECONDS, Freshness, ModelView
+from router.policy.snapshot import (
+    FRESH_SECONDS,
+    NOTHING_KNOWN,
+    STALE_SECONDS,
+    Freshness,
+    ModelView,
+    Snapshot,
+)
+from router.policy.spread import MAX_CANDIDATES, SCAN_ALL_SITES, spread
 
-FRESH, STALE = Freshness.FRESH, Freshness.STALE
+FRESH, STALE, EXPIRED = Freshness.FRESH, Freshness.STALE, Freshness.EXPIRED
 FOREVER = -1
 """In `excluded`: this site failed the request and is never asked again for it."""
 
@@ -51,20 +66,58 @@ def choose(
     turn: int,
     now: float,
     rng: random.Random,
+    context: Snapshot = NOTHING_KNOWN,
     is_paced: bool = False,
     surplus_ratio: float | None = None,
     affinity: Affinity | None = None,
     hint: Hint | None = None,
 ) -> ModelView | None:
-    """The site for this request, or None when nothing fits now.
+    """The site for this request, or None when nothing fits now or the policy has it wait.
 
-    `views` are the sites that know the model, `loads` (by site) what this router has sent there. `is_paced`:
-    it has waited, and does not go before the prompts of others that have are read. `surplus_ratio`: it is
-    flex, and so much must stay free. `hint`: None where it is all the same which site it is.
+    `views` are the sites that know the model, in order of name and of the snapshot `context`; `loads` (by
+    site) what this router has sent there. `is_paced`: it has waited, and does not go before the prompts of
+    others that have are read. `surplus_ratio`: it is flex, and so much must stay free. `hint`: None where it
+    is all the same which site it is.
     """
-    is_paced = is_paced or is_resume
-    if is_resume:
-        reserve_ratio = 0.0
+    looked_at: Iterable[ModelView] = views
+    most = len(views)
+    if most > SCAN_ALL_SITES:
+        most = MAX_CANDIDATES
+        holders = affinity.holders(hint) if hint and affinity else ()
+        first = (*holders, *policy.shortlist(features, context, most // 2, now=now, rng=rng))
+        looked_at = spread(views, first, start=turn if policy.is_in_turn else rng.getrandbits(32))
+        turn = 0
+    terms = Terms(True, 0.0, surplus_ratio) if is_resume else Terms(is_paced, reserve_ratio, surplus_ratio)
+    candidates = _filter(looked_at, loads, terms, excluded, most, now)
+    if len(candidates) <= 1 and not (candidates and policy.may_hold):
+        return candidates[0].view if candidates else None
+    weights = policy.weigh(candidates, features, context, turn=turn, now=now)
+    total = sum(weights)
+    if total <= 0.0:
+        return None
+    holder = affinity.pick(hint, candidates, weights, loads, now) if hint and affinity else None
+    return holder or _sample(candidates, weights, rng.random() * total)
+
+
+class Terms(NamedTuple):
+    """What this request's kind of work may use of a site."""
+
+    is_paced: bool
+    reserve_ratio: float
+    surplus_ratio: float | None
+
+
+def _filter(
+    views: Iterable[ModelView],
+    loads: Mapping[str, Load],
+    terms: Terms,
+    excluded: Excluded,
+    most: int,
+    now: float,
+) -> list[Candidate]:
+    """The cases above, in their order; at most `most`."""
+    is_paced, reserve_ratio, surplus_ratio = terms
+    is_plain = not is_paced and surplus_ratio is None
     candidates: list[Candidate] = []
     expired: list[ModelView] = []
     is_any_fresher = False
@@ -80,50 +133,47 @@ def choose(
             expired.append(view)
             continue
         is_any_fresher = True
-        room = _room(view, load, now, is_paced, reserve_ratio, surplus_ratio, False)
+        if is_plain:
+            room = load.room(view, now, False)
+            if reserve_ratio and (capacity := view.capacity_requests) is not None:
+                room -= int(reserve_ratio * capacity)
+        else:
+            room = _room(view, load, now, terms, False)
         if room >= 1.0:
             is_fresh = age <= FRESH_SECONDS and view.is_confirmed
-            candidates.append(Candidate(view, room, FRESH if is_fresh else STALE))
+            candidates.append(Candidate(view, room, FRESH if is_fresh else STALE, load))
+            if len(candidates) >= most:
+                break
     if not is_any_fresher:
-        for view in expired:
-            room = _room(view, loads[view.site_id], now, is_paced, reserve_ratio, surplus_ratio, True)
+        for view in expired[:most]:
+            load = loads[view.site_id]
+            room = _room(view, load, now, terms, True)
             if room >= 1.0:
-                candidates.append(Candidate(view, room, Freshness.EXPIRED))
-    if not candidates:
-        return None
-    if len(candidates) == 1:
-        return candidates[0].view
-    weights = policy(candidates, features, turn=turn, now=now)
-    holder = affinity.pick(hint, candidates, weights, loads, now) if hint and affinity else None
-    return holder or _sample(candidates, weights, rng)
+                candidates.append(Candidate(view, room, EXPIRED, load))
+    return candidates
 
 
-def _room(
-    view: ModelView,
-    load: Load,
-    now: float,
-    is_paced: bool,
-    reserve_ratio: float,
-    surplus_ratio: float | None,
-    is_expired: bool,
-) -> float:
-    if is_paced and not load.can_prefill(now):
+def _room(view: ModelView, load: Load, now: float, terms: Terms, is_expired: bool) -> float:
+    if terms.is_paced and not load.can_prefill(now):
         return 0.0
     room = load.room(view, now, is_expired)
-    if surplus_ratio is not None:
-        return surplus_room(view, load, room, surplus_ratio, now)
-    if reserve_ratio and view.capacity_requests is not None:
-        room -= int(reserve_ratio * view.capacity_requests)
+    if terms.surplus_ratio is not None:
+        return surplus_room(view, load, room, terms.surplus_ratio, now)
+    if terms.reserve_ratio and view.capacity_requests is not None:
+        room -= int(terms.reserve_ratio * view.capacity_requests)
     return room
 
 
-def _sample(candidates: Sequence[Candidate], weights: Sequence[float], rng: random.Random) -> ModelView:
-    point = rng.random() * sum(weights)
+def _sample(candidates: Sequence[Candidate], weights: Sequence[float], point: float) -> ModelView:
+    """The candidate at `point` of the sum of weights; nobody without weight."""
+    chosen = candidates[-1].view
     for candidate, weight in zip(candidates, weights, strict=True):
-        point -= weight
-        if point < 0:
-            return candidate.view
-    return candidates[-1].view  # rounding at the upper end
+        if weight > 0.0:
+            chosen = candidate.view
+            point -= weight
+            if point < 0.0:
+                break
+    return chosen  # rounding at the upper end: the last that has weight
 
 
 def has_other_site(views: Sequence[ModelView], excluded: Excluded) -> bool:

@@ -53,10 +53,12 @@ class Shared:
 class KvCache:
     """What a site's engines have cached between two stops. Its identity is all that is known of it."""
 
-    __slots__ = ("alone",)
+    __slots__ = ("alone", "site_id")
 
-    def __init__(self) -> None:
+    def __init__(self, site_id: str = "") -> None:
         self.alone = (self,)
+        self.site_id = site_id
+        """Where it is; "" where nobody asks."""
 
 
 class Load:
@@ -75,17 +77,20 @@ class Load:
         "in_flight",
         "kv_cache",
         "mean_in_flight",
+        "round_trip_seconds",
         "sent",
     )
 
-    def __init__(self, breaker: Breaker) -> None:
+    def __init__(self, breaker: Breaker, site_id: str = "") -> None:
         self.breaker = breaker
         """The site's."""
+        self.round_trip_seconds: float | None = None
+        """Between this router and the site, on the network alone; None: not measured."""
         self.in_flight = 0
         """Of this worker. Changed by `begin` and `end` only."""
         self.sent = 0
         """All requests of this worker so far."""
-        self.kv_cache = KvCache()
+        self.kv_cache = KvCache(site_id)
         """Another one once the site has been without an engine."""
         self.mean_in_flight = 0.0
         """Over the decisions that had to know (`router.policy.affinity`)."""
@@ -131,7 +136,7 @@ class Load:
     def reported(self, view: ModelView) -> None:
         """A newer report came: what the site had of ours is in it. What was on its way there is not."""
         if view.ready_instances == 0:
-            self.kv_cache = KvCache()
+            self.kv_cache = KvCache(self.kv_cache.site_id)
         shared = self._shared
         if view.headroom_requests is not None and (shared is None or shared.takes_reports):
             there = self.total_in_flight()
@@ -183,6 +188,8 @@ class Load:
             return 0.0
         if view.headroom_requests is None or is_expired:
             return self._unknown_limit - self.total_in_flight()
+        if self._shared is None and self._figure is not None:  # as in `_room_left`; this is the hot path
+            return self._figure - (self.in_flight - self._baseline)
         room = self._room_left()
         return view.headroom_requests - self.in_flight if room is None else room
 

@@ -1,65 +1,50 @@
-"""The routing policies: one Protocol, one registry.
+"""The routing policies by name, and how one is made.
 
-A policy only weighs candidates; `dispatch` filters before it and samples after it.
+One registry for the live router and the simulator: `make_policy(name, parameters)`. Parameters are checked
+here, at the edge; an error names the key and what is allowed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import Any
 
-from fleet.request import RequestFeatures
-from router.policy.snapshot import Freshness, ModelView
+from pydantic import ValidationError
 
-FRESH = Freshness.FRESH
-STALE_WEIGHT = 0.25
-"""A stale site is still used, but a fresh one with the same room gets four times as much."""
+from router.policy.baselines import LeastLoaded, RoundRobin
+from router.policy.interface import Policy
+from router.policy.parameters import PolicyParameterError, PolicyParameters, describe
 
+Kind = type[Any]
+"""A class that is made of its parameters, and has their class as `Parameters`."""
 
-class Candidate(NamedTuple):
-    """A site that passed the filter (a tuple: several are made per request)."""
-
-    view: ModelView
-    room_requests: float
-    """At least 1."""
-    freshness: Freshness
-
-
-class Policy(Protocol):
-    """Weighs candidates."""
-
-    def __call__(
-        self, candidates: Sequence[Candidate], features: RequestFeatures, *, turn: int, now: float
-    ) -> Sequence[float]:
-        """One weight ≥ 0 per candidate, not all 0; a request goes to each in proportion.
-
-        `turn` counts decisions from 0 and is all the state a policy gets.
-        """
-
-
-def round_robin(
-    candidates: Sequence[Candidate],
-    features: RequestFeatures,  # noqa: ARG001 - blind by definition
-    *,
-    turn: int,
-    now: float,  # noqa: ARG001
-) -> Sequence[float]:
-    """In turn over the serving sites, whatever room they have."""
-    chosen = turn % len(candidates)
-    return [1.0 if index == chosen else 0.0 for index in range(len(candidates))]
-
-
-def least_loaded(
-    candidates: Sequence[Candidate],
-    features: RequestFeatures,  # noqa: ARG001 - one request weighs as another
-    *,
-    turn: int,  # noqa: ARG001
-    now: float,  # noqa: ARG001
-) -> Sequence[float]:
-    """By room: sampling in proportion to it fills sites evenly and does not herd."""
-    return [room if freshness is FRESH else room * STALE_WEIGHT for _, room, freshness in candidates]
-
-
-POLICIES: Mapping[str, Policy] = MappingProxyType({"round_robin": round_robin, "least_loaded": least_loaded})
+POLICIES: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in (RoundRobin, LeastLoaded)})
 DEFAULT_POLICY = "least_loaded"
+
+
+def check_parameters(name: str, parameters: Mapping[str, Any] | None = None) -> PolicyParameters:
+    """One policy's parameters, checked, with the defaults of those not given.
+
+    Raises:
+        PolicyParameterError: no such policy, no such key, or a value that is not allowed.
+    """
+    kind = POLICIES.get(name)
+    if kind is None:
+        raise PolicyParameterError(f"no policy {name!r}; allowed are {', '.join(sorted(POLICIES))}")
+    model: type[PolicyParameters] = kind.Parameters
+    try:
+        return model.model_validate(dict(parameters or {}))
+    except ValidationError as error:
+        raise PolicyParameterError(describe(name, model, error)) from None
+
+
+def make_policy(name: str, parameters: Mapping[str, Any] | None = None) -> Policy:
+    """A new policy, with state of its own.
+
+    Raises:
+        PolicyParameterError: as `check_parameters`.
+    """
+    checked = check_parameters(name, parameters)
+    policy: Policy = POLICIES[name](checked)
+    return policy

@@ -5,14 +5,18 @@ Rule: missing is unknown (`None`), never zero, and staleness ranks a site lower,
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Literal
 
-from fleet.records import ModelReport, SiteInfo, SiteReport, SiteState
+from fleet.records import InstanceReport, ModelReport, SiteInfo, SiteReport, SiteState
 from gateway.api_paths import PATHS
+from router.policy.outlook import PowerOutlook
+from router.policy.plan_view import PlanView
 
 FRESH_SECONDS = 3.0
 STALE_SECONDS = 10.0
@@ -54,7 +58,11 @@ class ModelView:
     kv_cache_usage_ratio: float | None = None
     prefill_tokens_per_second: float | None = None
     itl_seconds_p50: float | None = None
+    itl_seconds_p99: float | None = None
     ttft_seconds_p50: float | None = None
+    ttft_seconds_p99: float | None = None
+    instances: tuple[InstanceReport, ...] = ()
+    """With their configurations, as far as the site says."""
     has_power: bool = True
     """False when the site says that cap less draw is nothing."""
     token_ids: bool = False
@@ -94,48 +102,91 @@ class SiteView:
     headroom_watts: float | None = None
     server_idle_watts: float | None = None
     region: str | None = None
+    info: SiteInfo | None = None
+    """As the site wrote it: GPUs, farm, ride-through, configurations. None: it says nothing of itself."""
     lacks: frozenset[str] = NO_PATHS
     """See ModelView."""
     models: tuple[ModelView, ...] = ()
 
 
+_SITE_ID = attrgetter("site_id")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """All sites, and per model the sites that know it, in order of name."""
+    """All sites, and per model the sites that know it, in order of name; their power, and the plan.
+
+    A change makes a new one and shares all that it does not touch: at a thousand sites a report costs two
+    copies of pointers, no walk in Python (`benchmarks/decision`).
+    """
 
     sites: Mapping[str, SiteView] = field(default_factory=lambda: MappingProxyType({}))
     models: Mapping[str, tuple[ModelView, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    power: Mapping[str, PowerOutlook] = field(default_factory=lambda: MappingProxyType({}))
+    """By site; a site that no feed tells of has none."""
+    plan: PlanView | None = None
+    """The newest that was taken; who reads it asks whether it still holds."""
 
     def with_site(self, site: SiteView) -> Snapshot:
         """This snapshot with one site's view replaced or added."""
+        before = self.sites.get(site.site_id)
         sites = dict(self.sites)
-        before = sites.get(site.site_id)
         sites[site.site_id] = site
-        touched = {view.model: view for view in site.models}
-        names = list(touched)
-        if before is not None:
-            names += [view.model for view in before.models if view.model not in touched]
         models = dict(self.models)
-        for name in names:
-            others = [view for view in models.get(name, ()) if view.site_id != site.site_id]
-            if name in touched:
-                others.append(touched[name])
-                others.sort(key=lambda view: view.site_id)
-            if others:
-                models[name] = tuple(others)
-            else:
-                models.pop(name, None)
-        return Snapshot(sites=sites, models=models)
+        for view in site.models:
+            models[view.model] = _with_view(models.get(view.model, ()), view)
+        if before is not None:
+            listed = {view.model for view in site.models}
+            for view in before.models:
+                if view.model not in listed:
+                    _take_out(models, view)
+        return Snapshot(sites=sites, models=models, power=self.power, plan=self.plan)
 
     def without_site(self, site_id: str) -> Snapshot:
         """This snapshot without a site that was forgotten."""
-        sites = {key: view for key, view in self.sites.items() if key != site_id}
-        models = {
-            name: kept
-            for name, views in self.models.items()
-            if (kept := tuple(view for view in views if view.site_id != site_id))
-        }
-        return Snapshot(sites=sites, models=models)
+        site = self.sites.get(site_id)
+        models = dict(self.models)
+        for view in () if site is None else site.models:
+            _take_out(models, view)
+        return Snapshot(
+            sites={key: view for key, view in self.sites.items() if key != site_id},
+            models=models,
+            power={key: outlook for key, outlook in self.power.items() if key != site_id},
+            plan=self.plan,
+        )
+
+    def with_power(self, outlook: PowerOutlook) -> Snapshot:
+        """This snapshot with a newer reading of one site's power."""
+        power = dict(self.power)
+        power[outlook.site_id] = outlook
+        return Snapshot(sites=self.sites, models=self.models, power=power, plan=self.plan)
+
+    def with_plan(self, plan: PlanView | None) -> Snapshot:
+        """This snapshot with another plan."""
+        return replace(self, plan=plan)
+
+
+NOTHING_KNOWN = Snapshot()
+
+
+def _with_view(views: tuple[ModelView, ...], view: ModelView) -> tuple[ModelView, ...]:
+    at = bisect_left(views, view.site_id, key=_SITE_ID)
+    end = at + 1 if at < len(views) and views[at].site_id == view.site_id else at
+    return (*views[:at], view, *views[end:])
+
+
+def _take_out(models: dict[str, tuple[ModelView, ...]], view: ModelView) -> None:
+    kept = tuple(other for other in models.get(view.model, ()) if other.site_id != view.site_id)
+    if kept:
+        models[view.model] = kept
+    else:
+        models.pop(view.model, None)
+
+
+def find_view(views: Sequence[ModelView], site_id: str) -> ModelView | None:
+    """One site's view of those of a model, which are in order of name."""
+    at = bisect_left(views, site_id, key=_SITE_ID)
+    return views[at] if at < len(views) and views[at].site_id == site_id else None
 
 
 def view_of(
@@ -179,7 +230,10 @@ def view_of(
             kv_cache_usage_ratio=entry.kv_cache_usage_ratio,
             prefill_tokens_per_second=entry.prefill_tokens_per_second,
             itl_seconds_p50=entry.itl_seconds_p50,
+            itl_seconds_p99=entry.itl_seconds_p99,
             ttft_seconds_p50=entry.ttft_seconds_p50,
+            ttft_seconds_p99=entry.ttft_seconds_p99,
+            instances=entry.instances,
             has_power=has_power,
             token_ids=capabilities.token_ids if capabilities is not None else False,
             max_model_len=capabilities.max_model_len if capabilities is not None else None,
@@ -207,6 +261,7 @@ def view_of(
         headroom_watts=report.power.headroom_watts,
         server_idle_watts=info.server_idle_watts if info is not None else None,
         region=info.region if info is not None else None,
+        info=info,
         lacks=lacks,
         models=tuple(models),
     )

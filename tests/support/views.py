@@ -6,8 +6,9 @@ from typing import Any
 
 from fleet.request import RequestFeatures
 from router.policy.breaker import Breaker
+from router.policy.candidate import Candidate
 from router.policy.load import Load
-from router.policy.snapshot import ModelView
+from router.policy.snapshot import Freshness, ModelView
 
 FEATURES = RequestFeatures(
     model="m", request_class="SS", prompt_tokens=10, expected_output_tokens=10, stream=True
@@ -33,3 +34,10 @@ def view(site_id: str = "a", **changes: Any) -> ModelView:
 def loads(*site_ids: str) -> dict[str, Load]:
     """A load per site, each with its own breaker."""
     return {site_id: Load(Breaker()) for site_id in site_ids}
+
+
+def candidate(
+    site_id: str = "a", room: float = 10.0, freshness: Freshness = Freshness.FRESH, **changes: Any
+) -> Candidate:
+    """A site that passed the filter."""
+    return Candidate(view(site_id, **changes), room, freshness, Load(Breaker(), site_id))

@@ -13,8 +13,9 @@ from support.views import FEATURES, loads, view
 
 from router.policy.affinity import MAX_HOLDERS, WINDOW_SECONDS, Affinity, Generations
 from router.policy.affinity_hint import Hint
+from router.policy.candidate import Candidate
 from router.policy.dispatch import choose
-from router.policy.policies import POLICIES, Candidate
+from router.policy.policies import make_policy
 from router.policy.snapshot import Freshness
 
 SYSTEM = tuple(range(1, 5))
@@ -40,7 +41,7 @@ class Router:
     def pick(self, wanted: Hint, weights: Sequence[float] | None = None) -> str | None:
         """Where it would go, by affinity alone."""
         candidates = [
-            Candidate(view(name, capacity_requests=self.capacity), 10.0, Freshness.FRESH)
+            Candidate(view(name, capacity_requests=self.capacity), 10.0, Freshness.FRESH, self.loads[name])
             for name in self.names
         ]
         picked = self.affinity.pick(
@@ -313,7 +314,7 @@ class Replay:
         chosen = choose(
             views,
             router.loads,
-            policy=POLICIES[self.policy],
+            policy=make_policy(self.policy),
             features=FEATURES,
             excluded={},
             is_resume=False,
@@ -367,7 +368,7 @@ def test_a_candidate_alone_needs_no_affinity():
     chosen: Any = choose(
         [view("a")],
         loads("a"),
-        policy=POLICIES["least_loaded"],
+        policy=make_policy("least_loaded"),
         features=FEATURES,
         excluded={},
         is_resume=False,

@@ -12,7 +12,7 @@ from support.views import FEATURES, loads, view
 
 from router.policy.dispatch import FOREVER, choose, has_other_site
 from router.policy.load import Load
-from router.policy.policies import POLICIES
+from router.policy.policies import make_policy
 from router.policy.snapshot import ModelView
 
 
@@ -29,7 +29,7 @@ def pick(
     chosen = choose(
         views,
         known if known is not None else loads(*(one.site_id for one in views)),
-        policy=POLICIES["least_loaded"],
+        policy=make_policy("least_loaded"),
         features=FEATURES,
         excluded=excluded or {},
         is_resume=is_resume,

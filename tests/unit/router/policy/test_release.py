@@ -14,7 +14,7 @@ from router.policy.breaker import Breaker
 from router.policy.dispatch import choose
 from router.policy.fair_line import Ticket
 from router.policy.load import RESUME_BURST_SECONDS, Load
-from router.policy.policies import POLICIES
+from router.policy.policies import make_policy
 from router.policy.queue import HoldQueue, Offer
 from router.policy.snapshot import ModelView
 
@@ -104,7 +104,7 @@ class World:
 
 
 CHOICE: dict[str, Any] = {
-    "policy": POLICIES["least_loaded"],
+    "policy": make_policy("least_loaded"),
     "features": RequestFeatures(
         model="m",
         request_class="MS",
