@@ -111,6 +111,11 @@ class SiteConfig(ConfigModel):
 
     resume_reserve_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of the slots that only resumed streams may take."""
+    slo_ttft_seconds: Annotated[float, Field(gt=0, le=3600)] | None = None
+    """New requests are pushed back while the prompts that wait at an instance take longer than this, by the
+    profile; None: they are not."""
+    slo_e2e_seconds: Annotated[float, Field(gt=0, le=86_400)] | None = None
+    """The same, where a request of the recent mean size would take longer in a batch one larger."""
     max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 16 << 20
     max_answer_bytes: Annotated[int, Field(ge=1024, le=1 << 32)] = 256 << 20
     """An answer that is not streamed is read whole first, so that it can be had elsewhere if it breaks."""

@@ -18,6 +18,10 @@ MAX_BUCKETS = 256
 RUNNING = "vllm:num_requests_running"
 WAITING = "vllm:num_requests_waiting"
 KV_USAGE = "vllm:kv_cache_usage_perc"
+PROMPT_TOKENS = "vllm:prompt_tokens_total"
+OUTPUT_TOKENS = "vllm:generation_tokens_total"
+FINISHED = "vllm:request_success_total"
+_SUMMED = (RUNNING, WAITING, PROMPT_TOKENS, OUTPUT_TOKENS, FINISHED)
 TTFT = "vllm:time_to_first_token_seconds"
 ITL = "vllm:inter_token_latency_seconds"
 
@@ -35,6 +39,11 @@ class EngineMetrics:
     running_requests: int | None = None
     waiting_requests: int | None = None
     kv_cache_usage_ratio: float | None = None
+    prompt_tokens: float | None = None
+    """Prefilled since the engine started."""
+    output_tokens: float | None = None
+    """Decoded since then."""
+    finished_requests: float | None = None
     ttft: Histogram | None = None
     itl: Histogram | None = None
 
@@ -56,11 +65,14 @@ def parse(page: str) -> EngineMetrics:
                     counts[float(bound.group(1))] = counts.get(float(bound.group(1)), 0.0) + value
         elif name == KV_USAGE:
             kv_usage = value if kv_usage is None else max(kv_usage, value)
-        elif name in (RUNNING, WAITING):
+        elif name in _SUMMED:
             sums[name] = sums.get(name, 0.0) + value
     return EngineMetrics(
         running_requests=_count(sums.get(RUNNING)),
         waiting_requests=_count(sums.get(WAITING)),
+        prompt_tokens=sums.get(PROMPT_TOKENS),
+        output_tokens=sums.get(OUTPUT_TOKENS),
+        finished_requests=sums.get(FINISHED),
         kv_cache_usage_ratio=None if kv_usage is None else min(1.0, max(0.0, kv_usage)),
         ttft=histograms.get(TTFT),
         itl=histograms.get(ITL),
@@ -137,6 +149,22 @@ class MetricsWindow:
     def itl(self) -> dict[float, float] | None:
         """The same for gaps between tokens."""
         return self._increase([page.itl for _, page in self._pages])
+
+    def work(self) -> tuple[float, float, float] | None:
+        """(prompt tokens, output tokens, finished requests) within the window; None: unknown."""
+        if len(self._pages) < 2:
+            return None
+        first, last = self._pages[0][1], self._pages[-1][1]
+        found = []
+        for before, after in (
+            (first.prompt_tokens, last.prompt_tokens),
+            (first.output_tokens, last.output_tokens),
+            (first.finished_requests, last.finished_requests),
+        ):
+            if before is None or after is None or after < before:
+                return None
+            found.append(after - before)
+        return found[0], found[1], found[2]
 
     @staticmethod
     def _increase(histograms: list[Histogram | None]) -> dict[float, float] | None:

@@ -21,6 +21,7 @@ from gateway.sse import data_of
 from gateway.upstream import UpstreamError, UpstreamErrorKind, UpstreamPool, UpstreamResponse
 from site_agent.admission import Admission, Flight
 from site_agent.instance import Instance
+from site_agent.slots import Ask
 
 Outcome = Literal[
     "completed", "client_error", "engine_error", "broken", "client_cancelled", "pushback", "rejected"
@@ -82,7 +83,7 @@ class Forwarder:
         self._max_answer_bytes = max_answer_bytes
 
     async def attempt(
-        self, request: ClientRequest, instance: Instance, *, takes_slot: bool, asks_elsewhere: bool = False
+        self, request: ClientRequest, instance: Instance, ask: Ask, *, asks_elsewhere: bool = False
     ) -> Outcome | Failed:
         """Try one instance; a `Failed` leaves the request unanswered.
 
@@ -94,7 +95,7 @@ class Forwarder:
         task = asyncio.current_task()
         assert task is not None
         assert instance.origin is not None
-        flight = self._admission.open(instance, task.cancel, takes_slot=takes_slot)
+        flight = self._admission.open(instance, task.cancel, ask)
         response: UpstreamResponse | None = None
         try:
             response = await self._upstream.send(
@@ -155,6 +156,7 @@ class Forwarder:
                 _check_first_event(data, flight.instance.instance_id)
                 if request.path == RESPONSES_PATH:
                     self._note_opening(flight.instance.instance_id, data)
+                self._admission.slots.begin_decode(flight.ticket)
                 request.start(200, self._headers(response, flight))
             request.write(data)
 
@@ -165,7 +167,7 @@ class Forwarder:
 
     def _headers(self, response: UpstreamResponse, flight: Flight) -> list[tuple[bytes, bytes]]:
         headers = response_headers(response.headers)
-        headers.append((b"x-heron-headroom", b"%d" % self._admission.headroom()))
+        headers.append((b"x-heron-headroom", b"%d" % self._admission.slots.headroom()))
         headers.append((b"x-heron-instance", flight.instance.instance_id.encode()))
         return headers
 

@@ -17,8 +17,10 @@ from gateway.errors import JSON_HEADERS, error_body
 from gateway.response_homes import ResponseHomes
 from site_agent.forwarding import Failed, Forwarder, Outcome
 from site_agent.instance import Instance
+from site_agent.slots import Ask
 
 NOT_ASKED = Failed(kind="overloaded", message="another instance holds what the request names")
+NO_SLOT = Ask(takes_slot=False)
 _HOLDING = frozenset({InstanceState.READY, InstanceState.DRAINING})
 
 
@@ -60,7 +62,7 @@ class HeldResponses:
         held.sort(key=lambda one: one.instance_id != holder)
         failed: Failed | None = None
         for instance in held:
-            result = await forwarder.attempt(request, instance, takes_slot=False, asks_elsewhere=True)
+            result = await forwarder.attempt(request, instance, NO_SLOT, asks_elsewhere=True)
             if not isinstance(result, Failed):
                 self._homes.learn(call.response_id, instance.instance_id, self._clock())
                 return result

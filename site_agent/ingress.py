@@ -16,13 +16,18 @@ import orjson
 from gateway.api_paths import HEALTH_PATH, MODELS_PATH, PATHS, RESPONSES_PATH, response_call
 from gateway.client_request import ClientRequest, HotHandler
 from gateway.errors import JSON_HEADERS, error_body
-from site_agent.admission import Admission, Pushback
+from site_agent.admission import Admission
 from site_agent.forwarding import Failed, Forwarder, Outcome
 from site_agent.held_responses import NOT_ASKED, HeldResponses
+from site_agent.slots import Ask, Pushback
 
 REPORT_PATH = "/heron/v1/report"
 MAX_AFFINITY_BYTES = 256
 """Of the key; what is longer has the same beginning."""
+BYTES_PER_TOKEN = 4.0
+"""Of a request's body, roughly, for English; a prompt of token ids takes more, and is then overestimated."""
+MAX_TOKENS = 1e7
+"""What a header may claim."""
 
 
 class Ingress:
@@ -87,8 +92,7 @@ class Ingress:
         self._count(outcome)
 
     async def _forward(self, request: ClientRequest) -> Outcome:
-        takes_slot = PATHS[request.path].takes_slot
-        affinity = request.fields.get(b"x-heron-affinity")
+        ask = _ask(request)
         tried: dict[str, Failed] = {}
         holder = self._responses.holder_of_previous(request)
         is_referring = holder is not None
@@ -97,17 +101,10 @@ class Ingress:
                 one.instance_id: NOT_ASKED for one in self._admission.instances if one.instance_id != holder
             }
         while True:
-            chosen = self._admission.choose(
-                is_resume=request.fields.get(b"x-heron-resume") == b"1",
-                takes_slot=takes_slot,
-                affinity=None if affinity is None else affinity[:MAX_AFFINITY_BYTES],
-                tried=tried,
-            )
+            chosen = self._admission.choose(ask, tried)
             if isinstance(chosen, Pushback):
                 return self._refuse(request, chosen, tried)
-            result = await self._forwarder.attempt(
-                request, chosen, takes_slot=takes_slot, asks_elsewhere=is_referring
-            )
+            result = await self._forwarder.attempt(request, chosen, ask, asks_elsewhere=is_referring)
             if not isinstance(result, Failed):
                 return result
             if result.kind == "not_here" and holder:
@@ -139,7 +136,7 @@ class Ingress:
             (b"x-heron-pushback", pushback.reason.encode()),
             (b"x-heron-retry-after-seconds", b"%.1f" % seconds),
             (b"retry-after", b"%d" % math.ceil(seconds)),
-            (b"x-heron-headroom", b"%d" % self._admission.headroom()),
+            (b"x-heron-headroom", b"%d" % self._admission.slots.headroom()),
         ]
         body = error_body(
             f"This site does not take the request now: {pushback.reason}.",
@@ -171,7 +168,7 @@ class Ingress:
             request.respond(200, JSON_HEADERS, self._models())
 
     async def _answer_health(self, request: ClientRequest) -> None:
-        slots = 0 if self._admission.is_closed else self._admission.slots()
+        slots = 0 if self._admission.is_closed else self._admission.slots.slots()
         request.respond(200 if slots else 503, JSON_HEADERS, orjson.dumps({"slots": slots}))
 
     async def _refuse_path(self, request: ClientRequest) -> None:
@@ -209,6 +206,29 @@ class Ingress:
             type="authentication_error",
         )
         return False
+
+
+def _ask(request: ClientRequest) -> Ask:
+    """What admission needs to know, from headers and the body's size alone: the body is not read here."""
+    fields = request.fields
+    affinity = fields.get(b"x-heron-affinity")
+    return Ask(
+        is_resume=fields.get(b"x-heron-resume") == b"1",
+        takes_slot=PATHS[request.path].takes_slot,
+        affinity=None if affinity is None else affinity[:MAX_AFFINITY_BYTES],
+        prompt_tokens=len(request.body) / BYTES_PER_TOKEN,
+        output_tokens=_tokens(fields.get(b"x-heron-expected-output-tokens")),
+        shows_first_token=b'"stream"' in request.body,
+    )
+
+
+def _tokens(text: bytes | None) -> float | None:
+    """A header's number; None where it is none."""
+    try:
+        value = float(text or b"")
+    except ValueError:
+        return None
+    return value if 0 <= value <= MAX_TOKENS else None
 
 
 def _respond_error(

@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from fleet.instance import InstanceState, move
-from gateway.upstream import Origin
+from gateway.origin import Origin
 from site_agent.drivers.interface import InstanceSpec
 
 HOUR_SECONDS = 3600.0

@@ -24,6 +24,8 @@ from site_agent.power_loop import PowerLoop
 from site_agent.processes import Processes
 from site_agent.reading_judge import IntakeJudge
 from site_agent.scraper import Scraper
+from site_agent.site_limits import SiteLimits
+from site_agent.slots import Limits, Slo, Slots
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +108,7 @@ def build(
     def on_end(instance_id: str) -> None:
         admission.break_streams(instance_id)
 
+    upstream = UpstreamPool(connect_timeout_seconds=config.connect_timeout_seconds)
     pool = InstancePool(
         specs=instance_specs(config),
         drivers=drivers,
@@ -123,12 +126,15 @@ def build(
         on_end=on_end,
     )
     admission = Admission(
-        instances=pool.instances,
-        max_concurrency=config.engine.max_concurrency,
-        resume_reserve_ratio=config.resume_reserve_ratio,
-        start_seconds=config.engine.start_seconds,
+        slots=Slots(
+            seats=pool.instances,
+            limits=Limits(max_concurrency=config.engine.max_concurrency),
+            resume_reserve_ratio=config.resume_reserve_ratio,
+            start_seconds=config.engine.start_seconds,
+            overhead_ratio=config.overhead_ratio,
+        )
     )
-    upstream = UpstreamPool(connect_timeout_seconds=config.connect_timeout_seconds)
+    scraper = Scraper(instances=pool.instances, upstream=upstream)
     governor = Governor(
         model=config.site_model(can_set_clock=drivers.gpus.can_set_clock),
         rule=config.governor.rule(config.max_ramp_watts_per_second),
@@ -157,6 +163,13 @@ def build(
             tick_seconds=config.governor.tick_seconds,
             beat=processes.beat,
             on_change=changed.set,
+            update_limits=SiteLimits(
+                slots=admission.slots,
+                profile=governor.model.profile,
+                is_profile_assumed=config.engine.profile is None,
+                slo=Slo(ttft_seconds=config.slo_ttft_seconds, e2e_seconds=config.slo_e2e_seconds),
+                windows=scraper.windows,
+            ).update,
         ),
-        scraper=Scraper(instances=pool.instances, upstream=upstream),
+        scraper=scraper,
     )

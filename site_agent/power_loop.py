@@ -68,8 +68,11 @@ class PowerLoop:
         tick_seconds: float,
         beat: Callable[[], None],
         on_change: Callable[[], None],
+        update_limits: Callable[[int, float], None] = lambda _clock_mhz, _now: None,
     ) -> None:
-        """`beat` tells the watchdog that the agent lives; `on_change`: state or cap differ from before."""
+        """`beat` tells the watchdog that the agent lives; `on_change`: state, cap, or whether anything may
+        come in, differ from before; `update_limits(clock_mhz, now)` is called at every turn.
+        """
         self.governor = governor
         self.commands: Counter[str] = Counter()
         self.broken_streams = 0
@@ -83,6 +86,7 @@ class PowerLoop:
         self._tick_seconds = tick_seconds
         self._beat = beat
         self._on_change = on_change
+        self._update_limits = update_limits
         self._gpu_watts: float | None = None
         self._measured_at = float("-inf")
 
@@ -120,21 +124,28 @@ class PowerLoop:
         model = self.governor.model
         if self._gpu_watts is not None and now - self._measured_at <= METER_MAX_AGE_SECONDS:
             return model.power.site_watts(self._gpu_watts), "gpu"
+        return self._modelled_watts(now), "modelled"
+
+    def _modelled_watts(self, now: float) -> float:
         running = [
-            self._admission.running(view.instance_id)
+            self._admission.slots.running(view.instance_id)
             for view in self._views(now)
             if view.is_awake or view.is_stopping
         ]
-        return model.modelled_watts(running, self.governor.clock_mhz), "modelled"
+        return self.governor.model.modelled_watts(running, self.governor.clock_mhz)
 
     def _turn(self, now: float) -> None:
         draw_watts, source = self.draw(now)
         cap_watts = self._cap.cap_watts(now)
         view = SiteView(cap_watts=cap_watts, draw_watts=draw_watts, instances=self._views(now))
         decision = self.governor.decide(view, now)
-        self._admission.is_short_of_power = decision.target.awake == 0
+        self._admission.slots.is_short_of_power = decision.target.awake == 0
         for command in decision.commands:
             self._obey(command, decision, cap_watts, draw_watts)
+        slots, had_room = self._admission.slots, self._admission.slots.headroom() > 0
+        self._update_limits(self.governor.clock_mhz, now)
+        if self.governor.rule.enabled:
+            slots.set_power(cap_watts=cap_watts, expected_watts=max(draw_watts, self._modelled_watts(now)))
         before, self.status = (
             self.status,
             PowerStatus(
@@ -146,7 +157,8 @@ class PowerLoop:
                 drain_deadline_at=decision.drain_deadline_at,
             ),
         )
-        if decision.commands or before is None or before.cap_watts != cap_watts:
+        has_changed = before is None or before.cap_watts != cap_watts
+        if decision.commands or has_changed or (slots.headroom() > 0) != had_room:
             self._on_change()
 
     def _views(self, now: float) -> tuple[InstanceView, ...]:
@@ -155,7 +167,7 @@ class PowerLoop:
                 instance_id=one.instance_id,
                 index=one.index,
                 state=one.state,
-                running_requests=self._admission.in_flight(one.instance_id),
+                running_requests=self._admission.slots.in_flight(one.instance_id),
                 is_stopping=one.is_stopping,
                 can_start=not self.is_closing and one.can_start(now),
             )

@@ -31,6 +31,8 @@ class Load:
     running_requests: int
     slots: int
     headroom_requests: int
+    headroom_prefill_tokens: float | None = None
+    """Prompt tokens that may still wait for their prefill inside the SLO; None: no limit is known."""
 
 
 def site_state(
@@ -86,6 +88,9 @@ def model_report(
         running_requests=load.running_requests,
         waiting_requests=sum(waiting) if waiting else None,
         headroom_requests=load.headroom_requests,
+        headroom_prefill_tokens=(
+            None if load.headroom_prefill_tokens is None else int(load.headroom_prefill_tokens)
+        ),
         headroom_kv_tokens=(
             int((1 - usage) * profile.kv_tokens * ready) if has_profile and usage is not None else None
         ),

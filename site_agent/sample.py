@@ -45,7 +45,7 @@ def take(parts: Parts, records: SiteRecords, reporter: Reporter) -> Sample:
         clock_mhz=power.governor.clock_mhz,
         target_instances=None if status is None else status.target_instances,
         instance_states=Counter(one.state.value for one in parts.pool.instances),
-        headroom_requests=parts.admission.headroom(),
+        headroom_requests=parts.admission.slots.headroom(),
         in_flight=parts.admission.total_in_flight,
         reading_age_seconds=follow.age_seconds(now),
         clock_skew_seconds=parts.judge.clock_skew_seconds,

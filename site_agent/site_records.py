@@ -25,7 +25,7 @@ class SiteRecords:
         return report.site_state(
             parts.pool.instances,
             is_closing=parts.admission.is_closed,
-            is_short_of_power=parts.admission.is_short_of_power,
+            is_short_of_power=parts.admission.slots.is_short_of_power,
             now=asyncio.get_running_loop().time(),
         )
 
@@ -40,10 +40,11 @@ class SiteRecords:
             instances=parts.pool.instances,
             load=report.Load(
                 running_requests=sum(
-                    parts.admission.running(one.instance_id) for one in parts.pool.instances
+                    parts.admission.slots.running(one.instance_id) for one in parts.pool.instances
                 ),
-                slots=parts.admission.slots(),
-                headroom_requests=parts.admission.headroom(),
+                slots=parts.admission.slots.slots(),
+                headroom_requests=parts.admission.slots.headroom(),
+                headroom_prefill_tokens=parts.admission.slots.waiting_tokens(),
             ),
             windows=parts.scraper.windows,
             profile=parts.power.governor.model.profile,

@@ -25,6 +25,7 @@ from site_agent.forwarding import Forwarder
 from site_agent.held_responses import HeldResponses
 from site_agent.ingress import Ingress
 from site_agent.instance import Instance
+from site_agent.slots import Limits, Slots
 
 MAX_CONCURRENCY = 128
 """Of each engine: 200 streams and 64 requests fit."""
@@ -43,7 +44,12 @@ async def serve(port: int, upstream_ports: list[int]) -> None:
         for index, engine_port in enumerate(upstream_ports)
     )
     admission = Admission(
-        instances=instances, max_concurrency=MAX_CONCURRENCY, resume_reserve_ratio=0.1, start_seconds=30.0
+        slots=Slots(
+            seats=instances,
+            limits=Limits(max_concurrency=MAX_CONCURRENCY),
+            resume_reserve_ratio=0.1,
+            start_seconds=30.0,
+        )
     )
     outcomes: Counter[str] = Counter()
     responses = HeldResponses(instances=instances, clock=asyncio.get_running_loop().time)

@@ -25,6 +25,7 @@ from site_agent.held_responses import HeldResponses
 from site_agent.ingress import Ingress
 from site_agent.instance import RestartRule
 from site_agent.instances import InstancePool
+from site_agent.slots import Limits, Slots
 
 TOKEN = "site-token"
 CHAT = "/v1/chat/completions"
@@ -79,10 +80,12 @@ async def running_site(
             on_end=lambda _instance_id: None,
         )
         admission = Admission(
-            instances=pool.instances,
-            max_concurrency=max_concurrency,
-            resume_reserve_ratio=reserve,
-            start_seconds=2.0,
+            slots=Slots(
+                seats=pool.instances,
+                limits=Limits(max_concurrency=max_concurrency),
+                resume_reserve_ratio=reserve,
+                start_seconds=2.0,
+            )
         )
         outcomes: Counter[str] = Counter()
         pushbacks: Counter[str] = Counter()
@@ -268,7 +271,7 @@ async def test_a_session_stays_on_its_instance_until_that_is_loaded() -> None:
         assert len(homes) == 1
         assert len(others) == 3
         held = await hold(site, 12, **{"x-heron-affinity": "session-1"})
-        assert max(site.admission.running(one.instance_id) for one in site.pool.instances) < 12
+        assert max(site.admission.slots.running(one.instance_id) for one in site.pool.instances) < 12
         await finish(site, held)
 
 
@@ -358,7 +361,7 @@ async def test_a_request_without_a_byte_yet_is_pushed_back_when_the_site_goes_da
         task = asyncio.create_task(site.post("silent"))
         await until(lambda: site.engine(0).running == 1)
         site.pool.drain("i0")
-        site.admission.is_short_of_power = True
+        site.admission.slots.is_short_of_power = True
         site.admission.break_streams("i0")
         answer = await task
         assert answer.status_code == 503
@@ -371,7 +374,7 @@ async def test_a_dark_site_says_that_it_lacks_power() -> None:
     async with running_site(count=1) as site:
         site.pool.stop("i0")
         await until(lambda: site.pool["i0"].state is InstanceState.STOPPED)
-        site.admission.is_short_of_power = True
+        site.admission.slots.is_short_of_power = True
         answer = await site.post("json")
         assert answer.headers["x-heron-pushback"] == "power"
         assert answer.headers["x-heron-headroom"] == "0"

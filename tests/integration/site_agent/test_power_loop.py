@@ -26,6 +26,7 @@ from site_agent.power_loop import PowerLoop
 from site_agent.processes import WatchdogError
 from site_agent.site_model import SiteModel
 from site_agent.situation import GovernorRule
+from site_agent.slots import Limits, Slots
 
 MODEL = SiteModel(
     profile=LLAMA_70B_H100_TP4,
@@ -91,7 +92,12 @@ async def running_loop(
             on_end=lambda _instance_id: None,
         )
         admission = Admission(
-            instances=pool.instances, max_concurrency=16, resume_reserve_ratio=0.0, start_seconds=2.0
+            slots=Slots(
+                seats=pool.instances,
+                limits=Limits(max_concurrency=16),
+                resume_reserve_ratio=0.0,
+                start_seconds=2.0,
+            )
         )
         loop = PowerLoop(
             governor=Governor(
@@ -136,7 +142,7 @@ async def test_with_power_engines_start_and_with_none_they_stop() -> None:
         rig.gpus.watts = 2 * 460.0
         rig.cap.fall_to(1300)
         await until(lambda: all(one.state is InstanceState.STOPPED for one in rig.pool.instances))
-        assert rig.admission.is_short_of_power
+        assert rig.admission.slots.is_short_of_power
         assert rig.loop.commands["StopEngine"] == 2
         assert rig.gpus.clocks == {"i0": 800, "i1": 800}
         assert rig.loop.status is not None
