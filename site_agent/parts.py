@@ -19,13 +19,14 @@ from site_agent.drivers.interface import DriverContext, Drivers, InstanceSpec, P
 from site_agent.governor import Governor
 from site_agent.instance import RestartRule
 from site_agent.instances import InstancePool
+from site_agent.limits import Limits, Slo
 from site_agent.power_follow import PowerFollow
 from site_agent.power_loop import PowerLoop
 from site_agent.processes import Processes
 from site_agent.reading_judge import IntakeJudge
 from site_agent.scraper import Scraper
 from site_agent.site_limits import SiteLimits
-from site_agent.slots import Limits, Slo, Slots
+from site_agent.slots import Slots
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

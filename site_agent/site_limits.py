@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from fleet.profile import PerformanceProfile
 from site_agent.engine_metrics import MetricsWindow
 from site_agent.instance import Instance
-from site_agent.slots import Limits, MeanWork, Slo, Slots, instance_watts, limits_of
+from site_agent.limits import Limits, MeanWork, Slo, instance_watts, limits_of
+from site_agent.slots import Slots
 
 UPDATE_SECONDS = 1.0
 """As often as engines are asked; a new clock counts at once."""

@@ -20,11 +20,10 @@ import hashlib
 import math
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Generic, Literal, Protocol, TypeVar
 
 from fleet.instance import InstanceState
-from fleet.profile import PerformanceProfile
+from site_agent.limits import Limits, MeanWork
 
 PushbackReason = Literal["power", "capacity", "draining"]
 AFFINITY_SLACK_RATIO = 0.25
@@ -78,42 +77,6 @@ class Ask:
     """Expected; None: unknown, the site's recent mean is taken."""
     shows_first_token: bool = False
     """It streams, so that the end of its prefill is seen; else its prompt counts as never waiting."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Slo:
-    """What a request may take here; None: no limit."""
-
-    ttft_seconds: float | None = None
-    e2e_seconds: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What one instance can take, at the clock that it has. `limits_of` makes them from a profile."""
-
-    max_concurrency: int
-    within_slo: int | None = None
-    """Running requests at which a request of mean size still meets its SLO; None: no SLO, or no profile."""
-    prefill_tokens: float | None = None
-    """Prompt tokens that may wait for their prefill; None: any."""
-    kv_tokens: float | None = None
-    """Of its KV cache; None: unknown."""
-    watts: tuple[float, ...] = ()
-    """Of its GPUs with 0, 1, … `max_concurrency` running, never falling; empty: unknown."""
-
-    @property
-    def best_concurrency(self) -> int:
-        """Slots that new requests may take."""
-        return self.max_concurrency if self.within_slo is None else min(self.max_concurrency, self.within_slo)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeanWork:
-    """The site's recent mean request, in tokens."""
-
-    prompt_tokens: float
-    output_tokens: float
 
 
 @dataclass(slots=True, kw_only=True)
@@ -384,55 +347,6 @@ class Slots(Generic[S]):
         most = counts[least.instance_id].in_flight + slack
         near = [one for one in open_to_it if counts[one.instance_id].in_flight <= most]
         return max(near, key=lambda one: _attraction(affinity, one.instance_id))
-
-
-def limits_of(
-    profile: PerformanceProfile,
-    clock_mhz: int,
-    *,
-    max_concurrency: int,
-    slo: Slo | None = None,
-    mean: MeanWork | None = None,
-) -> Limits:
-    """An instance's limits from its profile. An SLO that even one request alone misses still admits one."""
-    within_slo, prefill_tokens = None, None
-    if slo is not None and slo.ttft_seconds is not None:
-        prefill_tokens = slo.ttft_seconds / profile.prefill_seconds(1, clock_mhz)
-    if slo is not None and slo.e2e_seconds is not None and mean is not None:
-        left = slo.e2e_seconds - profile.prefill_seconds(math.ceil(mean.prompt_tokens), clock_mhz)
-        itl_seconds = left / max(1.0, mean.output_tokens)
-        within_slo = _most_running(profile, clock_mhz, itl_seconds, max_concurrency)
-    return Limits(
-        max_concurrency=max_concurrency,
-        within_slo=within_slo,
-        prefill_tokens=prefill_tokens,
-        kv_tokens=float(profile.kv_tokens),
-        watts=instance_watts(profile, clock_mhz, max_concurrency),
-    )
-
-
-@lru_cache(maxsize=256)
-def instance_watts(profile: PerformanceProfile, clock_mhz: int, max_concurrency: int) -> tuple[float, ...]:
-    """Watts of an instance's GPUs with 0 … `max_concurrency` running; where rows fall, the higher before."""
-    watts, most = [], 0.0
-    for running in range(max_concurrency + 1):
-        most = max(most, profile.watts(running, clock_mhz))
-        watts.append(most)
-    return tuple(watts)
-
-
-def _most_running(
-    profile: PerformanceProfile, clock_mhz: int, itl_seconds: float, max_concurrency: int
-) -> int:
-    """The largest batch whose token gap is at most this; 1 at least."""
-    low, high = 1, max_concurrency
-    while low < high:
-        middle = (low + high + 1) // 2
-        if profile.itl_seconds(middle, clock_mhz) <= itl_seconds:
-            low = middle
-        else:
-            high = middle - 1
-    return low
 
 
 def _attraction(affinity: bytes, instance_id: str) -> bytes:

@@ -25,7 +25,8 @@ from site_agent.forwarding import Forwarder
 from site_agent.held_responses import HeldResponses
 from site_agent.ingress import Ingress
 from site_agent.instance import Instance
-from site_agent.slots import Limits, Slots
+from site_agent.limits import Limits
+from site_agent.slots import Slots
 
 MAX_CONCURRENCY = 128
 """Of each engine: 200 streams and 64 requests fit."""

@@ -25,7 +25,8 @@ from site_agent.held_responses import HeldResponses
 from site_agent.ingress import Ingress
 from site_agent.instance import RestartRule
 from site_agent.instances import InstancePool
-from site_agent.slots import Limits, Slots
+from site_agent.limits import Limits
+from site_agent.slots import Slots
 
 TOKEN = "site-token"
 CHAT = "/v1/chat/completions"

@@ -22,11 +22,12 @@ from site_agent.drivers.interface import Drivers
 from site_agent.governor import Governor
 from site_agent.instance import RestartRule
 from site_agent.instances import InstancePool
+from site_agent.limits import Limits
 from site_agent.power_loop import PowerLoop
 from site_agent.processes import WatchdogError
 from site_agent.site_model import SiteModel
 from site_agent.situation import GovernorRule
-from site_agent.slots import Limits, Slots
+from site_agent.slots import Slots
 
 MODEL = SiteModel(
     profile=LLAMA_70B_H100_TP4,

@@ -6,7 +6,8 @@ import pytest
 from support.seats import ready_instances
 
 from site_agent.admission import Admission
-from site_agent.slots import Ask, Limits, Slots
+from site_agent.limits import Limits
+from site_agent.slots import Ask, Slots
 
 
 def admission(count: int = 2) -> Admission:

@@ -10,7 +10,8 @@ from support.seats import ready_instances
 from fleet.instance import InstanceState
 from fleet.profile import LLAMA_70B_H100_TP4 as PROFILE
 from site_agent.instance import Instance
-from site_agent.slots import Ask, Limits, MeanWork, Pushback, Slo, Slots, Ticket, instance_watts, limits_of
+from site_agent.limits import Limits, MeanWork, limits_of
+from site_agent.slots import Ask, Pushback, Slots, Ticket
 
 NEW, RESUME = Ask(), Ask(is_resume=True)
 
@@ -221,34 +222,6 @@ def test_what_will_not_fit_the_kv_cache_is_pushed_back() -> None:
     assert chosen(slots, Ask(prompt_tokens=170)) == "capacity", "its output is unknown: the mean is taken"
     slots.leave(ticket)
     assert slots.headroom() == 8
-
-
-# From a profile
-
-
-def test_limits_come_from_the_profile_at_its_clock() -> None:
-    """A lower clock takes fewer within the same SLO, and fewer prompt tokens wait."""
-    slo, mean = Slo(ttft_seconds=1.0, e2e_seconds=6.0), MeanWork(prompt_tokens=850, output_tokens=200)
-    full = limits_of(PROFILE, 1980, max_concurrency=256, slo=slo, mean=mean)
-    low = limits_of(PROFILE, 800, max_concurrency=256, slo=slo, mean=mean)
-    assert full.prefill_tokens == pytest.approx(8500)
-    assert full.within_slo is not None
-    assert PROFILE.itl_seconds(full.within_slo, 1980) <= 5.9 / 200
-    assert PROFILE.itl_seconds(full.within_slo + 1, 1980) > 5.9 / 200
-    assert low.within_slo is not None
-    assert low.within_slo < full.within_slo
-    assert low.prefill_tokens is not None
-    assert low.prefill_tokens < full.prefill_tokens
-    impossible = limits_of(PROFILE, 800, max_concurrency=256, slo=Slo(e2e_seconds=0.01), mean=mean)
-    assert impossible.within_slo == 1
-
-
-def test_a_profile_whose_watts_fall_somewhere_is_taken_as_level_there() -> None:
-    """At batch 32 less was measured than at 16."""
-    watts = instance_watts(PROFILE, 1980, 64)
-    assert len(watts) == 65
-    assert watts[0] == PROFILE.idle_watts
-    assert list(watts) == sorted(watts)
 
 
 # Always
