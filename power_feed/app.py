@@ -25,11 +25,12 @@ from power_feed.config import FarmConfig, FeedConfig
 from power_feed.farm import FarmFeed
 from power_feed.http import create_app
 from power_feed.hub import Hub
+from power_feed.live_tasks import LiveTasks
 from power_feed.metrics import FeedMetrics
 from power_feed.quality import QualityChecker, QualityLimits
 from power_feed.readings import Farm
 from power_feed.sources.interface import Source
-from power_feed.sources.registry import WindFiles, build_sources
+from power_feed.sources.registry import LiveSources, WindFiles, build_sources
 from power_feed.store_writer import StoreWriter
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class FeedService:
         self._config = config
         self._clock = clock
         self._files = WindFiles()
+        self._lives = LiveSources()
         self.site_ids = tuple(farm.site_id for farm in config.farms)
         self.start_unix_seconds = config.start_unix_seconds
         """When records start to play; None: not known yet."""
@@ -78,7 +80,14 @@ class FeedService:
         )
         self._connect_gauges()
         self._server = HttpServer(create_app(self), host=config.host, port=config.port)
-        self._restarted = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._live_tasks = LiveTasks(
+            self._lives,
+            tuple(farm.farm_id for farm in config.farms),
+            self.metrics,
+            on_change=self._changed.set,
+            clock=clock,
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self._report_files()
 
@@ -97,6 +106,7 @@ class FeedService:
         self._tasks = [
             asyncio.create_task(self._pace(), name="pace"),
             asyncio.create_task(self._writer.run(), name="store"),
+            *self._live_tasks.start(),
         ]
         if self.start_unix_seconds is None:
             self._tasks.append(asyncio.create_task(self._await_start(), name="start-file"))
@@ -143,10 +153,10 @@ class FeedService:
                 if farm.seconds_until_due(now=loop.time(), unix_seconds=self._clock()) <= 0:
                     self._send(farm, now=loop.time())
                 wait = min(wait, farm.seconds_until_due(now=loop.time(), unix_seconds=self._clock()))
-            self._restarted.clear()
+            self._changed.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(wait, 0.0)):
-                    await self._restarted.wait()
+                    await self._changed.wait()
 
     def _send(self, farm: FarmFeed, *, now: float) -> None:
         before = farm.verdict
@@ -191,11 +201,13 @@ class FeedService:
         sources = self._sources()
         for farm in self._farms:
             farm.restart(sources[farm.farm.site_id])
-        self._restarted.set()
+        self._changed.set()
         logger.info("records start to play", extra={"start_unix_seconds": start})
 
     def _sources(self) -> dict[str, Source]:
-        return build_sources(self._config, start_unix_seconds=self.start_unix_seconds, files=self._files)
+        return build_sources(
+            self._config, start_unix_seconds=self.start_unix_seconds, files=self._files, lives=self._lives
+        )
 
     def _connect_gauges(self) -> None:
         for farm in self._farms:

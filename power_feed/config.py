@@ -23,6 +23,7 @@ from pydantic import Field, field_validator, model_validator
 
 from fleet.config import ConfigError, ConfigModel, FleetConfig, Port, build, load_fleet, read_file
 from fleet.keys import FLEET_NAME
+from power_feed.live_config import HttpSource, ModbusSource, MqttSource, OpcUaSource
 from power_feed.synthetic import WindPreset
 
 MAX_FARMS = 1000
@@ -110,7 +111,15 @@ class LeastSource(ConfigModel):
 
 
 SourceConfig = Annotated[
-    CsvSource | SyntheticSource | ScheduleSource | LeastSource, Field(discriminator="kind")
+    CsvSource
+    | SyntheticSource
+    | ScheduleSource
+    | LeastSource
+    | ModbusSource
+    | OpcUaSource
+    | MqttSource
+    | HttpSource,
+    Field(discriminator="kind"),
 ]
 
 
@@ -199,11 +208,11 @@ def load(path: Path | None, environment: Mapping[str, str] | None = None) -> tup
 
 
 def _absolute(value: Any, directory: Path) -> Any:
-    """The same tables with every `path` and `start_file` made absolute, at any depth."""
+    """The same tables with every `path` and `…_file` made absolute, at any depth."""
     if isinstance(value, Mapping):
         return {
             key: str(directory / Path(item).expanduser())
-            if key in ("path", "start_file") and isinstance(item, str)
+            if (key == "path" or key.endswith("_file")) and isinstance(item, str)
             else _absolute(item, directory)
             for key, item in value.items()
         }

@@ -75,6 +75,33 @@ class FeedMetrics:
             by_site,
             registry=registry,
         )
+        by_source = ("farm", "source")
+        self.source_connected = Gauge(
+            "heron_feed_source_connected",
+            "1 while a live source's other side answers. 0: see heron_feed_source_faults_total for why, then "
+            "run heron power-feed test.",
+            by_source,
+            registry=registry,
+        )
+        self.source_value_age_seconds = Gauge(
+            "heron_feed_source_value_age_seconds",
+            "Time since a live source last gave a number. Above three periods: it is silent or gives "
+            "something else; run heron power-feed test.",
+            by_source,
+            registry=registry,
+        )
+        self.source_connections = Counter(
+            "heron_feed_source_connections",
+            "Times that a live source was connected to. Growing: network or farm unsteady.",
+            by_source,
+            registry=registry,
+        )
+        self.source_faults = Counter(
+            "heron_feed_source_faults",
+            "What went wrong with a live source, by kind. Growing: the feed's log says what to do.",
+            (*by_source, "kind"),
+            registry=registry,
+        )
         self.subscribers = Gauge(
             "heron_feed_subscribers",
             "Open direct streams. 0: the site's agent does not hear the feed directly; check its feed_url.",

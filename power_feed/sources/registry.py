@@ -7,17 +7,28 @@ exit code 2 before anything was published.
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from fleet.config import ConfigError
 from power_feed.config import CsvSource, FarmConfig, FeedConfig, LeastSource, ScheduleSource, SyntheticSource
-from power_feed.sources.interface import Source
+from power_feed.live_config import (
+    HttpSource,
+    LiveSourceConfig,
+    ModbusSource,
+    MqttSource,
+    OpcUaSource,
+)
+from power_feed.sources.interface import LiveSource, Source
 from power_feed.sources.least import Least
+from power_feed.sources.live import Link, Live
 from power_feed.sources.playback import Playback
 from power_feed.sources.schedule import Schedule
+from power_feed.sources.signals import CurtailmentRule, Scaling, SourceFaultError
 from power_feed.synthetic import SyntheticWind
 from power_feed.wind_files import WindOptions, read_wind_file
 from power_feed.wind_series import WindFileError, WindSeries
@@ -47,40 +58,64 @@ class WindFiles:
         return tuple(self._read.values())
 
 
+@dataclass(frozen=True, slots=True)
+class LiveSources:
+    """The live sources of a configuration: each made once, and kept when records start to play anew."""
+
+    _made: dict[str, dict[str, LiveSource]] = field(default_factory=dict)
+
+    def get(self, farm_id: str, config: LiveSourceConfig, make: Callable[[], LiveSource]) -> LiveSource:
+        """Make or reuse."""
+        return self._made.setdefault(farm_id, {}).setdefault(repr(config), make())
+
+    def of(self, farm_id: str) -> tuple[LiveSource, ...]:
+        """A farm's, in the configuration's order; none for a farm that plays a record."""
+        return tuple(self._made.get(farm_id, {}).values())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceContext:
     """What a source depends on besides its own table."""
 
+    farm_id: str
     nameplate_watts: float
     farm_index: int
     speed: float
     start_unix_seconds: float | None
     """None: not known yet."""
     files: WindFiles
+    lives: LiveSources
 
 
 def build_sources(
-    config: FeedConfig, *, start_unix_seconds: float | None, files: WindFiles | None = None
+    config: FeedConfig,
+    *,
+    start_unix_seconds: float | None,
+    files: WindFiles | None = None,
+    lives: LiveSources | None = None,
 ) -> dict[str, Source]:
-    """Site → its farm's source; `files` keeps what was read for the next call.
+    """Site → its farm's source; `files` and `lives` keep what was read and made for the next call.
 
     Raises:
         ConfigError: a file is no wind file, has no such column, or is played too fast; all faults at once.
     """
     files = files if files is not None else WindFiles()
+    lives = lives if lives is not None else LiveSources()
     sources: dict[str, Source] = {}
     faults = []
     for index, farm in enumerate(config.farms):
         context = SourceContext(
+            farm_id=farm.farm_id,
             nameplate_watts=farm.nameplate_watts,
             farm_index=index,
             speed=config.speed,
             start_unix_seconds=start_unix_seconds,
             files=files,
+            lives=lives,
         )
         try:
             source = _build(farm.source, context)
-        except WindFileError as error:
+        except (WindFileError, SourceFaultError) as error:
             faults.append(f"[power_feed] farms.{index}.source (farm {farm.farm_id}): {error}")
             continue
         faults += _faults(farm, index, config, source)
@@ -181,11 +216,68 @@ def _least(config: LeastSource, context: SourceContext) -> Source:
     return Least(sources=tuple(_build(source, context) for source in config.of))
 
 
+def _modbus(config: ModbusSource, context: SourceContext) -> Source:
+    return _live(config, context, "modbus", "ModbusLink")
+
+
+def _opcua(config: OpcUaSource, context: SourceContext) -> Source:
+    return _live(config, context, "opcua", "OpcUaLink")
+
+
+def _mqtt(config: MqttSource, context: SourceContext) -> Source:
+    return _live(config, context, "mqtt", "MqttLink")
+
+
+def _http(config: HttpSource, context: SourceContext) -> Source:
+    return _live(config, context, "http_json", "HttpLink")
+
+
+def _live(config: LiveSourceConfig, context: SourceContext, module: str, link: str) -> Source:
+    """A live source over the link of a module that is imported only where it is used: it needs the extra."""
+    kind = str(getattr(config, "kind", module))
+    try:
+        made: Link = getattr(import_module(f"power_feed.sources.{module}"), link)(config)
+    except ImportError as error:
+        raise SourceFaultError(
+            "internal",
+            f"kind = {kind!r} needs the package {error.name or 'of its protocol'}, which is not installed: "
+            "pip install 'heron-router[telemetry]'",
+        ) from None
+    curtailment = getattr(config, "curtailment", None)
+    if curtailment is not None:
+        curtailment = CurtailmentRule(curtailed_if=curtailment.curtailed_if, threshold=curtailment.threshold)
+
+    def make() -> Live:
+        return Live(
+            made,
+            kind=kind,
+            scaling=Scaling(
+                unit=config.unit,
+                nameplate_watts=context.nameplate_watts,
+                scale=config.scale,
+                offset=config.offset,
+                capacity=config.capacity,
+            ),
+            measures=config.measures,
+            curtailment=curtailment,
+            period_seconds=config.period_seconds,
+            max_retry_seconds=config.max_retry_seconds,
+            silent_seconds=config.silent_seconds,
+            rng=random.Random(),
+        )
+
+    return context.lives.get(context.farm_id, config, make)
+
+
 SOURCES: Mapping[str, Callable[[Any, SourceContext], Source]] = {
     "csv": _csv,
     "synthetic": _synthetic,
     "schedule": _schedule,
     "least": _least,
+    "modbus": _modbus,
+    "opcua": _opcua,
+    "mqtt": _mqtt,
+    "http": _http,
 }
 """Kind in the configuration → its maker."""
 

@@ -31,7 +31,7 @@ def wind_file(tmp_path: Path) -> Path:
 
 def test_every_kind_of_the_configuration_has_a_maker() -> None:
     """The registry and the configuration's kinds are the same."""
-    assert set(SOURCES) == {"csv", "synthetic", "schedule", "least"}
+    assert set(SOURCES) == {"csv", "synthetic", "schedule", "least", "modbus", "opcua", "mqtt", "http"}
 
 
 def test_a_csv_source_plays_its_column(wind_file: Path) -> None:

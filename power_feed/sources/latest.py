@@ -1,0 +1,81 @@
+"""Where a live source's newest measurement lies, and which may lie there. Pure.
+
+older than the newest              dropped: messages overtake each other
+beyond `MAX_AHEAD_SECONDS` ahead   refused: a wrong clock would make it count as fresh for ever
+a little ahead                     taken as measured now
+produced while curtailed, or while the signal is unknown   kept, but shown as not measured (DESIGN §8)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from power_feed.sources.interface import Measurement, Measures
+from power_feed.sources.signals import SourceFaultError
+
+MAX_AHEAD_SECONDS = 5.0
+"""Clocks of one farm differ by less; more is a wrong clock or a wrong time zone."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Latest:
+    """The newest measurement of one source."""
+
+    measures: Measures = "available"
+    needs_curtailment: bool = False
+    """A curtailment signal is configured: without its word, produced power is not used."""
+    _newest: Measurement | None = None
+    _arrived_at: float = 0.0
+    _is_curtailed: bool | None = None
+    """None: not known."""
+    _signalled_at: float = 0.0
+
+    def put(self, watts: float | None, *, observed_at: float | None, now: float) -> bool:
+        """Take a measurement; whether it is newer than the last. Both times in Unix seconds.
+
+        `observed_at` None: it has no time of its own, it is of now. `watts` None: it came, and is no number.
+
+        Raises:
+            SourceFaultError: `clock`, it is of the future.
+        """
+        observed = now if observed_at is None else observed_at
+        if observed > now + MAX_AHEAD_SECONDS:
+            raise SourceFaultError(
+                "clock",
+                f"a measurement of {observed - now:.0f} s in the future: correct the source's clock, or "
+                "time_zone in the configuration",
+            )
+        observed = min(observed, now)
+        newest = self._newest
+        # a clock of ours that was set back must not lock the door
+        if newest is not None and observed <= newest.observed_at_unix_seconds <= now:
+            return False
+        self._newest = Measurement(observed_at_unix_seconds=observed, watts=watts)
+        self._arrived_at = now
+        return True
+
+    def signal(self, is_curtailed: bool | None, *, now: float) -> bool:
+        """Take the curtailment signal's word; whether it changed anything."""
+        is_changed = is_curtailed != self._is_curtailed
+        self._is_curtailed = is_curtailed
+        if is_changed:
+            self._signalled_at = now
+        return is_changed
+
+    @property
+    def is_curtailed(self) -> bool | None:
+        """None: not known."""
+        return self._is_curtailed
+
+    def measurement(self) -> Measurement:
+        """The newest; without a value before the first, and while production is no measure of the wind."""
+        if self._newest is None:
+            return Measurement(observed_at_unix_seconds=0.0, watts=None)
+        if self.needs_curtailment and self._is_curtailed is not False:
+            return Measurement(observed_at_unix_seconds=self._newest.observed_at_unix_seconds, watts=None)
+        return self._newest
+
+    def changed_after(self, at_unix_seconds: float) -> float | None:
+        """When something last changed, if that was after the instant; nothing is known of the future."""
+        changed_at = max(self._arrived_at, self._signalled_at)
+        return changed_at if changed_at > at_unix_seconds else None

@@ -1,0 +1,230 @@
+"""OPC UA: a node, subscribed to and read once a period.
+
+A subscription alone reports changes only, so a value that stands still and a source that is gone would look
+the same; the read tells them apart, and the subscription brings a fall at once.
+
+Rule: with `security` only the server with the configured certificate is talked to; a status that is not good
+is no measurement, whatever value came with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+from asyncua import Client, Node, ua
+from asyncua.crypto import security_policies
+
+from power_feed.live_config import OpcUaSource
+from power_feed.sources.live import Listener
+from power_feed.sources.secret_file import read_secret
+from power_feed.sources.signals import SourceFaultError
+
+GOODBYE_SECONDS = 1.0
+"""For leaving politely."""
+MIN_PUBLISHING_SECONDS = 0.1
+MAX_MESSAGE_BYTES = 1 << 20
+MAX_CHUNKS = 64
+_CREDENTIALS = (
+    ua.StatusCodes.BadUserAccessDenied,
+    ua.StatusCodes.BadIdentityTokenInvalid,
+    ua.StatusCodes.BadIdentityTokenRejected,
+    ua.StatusCodes.BadUserSignatureInvalid,
+)
+_SECURITY = (
+    ua.StatusCodes.BadSecurityChecksFailed,
+    ua.StatusCodes.BadCertificateInvalid,
+    ua.StatusCodes.BadCertificateUntrusted,
+    ua.StatusCodes.BadCertificateTimeInvalid,
+    ua.StatusCodes.BadCertificateUriInvalid,
+    ua.StatusCodes.BadSecurityPolicyRejected,
+    ua.StatusCodes.BadSecurityModeRejected,
+    ua.StatusCodes.BadNonceInvalid,
+)
+_NO_NODE = (ua.StatusCodes.BadNodeIdUnknown, ua.StatusCodes.BadNodeIdInvalid)
+
+# Each failed connection is a traceback there; what it means is in our own log, once.
+logging.getLogger("asyncua").setLevel(logging.CRITICAL)
+
+
+class OpcUaLink:
+    """One node of one server."""
+
+    def __init__(self, config: OpcUaSource) -> None:
+        self._config = config
+        self.description = f"opcua {config.url} {config.node}"
+
+    async def listen(self, listener: Listener) -> None:
+        """Connect, subscribe, read for ever. Raises SourceFaultError when the connection ends."""
+        try:
+            client = await self._client()
+            await self._within(client.connect())
+        except (OSError, ua.UaError, TimeoutError, ConnectionError) as error:
+            raise self._fault(error) from None
+        try:
+            listener.connected()
+            await self._follow(client, listener)
+        except (OSError, ua.UaError, TimeoutError, ConnectionError) as error:
+            raise self._fault(error) from None
+        finally:
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(client.disconnect(), GOODBYE_SECONDS)
+            client.disconnect_socket()
+
+    async def _client(self) -> Client:
+        config = self._config
+        client = Client(config.url, timeout=config.timeout_seconds)
+        client.max_messagesize = MAX_MESSAGE_BYTES
+        client.max_chunkcount = MAX_CHUNKS
+        client.name = client.description = "Heron power feed"
+        if config.username is not None:
+            client.set_user(config.username)
+        if config.password_file is not None:
+            client.set_password(read_secret(config.password_file))
+        if config.security is not None:
+            security = config.security
+            client.application_uri = security.application_uri
+            files = (
+                security.certificate_file,
+                security.private_key_file,
+                security.server_certificate_file,
+            )
+            for path in files:
+                _must_be_a_file(path)
+            try:
+                await client.set_security(
+                    getattr(security_policies, f"SecurityPolicy{security.policy}"),
+                    certificate=str(security.certificate_file),
+                    private_key=str(security.private_key_file),
+                    server_certificate=str(security.server_certificate_file),
+                    mode=getattr(ua.MessageSecurityMode, security.mode),
+                )
+            except (ValueError, TypeError) as error:
+                raise SourceFaultError(
+                    "credentials", f"a certificate or key file cannot be used: {error}"
+                ) from None
+        return client
+
+    async def _follow(self, client: Client, listener: Listener) -> None:
+        config = self._config
+        node = _node(client, config.node)
+        curtailment = None if config.curtailment is None else _node(client, config.curtailment.node)
+        loop = asyncio.get_running_loop()
+        await self._read(node, curtailment, listener)
+        period_milliseconds = 1000 * max(MIN_PUBLISHING_SECONDS, config.period_seconds / 4)
+        handler = _Changes(self, node, listener)
+        subscription = await self._within(client.create_subscription(period_milliseconds, handler))
+        nodes = [node] if curtailment is None else [curtailment, node]
+        await self._within(subscription.subscribe_data_change(nodes))
+        while True:
+            due_at = loop.time() + config.period_seconds
+            await asyncio.sleep(max(0.0, due_at - loop.time()))
+            await self._read(node, curtailment, listener)
+
+    async def _read(self, node: Node, curtailment: Node | None, listener: Listener) -> None:
+        """Both nodes; the curtailment signal first, so that no curtailed value passes as a free one."""
+        if curtailment is not None:
+            self.take_curtailment(await self._within(_value(curtailment)), listener)
+        self.take_power(await self._within(_value(node)), listener)
+
+    def take_power(self, data: ua.DataValue, listener: Listener) -> None:
+        """A value of the power node, read or reported."""
+        if not _is_good(data):
+            listener.fault(_bad_status(self._config.node, data), is_measurement=True)
+            return
+        observed_at = None
+        if self._config.timestamp == "source":
+            stamp = data.SourceTimestamp
+            if stamp is None:
+                error = SourceFaultError("clock", 'no SourceTimestamp came: set timestamp = "arrival"')
+                listener.fault(error, is_measurement=True)
+                return
+            observed_at = (stamp if stamp.tzinfo is not None else stamp.replace(tzinfo=UTC)).timestamp()
+        listener.heard(_content(data), observed_at=observed_at)
+
+    def take_curtailment(self, data: ua.DataValue, listener: Listener) -> None:
+        """A value of the curtailment node; unknown where its status is not good."""
+        if _is_good(data):
+            listener.heard_curtailment(_content(data))
+            return
+        node = "" if self._config.curtailment is None else self._config.curtailment.node
+        listener.fault(_bad_status(node, data), is_measurement=False)
+        listener.heard_curtailment(None)
+
+    async def _within(self, work: Any) -> Any:
+        return await asyncio.wait_for(work, self._config.timeout_seconds)
+
+    def _fault(self, error: Exception) -> SourceFaultError:
+        """What an error of the library means for an operator."""
+        url = self._config.url
+        code = error.code if isinstance(error, ua.UaStatusCodeError) else None
+        if isinstance(error, TimeoutError):
+            text = f"{url} did not answer within {self._config.timeout_seconds:g} s"
+            return SourceFaultError("timeout", f"{text}: is the network slow, or timeout_seconds short?")
+        if code in _CREDENTIALS:
+            return SourceFaultError("credentials", f"{url} refuses the user: check username, password_file")
+        if code in _SECURITY:
+            return SourceFaultError(
+                "credentials",
+                f"{url} refuses the channel ({error}): let the server trust certificate_file; check policy, "
+                "mode, application_uri and both clocks",
+            )
+        if code in _NO_NODE:
+            return SourceFaultError("missing", f"{url} has no such node ({error}): check node")
+        if isinstance(error, OSError):
+            return SourceFaultError("connect", f"{url} takes no connection: {error.strerror or error}")
+        return SourceFaultError("protocol", f"{url}: {type(error).__name__}: {error}")
+
+
+class _Changes:
+    """What the subscription calls."""
+
+    def __init__(self, link: OpcUaLink, node: Node, listener: Listener) -> None:
+        self._link = link
+        self._node = node
+        self._listener = listener
+
+    def datachange_notification(self, node: Node, _value: Any, data: Any) -> None:
+        value = data.monitored_item.Value
+        if node == self._node:
+            self._link.take_power(value, self._listener)
+        else:
+            self._link.take_curtailment(value, self._listener)
+
+
+async def _value(node: Node) -> ua.DataValue:
+    return await node.read_data_value(raise_on_bad_status=False)
+
+
+def _node(client: Client, text: str) -> Node:
+    try:
+        return client.get_node(text)
+    except (ValueError, ua.UaError) as error:
+        raise SourceFaultError(
+            "missing", f"{text!r} is no node id ({error}): write it like ns=2;s=Name or ns=2;i=42"
+        ) from None
+
+
+def _is_good(data: ua.DataValue) -> bool:
+    return data.StatusCode is None or data.StatusCode.is_good()
+
+
+def _content(data: ua.DataValue) -> object:
+    return None if data.Value is None else data.Value.Value
+
+
+def _bad_status(node: str, data: ua.DataValue) -> SourceFaultError:
+    code = data.StatusCode
+    name = "unknown" if code is None else code.name
+    if code is not None and code.value in _NO_NODE:
+        return SourceFaultError("missing", f"the server has no node {node} ({name}): check the node id")
+    return SourceFaultError("bad_status", f"{node}: status {name}: the server does not trust the value")
+
+
+def _must_be_a_file(path: Path) -> None:
+    if not path.is_file():
+        raise SourceFaultError("credentials", f"{path}: there is no such file")
