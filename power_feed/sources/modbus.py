@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections.abc import Sequence
 
 from pymodbus.client import AsyncModbusTcpClient
 from pymodbus.exceptions import ModbusException
@@ -129,7 +130,7 @@ class _DeviceRefusalError(SourceFaultError):
     """The device answers, but not with a value; the connection is good."""
 
 
-def number_in(registers: list[int], register: Register) -> float:
+def number_in(registers: Sequence[int], register: Register) -> float:
     """The number that registers (16 bits each, as on the wire) hold."""
     ordered = registers if register.word_order == "big" else registers[::-1]
     raw = b"".join(word.to_bytes(2, register.byte_order) for word in ordered)

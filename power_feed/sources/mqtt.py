@@ -10,6 +10,7 @@ import secrets
 import ssl
 
 import aiomqtt
+from aiomqtt.exceptions import MqttConnectError
 
 from power_feed.live_config import MqttSource, MqttTls
 from power_feed.sources.json_reading import JsonPath, parse
@@ -22,8 +23,10 @@ MAX_QUEUED_MESSAGES = 64
 """More than a topic sends while a message is read; beyond it the oldest wait and the newest are dropped."""
 KEEPALIVE_SECONDS = 10
 """A broker that is gone without a word is noticed in one and a half times that."""
-_NOT_ALLOWED = (4, 5)
-"""CONNACK codes: bad user or password, not authorised."""
+SUBSCRIPTION_REFUSED = 0x80
+"""SUBACK codes from here on are failures."""
+NOT_ALLOWED = (4, 5, 134, 135)
+"""CONNACK codes: bad user or password, not authorised; as 3.1.1 and as paho say it."""
 
 
 class MqttLink:
@@ -70,7 +73,7 @@ class MqttLink:
 
     async def _subscribe(self, client: aiomqtt.Client, topic: str) -> None:
         granted = await client.subscribe(topic, qos=self._config.qos)
-        if any(int(getattr(code, "value", code)) >= 0x80 for code in granted):
+        if any(_number(code) >= SUBSCRIPTION_REFUSED for code in granted):
             raise SourceFaultError(
                 "credentials", f"the broker does not let this user read {topic}: check its access list"
             )
@@ -101,11 +104,9 @@ class MqttLink:
 
     def _fault(self, error: Exception) -> SourceFaultError:
         where = f"{self._config.host}:{self._config.port}"
-        code = getattr(error, "rc", None)
-        number = getattr(code, "value", code)
         cause = error.__cause__ or error
-        if isinstance(error, aiomqtt.MqttConnectError) or number in (134, 135):
-            if number in (*_NOT_ALLOWED, 134, 135):
+        if isinstance(error, MqttConnectError):
+            if _number(error.rc) in NOT_ALLOWED:
                 return SourceFaultError(
                     "credentials", f"{where} refuses the user: check username and password_file"
                 )
@@ -119,6 +120,12 @@ class MqttLink:
                 "timeout", f"{where} did not answer within {self._config.timeout_seconds:g} s"
             )
         return SourceFaultError("connect", f"{where}: {error}: is the broker up, the address right?")
+
+
+def _number(code: object) -> int:
+    """Of a reason code, which is a number or has one; -1: neither."""
+    number = getattr(code, "value", code)
+    return number if isinstance(number, int) else -1
 
 
 def _tls(config: MqttTls) -> ssl.SSLContext:

@@ -16,8 +16,12 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any
 
-from asyncua import Client, Node, ua
+from asyncua import ua
+from asyncua.client.client import Client
+from asyncua.common.node import Node
 from asyncua.crypto import security_policies
+from asyncua.ua.status_codes import StatusCodes
+from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 
 from power_feed.live_config import OpcUaSource
 from power_feed.sources.live import Listener
@@ -30,22 +34,22 @@ MIN_PUBLISHING_SECONDS = 0.1
 MAX_MESSAGE_BYTES = 1 << 20
 MAX_CHUNKS = 64
 _CREDENTIALS = (
-    ua.StatusCodes.BadUserAccessDenied,
-    ua.StatusCodes.BadIdentityTokenInvalid,
-    ua.StatusCodes.BadIdentityTokenRejected,
-    ua.StatusCodes.BadUserSignatureInvalid,
+    StatusCodes.BadUserAccessDenied,
+    StatusCodes.BadIdentityTokenInvalid,
+    StatusCodes.BadIdentityTokenRejected,
+    StatusCodes.BadUserSignatureInvalid,
 )
 _SECURITY = (
-    ua.StatusCodes.BadSecurityChecksFailed,
-    ua.StatusCodes.BadCertificateInvalid,
-    ua.StatusCodes.BadCertificateUntrusted,
-    ua.StatusCodes.BadCertificateTimeInvalid,
-    ua.StatusCodes.BadCertificateUriInvalid,
-    ua.StatusCodes.BadSecurityPolicyRejected,
-    ua.StatusCodes.BadSecurityModeRejected,
-    ua.StatusCodes.BadNonceInvalid,
+    StatusCodes.BadSecurityChecksFailed,
+    StatusCodes.BadCertificateInvalid,
+    StatusCodes.BadCertificateUntrusted,
+    StatusCodes.BadCertificateTimeInvalid,
+    StatusCodes.BadCertificateUriInvalid,
+    StatusCodes.BadSecurityPolicyRejected,
+    StatusCodes.BadSecurityModeRejected,
+    StatusCodes.BadNonceInvalid,
 )
-_NO_NODE = (ua.StatusCodes.BadNodeIdUnknown, ua.StatusCodes.BadNodeIdInvalid)
+_NO_NODE = (StatusCodes.BadNodeIdUnknown, StatusCodes.BadNodeIdInvalid)
 
 # Each failed connection is a traceback there; what it means is in our own log, once.
 logging.getLogger("asyncua").setLevel(logging.CRITICAL)
@@ -63,12 +67,12 @@ class OpcUaLink:
         try:
             client = await self._client()
             await self._within(client.connect())
-        except (OSError, ua.UaError, TimeoutError, ConnectionError) as error:
+        except (OSError, UaError, TimeoutError, ConnectionError) as error:
             raise self._fault(error) from None
         try:
             listener.connected()
             await self._follow(client, listener)
-        except (OSError, ua.UaError, TimeoutError, ConnectionError) as error:
+        except (OSError, UaError, TimeoutError, ConnectionError) as error:
             raise self._fault(error) from None
         finally:
             with contextlib.suppress(Exception):
@@ -161,7 +165,7 @@ class OpcUaLink:
     def _fault(self, error: Exception) -> SourceFaultError:
         """What an error of the library means for an operator."""
         url = self._config.url
-        code = error.code if isinstance(error, ua.UaStatusCodeError) else None
+        code = error.code if isinstance(error, UaStatusCodeError) else None
         if isinstance(error, TimeoutError):
             text = f"{url} did not answer within {self._config.timeout_seconds:g} s"
             return SourceFaultError("timeout", f"{text}: is the network slow, or timeout_seconds short?")
@@ -203,7 +207,7 @@ async def _value(node: Node) -> ua.DataValue:
 def _node(client: Client, text: str) -> Node:
     try:
         return client.get_node(text)
-    except (ValueError, ua.UaError) as error:
+    except (ValueError, UaError) as error:
         raise SourceFaultError(
             "missing", f"{text!r} is no node id ({error}): write it like ns=2;s=Name or ns=2;i=42"
         ) from None
