@@ -12,14 +12,26 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from router.policy.baselines import LeastLoaded, RoundRobin
+from router.policy.baselines import LeastLoaded, PowerWeighted, RoundRobin, StaticWeighted
 from router.policy.interface import Policy
 from router.policy.parameters import PolicyParameterError, PolicyParameters, describe
+from router.policy.planned import Planned
+from router.policy.reactive import Reactive
+from router.policy.selective_push import SelectivePush
 
 Kind = type[Any]
 """A class that is made of its parameters, and has their class as `Parameters`."""
 
-POLICIES: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in (RoundRobin, LeastLoaded)})
+KINDS: tuple[Kind, ...] = (
+    RoundRobin,
+    StaticWeighted,
+    PowerWeighted,
+    LeastLoaded,
+    SelectivePush,
+    Reactive,
+    Planned,
+)
+POLICIES: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in KINDS})
 DEFAULT_POLICY = "least_loaded"
 
 
