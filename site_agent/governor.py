@@ -2,15 +2,18 @@
 
 Rules, in order:
 
-1. What runs must fit by its *worst case* (`SiteModel`), with a guard, under the cap that `CapOutlook` gives:
-   a fall acts at once, a ramp is run ahead of, a rise counts only when it has lasted.
-2. From the moment the draw is above the cap until that episode is over, clocks are at their lowest: it costs
-   a third of the speed for seconds, and makes room for the next fall.
+1. What runs must fit by its *worst case* (`SiteModel`), with headroom for noise and turbulence, under the
+   cap that `CapOutlook` gives: a fall acts at once, a ramp is run ahead of, a rise counts when it has lasted.
+2. A fall to the floor must be survivable at every moment (`site_agent.survival`): the energy for it is kept
+   in store; and as an episode is not restarted by a further fall, in an episode clocks go to their lowest at
+   once, and what a further fall would find above the cap is gone before the ride-through is over.
 3. Too many instances: the emptiest stop admitting and drain. Within the cap they may take
-   `calm_drain_seconds`; above it `drain_seconds`, less where the ride-through leaves less. Then their streams
-   are broken off (routers resume them) and the engines stopped.
+   `calm_drain_seconds`; in an episode `drain_seconds`, less where the ride-through leaves less. Then their
+   streams are broken off (routers resume them) and the engines stopped.
 4. Up: one step at a time, never during an episode, engine starts bounded per hour.
-5. A model that says "fits" while the meter says "over" is wrong: the measured ratio corrects it.
+5. What nothing forces is the chooser's wish (a plan's targets, the best for the load), carried out calmly
+   (`site_agent.reshaping`), as far as it fits.
+6. A model that says "fits" while the meter says "over" is wrong: the measured ratio corrects it.
 """
 
 from __future__ import annotations
@@ -22,30 +25,29 @@ from dataclasses import dataclass, field
 
 from fleet.instance import InstanceState
 from fleet.power import RideThrough, RideThroughAccount
-from site_agent.cap_outlook import CapOutlook
-from site_agent.site_model import Configuration, SiteModel
+from site_agent.cap_outlook import CapOutlook, soon_watts
+from site_agent.choosers import Chooser, FollowPlan, Outlook
+from site_agent.correction import Correction
+from site_agent.drains import Drains
+from site_agent.load_watch import LoadWatch
+from site_agent.placement import blockers, place
+from site_agent.reshaping import HOUR_SECONDS, Reshaping
+from site_agent.site_model import Configuration, Layout, SiteModel
 from site_agent.situation import (
-    Admit,
-    BreakStreams,
-    Command,
     Decision,
-    Drain,
     GovernorRule,
     InstanceView,
     SetClock,
     SiteView,
     StartEngine,
-    StopEngine,
 )
+from site_agent.survival import Survival
+from site_agent.turn import Turn
 
-MAX_CORRECTION_RATIO = 3.0
-"""Beyond this the meter or the model is broken; the site is then dark at any cap that matters."""
-CORRECTION_TOLERANCE_RATIO = 0.02
-"""Measured this much above the model's worst case is noise."""
-CORRECTION_DECAY_SECONDS = 60.0
-DRAW_FILTER_SECONDS = 0.5
 LEAD_SECONDS = 1.0
 """A ramp is run ahead of by a whole drain and this."""
+RECHECK_SECONDS = 1.0
+"""While nothing changes, what drifts slowly (load, forecast, turbulence) is looked at this often."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,213 +57,256 @@ class Governor:
     model: SiteModel
     rule: GovernorRule
     ride_through: RideThrough
+    chooser: Chooser | None = None
+    """None: `FollowPlan`."""
     account: RideThroughAccount = field(init=False)
-    correction_ratio: float = 1.0
     clock_mhz: int = field(init=False)
     """The clock last commanded."""
+    _chooser: Chooser = field(init=False)
+    _survival: Survival = field(init=False)
     _outlook: CapOutlook = field(init=False)
-    _draining_since: dict[str, float] = field(default_factory=dict)
+    _correction: Correction = field(init=False)
+    _load: LoadWatch = field(init=False)
+    _reshaping: Reshaping = field(init=False)
+    _drains: Drains = field(init=False)
     _starts: deque[float] = field(default_factory=deque)
-    _filtered_watts: float | None = None
-    _decided_at: float | None = None
     _changed_at: float = float("-inf")
     _stepped_up_at: float = float("-inf")
     _is_cold: bool = True
     """Nothing was ever taken down: what fits is started all at once, without a hold (but within a ramp)."""
+    _last: tuple[float, SiteView, tuple[float, float], Decision] | None = None
+    """When, from what, with which outlook, and what was decided, while that changes nothing."""
 
     def __post_init__(self) -> None:
+        rule = self.rule
         self.account = RideThroughAccount(limits=self.ride_through, idle_watts=self.model.server_idle_watts)
+        self._chooser = self.chooser or FollowPlan(model=self.model, rule=rule)
+        self._survival = Survival.of(self.model, rule)
         self._outlook = CapOutlook(
-            hold_seconds=self.rule.rise_hold_seconds,
-            horizon_seconds=self.rule.drain_seconds + LEAD_SECONDS,
+            hold_seconds=rule.rise_hold_seconds, horizon_seconds=rule.drain_seconds + LEAD_SECONDS
         )
+        self._correction = Correction(settle_seconds=rule.settle_seconds)
+        self._load = LoadWatch(hold_seconds=rule.load_hold_seconds)
+        self._reshaping = Reshaping(model=self.model, rule=rule)
+        self._drains = Drains(rule=rule, account=self.account)
         self.clock_mhz = self.model.full_clock_mhz
-        self._is_cold = self.rule.max_ramp_watts_per_second is None
+        self._is_cold = rule.max_ramp_watts_per_second is None
+
+    @property
+    def correction_ratio(self) -> float:
+        """The meter ÷ the model's worst case, 1 at the least."""
+        return self._correction.ratio
 
     def decide(self, view: SiteView, now: float) -> Decision:
         """Take the situation at `now` (monotonic) and return what to do."""
         self.account.observe(draw_watts=view.draw_watts, cap_watts=view.cap_watts, now=now)
-        awake = [one for one in view.instances if one.is_awake]
-        stopping = sum(one.is_stopping for one in view.instances)
-        self._forget_gone(awake, now)
-        self._learn(view.draw_watts, len(awake) + stopping, now)
-        expected, budget = self._outlook_watts(view.cap_watts, now)
-        is_over = self._is_over(view, expected)
-
-        commands: list[Command] = []
-        staying = self._staying(awake)
-        target = self._target(len(staying), budget)
-        self._drop(staying, len(staying) - target.awake, is_over, commands, now)
-        self._finish_drains(awake, view, is_over, commands, now)
-        gone = {command.instance_id for command in commands if isinstance(command, StopEngine)}
-        staying = [one for one in self._staying(awake) if one.instance_id not in gone]
-        drawing = len(awake) + stopping
-        if self._may_rise:
-            drawing += self._rise(view.instances, len(staying), target.awake, drawing, budget, commands, now)
-        self._set_clock(drawing, budget, commands, now)
-        if target.awake and len(staying) >= target.awake and _all_ready(staying):
+        running = 0
+        for one in view.instances:
+            running += one.running_requests
+        self._load.observe(running, view.turned_away, now)
+        if self._is_cold:
+            self._outlook.forget()
+        outlook = self._outlook.observe(view.cap_watts, now)
+        if (last := self._unchanged(view, outlook, now)) is not None:
+            return last
+        turn = self._turn(view, outlook, now)
+        self._drains.forget_gone(turn)
+        target = self._go_down(turn)
+        if not self.rule.enabled or not self.account.is_in_episode:
+            target = self._follow_wish(turn)
+        self._drains.finish(turn)
+        staying = self._staying(turn)
+        if not self.rule.enabled or not self.account.is_in_episode:
+            self._rise(turn, staying, target)
+        is_settled = self._set_clock(turn, target.clock_mhz)
+        is_there = len(staying) >= target.awake and all(_is_ready(one) for one in staying)
+        if target.awake and is_there:
             self._is_cold = False
-        if commands:
+        if turn.commands:
             self._changed_at = now
-        return Decision(
-            commands=tuple(commands),
+        decision = Decision(
+            commands=tuple(turn.commands),
             target=target,
-            budget_watts=budget,
-            is_over=is_over,
-            drain_deadline_at=self._drain_deadline_at(view, is_over, now),
+            budget_watts=turn.budget_watts,
+            is_over=turn.is_hurried,
+            is_short_of_power=not target.awake and self._fits_nothing(turn.budget_watts),
+            drain_deadline_at=self._drains.deadline_at(turn),
         )
+        is_quiet = is_there and is_settled and not turn.commands and not self._drains
+        self._last = (now, view, outlook, decision) if is_quiet else None
+        return decision
+
+    def _unchanged(self, view: SiteView, outlook: tuple[float, float], now: float) -> Decision | None:
+        """The last decision, where nothing has happened since that could change it."""
+        if self._last is None or self.account.is_in_episode or self._correction.ratio > 1:
+            return None
+        at, before, outlook_before, decision = self._last
+        if (
+            now - at >= RECHECK_SECONDS
+            or outlook != outlook_before
+            or view.draw_watts > min(outlook[0], decision.budget_watts)
+            or view.turned_away
+            or len(view.instances) != len(before.instances)
+            or view.targets != before.targets
+        ):
+            return None
+        for one, other in zip(view.instances, before.instances, strict=True):
+            if (
+                one.state is not other.state
+                or one.is_stopping is not other.is_stopping
+                or one.can_start is not other.can_start
+            ):
+                return None
+        return decision
 
     # What fits
 
-    def _outlook_watts(self, cap_watts: float, now: float) -> tuple[float, float]:
-        """(the cap to expect shortly, what the worst case may be)."""
+    def _turn(self, view: SiteView, outlook: tuple[float, float], now: float) -> Turn:
+        awake = [one for one in view.instances if one.is_awake]
+        drawing = self.model.layout_of(
+            one.tensor_parallel_degree for one in view.instances if one.is_awake or one.is_stopping
+        )
+        self._correction.learn(
+            draw_watts=view.draw_watts,
+            worst_watts=self.model.worst_watts(drawing, self.clock_mhz),
+            changed_at=self._changed_at,
+            now=now,
+        )
+        budget, soon = self._budgets(view, outlook)
+        return Turn(
+            view=view,
+            now=now,
+            awake=awake,
+            drawing=drawing,
+            budget_watts=budget,
+            soon_watts=soon,
+            is_hurried=self.rule.enabled
+            and (self.account.is_in_episode or view.draw_watts > min(view.cap_watts, outlook[0])),
+        )
+
+    def _budgets(self, view: SiteView, outlook: tuple[float, float]) -> tuple[float, float]:
+        """What the worst case may be: (now, for what takes long to change)."""
         if not self.rule.enabled:
             return math.inf, math.inf
-        if self._is_cold:
-            self._outlook.forget()
-        expected, held = self._outlook.observe(cap_watts, now)
-        return expected, held * (1 - self.rule.guard_ratio) / self.correction_ratio
-
-    def _is_over(self, view: SiteView, expected: float) -> bool:
-        """Whether the ladder must hurry. In an episode, or ahead of a ramp, the guard counts as well."""
-        if not self.rule.enabled:
-            return False
-        limit = min(view.cap_watts, expected)
+        held = outlook[1]
         if self.account.is_in_episode:
-            limit *= 1 - self.rule.guard_ratio
-        return view.draw_watts > limit
+            held = min(held, self._survival.episode_limit_watts(held))
+        budget = held - self._outlook.headroom_watts(held, self.rule.guard_ratio, self.rule.turbulence_factor)
+        budget = min(budget, self._survival.stored_limit_watts(self.account.joules_left))
+        soon = soon_watts(
+            held,
+            view.forecast,
+            age_seconds=view.forecast_age_seconds,
+            within_seconds=max(self.rule.calm_drain_seconds, self.rule.start_seconds) + LEAD_SECONDS,
+        )
+        ratio = self._correction.ratio
+        return budget / ratio, min(budget, soon * (1 - self.rule.guard_ratio)) / ratio
 
-    def _target(self, staying: int, budget: float) -> Configuration:
-        """What to aim at: while what stays fits, more only for a real gain; else the best with fewer."""
-        clock = self.model.clock_that_fits(staying, budget) if staying else self.model.lowest_clock_mhz
-        if clock is None:
-            return self.model.best(budget, most_awake=staying)
-        best = self.model.best(budget)
-        if best.awake > staying:
-            rate = self.model.output_tokens_per_second(staying, clock)
-            best_rate = self.model.output_tokens_per_second(best.awake, best.clock_mhz)
-            if best_rate > rate * (1 + self.rule.rise_gain_ratio):
-                return best
-        return Configuration(awake=staying, clock_mhz=clock)
-
-    def _learn(self, draw_watts: float, drawing: int, now: float) -> None:
-        """Compare the meter with the model's worst case, once things have settled."""
-        elapsed = 0.0 if self._decided_at is None else max(0.0, now - self._decided_at)
-        self._decided_at = now
-        decayed = 1 + (self.correction_ratio - 1) * math.exp(-elapsed / CORRECTION_DECAY_SECONDS)
-        if self._filtered_watts is None or now - self._changed_at < self.rule.settle_seconds:
-            self._filtered_watts = draw_watts
-            return
-        weight = 1 - math.exp(-elapsed / DRAW_FILTER_SECONDS)
-        self._filtered_watts += weight * (draw_watts - self._filtered_watts)
-        ratio = self._filtered_watts / self.model.worst_watts(drawing, self.clock_mhz)
-        learnt = ratio if ratio > 1 + CORRECTION_TOLERANCE_RATIO else 1.0
-        self.correction_ratio = min(MAX_CORRECTION_RATIO, max(decayed, learnt))
+    def _fits_nothing(self, budget: float) -> bool:
+        lowest = self.model.lowest_clock_mhz
+        return all(
+            self.model.worst_watts(self.model.uniform(1, degree), lowest) > budget
+            for degree in self.model.profiles
+        )
 
     # Down
 
-    def _staying(self, awake: Sequence[InstanceView]) -> list[InstanceView]:
-        return [one for one in awake if one.instance_id not in self._draining_since]
+    def _staying(self, turn: Turn) -> list[InstanceView]:
+        return [
+            one
+            for one in turn.awake
+            if one.instance_id not in self._drains and one.instance_id not in turn.gone
+        ]
 
-    def _drop(
-        self, staying: list[InstanceView], count: int, is_over: bool, commands: list[Command], now: float
-    ) -> None:
-        if count <= 0:
+    def _layout(self, instances: Sequence[InstanceView]) -> Layout:
+        return self.model.layout_of(one.tensor_parallel_degree for one in instances)
+
+    def _go_down(self, turn: Turn) -> Configuration:
+        """While what stays fits, all of it; else the best with fewer: the emptiest go."""
+        order = sorted(self._staying(turn), key=_emptiest_first)
+        layout = self._layout(order)
+        clock = self.model.clock_that_fits(layout, turn.soon_watts)
+        if clock is not None:
+            return Configuration(layout=layout, clock_mhz=self.model.full_clock_mhz)
+        fewer = [self._layout(order[count:]) for count in range(len(order), 0, -1)]
+        best = self.model.best_of(fewer, turn.soon_watts)
+        self._is_cold = self._is_cold and not order
+        self._drains.begin(turn, order[: len(order) - best.awake])
+        return Configuration(layout=best.layout, clock_mhz=self.model.full_clock_mhz)
+
+    # By wish, and up
+
+    def _follow_wish(self, turn: Turn) -> Configuration:
+        """What the chooser wants; what is spare or in its way begins to drain."""
+        staying = self._staying(turn)
+        layout = self._layout(staying)
+        clock = self.model.clock_that_fits(layout, turn.budget_watts)
+        wish = self._chooser.wish(
+            Outlook(
+                staying=layout,
+                clock_mhz=self.model.lowest_clock_mhz if clock is None else clock,
+                budget_watts=turn.soon_watts,
+                sure_watts=self._sure_watts(turn),
+                targets=turn.view.targets,
+                load=self._load,
+            ),
+            turn.now,
+        )
+        if layout != wish.layout:
+            is_calm = not self._drains and not any(
+                one.is_stopping or one.state is InstanceState.STARTING for one in turn.view.instances
+            )
+            wanted = self._place(turn, staying, wish.layout)
+            self._drains.begin(turn, self._reshaping.drops(wanted, staying, is_calm=is_calm, now=turn.now))
+        return wish
+
+    def _sure_watts(self, turn: Turn) -> float:
+        """The budget by the low quantile, for as long as an engine takes to start."""
+        sure = turn.soon_watts
+        for point in turn.view.forecast:
+            at = point.horizon_seconds - turn.view.forecast_age_seconds
+            if 0 < at <= self.rule.start_seconds and point.p10_watts < sure:
+                sure = point.p10_watts
+        return sure
+
+    def _place(self, turn: Turn, staying: Sequence[InstanceView], layout: Layout) -> list[InstanceView]:
+        ids = frozenset(one.instance_id for one in staying)
+        return place(layout, turn.view.instances, ids, own_degree=self.model.degree)
+
+    def _rise(self, turn: Turn, staying: Sequence[InstanceView], target: Configuration) -> None:
+        """Take drains back, then start engines: one a step; all that fit when cold."""
+        if self._layout(staying) == target.layout:
             return
-        self._is_cold = False
-        grace = self.rule.drain_seconds if is_over else self.rule.calm_drain_seconds
-        for one in sorted(staying, key=_emptiest_first)[:count]:
-            if one.state is InstanceState.STARTING:
-                commands.append(StopEngine(instance_id=one.instance_id))
-            else:
-                self._draining_since[one.instance_id] = now
-                commands.append(Drain(instance_id=one.instance_id, deadline_at=now + grace))
-
-    def _finish_drains(
-        self,
-        awake: list[InstanceView],
-        view: SiteView,
-        is_over: bool,
-        commands: list[Command],
-        now: float,
-    ) -> None:
-        for one in awake:
-            since = self._draining_since.get(one.instance_id)
-            if since is None:
-                continue
-            if one.running_requests > 0:
-                if now < self._break_at(since, view, is_over, now):
-                    continue
-                commands.append(BreakStreams(instance_id=one.instance_id))
-            del self._draining_since[one.instance_id]
-            commands.append(StopEngine(instance_id=one.instance_id))
-
-    def _break_at(self, since: float, view: SiteView, is_over: bool, now: float) -> float:
-        """When a drain ends by force. Above the cap the ride-through binds, as seen from the feed."""
-        if not is_over:
-            return since + self.rule.calm_drain_seconds
-        left = self.account.seconds_left(now, max(0.0, view.draw_watts - view.cap_watts))
-        latest = now + left - self.rule.reaction_seconds - self.rule.stop_seconds
-        return min(since + self.rule.drain_seconds, latest)
-
-    def _drain_deadline_at(self, view: SiteView, is_over: bool, now: float) -> float | None:
-        if not self._draining_since:
-            return None
-        return max(self._break_at(since, view, is_over, now) for since in self._draining_since.values())
-
-    def _forget_gone(self, awake: list[InstanceView], now: float) -> None:
-        present = {one.instance_id for one in awake}
-        for instance_id in [one for one in self._draining_since if one not in present]:
-            del self._draining_since[instance_id]
-        while self._starts and self._starts[0] <= now - 3600:
-            self._starts.popleft()
-
-    # Up
-
-    @property
-    def _may_rise(self) -> bool:
-        return not self.rule.enabled or not self.account.is_in_episode
-
-    def _rise(
-        self,
-        instances: Sequence[InstanceView],
-        staying: int,
-        wanted: int,
-        drawing: int,
-        budget: float,
-        commands: list[Command],
-        now: float,
-    ) -> int:
-        """Take drains back, then start engines: one a step; all that fit when cold. Returns the starts."""
-        before = drawing
-        is_one_starting = any(one.state is InstanceState.STARTING for one in instances)
-        gone = {command.instance_id for command in commands if isinstance(command, StopEngine)}
-        for one in sorted(instances, key=lambda one: (one.state is InstanceState.STOPPED, one.index)):
-            if staying >= wanted:
-                break
-            is_draining = one.instance_id in self._draining_since and one.instance_id not in gone
+        present = {one.instance_id for one in staying}
+        missing = [one for one in self._place(turn, staying, target.layout) if one.instance_id not in present]
+        drawing = [one for one in turn.view.instances if one.is_awake or one.is_stopping]
+        for one in sorted(missing, key=lambda one: (one.state is InstanceState.STOPPED, one.index)):
+            is_draining = one.instance_id in self._drains
             is_startable = one.state is InstanceState.STOPPED and one.can_start and not one.is_stopping
-            if not is_draining and not is_startable:
+            if not is_draining and (not is_startable or blockers(one, drawing)):
                 continue
-            after = drawing + is_startable
-            if not self._may_step_up(drawing, after, self.model.clock_that_fits(after, budget), now):
-                break
+            after = drawing if is_draining else [*drawing, one]
+            layout = self._layout(after)
+            clock = self.model.clock_that_fits(layout, turn.soon_watts)
+            if not self._may_step_up(turn, layout, clock):
+                return
             if is_draining:
-                del self._draining_since[one.instance_id]
-                commands.append(Admit(instance_id=one.instance_id))
-            elif len(self._starts) >= self.rule.max_starts_per_hour or (
-                is_one_starting and not self._is_cold
-            ):
-                break
+                self._drains.take_back(turn, one.instance_id)
+            elif not self._may_start(turn.now):
+                return
             else:
-                self._starts.append(now)
-                commands.append(StartEngine(instance_id=one.instance_id))
-            staying, drawing = staying + 1, after
+                self._starts.append(turn.now)
+                turn.commands.append(StartEngine(instance_id=one.instance_id))
+            drawing, turn.drawing = after, layout
             if not self._is_cold:
-                self._stepped_up_at = now
-        return drawing - before
+                self._stepped_up_at = turn.now
 
-    def _may_step_up(self, drawing: int, after: int, clock_mhz: int | None, now: float) -> bool:
+    def _may_start(self, now: float) -> bool:
+        while self._starts and self._starts[0] <= now - HOUR_SECONDS:
+            self._starts.popleft()
+        return len(self._starts) < self.rule.max_starts_per_hour
+
+    def _may_step_up(self, turn: Turn, after: Layout, clock_mhz: int | None) -> bool:
         """One step a time, and no faster than the ramp limit allows."""
         if clock_mhz is None:
             return False
@@ -269,32 +314,38 @@ class Governor:
             return True
         wait = self.rule.rise_step_seconds
         if self.rule.max_ramp_watts_per_second is not None:
-            before_watts = self.model.worst_watts(min(drawing, self.model.instances), self.clock_mhz)
-            rise = self.model.worst_watts(min(after, self.model.instances), clock_mhz) - before_watts
+            rise = self.model.worst_watts(after, clock_mhz) - self.model.worst_watts(
+                turn.drawing, self.clock_mhz
+            )
             wait = max(wait, rise / self.rule.max_ramp_watts_per_second)
-        return now - self._stepped_up_at >= wait
+        return turn.now - self._stepped_up_at >= wait
 
-    def _set_clock(self, drawing: int, budget: float, commands: list[Command], now: float) -> None:
-        """The highest clock at which all that draws fits; the lowest in an episode. Comes first."""
-        if drawing == 0:
-            return
-        wanted = self.model.clock_that_fits(drawing, budget)
+    def _set_clock(self, turn: Turn, ceiling_mhz: int) -> bool:
+        """The highest clock up to the ceiling at which all that draws fits; the lowest in an episode.
+
+        Comes first among the commands. Returns whether the clock is where it should be.
+        """
+        if not turn.drawing:
+            return True
+        wanted = self.model.clock_that_fits(turn.drawing, turn.budget_watts)
         if wanted is None or (self.rule.enabled and self.account.is_in_episode):
             wanted = self.model.lowest_clock_mhz
+        wanted = min(wanted, ceiling_mhz)
         if wanted == self.clock_mhz:
-            return
+            return True
         if wanted > self.clock_mhz:
-            if not self._may_step_up(drawing, drawing, wanted, now):
-                return
-            self._stepped_up_at = now
+            if not self._may_step_up(turn, turn.drawing, wanted):
+                return False
+            self._stepped_up_at = turn.now
         else:
             self._is_cold = False
         self.clock_mhz = wanted
-        commands.insert(0, SetClock(clock_mhz=wanted))
+        turn.commands.insert(0, SetClock(clock_mhz=wanted))
+        return True
 
 
-def _all_ready(instances: Sequence[InstanceView]) -> bool:
-    return all(one.state is InstanceState.READY for one in instances)
+def _is_ready(one: InstanceView) -> bool:
+    return one.state is InstanceState.READY
 
 
 def _emptiest_first(one: InstanceView) -> tuple[bool, int, int]:

@@ -15,8 +15,8 @@ from fleet.store import Store
 from gateway.upstream import UpstreamPool
 from site_agent.admission import Admission
 from site_agent.config import SiteConfig
+from site_agent.controls import make_control
 from site_agent.drivers.interface import DriverContext, Drivers, InstanceSpec, ProcessRegistry
-from site_agent.governor import Governor
 from site_agent.instance import RestartRule
 from site_agent.instances import InstancePool
 from site_agent.limits import Limits, Slo
@@ -136,10 +136,11 @@ def build(
         )
     )
     scraper = Scraper(instances=pool.instances, upstream=upstream)
-    governor = Governor(
-        model=config.site_model(can_set_clock=drivers.gpus.can_set_clock),
-        rule=config.governor.rule(config.max_ramp_watts_per_second),
-        ride_through=config.ride_through(),
+    governor = make_control(
+        config.governor.control,
+        config.site_model(can_set_clock=drivers.gpus.can_set_clock),
+        config.governor_rule(),
+        config.ride_through(),
     )
     return Parts(
         fleet=fleet,

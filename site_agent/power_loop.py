@@ -15,8 +15,8 @@ from typing import Protocol
 
 from fleet.records import DrawSource, PowerQuality
 from site_agent.admission import Admission
+from site_agent.controls import SiteControl
 from site_agent.drivers.interface import GpuDriver
-from site_agent.governor import Governor
 from site_agent.instances import InstancePool
 from site_agent.power_status import PowerStatus
 from site_agent.situation import (
@@ -60,7 +60,7 @@ class PowerLoop:
     def __init__(
         self,
         *,
-        governor: Governor,
+        governor: SiteControl,
         cap: CapSource,
         gpus: GpuDriver,
         pool: InstancePool,
@@ -139,7 +139,7 @@ class PowerLoop:
         cap_watts = self._cap.cap_watts(now)
         view = SiteView(cap_watts=cap_watts, draw_watts=draw_watts, instances=self._views(now))
         decision = self.governor.decide(view, now)
-        self._admission.slots.is_short_of_power = decision.target.awake == 0
+        self._admission.slots.is_short_of_power = decision.is_short_of_power
         for command in decision.commands:
             self._obey(command, decision, cap_watts, draw_watts)
         slots, had_room = self._admission.slots, self._admission.slots.headroom() > 0

@@ -1,39 +1,60 @@
 """What the site would draw and deliver in each configuration it can choose. Pure.
 
-A configuration is (awake instances, clock). Its *worst case* is every awake instance busy at the worst batch
-that admission allows, every other GPU without an engine, overhead and hosts on top: what fits by this number
-fits whatever the load does.
+A configuration is (layout, clock): how many instances of each tensor-parallel degree are awake, and the one
+clock that all their GPUs run at. Its *worst case* is every awake instance busy at the worst batch that
+admission allows, every other GPU without an engine, overhead and hosts on top: what fits by this number fits
+whatever the load does.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from fleet.profile import PerformanceProfile, ProfileRow, SitePowerModel
 
 FULL_POWER_GUARD_RATIO = 0.10
 """Default `max_site_watts` is the worst case and this much more: room for noise and the governor's guard."""
+MAX_REMEMBERED_LAYOUTS = 4096
+"""Far more than the layouts of a server of 8 GPUs."""
+
+Layout = tuple[tuple[int, int], ...]
+"""(tensor-parallel degree, instances) of what is awake: ascending, without zeros. Empty: nothing is awake."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """How many instances are awake, and at which clock their GPUs run."""
+    """What is awake, and at which clock its GPUs run."""
 
-    awake: int
+    layout: Layout
     clock_mhz: int
+
+    @property
+    def awake(self) -> int:
+        """Instances."""
+        return sum(count for _, count in self.layout)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SiteModel:
-    """The profile of one instance, times the instances of the site."""
+    """The profile of one instance times the instances of the site; further profiles on the same GPUs."""
 
     profile: PerformanceProfile
+    """Of the site's own tensor-parallel degree."""
     power: SitePowerModel
     instances: int
+    """How many of the own degree its GPUs can hold."""
     max_concurrency: int
     clocks_mhz: tuple[int, ...]
     """Ascending; only the full clock where clocks cannot be set."""
+    other_profiles: tuple[PerformanceProfile, ...] = ()
+    """Further tensor-parallel degrees that the same GPUs can be split into, for plans that want them."""
+    other_max_concurrency: tuple[int, ...] = ()
+    """Of those, in their order; empty: the same as `max_concurrency`."""
+    _remembered: dict[Layout, tuple[float, ...]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
     @property
     def lowest_clock_mhz(self) -> int:
@@ -44,62 +65,161 @@ class SiteModel:
         return self.clocks_mhz[-1]
 
     @cached_property
+    def degree(self) -> int:
+        """The site's own tensor-parallel degree."""
+        return self.profile.tensor_parallel_degree
+
+    @cached_property
+    def profiles(self) -> dict[int, PerformanceProfile]:
+        """By tensor-parallel degree, the own one first."""
+        return {one.tensor_parallel_degree: one for one in (self.profile, *self.other_profiles)}
+
+    @cached_property
+    def concurrency(self) -> dict[int, int]:
+        """Requests that one instance runs at once, by degree."""
+        others = self.other_max_concurrency or (self.max_concurrency,) * len(self.other_profiles)
+        return dict(zip(self.profiles, (self.max_concurrency, *others), strict=True))
+
+    @cached_property
+    def gpu_count(self) -> int:
+        return self.instances * self.degree
+
+    def most(self, degree: int) -> int:
+        """Instances of this degree that the GPUs can hold; 0 for a degree without a profile."""
+        return self.gpu_count // degree if degree in self.profiles else 0
+
+    def uniform(self, awake: int, degree: int | None = None) -> Layout:
+        """So many instances of one degree; None: the own one."""
+        return ((self.degree if degree is None else degree, awake),) if awake > 0 else ()
+
+    def layout_of(self, degrees: Iterable[int]) -> Layout:
+        """Of instances with these degrees; 0 is the own one."""
+        counts: dict[int, int] = {}
+        for given in degrees:
+            degree = given or self.degree
+            counts[degree] = counts.get(degree, 0) + 1
+        return tuple(sorted(counts.items()))
+
+    # Watts
+
+    @cached_property
     def server_idle_watts(self) -> float:
         """The site with every engine stopped, overhead included: the least it can draw."""
         return self.power.site_watts(self.instances * self.profile.stopped_watts)
 
     @cached_property
     def full_watts(self) -> float:
-        """Worst case of everything awake at full clock."""
-        return self.worst_watts(self.instances, self.full_clock_mhz)
-
-    def worst_watts(self, awake: int, clock_mhz: int) -> float:
-        """Site draw with `awake` instances busy at this clock and the rest stopped."""
-        stopped = self.instances - awake
-        return self.power.site_watts(
-            awake * self._worst_instance_watts[clock_mhz] + stopped * self.profile.stopped_watts
+        """Worst case of everything awake at full clock, in the worst layout of one degree."""
+        return max(
+            self.worst_watts(self.uniform(self.most(degree), degree), self.full_clock_mhz)
+            for degree in self.profiles
         )
 
-    def output_tokens_per_second(self, awake: int, clock_mhz: int) -> float:
-        """Decode throughput with every slot taken; orders configurations, promises nothing."""
-        return awake * self.max_concurrency / self.profile.itl_seconds(self.max_concurrency, clock_mhz)
+    def worst_watts(self, layout: Layout, clock_mhz: int) -> float:
+        """Site draw with all of this busy at this clock and every other GPU without an engine."""
+        return self._watts_by_clock(layout)[self._clock_positions[clock_mhz]]
 
-    def modelled_watts(self, running: list[int], clock_mhz: int) -> float:
-        """Site draw with these running counts of the awake instances: the draw where nothing measures it."""
-        awake = sum(self.profile.watts(count, clock_mhz) for count in running)
-        return self.power.site_watts(awake + (self.instances - len(running)) * self.profile.stopped_watts)
-
-    def clock_that_fits(self, awake: int, budget_watts: float) -> int | None:
-        """The highest clock at which `awake` instances fit, None if none does."""
-        for clock in reversed(self.clocks_mhz):
-            if self.worst_watts(awake, clock) <= budget_watts:
-                return clock
+    def clock_that_fits(self, layout: Layout, budget_watts: float) -> int | None:
+        """The highest clock at which this fits, None if none does."""
+        watts = self._watts_by_clock(layout)
+        for position in range(len(watts) - 1, -1, -1):
+            if watts[position] <= budget_watts:
+                return self.clocks_mhz[position]
         return None
 
-    def best(self, budget_watts: float, *, most_awake: int | None = None) -> Configuration:
-        """The configuration of the highest throughput whose worst case fits; none awake if nothing does.
+    def modelled_watts(self, running: Sequence[int], clock_mhz: int, degrees: Sequence[int] = ()) -> float:
+        """Site draw with these running counts of the awake instances: the draw where nothing measures it.
 
-        At equal throughput the one with more instances, which keeps more requests where they are.
+        `degrees` of the same instances; empty: all of the own one.
         """
-        best, best_rate = Configuration(awake=0, clock_mhz=self.lowest_clock_mhz), 0.0
-        for awake in range(1, (self.instances if most_awake is None else most_awake) + 1):
-            clock = self.clock_that_fits(awake, budget_watts)
+        degrees = [degree or self.degree for degree in degrees or (0,) * len(running)]
+        awake = sum(
+            self.profiles[degree].watts(count, clock_mhz)
+            for count, degree in zip(running, degrees, strict=True)
+        )
+        return self.power.site_watts(awake + (self.gpu_count - sum(degrees)) * self._stopped_gpu_watts)
+
+    # What it delivers
+
+    def slots(self, layout: Layout) -> int:
+        """Requests that it runs at once."""
+        return sum(count * self.concurrency[degree] for degree, count in layout)
+
+    def output_tokens_per_second(self, layout: Layout, clock_mhz: int) -> float:
+        """Decode throughput with every slot taken; orders configurations, promises nothing."""
+        rates = self._full_rates[clock_mhz]
+        return sum(count * rates[degree] for degree, count in layout)
+
+    def best(
+        self, budget_watts: float, *, most_awake: int | None = None, degree: int | None = None
+    ) -> Configuration:
+        """The configuration of one degree with the highest throughput whose worst case fits.
+
+        None awake if nothing does. At equal throughput the one with more instances, which keeps more
+        requests where they are.
+        """
+        degree = self.degree if degree is None else degree
+        most = self.most(degree) if most_awake is None else most_awake
+        return self.best_of([self.uniform(awake, degree) for awake in range(most + 1)], budget_watts)
+
+    def best_of(self, layouts: Iterable[Layout], budget_watts: float) -> Configuration:
+        """The one of these with the highest throughput that fits; at equal throughput the later one."""
+        best, best_rate = Configuration(layout=(), clock_mhz=self.lowest_clock_mhz), 0.0
+        for layout in layouts:
+            clock = self.clock_that_fits(layout, budget_watts) if layout else None
             if clock is None:
-                break
-            rate = self.output_tokens_per_second(awake, clock)
+                continue
+            rate = self.output_tokens_per_second(layout, clock)
             if rate >= best_rate:
-                best, best_rate = Configuration(awake=awake, clock_mhz=clock), rate
+                best, best_rate = Configuration(layout=layout, clock_mhz=clock), rate
         return best
 
+    # Tables, made once
+
+    def _watts_by_clock(self, layout: Layout) -> tuple[float, ...]:
+        found = self._remembered.get(layout)
+        if found is None:
+            if len(self._remembered) >= MAX_REMEMBERED_LAYOUTS:
+                self._remembered.clear()
+            stopped = self.gpu_count - sum(degree * count for degree, count in layout)
+            found = self._remembered[layout] = tuple(
+                self.power.site_watts(
+                    sum(count * self._worst_instance_watts[degree, clock] for degree, count in layout)
+                    + stopped * self._stopped_gpu_watts
+                )
+                for clock in self.clocks_mhz
+            )
+        return found
+
     @cached_property
-    def _worst_instance_watts(self) -> dict[int, float]:
-        batches = {1, self.max_concurrency} | {
-            row.running_requests for row in self.profile.rows if row.running_requests <= self.max_concurrency
-        }
+    def _clock_positions(self) -> dict[int, int]:
+        return {clock: position for position, clock in enumerate(self.clocks_mhz)}
+
+    @cached_property
+    def _stopped_gpu_watts(self) -> float:
+        return self.profile.stopped_watts / self.degree
+
+    @cached_property
+    def _full_rates(self) -> dict[int, dict[int, float]]:
         return {
-            clock: max(self.profile.watts(batch, clock) for batch in sorted(batches))
+            clock: {
+                degree: self.concurrency[degree] / profile.itl_seconds(self.concurrency[degree], clock)
+                for degree, profile in self.profiles.items()
+            }
             for clock in self.clocks_mhz
         }
+
+    @cached_property
+    def _worst_instance_watts(self) -> dict[tuple[int, int], float]:
+        found: dict[tuple[int, int], float] = {}
+        for degree, profile in self.profiles.items():
+            most = self.concurrency[degree]
+            batches = {1, most} | {
+                row.running_requests for row in profile.rows if row.running_requests <= most
+            }
+            for clock in self.clocks_mhz:
+                found[degree, clock] = max(profile.watts(batch, clock) for batch in sorted(batches))
+        return found
 
 
 def assumed_profile(

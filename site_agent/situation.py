@@ -1,4 +1,4 @@
-"""What the governor sees and what it may order: plain values, no behaviour."""
+"""What a site control sees and what it may order: plain values, no behaviour (DESIGN §7)."""
 
 from __future__ import annotations
 
@@ -66,11 +66,35 @@ class InstanceView:
     """Told to stop and not gone yet: it still draws, and takes no further command."""
     can_start: bool = True
     """False in a restart back-off."""
+    tensor_parallel_degree: int = 0
+    """0: that of the site's own profile (`SiteModel.profile`)."""
+    gpu_indices: tuple[int, ...] = ()
+    """Two instances that share a GPU never run together. Empty: shares none with anybody."""
 
     @property
     def is_awake(self) -> bool:
         """Has, or is getting, an engine that nobody has told to stop."""
         return not self.is_stopping and self.state not in (InstanceState.STOPPED, InstanceState.ASLEEP)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapForecast:
+    """Quantiles of the cap, `horizon_seconds` after the reading that carried them."""
+
+    horizon_seconds: float
+    p10_watts: float
+    p50_watts: float
+    p90_watts: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """So many instances of one configuration, as a plan wants them at this site."""
+
+    tensor_parallel_degree: int
+    instances: int
+    gpu_clock_mhz: int | None = None
+    """None: the site's own choice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +105,14 @@ class SiteView:
     draw_watts: float
     """Measured, or modelled where nothing measures it."""
     instances: tuple[InstanceView, ...]
+    forecast: tuple[CapForecast, ...] = ()
+    """Ascending by horizon; empty: nothing is known of the future."""
+    forecast_age_seconds: float = 0.0
+    """Since the reading that carried it."""
+    targets: tuple[Target, ...] | None = None
+    """Of a valid plan. None: there is none; empty: the plan wants nothing awake here."""
+    turned_away: int = 0
+    """Requests refused for want of a free slot since the last decision."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +124,9 @@ class Decision:
     budget_watts: float
     """What the worst case may be: the outlook's cap, less the guard, over the correction."""
     is_over: bool
+    """The ladder hurries: an episode runs, or the draw is above what is expected."""
+    is_short_of_power: bool
+    """Not one instance fits."""
     drain_deadline_at: float | None
     """When the last draining instance goes at the latest; None: nothing drains."""
 
@@ -102,13 +137,21 @@ class GovernorRule:
 
     enabled: bool = True
     guard_ratio: float = 0.04
+    turbulence_factor: float = 6.5
     reaction_seconds: float = 1.2
     drain_seconds: float = 1.5
     stop_seconds: float = 1.5
+    further_fall_ratio: float = 1.0
     calm_drain_seconds: float = 30.0
     rise_hold_seconds: float = 3.0
     rise_step_seconds: float = 1.0
     rise_gain_ratio: float = 0.05
     settle_seconds: float = 1.5
     max_starts_per_hour: int = 240
+    max_switches_per_hour: int = 12
+    load_hold_seconds: float = 120.0
+    load_ratio: float = 0.8
+    reshard_patience_seconds: float | None = None
+    start_seconds: float = 60.0
+    safe_floor_watts: float = 0.0
     max_ramp_watts_per_second: float | None = None

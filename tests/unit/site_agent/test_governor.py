@@ -81,6 +81,10 @@ READY = [InstanceState.READY] * 3
 STOPPED = [InstanceState.STOPPED] * 3
 
 
+ONE_FALL = GovernorRule(further_fall_ratio=0.0)
+"""Keeps what fits under the fallen cap, and promises nothing about a second fall in the same episode."""
+
+
 def warm_governor(rule: GovernorRule = GovernorRule()) -> Governor:  # noqa: B008 - frozen
     """One that has seen its three instances ready at full power."""
     governor = Governor(model=MODEL, rule=rule, ride_through=RIDE_THROUGH)
@@ -114,7 +118,7 @@ def test_a_lower_cap_sets_a_lower_clock_before_it_stops_anything() -> None:
 
 def test_above_the_cap_the_lowest_clock_comes_first_and_the_emptiest_goes() -> None:
     """Then it drains, with the deadline that the ladder has for a draw above the cap."""
-    governor = warm_governor()
+    governor = warm_governor(ONE_FALL)
     decision = governor.decide(view(3200, 6600, READY, (16, 3, 16)), 0.2)
     assert decision.commands == (
         SetClock(clock_mhz=800),
@@ -134,7 +138,7 @@ def test_an_instance_without_requests_is_stopped_at_once() -> None:
 
 def test_a_drain_above_the_cap_ends_by_force_after_drain_seconds() -> None:
     """Streams are broken off, so that routers resume them, and the engine is stopped in the same turn."""
-    governor = warm_governor()
+    governor = warm_governor(ONE_FALL)
     governor.decide(view(3200, 6600, READY, (16, 3, 16)), 0.2)
     states = [InstanceState.READY, InstanceState.DRAINING, InstanceState.READY]
     assert governor.decide(view(3200, 3600, states, (16, 2, 16)), 1.6).commands == ()
@@ -188,7 +192,7 @@ def test_little_energy_leaves_no_time_to_drain() -> None:
 
 def test_a_starting_instance_goes_first_and_at_once() -> None:
     """It serves nobody yet."""
-    governor = warm_governor()
+    governor = warm_governor(ONE_FALL)
     states = [InstanceState.READY, InstanceState.READY, InstanceState.STARTING]
     commands = governor.decide(view(3200, 5000, states, (1, 16, 0)), 0.2).commands
     assert StopEngine(instance_id="i2") in commands
@@ -237,14 +241,14 @@ def test_a_ramp_limit_spreads_the_steps_up() -> None:
     simulated = site(steps([]), rule=GovernorRule(max_ramp_watts_per_second=200.0))
     simulated.run(60)
     starts = [at for at, command in simulated.commands if isinstance(command, StartEngine)]
-    step = (MODEL.worst_watts(2, 1980) - MODEL.worst_watts(1, 1980)) / 200
+    step = (MODEL.worst_watts(MODEL.uniform(2), 1980) - MODEL.worst_watts(MODEL.uniform(1), 1980)) / 200
     assert simulated.serving() == 3
     assert starts[1] - starts[0] >= step
     assert starts[2] - starts[1] >= step
 
 
 def test_rising_power_is_taken_one_instance_at_a_time_and_only_when_it_lasts() -> None:
-    """Hold first, then a step, and the next only when the last one is ready."""
+    """Hold first, then a step a second."""
     simulated = site(steps([(20, FLOOR_WATTS), (40, MAX_WATTS)]))
     simulated.run(39.9)
     assert simulated.serving() == 0
@@ -252,8 +256,8 @@ def test_rising_power_is_taken_one_instance_at_a_time_and_only_when_it_lasts() -
     starts = [at for at, command in simulated.commands if isinstance(command, StartEngine) and at > 30]
     assert len(starts) == 3
     assert starts[0] >= 43
-    assert starts[1] >= starts[0] + 2
-    assert starts[2] >= starts[1] + 2
+    assert starts[1] >= starts[0] + 1
+    assert starts[2] >= starts[1] + 1
     assert simulated.serving() == 3
     assert simulated.governor.clock_mhz == 1980
 

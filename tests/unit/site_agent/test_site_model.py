@@ -29,17 +29,17 @@ def test_the_worst_case_is_the_worst_batch_up_to_the_limit() -> None:
     wide = SiteModel(
         profile=MODEL.profile, power=MODEL.power, instances=3, max_concurrency=32, clocks_mhz=MODEL.clocks_mhz
     )
-    assert wide.worst_watts(3, 1980) == MODEL.worst_watts(3, 1980)
+    assert wide.worst_watts(MODEL.uniform(3), 1980) == MODEL.worst_watts(MODEL.uniform(3), 1980)
 
 
 def test_a_configuration_that_fits_is_found_or_none_is() -> None:
     """By the highest clock, then by the highest throughput."""
-    assert MODEL.clock_that_fits(3, 5000) == 1400
-    assert MODEL.clock_that_fits(3, 3600) is None
-    assert MODEL.best(5000) == Configuration(awake=3, clock_mhz=1400)
-    assert MODEL.best(5000, most_awake=2) == Configuration(awake=2, clock_mhz=1980)
+    assert MODEL.clock_that_fits(MODEL.uniform(3), 5000) == 1400
+    assert MODEL.clock_that_fits(MODEL.uniform(3), 3600) is None
+    assert MODEL.best(5000) == Configuration(layout=MODEL.uniform(3), clock_mhz=1400)
+    assert MODEL.best(5000, most_awake=2) == Configuration(layout=MODEL.uniform(2), clock_mhz=1980)
     assert MODEL.best(2000).awake == 0
-    assert MODEL.best(math.inf) == Configuration(awake=3, clock_mhz=1980)
+    assert MODEL.best(math.inf) == Configuration(layout=MODEL.uniform(3), clock_mhz=1980)
 
 
 def test_what_fits_never_draws_more_than_it_may() -> None:

@@ -1,0 +1,89 @@
+"""What the ride-through must carry so that no sequence of falls exceeds it. Pure (DESIGN §7).
+
+Let S, J be the ride-through's seconds and joules, F the lowest cap that the site can keep (its firm power, or
+its idle draw), r `reaction_seconds` (from the wind's fall to the first command), d `drain_seconds`, s
+`stop_seconds` (from the last command until the watts are gone). Any fall, at any moment, to any cap ≥ F, is
+kept if all of these hold:
+
+1. r + d + s ≤ S: one fall is answered in time. Checked where the configuration is read.
+2. In an episode that began at t₀ everything that a fall to F would find above it is ordered to stop by
+   t₀ + S − s. The episode is not restarted, so from t₀ + S on there would be no time at all to answer.
+3. At every moment (worst draw − F) × (r + s) ≤ joules left: the energy to answer a fall to F without any
+   drain is in store. It is refilled only by cap − draw, so that after an episode the site may have to wait
+   for it at a lower draw.
+
+`further_fall_ratio` f < 1 weakens 2 to falls down to (1 − f) × the cap that holds, for a site that rather
+keeps its engines: then a second, deeper fall within one episode can exceed the ride-through.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fleet.power import RideThrough
+from site_agent.site_model import SiteModel
+from site_agent.situation import GovernorRule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survival:
+    """The limits of one site."""
+
+    answer_seconds: float
+    """r + s."""
+    floor_watts: float
+    """F."""
+    further_fall_ratio: float
+
+    @classmethod
+    def of(cls, model: SiteModel, rule: GovernorRule) -> Survival:
+        """For this site: below its idle draw no cap can be kept."""
+        return cls(
+            answer_seconds=rule.reaction_seconds + rule.stop_seconds,
+            floor_watts=max(rule.safe_floor_watts, model.server_idle_watts),
+            further_fall_ratio=rule.further_fall_ratio,
+        )
+
+    def stored_limit_watts(self, joules_left: float) -> float:
+        """What may be drawn at the most with so much energy left (3)."""
+        if self.answer_seconds <= 0:
+            return float("inf")
+        return self.floor_watts + joules_left / self.answer_seconds
+
+    def episode_limit_watts(self, cap_watts: float) -> float:
+        """What may still be drawn at the end of an episode's ride-through (2)."""
+        return max(self.floor_watts, cap_watts * (1 - self.further_fall_ratio))
+
+
+def warnings(model: SiteModel, rule: GovernorRule, ride_through: RideThrough) -> list[str]:
+    """What this configuration cannot promise, one sentence each; empty: any fall is kept, at full power."""
+    limits = Survival.of(model, rule)
+    said: list[str] = []
+    ladder = rule.reaction_seconds + rule.drain_seconds + rule.stop_seconds
+    if ladder > ride_through.seconds:
+        said.append(
+            f"reaction + drain + stop = {ladder:g} s is longer than ride_through_seconds = "
+            f"{ride_through.seconds:g}: a deep fall exceeds it"
+        )
+    most = limits.stored_limit_watts(ride_through.joules)
+    least = min(
+        model.worst_watts(model.uniform(1, degree), model.lowest_clock_mhz) for degree in model.profiles
+    )
+    needed = (model.full_watts - limits.floor_watts) * limits.answer_seconds
+    if most < least:
+        said.append(
+            f"ride_through_joules = {ride_through.joules:.0f} carries no instance through a fall to "
+            f"{limits.floor_watts:.0f} W: nothing will ever be started; {needed:.0f} J allow full power"
+        )
+    elif most < model.full_watts:
+        said.append(
+            f"ride_through_joules = {ride_through.joules:.0f} carries a fall to {limits.floor_watts:.0f} W "
+            f"from {most:.0f} W at the most: the site will draw no more than that, of "
+            f"{model.full_watts:.0f} W; {needed:.0f} J allow full power"
+        )
+    if rule.further_fall_ratio < 1:
+        said.append(
+            f"further_fall_ratio = {rule.further_fall_ratio:g}: a second fall within one episode, to less "
+            f"than {1 - rule.further_fall_ratio:.0%} of the cap, can exceed the ride-through"
+        )
+    return said
