@@ -103,13 +103,16 @@ class SimulatedEngine:
         "_steps",
         "_steps_began_at",
         "clock_mhz",
+        "finished",
         "itl",
         "kv_tokens",
         "kv_used_tokens",
         "max_concurrency",
         "next_at",
+        "output_tokens",
         "preemptions",
         "profile",
+        "prompt_tokens",
         "rejected",
         "running",
         "ttft",
@@ -138,6 +141,10 @@ class SimulatedEngine:
         """When `advance` is due."""
         self.preemptions = 0
         self.rejected = 0
+        self.prompt_tokens = 0
+        """Of requests that have had their first token."""
+        self.output_tokens = 0
+        self.finished = 0
         self.ttft = Histogram(TTFT_BUCKETS)
         self.itl = Histogram(ITL_BUCKETS)
         self._max_waiting = max_waiting
@@ -222,6 +229,7 @@ class SimulatedEngine:
         self.kv_used_tokens += decoding * steps
         if decoding:
             self.itl.observe(self._step_seconds, decoding * steps)
+            self.output_tokens += decoding * steps
         heap = self._decoding
         done = self._steps
         while heap and heap[0][0] <= done:
@@ -241,8 +249,10 @@ class SimulatedEngine:
                 continue
             self._prefilling.popleft()
             sequence.output_tokens += 1
+            self.output_tokens += 1
             if sequence.first_token_at is None:
                 sequence.first_token_at = now
+                self.prompt_tokens += sequence.prompt_tokens
                 self.ttft.observe(now - sequence.arrived_at)
                 self._on_first_token(sequence, now)
             if sequence.output_tokens >= sequence.max_tokens:
@@ -257,6 +267,7 @@ class SimulatedEngine:
         """It has all its tokens."""
         sequence.output_tokens = sequence.max_tokens
         sequence.join_step = -1
+        self.finished += 1
         del self.running[sequence.order]
         self.kv_used_tokens -= sequence.prompt_tokens + sequence.max_tokens - 1
         self._on_finish(sequence, now)

@@ -105,6 +105,11 @@ class FakeGpus:
             self._aim()
         self._integrate(now)
 
+    @property
+    def watts(self) -> float:
+        """The true draw of all these GPUs together, as of the last `advance`."""
+        return self._watts
+
     def draw_noise(self) -> None:
         """New noise of the meter: once a sample."""
         sigma = self._options.noise_ratio

@@ -78,7 +78,8 @@ def quantile(values: list[float], ratio: float) -> float:
 def arrivals_of(rate: float, count: int, seed: int) -> list[Arrival]:
     spec = SyntheticSpec(shape="conv", requests_per_second=rate, max_prompt_tokens=7000)
     drawn = generate(spec, random.Random(seed))
-    return [(one.at_seconds, one.prompt_tokens, one.output_tokens) for one in (next(drawn) for _ in range(count))]
+    requests = [next(drawn) for _ in range(count)]
+    return [(one.at_seconds, one.prompt_tokens, one.output_tokens) for one in requests]
 
 
 @pytest.mark.parametrize("rate", [0.5, 2.0, 4.0, 8.0])

@@ -1,0 +1,355 @@
+"""The simulated router: `router.policy`'s decisions, driven by the virtual clock instead of by asyncio.
+
+It does what `router.live.forward`, `hold` and `resume` do around the same pure code: the snapshot is built by
+`view_of`, room is `Load`'s, the choice `dispatch.choose`'s, the order of those that wait `HoldQueue`'s. A
+request's life: arrive → place (or wait) → sent → pushed back, failed, cut, broken (→ resume) or answered.
+
+Rule: a request that has arrived is in exactly one of four places: on its way or at a site (`load` is set),
+waiting (`ticket` is set), waiting for a retry, or over (`outcome` is set).
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+from fleet.records import SiteInfo, SiteReport
+from fleet.request import ClassCutoffs, RequestFeatures
+from router.policy.body import DEFAULT_OUTPUT_TOKENS
+from router.policy.breaker import Breaker
+from router.policy.dispatch import FOREVER, choose, has_other_site
+from router.policy.fair_line import Lane, Ticket
+from router.policy.load import Load
+from router.policy.policies import make_policy
+from router.policy.queue import HoldQueue, Offer
+from router.policy.retry_budget import RetryBudget
+from router.policy.snapshot import ModelView, Snapshot, view_of
+from simulator.events import Events
+from simulator.record import Record
+from simulator.request import Outcome, SimRequest
+from simulator.settings import RouterSettings
+from simulator.site import SimulatedSite
+
+PUMP_SECONDS = 0.1
+BUDGET_POLL_SECONDS = 0.1
+MAX_FAILED_SITES = 5
+MAX_BREAKS = 16
+"""As `router.live` has them."""
+CUTOFFS = ClassCutoffs()
+
+
+class SimulatedRouter:
+    """One router process."""
+
+    def __init__(
+        self,
+        settings: RouterSettings,
+        *,
+        model: str,
+        sites: dict[str, SimulatedSite],
+        events: Events,
+        record: Record,
+        rng: random.Random,
+    ) -> None:
+        self.snapshot = Snapshot()
+        self.loads: dict[str, Load] = {}
+        self.pushbacks: Counter[str] = Counter()
+        self.decisions = 0
+        self._settings = settings
+        self._model = model
+        self._sites = sites
+        self._events = events
+        self._record = record
+        self._rng = rng
+        self.policy = make_policy(settings.policy, settings.parameters)
+        self._queue = HoldQueue(max_waiting=settings.hold_requests)
+        self._budget = RetryBudget(
+            ratio=settings.retry_budget_ratio, minimum_per_second=settings.retry_budget_minimum
+        )
+        self._is_pump_armed = False
+        self._infos: dict[str, SiteInfo] = {}
+        self._views: tuple[ModelView, ...] = ()
+
+    # What it hears
+
+    def take_info(self, info: SiteInfo) -> None:
+        """A SiteInfo."""
+        self._infos[info.site_id] = info
+
+    def take_report(self, report: SiteReport) -> None:
+        """A report, by whatever way it came; an old one is refused by its sequence."""
+        before = self.snapshot.sites.get(report.site_id)
+        if before is not None and report.sequence <= before.sequence:
+            return
+        view = view_of(
+            report,
+            self._infos.get(report.site_id),
+            arrived_at=self._events.now,
+            is_confirmed=before is not None,
+            known_models=(self._model,),
+        )
+        load = self.loads.get(report.site_id)
+        if load is None:
+            load = self.loads[report.site_id] = Load(Breaker())
+        for model in view.models:
+            if model.model == self._model:
+                load.reported(model)
+        self.snapshot = self.snapshot.with_site(view)
+        self._views = self.snapshot.models.get(self._model, ())
+        if len(self._queue):
+            self._pump()
+
+    def is_losing_power(self, site_id: str) -> bool:
+        """As `router.live.fleet_view`."""
+        site = self.snapshot.sites.get(site_id)
+        return site is not None and site.state in ("draining", "dark")
+
+    # A request's life
+
+    def arrive(self, index: int, prompt_tokens: int, output_tokens: int) -> None:
+        """A client's request."""
+        now = self._events.now
+        features = RequestFeatures(
+            model=self._model,
+            request_class=CUTOFFS.classify(prompt_tokens, DEFAULT_OUTPUT_TOKENS),
+            prompt_tokens=prompt_tokens,
+            expected_output_tokens=DEFAULT_OUTPUT_TOKENS,
+            stream=True,
+        )
+        request = SimRequest(
+            index=index,
+            arrived_at=now,
+            prompt_tokens=prompt_tokens,
+            output_tokens=output_tokens,
+            features=features,
+            hold_until=now + self._settings.hold_seconds,
+        )
+        self._budget.count_request(now)
+        if not self._try_place(request):
+            self._wait(request)
+
+    def _try_place(self, request: SimRequest, *, is_resume: bool = False) -> bool:
+        """Send it now, unless nothing fits or others wait before it."""
+        if len(self._queue):
+            features = request.features
+            if self._queue.is_before(features.model, features.tier, is_resume=is_resume):
+                return False
+        return self._place(request, is_resume=is_resume, is_released=is_resume)
+
+    def _place(self, request: SimRequest, *, is_resume: bool, is_released: bool) -> bool:
+        now = self._events.now
+        if not self._views:
+            return False
+        self.decisions += 1
+        view = choose(
+            self._views,
+            self.loads,
+            policy=self.policy,
+            features=request.features,
+            excluded=request.excluded,
+            is_resume=is_resume,
+            reserve_ratio=self._settings.resume_reserve_ratio,
+            turn=self.decisions,
+            now=now,
+            rng=self._rng,
+            context=self.snapshot,
+            is_paced=is_released,
+        )
+        if view is None:
+            return False
+        load = self.loads[view.site_id]
+        if is_released:
+            load.send_resume(request.prompt_tokens + request.produced_tokens, view, now)
+        load.begin()
+        if load.breaker.state != "closed":
+            load.breaker.begin(now)
+        site = self._sites[view.site_id]
+        request.load, request.site, request.view = load, site, view
+        request.attempts += 1
+        self._events.at(now + site.one_way_seconds, self._reach, request)
+        return True
+
+    def _reach(self, request: SimRequest) -> None:
+        """The request is at the site's door."""
+        site: SimulatedSite = request.site
+        if site.is_down:
+            self._events.after(site.one_way_seconds, self._not_reached, request)
+            return
+        pushback = site.arrive(request)
+        if pushback is not None:
+            answer = (request, pushback.reason, pushback.retry_after_seconds)
+            self._events.after(site.one_way_seconds, self._hear_pushback, answer)
+
+    @staticmethod
+    def _hear_headroom(heard: tuple[Load, int]) -> None:
+        load, headroom = heard
+        load.answered(headroom)
+
+    def _hear_pushback(self, answer: tuple[SimRequest, str, float]) -> None:
+        request, reason, seconds = answer
+        self.pushbacks[reason] += 1
+        load: Load = request.load
+        load.pushed_back(reason, seconds, self._events.now)
+        load.breaker.succeed()
+        request.excluded[request.view.site_id] = request.view.sequence
+        self._release(request)
+        if request.is_resume:
+            self._resume(request)
+            return
+        request.has_had_turn = True
+        request.pushbacks += 1
+        if request.pushbacks <= self._settings.max_pushbacks:
+            if self._try_place(request, is_resume=request.is_cut):
+                return
+        else:
+            request.pushbacks = 0
+            request.excluded = {key: until for key, until in request.excluded.items() if until == FOREVER}
+        self._wait(request)
+
+    def _not_reached(self, request: SimRequest) -> None:
+        """Nobody answered there."""
+        site_id = request.view.site_id
+        load: Load = request.load
+        load.breaker.fail(self._events.now)
+        request.excluded[site_id] = FOREVER
+        request.failures += 1
+        self._release(request)
+        if request.is_resume:
+            self._resume(request)
+        else:
+            request.has_had_turn = True
+            self._retry((request, self._events.now + self._settings.hold_seconds))
+
+    def _retry(self, what: tuple[SimRequest, float]) -> None:
+        """Another site, within the budget."""
+        request, until = what
+        now = self._events.now
+        if request.failures >= MAX_FAILED_SITES or not has_other_site(self._views, request.excluded):
+            self._end(request, Outcome.BROKEN)
+        elif self._budget.take(now):
+            request.hold_until = now + self._settings.hold_seconds
+            if not self._try_place(request):
+                self._wait(request)
+        elif now >= until:
+            self._end(request, Outcome.BROKEN)
+        else:
+            self._events.after(BUDGET_POLL_SECONDS, self._retry, what)
+
+    # What sites say; the answer's way is added here
+
+    def first_token(self, request: SimRequest, now: float) -> None:
+        """A site made the first token of an attempt; its head carries the room that is left."""
+        site: SimulatedSite = request.site
+        heard_at = now + site.one_way_seconds
+        if request.first_token_at is None:
+            request.first_token_at = heard_at
+        self._events.at(heard_at, self._hear_headroom, (request.load, site.slots.headroom()))
+
+    def finished(self, request: SimRequest, now: float) -> None:
+        """A site made the last token."""
+        self._events.at(now + request.site.one_way_seconds, self._hear_end, request)
+
+    def broke(self, request: SimRequest, made_tokens: int) -> None:
+        """A site broke it off after so many tokens."""
+        self._events.after(request.site.one_way_seconds, self._hear_break, (request, made_tokens))
+
+    def _hear_end(self, request: SimRequest) -> None:
+        load: Load = request.load
+        load.breaker.succeed()
+        load.finished()
+        self._release(request)
+        request.produced_tokens = request.output_tokens
+        self._end(request, Outcome.SERVED)
+
+    def _hear_break(self, heard: tuple[SimRequest, int]) -> None:
+        request, made_tokens = heard
+        now = self._events.now
+        site_id = request.view.site_id
+        load: Load = request.load
+        is_power = self.is_losing_power(site_id)
+        request.is_power |= is_power
+        if is_power:
+            load.breaker.give_up()
+        else:
+            load.breaker.break_stream(now)
+        request.excluded[site_id] = request.view.sequence
+        self._release(request)
+        request.breaks += 1
+        request.produced_tokens += made_tokens
+        if not request.produced_tokens:  # the client has nothing yet: another site, before new work
+            request.is_cut = request.has_had_turn = True
+            request.hold_until = now + self._settings.resume_wait_seconds
+            if not self._try_place(request, is_resume=True):
+                self._wait(request)
+        elif request.produced_tokens >= request.output_tokens:
+            self._end(request, Outcome.SERVED)
+        elif not self._settings.resume or request.breaks > MAX_BREAKS:
+            self._end(request, Outcome.BROKEN)
+        else:
+            request.resume_until = now + self._settings.resume_wait_seconds
+            self._resume(request)
+
+    def _resume(self, request: SimRequest) -> None:
+        if not self._try_place(request, is_resume=True):
+            self._wait(request)
+
+    # Waiting
+
+    def _wait(self, request: SimRequest) -> None:
+        now = self._events.now
+        is_resume = request.is_resume or request.is_cut
+        until = request.resume_until if request.is_resume else request.hold_until
+        if until <= now:
+            self._give_up(request)
+            return
+        features = request.features
+        request.ticket = Ticket(
+            model=features.model,
+            tier=features.tier,
+            tenant=features.tenant,
+            tokens=features.prompt_tokens + features.expected_output_tokens,
+            expires_at=until,
+            lane=Lane.RESUME if is_resume else Lane.RETURNING if request.has_had_turn else Lane.NEW,
+            payload=request,
+        )
+        gives_way = self._queue.add(request.ticket)
+        if gives_way is not None:
+            self._give_up(gives_way.payload)
+        if not self._is_pump_armed:
+            self._is_pump_armed = True
+            self._events.after(PUMP_SECONDS, self._tick)
+
+    def _tick(self, _: None) -> None:
+        for ticket in self._queue.expire(self._events.now):
+            self._give_up(ticket.payload)
+        self._pump()
+        self._is_pump_armed = bool(len(self._queue))
+        if self._is_pump_armed:
+            self._events.after(PUMP_SECONDS, self._tick)
+
+    def _pump(self) -> None:
+        self._queue.serve(self._model, self._offer)
+
+    def _offer(self, ticket: Ticket) -> Offer:
+        request: SimRequest = ticket.payload
+        if not self._place(request, is_resume=ticket.lane is Lane.RESUME, is_released=True):
+            return Offer.NOT_THIS if request.excluded else Offer.NO_ROOM
+        request.ticket = None
+        return Offer.PLACED
+
+    def _release(self, request: SimRequest) -> None:
+        """It is no longer at its site; whoever waits may take the place."""
+        load: Load = request.load
+        load.end()
+        request.load = request.site = None
+        if len(self._queue):
+            self._pump()
+
+    def _give_up(self, request: SimRequest) -> None:
+        """No place in time."""
+        request.ticket = None
+        self._end(request, Outcome.BROKEN if request.is_resume else Outcome.SHED)
+
+    def _end(self, request: SimRequest, outcome: Outcome) -> None:
+        request.outcome = outcome
+        self._record.close(request, self._events.now)

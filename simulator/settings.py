@@ -1,0 +1,98 @@
+"""What a simulated fleet is made of: one frozen description per part, with live's own defaults.
+
+Rule: a number that a service has in its configuration is taken from there, so that the simulator cannot
+drift from what runs live.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from fleet.profile import PROFILES, PerformanceProfile, SitePowerModel
+from router.config import RouterConfig
+from site_agent.config import GovernorOptions
+
+DEFAULT_PROFILE = "llama-3.1-70b/h100/tp4"
+DEFAULT_MAX_CONCURRENCY = 128
+"""Slots of an instance. At 128 an H100 instance still meets an E2E of 5 times alone (docs/simulator.md)."""
+DEFAULT_START_SECONDS = 60.0
+"""From the order to a ready 70B engine: weights from local disk, graphs captured. Assumed."""
+STOP_SECONDS = 0.3
+"""From the order to an engine's end."""
+METER_NOISE_RATIO = 0.01
+POWER_LAG_SECONDS = 0.3
+"""As `site_agent.emulation.gpu` has them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteSettings:
+    """One site: a server of GPUs at its own farm."""
+
+    site_id: str
+    wind: str
+    """Column of the wind record."""
+    round_trip_seconds: float = 0.02
+    """Router to site and back."""
+    instances: int = 2
+    profile_id: str = DEFAULT_PROFILE
+    max_concurrency: int = DEFAULT_MAX_CONCURRENCY
+    start_seconds: float = DEFAULT_START_SECONDS
+    overhead_ratio: float = 1.1
+    host_idle_watts: float = 600.0
+    margin_ratio: float = 0.05
+    ride_through_seconds: float = 5.0
+    resume_reserve_ratio: float = 0.05
+    slo_ttft_seconds: float | None = None
+    """As in a site's configuration: what would miss it is pushed back; None: nothing is."""
+    slo_e2e_seconds: float | None = None
+
+    @property
+    def profile(self) -> PerformanceProfile:
+        """Of its instances."""
+        return PROFILES[self.profile_id]
+
+    @property
+    def power(self) -> SitePowerModel:
+        """From GPU watts to the site's."""
+        return SitePowerModel(overhead_ratio=self.overhead_ratio, host_idle_watts=self.host_idle_watts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouterSettings:
+    """How the router behaves; defaults are `router.config.RouterConfig`'s."""
+
+    policy: str = RouterConfig.model_fields["policy"].default
+    parameters: dict[str, Any] = field(default_factory=dict)
+    resume: bool = True
+    hold_seconds: float = RouterConfig.model_fields["hold_seconds"].default
+    hold_requests: int = RouterConfig.model_fields["hold_requests"].default
+    max_pushbacks: int = RouterConfig.model_fields["max_pushbacks"].default
+    retry_budget_ratio: float = RouterConfig.model_fields["retry_budget_ratio"].default
+    retry_budget_minimum: float = RouterConfig.model_fields["retry_budget_minimum"].default
+    resume_wait_seconds: float = RouterConfig.model_fields["resume_wait_seconds"].default
+    resume_reserve_ratio: float = RouterConfig.model_fields["resume_reserve_ratio"].default
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telemetry:
+    """How reports travel."""
+
+    report_delay_seconds: float = 0.02
+    report_loss_ratio: float = 0.0
+    report_seconds: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """Something that breaks on request."""
+
+    kind: str
+    """crash (agent and engines of a site die), trip (its farm gives nothing), silence (Redis is gone)."""
+    site_id: str | None
+    """None: every site."""
+    at_seconds: float
+    seconds: float
+
+
+GOVERNOR_TICK_SECONDS: float = GovernorOptions.model_fields["tick_seconds"].default

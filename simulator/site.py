@@ -1,0 +1,437 @@
+"""One simulated site: the live governor, cap and admission over simulated engines and GPUs.
+
+What decides is live's own code: `CapTracker`, the governor (or another site control), `Slots`, and
+`site_agent.report`. Here is the shell around it, as `site_agent.power_loop` and `ingress` are live: readings
+in, commands out to the instances, reports to the router.
+
+The governor decides at each reading and at each tick while something moves (commands of late, a drain, an
+episode, an engine that starts); with nothing moving the next reading is soon enough.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from fleet.instance import InstanceState
+from fleet.power import CapRule, CapTracker, RideThrough, RideThroughAccount
+from fleet.records import PowerReading, SiteInfo, SitePower, SiteReport
+from simulator import engine
+from simulator.events import Events
+from simulator.instance import SimulatedInstance
+from simulator.request import SimRequest
+from simulator.settings import GOVERNOR_TICK_SECONDS, SiteSettings
+from site_agent import report
+from site_agent.drivers.interface import EngineCapabilities, InstanceSpec
+from site_agent.governor import Governor
+from site_agent.instance import Instance
+from site_agent.limits import Limits, Slo
+from site_agent.power_status import PowerStatus
+from site_agent.site_limits import SiteLimits
+from site_agent.site_model import FULL_POWER_GUARD_RATIO, SiteModel
+from site_agent.situation import (
+    Admit,
+    BreakStreams,
+    Command,
+    Drain,
+    GovernorRule,
+    InstanceView,
+    SetClock,
+    SiteView,
+    StartEngine,
+    StopEngine,
+)
+from site_agent.slots import Ask, Pushback, Slots, Ticket
+
+SETTLE_SECONDS = 3.0
+"""After a command the governor ticks at its own pace for so long."""
+
+
+class Attempt:
+    """The site's side of one request: its ticket of admission and its sequence in an engine."""
+
+    __slots__ = ("instance", "request", "sequence", "ticket")
+
+    def __init__(
+        self, request: SimRequest, instance: SimulatedInstance, sequence: engine.Sequence, ticket: Ticket
+    ) -> None:
+        self.request = request
+        self.instance = instance
+        self.sequence = sequence
+        self.ticket = ticket
+
+
+class SimulatedSite:
+    """One site agent with its hardware."""
+
+    def __init__(
+        self,
+        settings: SiteSettings,
+        *,
+        events: Events,
+        seed: str,
+        send_report: Callable[[SiteReport], None],
+        on_first_token: Callable[[SimRequest, float], None],
+        on_finish: Callable[[SimRequest, float], None],
+        on_break: Callable[[SimRequest, int], None],
+    ) -> None:
+        """The callbacks are the router's ears; whoever gives them adds the way of the answer.
+
+        `on_break` says how many tokens the site had made of an answer that it broke off.
+        """
+        self.settings = settings
+        self.site_id = settings.site_id
+        self.one_way_seconds = settings.round_trip_seconds / 2
+        self.is_down = False
+        """The agent is dead (a fault): nobody answers."""
+        self.commands: Counter[str] = Counter()
+        self.pushbacks: Counter[str] = Counter()
+        self._events = events
+        self._send_report = send_report
+        self._on_first_token = on_first_token
+        self._on_finish = on_finish
+        self._on_break = on_break
+        profile = settings.profile
+        self.model = SiteModel(
+            profile=profile,
+            power=settings.power,
+            instances=settings.instances,
+            max_concurrency=settings.max_concurrency,
+            clocks_mhz=profile.clocks_mhz,
+        )
+        self.max_site_watts = self.model.full_watts * (1 + FULL_POWER_GUARD_RATIO)
+        self._noise = random.Random(f"{seed}/{settings.site_id}/meter")
+        self.instances = tuple(self._instance(index) for index in range(settings.instances))
+        self._by_id = {one.state.instance_id: one for one in self.instances}
+        self._sequence = 0
+        self._change_pending = False
+        self._tick_pending = 0
+        self._judged_before = (0.0, 0.0)
+        self._reset()
+
+    def _instance(self, index: int) -> SimulatedInstance:
+        settings, degree = self.settings, self.settings.profile.tensor_parallel_degree
+        return SimulatedInstance(
+            InstanceSpec(
+                instance_id=f"{settings.site_id}-{index}",
+                index=index,
+                port=0,
+                model=settings.profile.model,
+                gpu_indices=tuple(range(index * degree, (index + 1) * degree)),
+            ),
+            settings.profile,
+            events=self._events,
+            max_concurrency=settings.max_concurrency,
+            start_seconds=settings.start_seconds,
+            rng=self._noise,
+            on_first_token=self._token_made,
+            on_finish=self._answer_made,
+            on_change=self._changed,
+        )
+
+    def _reset(self) -> None:
+        """A fresh agent, as after a start."""
+        settings = self.settings
+        self._ride_through = RideThrough.for_site(
+            max_site_watts=self.max_site_watts, seconds=settings.ride_through_seconds
+        )
+        self.governor = Governor(model=self.model, rule=GovernorRule(), ride_through=self._ride_through)
+        self.cap = CapTracker(
+            rule=CapRule(max_site_watts=self.max_site_watts, margin_ratio=settings.margin_ratio)
+        )
+        self.slots: Slots[Instance] = Slots(
+            seats=tuple(one.state for one in self.instances),
+            limits=Limits(max_concurrency=settings.max_concurrency),
+            resume_reserve_ratio=settings.resume_reserve_ratio,
+            start_seconds=settings.start_seconds,
+            overhead_ratio=settings.overhead_ratio,
+        )
+        self._limits = SiteLimits(
+            slots=self.slots,
+            profile=settings.profile,
+            is_profile_assumed=False,
+            slo=Slo(ttft_seconds=settings.slo_ttft_seconds, e2e_seconds=settings.slo_e2e_seconds),
+            windows={one.state.instance_id: one.window for one in self.instances},
+        )
+        self.status: PowerStatus | None = None
+        self._judge = RideThroughAccount(limits=self._ride_through, idle_watts=self.model.server_idle_watts)
+        self._fast_until = 0.0
+
+    @property
+    def exceeded_seconds(self) -> float:
+        """Time above the cap beyond the ride-through, by the true draw (the governor knows it with noise)."""
+        return self._judged_before[0] + self._judge.exceeded_seconds
+
+    @property
+    def below_idle_seconds(self) -> float:
+        """The part of it under a cap below the server's idle draw."""
+        return self._judged_before[1] + self._judge.below_idle_seconds
+
+    # The feed's side
+
+    def take_reading(self, reading: PowerReading) -> None:
+        """A reading came by the direct stream."""
+        if self.is_down:
+            return
+        now = self._events.now
+        self.cap.observe(
+            granted_watts=reading.granted_power_watts,
+            period_seconds=reading.period_seconds,
+            quality=reading.quality,
+            observed_at_unix_seconds=reading.observed_at_unix_seconds,
+            now=now,
+        )
+        self._turn()
+
+    # The power loop
+
+    def draw_watts(self) -> float:
+        """What the site draws, truly."""
+        now = self._events.now
+        watts = 0.0
+        for one in self.instances:
+            one.gpus.advance(now)
+            watts += one.gpus.watts
+        return self.model.power.site_watts(watts)
+
+    def joules(self) -> float:
+        """Energy of the whole site since the start."""
+        now = self._events.now
+        gpus = sum(one.gpus.joules(now) for one in self.instances)
+        return (gpus + self.settings.host_idle_watts * now) * self.settings.overhead_ratio
+
+    def _metered_watts(self) -> float:
+        now = self._events.now
+        watts = 0.0
+        for one in self.instances:
+            one.gpus.draw_noise()
+            watts += sum(one.gpus.readings(now))
+        return self.model.power.site_watts(watts)
+
+    def _turn(self) -> None:
+        """One decision of the governor."""
+        now = self._events.now
+        draw, cap = self._metered_watts(), self.cap.cap_watts(now)
+        self._judge.observe(draw_watts=self.draw_watts(), cap_watts=cap, now=now)
+        views = tuple(self._view(one, now) for one in self.instances)
+        decision = self.governor.decide(SiteView(cap_watts=cap, draw_watts=draw, instances=views), now)
+        slots = self.slots
+        slots.is_short_of_power = decision.target.awake == 0
+        for command in decision.commands:
+            self._obey(command)
+        had_room = slots.headroom() > 0
+        self._limits.update(self.governor.clock_mhz, now)
+        if self.governor.rule.enabled:
+            slots.set_power(cap_watts=cap, expected_watts=max(draw, self._modelled_watts(now)))
+        before = self.status
+        self.status = PowerStatus(
+            cap_watts=cap,
+            draw_watts=draw,
+            draw_source="gpu",
+            quality="good",
+            target_instances=decision.target.awake,
+            drain_deadline_at=decision.drain_deadline_at,
+        )
+        if decision.commands:
+            self._fast_until = now + SETTLE_SECONDS
+        if decision.commands or before is None or (slots.headroom() > 0) != had_room:
+            self._changed()
+        is_moving = decision.is_over or self.governor.account.is_in_episode or now < self._fast_until
+        if is_moving or decision.drain_deadline_at is not None:
+            self._tick_pending += 1
+            self._events.after(GOVERNOR_TICK_SECONDS, self._tick, self._tick_pending)
+
+    def _modelled_watts(self, now: float) -> float:
+        running = [
+            self.slots.running(view.instance_id)
+            for view in (self._view(one, now) for one in self.instances)
+            if view.is_awake or view.is_stopping
+        ]
+        return self.model.modelled_watts(running, self.governor.clock_mhz)
+
+    def _tick(self, pending: int) -> None:
+        if pending == self._tick_pending and not self.is_down:
+            self._turn()
+
+    def _view(self, one: SimulatedInstance, now: float) -> InstanceView:
+        state = one.state
+        return InstanceView(
+            instance_id=state.instance_id,
+            index=state.index,
+            state=state.state,
+            running_requests=self.slots.in_flight(state.instance_id),
+            is_stopping=state.is_stopping,
+            can_start=state.can_start(now),
+        )
+
+    def _obey(self, command: Command) -> None:
+        self.commands[type(command).__name__] += 1
+        if isinstance(command, SetClock):
+            for one in self.instances:
+                one.set_clock(command.clock_mhz)
+            return
+        one = self._by_id[command.instance_id]
+        match command:
+            case Drain():
+                one.state.move(InstanceState.DRAINING, self._events.now)
+            case Admit():
+                one.state.move(InstanceState.READY, self._events.now)
+            case BreakStreams():
+                self._break(one.break_off())
+            case StopEngine():
+                self._break(one.stop())
+            case StartEngine():
+                one.start()
+        self._changed()
+
+    # Admission
+
+    def arrive(self, request: SimRequest) -> Pushback | None:
+        """A request is at the door; None: it is in."""
+        features = request.features
+        prompt_tokens = request.prompt_tokens + request.produced_tokens
+        ask = Ask(
+            is_resume=request.is_resume or request.is_cut,
+            prompt_tokens=prompt_tokens,
+            output_tokens=features.expected_output_tokens,
+            shows_first_token=True,
+        )
+        chosen = self.slots.choose(ask)
+        if isinstance(chosen, Pushback):
+            self.pushbacks[chosen.reason] += 1
+            return chosen
+        instance = self._by_id[chosen.instance_id]
+        sequence = engine.Sequence(
+            prompt_tokens=prompt_tokens, max_tokens=request.output_tokens - request.produced_tokens
+        )
+        ticket = self.slots.enter(chosen.instance_id, ask)
+        sequence.owner = Attempt(request, instance, sequence, ticket)
+        instance.submit(sequence)
+        return None
+
+    def _token_made(self, sequence: engine.Sequence, now: float) -> None:
+        attempt: Attempt = sequence.owner
+        self.slots.begin_decode(attempt.ticket)
+        self._on_first_token(attempt.request, now)
+
+    def _answer_made(self, sequence: engine.Sequence, now: float) -> None:
+        attempt: Attempt = sequence.owner
+        self.slots.leave(attempt.ticket)
+        self._on_finish(attempt.request, now)
+
+    def _break(self, over: Sequence[engine.Sequence]) -> None:
+        """Their connections are closed without a proper end."""
+        for sequence in over:
+            attempt: Attempt = sequence.owner
+            self.slots.leave(attempt.ticket)
+            self._on_break(attempt.request, sequence.output_tokens)
+
+    # Reports
+
+    def _changed(self) -> None:
+        """Report at once, but once for all that changes in one instant."""
+        if not self._change_pending:
+            self._change_pending = True
+            self._events.after(0.0, self._report_change)
+
+    def _report_change(self, _: None) -> None:
+        self._change_pending = False
+        if self.status is not None:
+            self.report()
+
+    def report(self) -> None:
+        """Make and send a report of this moment."""
+        if self.is_down:
+            return
+        self._sequence += 1
+        self._send_report(self._site_report())
+
+    def scrape(self) -> None:
+        """Read the engines' metrics, as the agent does once a second."""
+        now = self._events.now
+        for one in self.instances:
+            if one.state.state is not InstanceState.STOPPED:
+                one.metrics(now)
+
+    def _site_report(self) -> SiteReport:
+        now, slots = self._events.now, self.slots
+        states: Sequence = [one.state for one in self.instances]  # type: ignore[type-arg]
+        state = report.site_state(
+            states, is_closing=False, is_short_of_power=slots.is_short_of_power, now=now
+        )
+        deadline = None if self.status is None or state != "draining" else self.status.drain_deadline_at
+        model = report.model_report(
+            model=self.settings.profile.model,
+            instances=states,
+            load=report.Load(
+                running_requests=slots.total_in_flight,
+                slots=slots.slots(),
+                headroom_requests=slots.headroom(),
+                headroom_prefill_tokens=slots.waiting_tokens(),
+            ),
+            windows={one.state.instance_id: one.window for one in self.instances},
+            profile=self.settings.profile,
+            is_profile_assumed=False,
+            clock_mhz=self.governor.clock_mhz,
+            now=now,
+        )
+        return SiteReport(
+            agent_id=f"agent-{self.site_id}",
+            sequence=self._sequence,
+            site_id=self.site_id,
+            observed_at_unix_seconds=now,
+            ingress_url="http://127.0.0.1:1",
+            state=state,
+            drain_seconds_left=None if deadline is None else max(0.0, deadline - now),
+            power=SitePower() if self.status is None else report.site_power(self.status),
+            models=(model,),
+        )
+
+    def info(self) -> SiteInfo:
+        """What the site is."""
+        settings, profile = self.settings, self.settings.profile
+        return SiteInfo(
+            agent_id=f"agent-{self.site_id}",
+            sequence=1,
+            site_id=self.site_id,
+            farm_id=f"farm-{self.site_id}",
+            region="simulated",
+            ingress_url="http://127.0.0.1:1",
+            gpu_model=profile.gpu_model,
+            gpu_count=settings.instances * profile.tensor_parallel_degree,
+            server_idle_watts=self.model.server_idle_watts,
+            overhead_ratio=settings.overhead_ratio,
+            ride_through_seconds=self._ride_through.seconds,
+            ride_through_joules=self._ride_through.joules,
+            safe_floor_watts=0.0,
+            max_site_watts=self.max_site_watts,
+            configurations=report.configurations(
+                model=profile.model,
+                profile=profile,
+                is_profile_assumed=False,
+                clocks_mhz=profile.clocks_mhz,
+                start_seconds=settings.start_seconds,
+            ),
+            capabilities=report.capabilities(
+                EngineCapabilities(
+                    paths=("/v1/chat/completions", "/v1/completions"),
+                    token_ids=True,
+                    max_model_len=profile.max_model_len,
+                )
+            ),
+        )
+
+    # Faults
+
+    def crash(self) -> None:
+        """Agent and engines die."""
+        self.is_down = True
+        for one in self.instances:
+            self._break(one.kill())
+
+    def recover(self) -> None:
+        """A new agent starts."""
+        self.is_down = False
+        self._judged_before = (self.exceeded_seconds, self.below_idle_seconds)
+        self._reset()

@@ -1,0 +1,256 @@
+"""One block of simulated time: sites, feed, router and requests put together, run, and summed up.
+
+A block has three parts. In the warm-up nothing is counted. Requests of the counted part count, whenever they
+end. In the tail requests go on coming, so that the last counted ones meet the same load as the others, and
+after it the block runs on until every counted request is over, at most `MAX_DRAIN_SECONDS`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from simulator.events import Events
+from simulator.feed import SimulatedFeed
+from simulator.record import Record, SiteRecord
+from simulator.router import SimulatedRouter
+from simulator.settings import Fault, RouterSettings, SiteSettings, Telemetry
+from simulator.site import SimulatedSite
+from simulator.wind import Watts
+from simulator.workload import Arrivals
+
+TAIL_SECONDS = 60
+MAX_DRAIN_SECONDS = 240
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """Everything that a block depends on."""
+
+    sites: tuple[SiteSettings, ...]
+    router: RouterSettings
+    telemetry: Telemetry
+    watts: Mapping[str, Watts]
+    """Site → what its farm can give at each second; as long as the whole block."""
+    nameplate_watts: Mapping[str, float]
+    arrivals: Arrivals
+    warm_up_seconds: int
+    seconds: int
+    """End of the counted part."""
+    seed: str
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def total_seconds(self) -> int:
+        """How much wind a block needs."""
+        return self.seconds + TAIL_SECONDS + MAX_DRAIN_SECONDS + 1
+
+
+@dataclass(slots=True, kw_only=True)
+class Block:
+    """What came of it."""
+
+    scene: Scene
+    record: Record
+    sites: dict[str, SiteRecord]
+    exceeded_seconds: dict[str, float]
+    below_idle_seconds: dict[str, float]
+    commands: Counter[str]
+    pushbacks: Counter[str]
+    joules: dict[str, float]
+    """In the counted part."""
+    events: int
+    decisions: int
+    preemptions: int = 0
+    in_flight: int = 0
+    """Offered and not over when the block ended."""
+    ends_at: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+
+class World:
+    """Builds a scene and runs it."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.events = events = Events()
+        self.record = Record(len(scene.arrivals))
+        self._network = random.Random(f"{scene.seed}/network")
+        self._silent: set[str] = set()
+        self.sites: dict[str, SimulatedSite] = {}
+        self.router = SimulatedRouter(
+            scene.router,
+            model=scene.sites[0].profile.model,
+            sites=self.sites,
+            events=events,
+            record=self.record,
+            rng=random.Random(f"{scene.seed}/router"),
+        )
+        for settings in scene.sites:
+            self.sites[settings.site_id] = SimulatedSite(
+                settings,
+                events=events,
+                seed=scene.seed,
+                send_report=self._send_report,
+                on_first_token=self.router.first_token,
+                on_finish=self.router.finished,
+                on_break=self.router.broke,
+            )
+        self._site_list = list(self.sites.values())
+        self.feed = SimulatedFeed(
+            self._site_list, scene.watts, nameplate_watts=scene.nameplate_watts, events=events
+        )
+        self.site_records = {site_id: SiteRecord(scene.seconds + 1) for site_id in self.sites}
+        self._joules: dict[str, float] = {}
+        self._exceeded = dict.fromkeys(self.sites, 0.0)
+        self._below_idle = dict.fromkeys(self.sites, 0.0)
+        arrivals = scene.arrivals
+        self._at = arrivals.at_seconds.tolist()
+        self._prompts = arrivals.prompt_tokens.tolist()
+        self._outputs = arrivals.output_tokens.tolist()
+        counted = arrivals.at_seconds < scene.seconds
+        self._must_close = int(np.count_nonzero(counted))
+
+    def run(self) -> Block:
+        """Let it all happen."""
+        scene, events = self.scene, self.events
+        for site in self._site_list:
+            self.router.take_info(site.info())
+        events.at(0.0, self._second, 0)
+        for index, site in enumerate(self._site_list):
+            offset = (index + 1) / (len(self._site_list) + 1)
+            events.at(offset * scene.telemetry.report_seconds, self._report, site)
+        if self._at:
+            events.at(self._at[0], self._arrive, 0)
+        for fault in scene.faults:
+            events.at(fault.at_seconds, self._begin_fault, fault)
+        events.run(float(scene.seconds + TAIL_SECONDS))
+        until = scene.seconds + TAIL_SECONDS
+        while until < scene.seconds + TAIL_SECONDS + MAX_DRAIN_SECONDS and self._is_any_open():
+            until += 5
+            events.run(float(until))
+        return self._block()
+
+    def _is_any_open(self) -> bool:
+        outcome = self.record.outcome[: self._must_close]
+        return bool(np.any(outcome == 0))
+
+    def _arrive(self, index: int) -> None:
+        self.record.open(index, self.events.now)
+        if index + 1 < len(self._at):
+            self.events.at(self._at[index + 1], self._arrive, index + 1)
+        self.router.arrive(index, self._prompts[index], self._outputs[index])
+
+    def _second(self, second: int) -> None:
+        """Once a second: the feeds, the agents' scrapes, and this run's own notes."""
+        scene = self.scene
+        if second == scene.warm_up_seconds:
+            self._begin_counting()
+        if second <= scene.seconds:
+            self._note(second)
+        if second == scene.seconds:
+            self._end_counting()
+        self.feed.tick(second)
+        for site in self._site_list:
+            site.scrape()
+        if second + 1 < scene.total_seconds:
+            self.events.at(float(second + 1), self._second, second + 1)
+
+    def _note(self, second: int) -> None:
+        now = self.events.now
+        for site in self._site_list:
+            row = self.site_records[site.site_id]
+            row.available_watts[second] = self.feed.available_watts(site.site_id, second)
+            row.cap_watts[second] = 0.0 if site.is_down else site.cap.cap_watts(now)
+            row.draw_watts[second] = site.draw_watts()
+            row.running[second] = site.slots.total_in_flight
+            row.awake[second] = sum(one.state.is_admitted for one in site.instances)
+
+    def _begin_counting(self) -> None:
+        for site in self._site_list:
+            self._joules[site.site_id] = -site.joules()
+            self._exceeded[site.site_id] = -site.exceeded_seconds
+            self._below_idle[site.site_id] = -site.below_idle_seconds
+
+    def _end_counting(self) -> None:
+        for site in self._site_list:
+            self._joules[site.site_id] += site.joules()
+            self._exceeded[site.site_id] += site.exceeded_seconds
+            self._below_idle[site.site_id] += site.below_idle_seconds
+
+    # Reports
+
+    def _report(self, site: SimulatedSite) -> None:
+        site.report()
+        self.events.after(self.scene.telemetry.report_seconds, self._report, site)
+
+    def _send_report(self, report: object) -> None:
+        telemetry = self.scene.telemetry
+        if telemetry.report_loss_ratio and self._network.random() < telemetry.report_loss_ratio:
+            return
+        delay = telemetry.report_delay_seconds
+        site_id = report.site_id  # type: ignore[attr-defined]
+        if site_id in self._silent:  # the router asks the site itself, once a second at most
+            delay = self.sites[site_id].settings.round_trip_seconds + 0.5
+        self.events.after(delay, self.router.take_report, report)
+
+    # Faults
+
+    def _begin_fault(self, fault: Fault) -> None:
+        for site in self._site_list:
+            if fault.site_id not in (None, site.site_id):
+                continue
+            if fault.kind == "crash":
+                site.crash()
+            elif fault.kind == "trip":
+                self.feed.tripped.add(site.site_id)
+            else:
+                self._silent.add(site.site_id)
+        self.events.after(fault.seconds, self._end_fault, fault)
+
+    def _end_fault(self, fault: Fault) -> None:
+        for site in self._site_list:
+            if fault.site_id not in (None, site.site_id):
+                continue
+            if fault.kind == "crash":
+                site.recover()
+            elif fault.kind == "trip":
+                self.feed.tripped.discard(site.site_id)
+            else:
+                self._silent.discard(site.site_id)
+
+    def _block(self) -> Block:
+        commands: Counter[str] = Counter()
+        for site in self._site_list:
+            commands.update(site.commands)
+        record = self.record
+        offered = int(np.count_nonzero(record.outcome >= 0))
+        return Block(
+            scene=self.scene,
+            record=record,
+            sites=self.site_records,
+            exceeded_seconds=self._exceeded,
+            below_idle_seconds=self._below_idle,
+            commands=commands,
+            pushbacks=self.router.pushbacks,
+            joules=self._joules,
+            events=self.events.happened,
+            decisions=self.router.decisions,
+            preemptions=sum(one.engine.preemptions for site in self._site_list for one in site.instances),
+            in_flight=offered - record.closed,
+            ends_at=self.events.now,
+        )
+
+
+def simulate(scene: Scene) -> Block:
+    """Run one block."""
+    for site_id, watts in scene.watts.items():
+        if len(watts) < scene.total_seconds:
+            raise ValueError(
+                f"site {site_id}: {len(watts)} seconds of wind for {scene.total_seconds}: too few"
+            )
+    return World(scene).run()

@@ -1,0 +1,89 @@
+"""Small scenes for tests of the simulator: steady or falling wind, few requests, seconds to run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from simulator.settings import Fault, RouterSettings, SiteSettings, Telemetry
+from simulator.wind import Turbulence, Watts, per_second
+from simulator.workload import Arrivals, Rate, Sizes, draw
+from simulator.world import MAX_DRAIN_SECONDS, TAIL_SECONDS, Scene
+
+NAMEPLATE_WATTS = 20_000.0
+SIZES = Sizes(
+    prompt_tokens=np.array([200, 400, 1000, 1200, 3000]),
+    output_tokens=np.array([400, 60, 130, 300, 20]),
+    description="five rows of a test",
+)
+
+
+def sites(count: int = 3, *, start_seconds: float = 5.0) -> tuple[SiteSettings, ...]:
+    """Sites `s0`, `s1`, …, further and further away."""
+    return tuple(
+        SiteSettings(
+            site_id=f"s{index}",
+            wind=f"s{index}",
+            round_trip_seconds=0.01 + 0.02 * index,
+            start_seconds=start_seconds,
+        )
+        for index in range(count)
+    )
+
+
+def wind(ratios: Sequence[float], *, seconds: int, seed: str, step_seconds: float) -> Watts:
+    """Samples `step_seconds` apart."""
+    return per_second(
+        ratios,
+        period_seconds=step_seconds,
+        start_seconds=0.0,
+        seconds=seconds,
+        nameplate_watts=NAMEPLATE_WATTS,
+        turbulence=Turbulence(),
+        seed=seed,
+    )
+
+
+def scene(
+    *,
+    rate: float = 4.0,
+    seconds: int = 120,
+    warm_up_seconds: int = 30,
+    seed: str = "1",
+    winds: Sequence[Sequence[float]] = ((0.8,), (0.5,), (0.6,)),
+    step_seconds: float = 30.0,
+    router: RouterSettings | None = None,
+    telemetry: Telemetry | None = None,
+    faults: tuple[Fault, ...] = (),
+    arrivals: Arrivals | None = None,
+) -> Scene:
+    """A scene of as many sites as there are winds."""
+    fleet = sites(len(winds))
+    total = seconds + TAIL_SECONDS + MAX_DRAIN_SECONDS + 1
+    watts = {
+        site.site_id: wind(ratios, seconds=total, seed=f"{seed}/{site.site_id}", step_seconds=step_seconds)
+        for site, ratios in zip(fleet, winds, strict=True)
+    }
+    if arrivals is None:
+        arrivals = draw(
+            Rate(per_second=np.array([rate]), bin_seconds=10.0, shape="conv", description="constant"),
+            SIZES,
+            start_seconds=0.0,
+            seconds=seconds + TAIL_SECONDS,
+            scale=1.0,
+            mode="poisson",
+            seed=seed,
+        )
+    return Scene(
+        sites=fleet,
+        router=router or RouterSettings(),
+        telemetry=telemetry or Telemetry(),
+        watts=watts,
+        nameplate_watts={site.site_id: NAMEPLATE_WATTS for site in fleet},
+        arrivals=arrivals,
+        warm_up_seconds=warm_up_seconds,
+        seconds=seconds,
+        seed=seed,
+        faults=faults,
+    )
