@@ -19,68 +19,16 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from functools import lru_cache
 from heapq import heappop, heappush
-from typing import Any
 
 from fleet.profile import PerformanceProfile
+from simulator.sequence import Sequence
+from simulator.step_times import step_times
 from site_agent.emulation.engine import MAX_WAITING, PREFILL_CHUNK_TOKENS
 from site_agent.emulation.statistics import ITL_BUCKETS, TTFT_BUCKETS, Histogram
 
 NEVER = math.inf
-KV_PROBE_TOKENS = 100_000.0
-"""Where the profile's KV term is read off; it is linear."""
 EPSILON = 1e-9
-
-
-class Sequence:
-    """One request inside an engine."""
-
-    __slots__ = (
-        "arrived_at",
-        "end_step",
-        "first_token_at",
-        "join_step",
-        "left_tokens",
-        "max_tokens",
-        "order",
-        "output_tokens",
-        "owner",
-        "prompt_tokens",
-    )
-
-    def __init__(self, *, prompt_tokens: int, max_tokens: int, owner: Any = None) -> None:
-        """`max_tokens`, at least 1, are what it will produce; `owner` is whoever waits for them."""
-        self.prompt_tokens = prompt_tokens
-        self.max_tokens = max_tokens
-        self.owner = owner
-        self.output_tokens = 0
-        """When it last began to decode; `SimulatedEngine.tokens_of` has the present figure."""
-        self.left_tokens = prompt_tokens
-        """Still to prefill."""
-        self.join_step = -1
-        """Token clock when it began to decode; -1: it does not."""
-        self.end_step = -1
-        self.order = 0
-        self.arrived_at = 0.0
-        self.first_token_at: float | None = None
-
-
-@lru_cache(maxsize=4096)
-def _step_times(
-    profile: PerformanceProfile, clock_mhz: int, most_running: int
-) -> tuple[tuple[float, ...], tuple[float, ...], float]:
-    """(ITL by decoding sequences, its slope per KV token, prefill tokens per second)."""
-    counts = range(1, most_running + 1)
-    base = [profile.itl_seconds(count, clock_mhz) for count in counts]
-    full = [_itl_with_kv(profile, count, clock_mhz) for count in counts]
-    slopes = [(high - low) / KV_PROBE_TOKENS for low, high in zip(base, full, strict=True)]
-    rate = profile.prefill_tokens_per_second * profile.speed_ratio(clock_mhz)
-    return (0.0, *base), (0.0, *slopes), rate
-
-
-def _itl_with_kv(profile: PerformanceProfile, running: int, clock_mhz: int) -> float:
-    return profile.itl_seconds(running, clock_mhz)
 
 
 class SimulatedEngine:
@@ -384,6 +332,6 @@ class SimulatedEngine:
 
     def _set_times(self, clock_mhz: int) -> None:
         self.clock_mhz = clock_mhz
-        self._itl, self._kv_slope, self._prefill_rate = _step_times(
+        self._itl, self._kv_slope, self._prefill_rate = step_times(
             self.profile, clock_mhz, self.max_concurrency
         )

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from fleet.instance import InstanceState
 from fleet.profile import PerformanceProfile
 from gateway.upstream import Origin
-from simulator.engine import NEVER, Sequence, SimulatedEngine
+from simulator.engine import NEVER, SimulatedEngine
 from simulator.events import Events
+from simulator.sequence import Sequence
 from simulator.settings import METER_NOISE_RATIO, POWER_LAG_SECONDS, STOP_SECONDS
 from site_agent.drivers.interface import InstanceSpec
 from site_agent.emulation.gpu import FakeGpus, GpuOptions

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from collections.abc import Sequence as Many
 
 from fleet.instance import InstanceState
 from fleet.power import CapRule, CapTracker, RideThrough, RideThroughAccount
 from fleet.records import PowerReading, SiteInfo, SitePower, SiteReport
-from simulator import engine
 from simulator.events import Events
 from simulator.instance import SimulatedInstance
 from simulator.request import SimRequest
+from simulator.sequence import Sequence
 from simulator.settings import GOVERNOR_TICK_SECONDS, SiteSettings
 from site_agent import report
 from site_agent.drivers.interface import EngineCapabilities, InstanceSpec
@@ -54,7 +55,7 @@ class Attempt:
     __slots__ = ("instance", "request", "sequence", "ticket")
 
     def __init__(
-        self, request: SimRequest, instance: SimulatedInstance, sequence: engine.Sequence, ticket: Ticket
+        self, request: SimRequest, instance: SimulatedInstance, sequence: Sequence, ticket: Ticket
     ) -> None:
         self.request = request
         self.instance = instance
@@ -302,7 +303,7 @@ class SimulatedSite:
             self.pushbacks[chosen.reason] += 1
             return chosen
         instance = self._by_id[chosen.instance_id]
-        sequence = engine.Sequence(
+        sequence = Sequence(
             prompt_tokens=prompt_tokens, max_tokens=request.output_tokens - request.produced_tokens
         )
         ticket = self.slots.enter(chosen.instance_id, ask)
@@ -310,17 +311,17 @@ class SimulatedSite:
         instance.submit(sequence)
         return None
 
-    def _token_made(self, sequence: engine.Sequence, now: float) -> None:
+    def _token_made(self, sequence: Sequence, now: float) -> None:
         attempt: Attempt = sequence.owner
         self.slots.begin_decode(attempt.ticket)
         self._on_first_token(attempt.request, now)
 
-    def _answer_made(self, sequence: engine.Sequence, now: float) -> None:
+    def _answer_made(self, sequence: Sequence, now: float) -> None:
         attempt: Attempt = sequence.owner
         self.slots.leave(attempt.ticket)
         self._on_finish(attempt.request, now)
 
-    def _break(self, over: Sequence[engine.Sequence]) -> None:
+    def _break(self, over: Many[Sequence]) -> None:
         """Their connections are closed without a proper end."""
         for sequence in over:
             attempt: Attempt = sequence.owner
@@ -356,7 +357,7 @@ class SimulatedSite:
 
     def _site_report(self) -> SiteReport:
         now, slots = self._events.now, self.slots
-        states: Sequence = [one.state for one in self.instances]  # type: ignore[type-arg]
+        states: Many[Instance] = [one.state for one in self.instances]
         state = report.site_state(
             states, is_closing=False, is_short_of_power=slots.is_short_of_power, now=now
         )

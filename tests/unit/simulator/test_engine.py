@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from fleet.profile import LLAMA_70B_H100_TP4, PerformanceProfile
 from replay.synthetic import SyntheticSpec, generate
-from simulator.engine import NEVER, Sequence, SimulatedEngine
+from simulator.engine import NEVER, SimulatedEngine
+from simulator.sequence import Sequence
 from site_agent.emulation.engine import EmulatedEngine
 from site_agent.emulation.engine import Sequence as SteppedSequence
 
