@@ -17,14 +17,14 @@ from collections.abc import Sequence as Many
 
 from fleet.instance import InstanceState
 from fleet.power import CapRule, CapTracker, RideThrough, RideThroughAccount
-from fleet.records import PowerReading, SiteInfo, SitePower, SiteReport
+from fleet.records import PowerReading, SiteReport
+from simulator import site_records
 from simulator.events import Events
 from simulator.instance import SimulatedInstance
 from simulator.request import SimRequest
 from simulator.sequence import Sequence
 from simulator.settings import GOVERNOR_TICK_SECONDS, SiteSettings
-from site_agent import report
-from site_agent.drivers.interface import EngineCapabilities, InstanceSpec
+from site_agent.drivers.interface import InstanceSpec
 from site_agent.governor import Governor
 from site_agent.instance import Instance
 from site_agent.limits import Limits, Slo
@@ -134,10 +134,10 @@ class SimulatedSite:
     def _reset(self) -> None:
         """A fresh agent, as after a start."""
         settings = self.settings
-        self._ride_through = RideThrough.for_site(
+        self.ride_through = RideThrough.for_site(
             max_site_watts=self.max_site_watts, seconds=settings.ride_through_seconds
         )
-        self.governor = Governor(model=self.model, rule=GovernorRule(), ride_through=self._ride_through)
+        self.governor = Governor(model=self.model, rule=GovernorRule(), ride_through=self.ride_through)
         self.cap = CapTracker(
             rule=CapRule(max_site_watts=self.max_site_watts, margin_ratio=settings.margin_ratio)
         )
@@ -156,7 +156,7 @@ class SimulatedSite:
             windows={one.state.instance_id: one.window for one in self.instances},
         )
         self.status: PowerStatus | None = None
-        self._judge = RideThroughAccount(limits=self._ride_through, idle_watts=self.model.server_idle_watts)
+        self._judge = RideThroughAccount(limits=self.ride_through, idle_watts=self.model.server_idle_watts)
         self._fast_until = 0.0
 
     @property
@@ -346,7 +346,7 @@ class SimulatedSite:
         if self.is_down:
             return
         self._sequence += 1
-        self._send_report(self._site_report())
+        self._send_report(site_records.site_report(self, self._sequence, self._events.now))
 
     def scrape(self) -> None:
         """Read the engines' metrics, as the agent does once a second."""
@@ -354,74 +354,6 @@ class SimulatedSite:
         for one in self.instances:
             if one.state.state is not InstanceState.STOPPED:
                 one.metrics(now)
-
-    def _site_report(self) -> SiteReport:
-        now, slots = self._events.now, self.slots
-        states: Many[Instance] = [one.state for one in self.instances]
-        state = report.site_state(
-            states, is_closing=False, is_short_of_power=slots.is_short_of_power, now=now
-        )
-        deadline = None if self.status is None or state != "draining" else self.status.drain_deadline_at
-        model = report.model_report(
-            model=self.settings.profile.model,
-            instances=states,
-            load=report.Load(
-                running_requests=slots.total_in_flight,
-                slots=slots.slots(),
-                headroom_requests=slots.headroom(),
-                headroom_prefill_tokens=slots.waiting_tokens(),
-            ),
-            windows={one.state.instance_id: one.window for one in self.instances},
-            profile=self.settings.profile,
-            is_profile_assumed=False,
-            clock_mhz=self.governor.clock_mhz,
-            now=now,
-        )
-        return SiteReport(
-            agent_id=f"agent-{self.site_id}",
-            sequence=self._sequence,
-            site_id=self.site_id,
-            observed_at_unix_seconds=now,
-            ingress_url="http://127.0.0.1:1",
-            state=state,
-            drain_seconds_left=None if deadline is None else max(0.0, deadline - now),
-            power=SitePower() if self.status is None else report.site_power(self.status),
-            models=(model,),
-        )
-
-    def info(self) -> SiteInfo:
-        """What the site is."""
-        settings, profile = self.settings, self.settings.profile
-        return SiteInfo(
-            agent_id=f"agent-{self.site_id}",
-            sequence=1,
-            site_id=self.site_id,
-            farm_id=f"farm-{self.site_id}",
-            region="simulated",
-            ingress_url="http://127.0.0.1:1",
-            gpu_model=profile.gpu_model,
-            gpu_count=settings.instances * profile.tensor_parallel_degree,
-            server_idle_watts=self.model.server_idle_watts,
-            overhead_ratio=settings.overhead_ratio,
-            ride_through_seconds=self._ride_through.seconds,
-            ride_through_joules=self._ride_through.joules,
-            safe_floor_watts=0.0,
-            max_site_watts=self.max_site_watts,
-            configurations=report.configurations(
-                model=profile.model,
-                profile=profile,
-                is_profile_assumed=False,
-                clocks_mhz=profile.clocks_mhz,
-                start_seconds=settings.start_seconds,
-            ),
-            capabilities=report.capabilities(
-                EngineCapabilities(
-                    paths=("/v1/chat/completions", "/v1/completions"),
-                    token_ids=True,
-                    max_model_len=profile.max_model_len,
-                )
-            ),
-        )
 
     # Faults
 

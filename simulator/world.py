@@ -20,6 +20,7 @@ from simulator.record import Record, SiteRecord
 from simulator.router import SimulatedRouter
 from simulator.settings import Fault, RouterSettings, SiteSettings, Telemetry
 from simulator.site import SimulatedSite
+from simulator.site_records import site_info
 from simulator.wind import Watts
 from simulator.workload import Arrivals
 
@@ -119,7 +120,7 @@ class World:
         """Let it all happen."""
         scene, events = self.scene, self.events
         for site in self._site_list:
-            self.router.take_info(site.info())
+            self.router.take_info(site_info(site))
         events.at(0.0, self._second, 0)
         for index, site in enumerate(self._site_list):
             offset = (index + 1) / (len(self._site_list) + 1)
