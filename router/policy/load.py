@@ -193,6 +193,16 @@ class Load:
         room = self._room_left()
         return view.headroom_requests - self.in_flight if room is None else room
 
+    def added_since(self, view: ModelView) -> float:
+        """Requests that this router has in flight there beyond those in the newest figure; may be negative.
+
+        Those that ended since are taken off. Without a figure: all that it has there.
+        """
+        shared = self._shared
+        if shared is not None:
+            return sum(shared.in_flight) - (shared.figure[0] & FIGURE_MASK)
+        return self.in_flight - self._baseline if view.headroom_requests is not None else self.in_flight
+
     def _room_left(self) -> float | None:
         """The newest figure, less what was added since; None before the first."""
         shared = self._shared

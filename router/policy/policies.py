@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from router.policy.baselines import LeastLoaded, PowerWeighted, RoundRobin, StaticWeighted
+from router.policy.heron import Heron
 from router.policy.interface import Policy
 from router.policy.parameters import PolicyParameterError, PolicyParameters, describe
 from router.policy.planned import Planned
@@ -30,6 +31,7 @@ KINDS: tuple[Kind, ...] = (
     SelectivePush,
     Reactive,
     Planned,
+    Heron,
 )
 POLICIES: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in KINDS})
 DEFAULT_POLICY = "least_loaded"

@@ -1,0 +1,161 @@
+"""Plan, live signals, forecast: who gets more of the requests, and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support.views import FEATURES, candidate, info, outlook, snapshot_of
+
+from router.policy.candidate import Candidate
+from router.policy.plan_view import PlanView
+from router.policy.policies import make_policy
+from router.policy.snapshot import NOTHING_KNOWN, Freshness, Snapshot
+
+LIVE = {"ttft_seconds_p50": 0.5, "itl_seconds_p50": 0.02, "prefill_tokens_per_second": 1000.0}
+LONG = FEATURES._replace(prompt_tokens=1000, expected_output_tokens=1000)
+"""1 s of prefill and 20 s of decode."""
+
+
+def weights(
+    candidates: list[Candidate], context: Snapshot = NOTHING_KNOWN, now: float = 100.0, **parameters: Any
+) -> list[float]:
+    policy = make_policy("heron", parameters)
+    return list(policy.weigh(candidates, LONG, context, turn=0, now=now))
+
+
+def shares(*arguments: Any, **parameters: Any) -> list[float]:
+    got = weights(*arguments, **parameters)
+    return [round(weight / sum(got), 3) for weight in got]
+
+
+def powered(*candidates: Candidate, draw: float = 3000.0, **outlooks: Any) -> Snapshot:
+    """Sites that draw so much, each with its own farm and its outlook."""
+    context = snapshot_of(
+        candidates,
+        **{
+            one.view.site_id: {
+                "draw_watts": draw,
+                "info": info(one.view.site_id, farm_id=f"farm-{one.view.site_id}"),
+            }
+            for one in candidates
+        },
+    )
+    for points in outlooks.values():
+        context = context.with_power(points)
+    return context
+
+
+def test_with_nothing_known_room_decides():
+    """As `least_loaded`, a little sharper; stale sites get a quarter."""
+    two = [candidate("a", 10.0), candidate("b", 40.0)]
+    assert shares(two) == [0.111, 0.889]
+    assert shares(two, room_exponent=1.0) == [0.2, 0.8]
+    stale = [candidate("a", 10.0), candidate("b", 10.0, Freshness.STALE)]
+    assert shares(stale) == [0.8, 0.2]
+
+
+def test_the_faster_site_gets_more_and_an_unknown_time_is_the_mean():
+    """20.5 s, 41 s, and 30.75 s for the one that says nothing."""
+    slow = LIVE | {"itl_seconds_p50": 0.04}
+    three = [candidate("a", **LIVE), candidate("b", **slow), candidate("c")]
+    a, b, c = weights(three, time_exponent=1.0)
+    assert a / b == pytest.approx(41.0 / 21.0)
+    assert a / c == pytest.approx(31.0 / 21.0)
+
+
+def test_prompts_sent_since_the_report_and_the_round_trip_count():
+    """Ten prompts of a second each are ten seconds more."""
+    busy, far = candidate("a", **LIVE), candidate("b", **LIVE)
+    busy.load.reported(busy.view)
+    busy.load.in_flight += 10
+    far.load.round_trip_seconds = 10.0
+    free = candidate("c", **LIVE)
+    a, b, c = weights([busy, far, free], time_exponent=1.0)
+    assert a == pytest.approx(b)
+    assert c / a == pytest.approx(31.0 / 21.0)
+
+
+def test_a_site_whose_power_will_not_last_gets_less():
+    """Both draw 3 kW now; the one that may be left with nothing in 20 s loses, and only with the forecast."""
+    two = [candidate("a", **LIVE), candidate("b", **LIVE)]
+    steady = outlook("a", 5000.0, (60.0, 5000.0, 5000.0, 5000.0))
+    falling = outlook("b", 5000.0, (10.0, 0.0, 0.0, 5000.0), (60.0, 0.0, 0.0, 5000.0))
+    context = powered(*two, a=steady, b=falling)
+    assert shares(two, context)[1] < 0.1
+    assert shares(two, context, forecast=False) == [0.5, 0.5]
+
+
+def test_a_shallow_fall_slows_and_does_not_break():
+    """Clocks can follow it: the site still gets its part, a smaller one."""
+    two = [candidate("a", **LIVE), candidate("b", **LIVE)]
+    shallow = outlook("b", 5000.0, (10.0, 2000.0, 2000.0, 2000.0))
+    part = shares(two, powered(*two, a=outlook("a", 5000.0), b=shallow))[1]
+    assert 0.35 < part < 0.49
+
+
+def test_a_short_answer_ends_before_the_fall():
+    """The same fall is no matter for what is over within the ride-through."""
+    two = [candidate("a", **LIVE), candidate("b", **LIVE)]
+    falling = outlook("b", 5000.0, (30.0, 0.0, 0.0, 0.0))
+    context = powered(*two, a=outlook("a", 5000.0), b=falling)
+    policy = make_policy("heron")
+    a, b = policy.weigh(two, FEATURES, context, turn=0, now=100.0)
+    assert a == pytest.approx(b)
+
+
+def test_without_a_forecast_the_grant_of_now_counts():
+    """A grant that has just fallen below what the site needs, before its own report says so."""
+    two = [candidate("a", **LIVE), candidate("b", **LIVE)]
+    context = powered(*two, a=outlook("a", 5000.0), b=outlook("b", 100.0))
+    assert shares(two, context)[1] < 0.1
+
+
+def test_unknown_power_is_neither_none_nor_plenty():
+    """No reading, or one that is too old: as the others."""
+    two = [candidate("a", **LIVE), candidate("b", **LIVE)]
+    assert shares(two, powered(*two, a=outlook("a", 5000.0))) == [0.5, 0.5]
+    old = outlook("b", 0.0, arrived_at=0.0)
+    assert shares(two, powered(*two, a=outlook("a", 5000.0), b=old)) == [0.5, 0.5]
+
+
+def test_the_plan_is_a_prior_that_live_figures_correct():
+    """A site that it leaves out is not lost, and one without room does not get its fraction."""
+    plan = PlanView(epoch=1, valid_until_at=200.0, weights={"m": {"SS": {"a": 0.9, "b": 0.1}}})
+    context = Snapshot(plan=plan)
+    even = [candidate("a"), candidate("b"), candidate("c")]
+    a, b, c = weights(even, context)
+    assert a > b > c > 0
+    assert shares([candidate("a", 2.0), candidate("b", 60.0)], context)[1] > 0.9
+    assert shares(even, context, now=201.0) == [0.333, 0.333, 0.333]
+    assert shares(even, context, plan_exponent=0) == [0.333, 0.333, 0.333]
+
+
+def test_a_farm_that_is_short_of_power_packs():
+    """Its fullest site gets most of what is the farm's; the other farm's part stays as it is."""
+    three = [
+        candidate("a", running_requests=2),
+        candidate("b", running_requests=9),
+        candidate("c", running_requests=0),
+    ]
+    context = snapshot_of(
+        three, a={"info": info("a")}, b={"info": info("b")}, c={"info": info("c", farm_id="other")}
+    )
+    for site_id in "abc":
+        context = context.with_power(outlook(site_id, 1500.0))
+    assert shares(three, context) == [0.133, 0.533, 0.333]
+    assert shares(three, context, packing=0) == [0.333, 0.333, 0.333]
+    for site_id in "abc":
+        context = context.with_power(outlook(site_id, 6000.0))
+    assert shares(three, context) == [0.333, 0.333, 0.333]
+
+
+def test_a_newer_record_is_worked_out_anew():
+    """What is remembered is of one report and one reading."""
+    policy = make_policy("heron")
+    two = [candidate("a", **LIVE), candidate("b", **LIVE)]
+    even = policy.weigh(two, LONG, NOTHING_KNOWN, turn=0, now=100.0)
+    slower = [two[0], candidate("b", **(LIVE | {"itl_seconds_p50": 0.2}))]
+    later = policy.weigh(slower, LONG, NOTHING_KNOWN, turn=1, now=101.0)
+    assert even[0] == even[1]
+    assert later[0] > 10 * later[1]
