@@ -81,6 +81,7 @@ class SiteAgent:
                 upstream=of.upstream,
                 request_timeout_seconds=of.config.request_timeout_seconds,
                 max_answer_bytes=of.config.max_answer_bytes,
+                engine_api_key=of.config.engine_api_key(),
             ),
             site_token=None if token is None else token.get_secret_value(),
             engine_paths=lambda: of.drivers.engines.capabilities().paths,

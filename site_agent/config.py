@@ -5,6 +5,7 @@ Environment: `HERON_SITE_<KEY>`, nested keys joined with `__` (`HERON_SITE_GOVER
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 import os
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from fleet.keys import FLEET_NAME
 from fleet.power import CapRule, RideThrough
 from fleet.profile import PROFILES, PerformanceProfile, SitePowerModel
 from site_agent.controls import DEFAULT_CONTROL, ControlName
-from site_agent.drivers.options import EmulatedOptions, EngineOptions
+from site_agent.drivers.options import EmulatedOptions, EngineOptions, ExternalOptions
 from site_agent.site_model import FULL_POWER_GUARD_RATIO, SiteModel, assumed_profile
 from site_agent.situation import GovernorRule
 
@@ -189,7 +190,16 @@ class SiteConfig(ConfigModel):
         return self
 
     def performance_profile(self) -> PerformanceProfile:
-        """Of the engine table; assumed figures where the hardware is unknown."""
+        """Of the engine table; assumed figures where the hardware is unknown.
+
+        Engines that somebody else runs are never stopped: "stopped" is then awake and empty.
+        """
+        profile = self._profile()
+        if isinstance(self.engine, ExternalOptions):
+            return dataclasses.replace(profile, stopped_watts=profile.idle_watts)
+        return profile
+
+    def _profile(self) -> PerformanceProfile:
         if self.engine.profile is not None:
             return PROFILES[self.engine.profile]
         return assumed_profile(
@@ -204,6 +214,11 @@ class SiteConfig(ConfigModel):
         if isinstance(self.engine, EmulatedOptions):
             return self.performance_profile().tensor_parallel_degree
         return self.engine.gpus_per_instance
+
+    def engine_api_key(self) -> str | None:
+        """What engines want to be shown; only those that somebody else runs have one."""
+        key = self.engine.engine_api_key if isinstance(self.engine, ExternalOptions) else None
+        return None if key is None else key.get_secret_value()
 
     def power_model(self) -> SitePowerModel:
         return SitePowerModel(overhead_ratio=self.overhead_ratio, host_idle_watts=self.host_idle_watts)

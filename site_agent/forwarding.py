@@ -73,14 +73,20 @@ class Forwarder:
         upstream: UpstreamPool,
         request_timeout_seconds: float,
         max_answer_bytes: int,
+        engine_api_key: str | None = None,
         note_opening: Callable[[str, bytes], None] = lambda _instance_id, _opening: None,
     ) -> None:
-        """`note_opening` gets, of each answer of the Responses API, instance id and first bytes."""
+        """`engine_api_key` is shown to the engines. `note_opening` gets, of each answer of the
+        Responses API, instance id and first bytes.
+        """
         self._note_opening = note_opening
         self._admission = admission
         self._upstream = upstream
         self._request_timeout_seconds = request_timeout_seconds
         self._max_answer_bytes = max_answer_bytes
+        self._added = (
+            () if engine_api_key is None else ((b"authorization", b"Bearer " + engine_api_key.encode()),)
+        )
 
     async def attempt(
         self, request: ClientRequest, instance: Instance, ask: Ask, *, asks_elsewhere: bool = False
@@ -102,7 +108,7 @@ class Forwarder:
                 instance.origin,
                 request.method,
                 _target(request),
-                request_headers(request.headers, DROPPED_HEADERS),
+                [*request_headers(request.headers, DROPPED_HEADERS), *self._added],
                 request.body,
                 first_byte_timeout_seconds=self._timeout_seconds(request),
             )

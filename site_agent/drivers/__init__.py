@@ -6,7 +6,11 @@ import importlib
 
 from site_agent.drivers.interface import DriverContext, DriverError, Drivers
 
-KINDS = {"emulated": "site_agent.drivers.emulated", "vllm": "site_agent.drivers.vllm"}
+KINDS = {
+    "emulated": "site_agent.drivers.emulated",
+    "external": "site_agent.drivers.external",
+    "vllm": "site_agent.drivers.vllm",
+}
 """`[sites.engine] kind` → the module that has `create`; imported only where it is used."""
 
 

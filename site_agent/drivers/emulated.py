@@ -25,6 +25,7 @@ from site_agent.drivers.interface import (
     DriverFault,
     Drivers,
     EngineCapabilities,
+    GpuReading,
     InstanceSpec,
 )
 from site_agent.drivers.options import EmulatedOptions
@@ -75,6 +76,7 @@ class EmulatedHardware:
 
     is_fake = True
     can_set_clock = True
+    problems: tuple[str, ...] = ()
 
     def __init__(self, context: DriverContext, options: EmulatedOptions, profile: PerformanceProfile) -> None:
         self._context = context
@@ -142,6 +144,22 @@ class EmulatedHardware:
         except UpstreamError:
             return None
         return float(orjson.loads(body)["power_watts"]) if status == 200 else None
+
+    async def readings(self) -> tuple[GpuReading, ...]:
+        """See GpuDriver."""
+        try:
+            host = await self._call("GET", "/host", None)
+        except DriverError:
+            return ()
+        return tuple(
+            GpuReading(
+                index=gpu["index"],
+                power_watts=gpu["power_watts"],
+                clock_mhz=gpu["clock_mhz"],
+                energy_joules=gpu["energy_joules"],
+            )
+            for gpu in host["gpus"]
+        )
 
     async def set_clock(self, instance_id: str, clock_mhz: int | None) -> None:
         """See GpuDriver. A process started anew gets the clocks again."""

@@ -8,7 +8,7 @@ A driver module is `site_agent/drivers/<kind>.py` and exports `create(context: D
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -102,8 +102,26 @@ class EngineDriver(Protocol):
         """Stop every engine and what they share; never raises, idempotent."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuReading:
+    """One GPU now; None: it does not tell."""
+
+    index: int
+    """As in `InstanceSpec.gpu_indices`."""
+    power_watts: float
+    clock_mhz: int | None = None
+    temperature_celsius: float | None = None
+    energy_joules: float | None = None
+    """Counter of the device's own, since its driver was loaded."""
+
+
 class GpuDriver(Protocol):
     """The GPUs of one site."""
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """What it cannot do here, and how to grant it."""
+        ...
 
     is_fake: bool
     """True for emulated GPUs; metrics and reports say so."""
@@ -115,6 +133,9 @@ class GpuDriver(Protocol):
 
         Bounded by about 0.3 s. None, never 0, when it cannot be read.
         """
+
+    async def readings(self) -> tuple[GpuReading, ...]:
+        """Every GPU, once a second; empty when they cannot be read. Bounded by about 2 s."""
 
     async def set_clock(self, instance_id: str, clock_mhz: int | None) -> None:
         """Lock the clocks of an instance's GPUs; None unlocks. Lasts over restarts of the engine.

@@ -6,9 +6,9 @@ The owner of a driver owns its class here. Keys shared by all kinds are in `_Com
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from fleet.config import ConfigModel
 
@@ -23,6 +23,8 @@ _VLLM_OWN_ARGUMENTS = (
     *("--headless", "--grpc"),
 )
 """Heron sets these, or cannot work with them: it speaks plain HTTP to an address of its own choice."""
+
+EngineUrl = Annotated[str, Field(pattern=r"^https?://[^/\s?#@]+$", max_length=512)]
 
 
 class _CommonOptions(ConfigModel):
@@ -61,7 +63,19 @@ class EmulatedOptions(_CommonOptions):
     power_noise_ratio: Annotated[float, Field(ge=0, le=0.5)] = 0.01
 
 
-class VllmOptions(_CommonOptions):
+class _RealOptions(_CommonOptions):
+    """Engines on real hardware."""
+
+    gpus_per_instance: Annotated[int, Field(ge=0, le=16)] = 1
+    """0: engines use no GPU, or not this machine's."""
+    gpu_driver: Literal["auto", "nvml", "none"] = "auto"
+    """Who reads the GPUs' power and sets their clocks: `nvml` must be there, `auto` takes it if it is, with
+    `none` the draw is modelled and power saved by stopping engines."""
+    gpu_power_limit_watts: Annotated[float, Field(gt=0, le=5000)] | None = None
+    """Ceiling of each GPU (NVML's power limit), set at start and put back at the end; None: as it is."""
+
+
+class VllmOptions(_RealOptions):
     """`vllm serve` processes, one per instance."""
 
     kind: Literal["vllm"]
@@ -76,8 +90,6 @@ class VllmOptions(_CommonOptions):
     """Further arguments, added last."""
     environment: Annotated[dict[str, str], Field(default_factory=dict)]
     """Further environment variables of the engines."""
-    gpus_per_instance: Annotated[int, Field(ge=0, le=16)] = 1
-    """0: the CPU build."""
     cpu_kv_cache_gib: Annotated[int, Field(ge=1, le=4096)] = 1
     """With the CPU build: memory of an engine's KV cache, in GiB."""
     cpu_threads_bind: Annotated[str, Field(min_length=1, max_length=512)] = "nobind"
@@ -103,5 +115,38 @@ class VllmOptions(_CommonOptions):
         return environment
 
 
-EngineOptions = Annotated[EmulatedOptions | VllmOptions, Field(discriminator="kind")]
+class ExternalOptions(_RealOptions):
+    """Engines that somebody else runs: another scheduler, Kubernetes, SGLang."""
+
+    kind: Literal["external"]
+    urls: Annotated[tuple[EngineUrl, ...], Field(min_length=1, max_length=MAX_INSTANCES)]
+    """One per engine, scheme, host and port. What a second way in lets through is not under the cap."""
+    instances: Annotated[int, Field(ge=1, le=MAX_INSTANCES)] = 1
+    """Always as many as urls; need not be given."""
+    gpus_per_instance: Annotated[int, Field(ge=0, le=16)] = 0
+    """Above 0: engine i uses GPUs i × this and following of this machine, read by `gpu_driver`."""
+    engine_api_key: SecretStr | None = None
+    """Shown to the engines as a bearer token."""
+    start_seconds: Annotated[float, Field(ge=0, le=3600)] = 0.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _counts(cls, values: Any) -> Any:
+        """`instances` is the number of urls."""
+        if isinstance(values, dict) and "instances" not in values:
+            urls = values.get("urls")
+            if isinstance(urls, (list, tuple)) and urls:
+                return {**values, "instances": len(urls)}
+        return values
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.instances != len(self.urls):
+            raise ValueError(f"instances = {self.instances}, urls are {len(self.urls)}: leave it out")
+        if len(set(self.urls)) != len(self.urls):
+            raise ValueError("urls: one engine is named twice")
+        return self
+
+
+EngineOptions = Annotated[EmulatedOptions | VllmOptions | ExternalOptions, Field(discriminator="kind")]
 """One site's engine table."""

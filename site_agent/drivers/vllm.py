@@ -1,7 +1,6 @@
 """Runs real `vllm serve` processes, one per instance, each the leader of a process group of its own.
 
-Engines listen on loopback only and write to `<state_dir>/<instance>.log`. Power is unknown here (None): the
-agent models the draw from the profile or the assumed watts. vLLM's control routes stay closed
+Engines listen on loopback only and write to `<state_dir>/<instance>.log`. vLLM's control routes stay closed
 (`VLLM_SERVER_DEV_MODE` is never set); engines are stopped by ending them.
 """
 
@@ -18,12 +17,10 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import orjson
-
-from gateway.api_paths import PATHS, USUAL_PATHS
-from gateway.upstream import Origin, UpstreamError, UpstreamPool
+from gateway.api_paths import USUAL_PATHS
+from gateway.upstream import Origin, UpstreamError
 from site_agent import leftovers
-from site_agent.drivers import vllm_command
+from site_agent.drivers import gpus, vllm_command
 from site_agent.drivers.interface import (
     DriverContext,
     DriverError,
@@ -32,16 +29,13 @@ from site_agent.drivers.interface import (
     InstanceSpec,
 )
 from site_agent.drivers.options import VllmOptions
+from site_agent.drivers.probe import Prober
 
 logger = logging.getLogger(__name__)
 
-PROBE_SECONDS = 1.0
-DESCRIBE_SECONDS = 5.0
-"""vLLM makes the description of its API when it is first asked, once: 0.7 s on an idle core (0.32)."""
 KILL_SECONDS = 10.0
 """For a killed group to be gone; longer means a process that hangs in a device driver."""
 POLL_SECONDS = 0.02
-MAX_ANSWER_BYTES = 8 << 20
 MAX_LOG_BYTES = 16 << 20
 """Then the log moves to `.1`: two files for each instance, whatever an engine writes."""
 _TAIL_BYTES = 4000
@@ -55,26 +49,7 @@ def create(context: DriverContext) -> Drivers:
     """
     if not isinstance(context.options, VllmOptions):
         raise DriverError("failed", f"engine kind is {context.options.kind!r}, not 'vllm'")
-    return Drivers(engines=VllmEngines(context, context.options), gpus=UnmeasuredGpus())
-
-
-class UnmeasuredGpus:
-    """GPUs (or none) whose power nobody reads and whose clocks nobody sets."""
-
-    is_fake = False
-    can_set_clock = False
-
-    async def power_watts(self) -> float | None:
-        """See GpuDriver."""
-        return None
-
-    async def set_clock(self, instance_id: str, clock_mhz: int | None) -> None:
-        """See GpuDriver: always refused, except to unlock what was never locked."""
-        if clock_mhz is not None:
-            raise DriverError("failed", f"{instance_id}: the vllm driver cannot set clocks")
-
-    async def aclose(self) -> None:
-        """See GpuDriver."""
+    return Drivers(engines=VllmEngines(context, context.options), gpus=gpus.create(context, context.options))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -94,10 +69,12 @@ class VllmEngines:
         self._context = context
         self._options = options
         self._environment = context.environment or os.environ
-        self._pool = UpstreamPool(connect_timeout_seconds=PROBE_SECONDS)
+        self._prober = Prober()
         self._engines: dict[str, _Engine] = {}
         self._max_model_len: int | None = None
         self._paths = USUAL_PATHS
+        self._token_ids = True
+        self._is_described = False
         self._is_closed = False
 
     async def open(self) -> None:
@@ -151,14 +128,19 @@ class VllmEngines:
         if engine is None or engine.process.poll() is not None:
             return False
         _bound_log(engine.log_path)
-        try:
-            status, _ = await self._get(engine.origin, "/health")
-            if status == 200 and self._max_model_len is None:
-                self._max_model_len = await self._read_max_model_len(engine.origin)
-                self._paths = await self._read_paths(engine.origin)
-        except UpstreamError:
+        if not await self._prober.is_healthy(engine.origin):
             return False
-        return status == 200
+        if not self._is_described:
+            try:
+                cards = await self._prober.models(engine.origin)
+            except UpstreamError:
+                return False
+            self._max_model_len = cards[0].max_model_len if cards else None
+            described = await self._prober.describe(engine.origin)
+            self._paths = described.paths
+            self._is_described = True
+            self._token_ids = described.token_ids is not False
+        return True
 
     def exit_reason(self, instance_id: str) -> str | None:
         """See EngineDriver."""
@@ -175,7 +157,7 @@ class VllmEngines:
     def capabilities(self) -> EngineCapabilities:
         """See EngineDriver. Sleep frees memory but no watts, and needs the development routes: not used."""
         return EngineCapabilities(
-            paths=self._paths, token_ids=True, sleep=False, max_model_len=self._max_model_len
+            paths=self._paths, token_ids=self._token_ids, sleep=False, max_model_len=self._max_model_len
         )
 
     async def aclose(self) -> None:
@@ -187,7 +169,7 @@ class VllmEngines:
                 logger.error("an engine could not be stopped", extra={"fault": str(fault)})
             elif isinstance(fault, BaseException):
                 logger.error("an engine could not be stopped", exc_info=fault)
-        await self._pool.aclose()
+        await self._prober.aclose()
 
     def _check_model(self) -> None:
         path = vllm_command.model_path(self._options)
@@ -228,41 +210,6 @@ class VllmEngines:
         return _Engine(
             process=process, origin=Origin.parse(f"http://{vllm_command.HOST}:{port}"), log_path=log_path
         )
-
-    async def _read_max_model_len(self, origin: Origin) -> int | None:
-        status, body = await self._get(origin, "/v1/models")
-        if status != 200:
-            return None
-        try:
-            length = orjson.loads(body)["data"][0]["max_model_len"]
-        except (orjson.JSONDecodeError, LookupError, TypeError):
-            return None
-        return length if isinstance(length, int) and length > 0 else None
-
-    async def _read_paths(self, origin: Origin) -> tuple[str, ...]:
-        """What the engine serves, by its own description: it depends on its model and its arguments."""
-        try:
-            status, body = await self._get(origin, "/openapi.json", DESCRIBE_SECONDS)
-            described = orjson.loads(body)["paths"] if status == 200 else {}
-        except (UpstreamError, orjson.JSONDecodeError, LookupError, TypeError) as error:
-            logger.warning("an engine did not say which paths it serves; taking the usual", exc_info=error)
-            return USUAL_PATHS
-        if not isinstance(described, dict):
-            return USUAL_PATHS
-        return tuple(path for path in PATHS if path in described) or USUAL_PATHS
-
-    async def _get(self, origin: Origin, path: str, seconds: float = PROBE_SECONDS) -> tuple[int, bytes]:
-        try:
-            async with asyncio.timeout(seconds):
-                response = await self._pool.send(
-                    origin, "GET", path, (), b"", first_byte_timeout_seconds=seconds
-                )
-                try:
-                    return response.status, await response.read(MAX_ANSWER_BYTES)
-                finally:
-                    response.close()
-        except TimeoutError:
-            raise UpstreamError("first_byte_timeout", f"no answer within {seconds:g} s") from None
 
 
 def _take_port(spec: InstanceSpec) -> int:

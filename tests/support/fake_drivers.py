@@ -16,7 +16,7 @@ import orjson
 
 from gateway.client_request import ClientRequest, HotHandler
 from gateway.server import HttpServer
-from site_agent.drivers.interface import DriverError, EngineCapabilities, InstanceSpec
+from site_agent.drivers.interface import DriverError, EngineCapabilities, GpuReading, InstanceSpec
 
 JSON = ((b"content-type", b"application/json"),)
 STREAM = ((b"content-type", b"text/event-stream"),)
@@ -168,6 +168,7 @@ class FakeGpus:
 
     is_fake = True
     can_set_clock = True
+    problems: tuple[str, ...] = ()
 
     def __init__(self, watts: float | None = 840.0) -> None:
         self.watts = watts
@@ -177,6 +178,9 @@ class FakeGpus:
 
     async def power_watts(self) -> float | None:
         return self.watts
+
+    async def readings(self) -> tuple[GpuReading, ...]:
+        return ()
 
     async def set_clock(self, instance_id: str, clock_mhz: int | None) -> None:
         if self.faults:

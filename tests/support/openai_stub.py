@@ -51,6 +51,11 @@ class OpenAIStub:
         lines = head.decode().split("\r\n")
         headers = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
         body = json.loads(await reader.readexactly(int(headers.get("content-length", "0"))) or b"{}")
+        if lines[0].startswith("GET"):  # health and the like: yes, and no more
+            self.headers.append(headers)
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}")
+            await writer.drain()
+            return True
         behaviour = self._choose(body)
         self.paths.append(lines[0].split()[1])
         self.headers.append(headers)

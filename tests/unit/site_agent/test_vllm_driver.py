@@ -34,7 +34,8 @@ if {has_child}:
     subprocess.Popen(["sleep", "600"])
 class Health(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        body = b'{{"data": [{{"max_model_len": 2048}}], "paths": {{"/sleep": {{}}, "/v1/embeddings": {{}}}}}}'
+        body = b'{{"data": [{{"max_model_len": 2048}}], "paths": {{"/sleep": {{}}, "/v1/embeddings": {{}}}},'
+        body += b' "return_token_ids": 1}}'
         self.send_response(200)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
@@ -363,7 +364,7 @@ async def test_power_is_unknown_and_clocks_cannot_be_set(make_site: Callable[...
     assert await gpus.power_watts() is None
     assert (gpus.is_fake, gpus.can_set_clock) == (False, False)
     await gpus.set_clock("north-0", None)
-    with pytest.raises(DriverError, match="cannot set clocks"):
+    with pytest.raises(DriverError, match="sets clocks"):
         await gpus.set_clock("north-0", 1200)
 
 

@@ -1,0 +1,330 @@
+"""NVIDIA GPUs through NVML (`nvidia-ml-py`): power, energy, clocks, temperature; clocks locked, limits set.
+
+Rules: what the driver changes is noted in `<state_dir>/gpu-settings.json` before it is changed, and put back
+on exit, or by the next agent after a crash. Without permission it reads only, and `problems` says what it
+cannot do and how to grant it. NVML's calls block: all of them run in one thread of the driver's own, and a
+call that hangs makes the reading unknown, never the agent late.
+
+Not verified on a GPU: there was none at hand. Tests run it on `fake_nvml`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from site_agent.drivers.interface import DriverError, GpuReading, InstanceSpec
+
+logger = logging.getLogger(__name__)
+
+SETTINGS_NAME = "gpu-settings.json"
+POWER_SECONDS = 0.3
+READ_SECONDS = 2.0
+SET_SECONDS = 5.0
+HOW_TO_GRANT = (
+    "clocks and limits need root: run the agent as root (systemd: User=root; a container: user 0 and "
+    "--cap-add=SYS_ADMIN); reading needs nothing"
+)
+T = TypeVar("T")
+
+
+def load() -> Any:
+    """The library.
+
+    Raises:
+        DriverError: it is not installed.
+    """
+    try:
+        import pynvml
+    except ImportError:
+        raise DriverError(
+            "not_installed", "GPUs cannot be read: pip install 'heron-router[gpu]' (nvidia-ml-py)"
+        ) from None
+    return pynvml
+
+
+class NvmlGpus:
+    """GpuDriver. `nvml` is the module `pynvml`, or a fake that has its functions."""
+
+    is_fake: bool
+    can_set_clock: bool
+
+    def __init__(
+        self,
+        nvml: Any,
+        specs: Sequence[InstanceSpec],
+        *,
+        state_dir: Path,
+        visible_devices: str | None = None,
+        power_limit_watts: float | None = None,
+    ) -> None:
+        """Opens the library, puts back what an earlier agent left, and finds out what is permitted.
+
+        Raises:
+            DriverError: no driver, or fewer GPUs than the site's instances use.
+        """
+        self._nvml = nvml
+        self._path = state_dir / SETTINGS_NAME
+        self._gpus_of = {spec.instance_id: spec.gpu_indices for spec in specs}
+        self.is_fake = bool(getattr(nvml, "IS_FAKE", False))
+        self.problems: list[str] = []
+        """What it cannot do, and how to grant it; for the log and `heron doctor`."""
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="nvml")
+        self._hanging: asyncio.Future[Any] | None = None
+        self._is_closed = False
+        self._has_instant_power = True
+        try:
+            nvml.nvmlInit()
+        except nvml.NVMLError as error:
+            raise DriverError(
+                "missing_gpu", f"NVML: {error}: is the NVIDIA driver loaded? try nvidia-smi"
+            ) from None
+        indices = sorted({index for spec in specs for index in spec.gpu_indices})
+        self._handles = self._find(indices, visible_devices)
+        self._settings: dict[str, float] = self._read_settings()
+        """GPU's UUID → its power limit before Heron set one, in watts."""
+        self._restore()
+        self.can_set_clock = self._may_lock()
+        if power_limit_watts is not None:
+            self._limit(power_limit_watts)
+
+    # GpuDriver
+
+    async def power_watts(self) -> float | None:
+        """See GpuDriver."""
+        try:
+            return await self._call(self._power, POWER_SECONDS)
+        except DriverError:
+            return None
+
+    async def readings(self) -> tuple[GpuReading, ...]:
+        """See GpuDriver."""
+        try:
+            return await self._call(self._read_all, READ_SECONDS)
+        except DriverError:
+            return ()
+
+    async def set_clock(self, instance_id: str, clock_mhz: int | None) -> None:
+        """See GpuDriver. The lock is a ceiling: an idle GPU may still go lower by itself."""
+        if not self.can_set_clock:
+            if clock_mhz is None:
+                return
+            raise DriverError("failed", f"{instance_id}: clocks cannot be locked: {HOW_TO_GRANT}")
+        await self._call(lambda: self._lock(instance_id, clock_mhz), SET_SECONDS)
+
+    async def aclose(self) -> None:
+        """See GpuDriver."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(SET_SECONDS):
+                await loop.run_in_executor(self._thread, self._close)
+        except TimeoutError:
+            logger.error("NVML hangs: clocks and limits of the GPUs are as they were last set")  # noqa: TRY400
+        self._thread.shutdown(wait=False)
+
+    # in the thread
+
+    async def _call(self, function: Callable[[], T], seconds: float) -> T:
+        """Run it in the thread, after those before it; while one hangs, nothing more is queued."""
+        if self._is_closed or (self._hanging is not None and not self._hanging.done()):
+            raise DriverError("timeout", "NVML hangs in an earlier call")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = asyncio.ensure_future(loop.run_in_executor(self._thread, function))
+        try:
+            async with asyncio.timeout(seconds):
+                return await asyncio.shield(future)
+        except TimeoutError:
+            self._hanging = future
+            future.add_done_callback(lambda done: done.cancelled() or done.exception())
+            raise DriverError("timeout", f"NVML did not answer within {seconds:g} s") from None
+        except self._nvml.NVMLError as error:
+            raise DriverError("failed", f"NVML: {error}") from None
+
+    def _power(self) -> float:
+        return sum(self._power_of(handle) for handle in self._handles.values())
+
+    def _power_of(self, handle: Any) -> float:
+        """Watts now. The plain call averages over a second from Ampere on, too slow for a governor."""
+        nvml = self._nvml
+        if self._has_instant_power:
+            try:
+                [value] = nvml.nvmlDeviceGetFieldValues(handle, [nvml.NVML_FI_DEV_POWER_INSTANT])
+                if value.nvmlReturn == 0:
+                    return float(value.value.uiVal) / 1000
+            except nvml.NVMLError:
+                pass
+            self._has_instant_power = False
+            self.problems.append(
+                "this GPU has no instant power reading: NVML's is an average over a second, so allow "
+                "governor.stop_seconds one second more"
+            )
+        return float(nvml.nvmlDeviceGetPowerUsage(handle)) / 1000
+
+    def _read_all(self) -> tuple[GpuReading, ...]:
+        nvml = self._nvml
+        return tuple(
+            GpuReading(
+                index=index,
+                power_watts=self._power_of(handle),
+                clock_mhz=self._maybe(lambda h=handle: nvml.nvmlDeviceGetClockInfo(h, nvml.NVML_CLOCK_SM)),
+                temperature_celsius=self._maybe(
+                    lambda h=handle: nvml.nvmlDeviceGetTemperature(h, nvml.NVML_TEMPERATURE_GPU)
+                ),
+                energy_joules=self._maybe(
+                    lambda h=handle: nvml.nvmlDeviceGetTotalEnergyConsumption(h) / 1000
+                ),
+            )
+            for index, handle in self._handles.items()
+        )
+
+    def _maybe(self, read: Callable[..., Any]) -> Any:
+        """What this GPU does not tell is None."""
+        try:
+            return read()
+        except self._nvml.NVMLError:
+            return None
+
+    def _lock(self, instance_id: str, clock_mhz: int | None) -> None:
+        for index in self._gpus_of[instance_id]:
+            handle = self._handles[index]
+            if clock_mhz is None:
+                self._nvml.nvmlDeviceResetGpuLockedClocks(handle)
+            else:
+                self._nvml.nvmlDeviceSetGpuLockedClocks(handle, self._lowest_clock(handle), clock_mhz)
+
+    def _lowest_clock(self, handle: Any) -> int:
+        nvml = self._nvml
+        try:
+            memory = max(nvml.nvmlDeviceGetSupportedMemoryClocks(handle))
+            return int(min(nvml.nvmlDeviceGetSupportedGraphicsClocks(handle, memory)))
+        except (nvml.NVMLError, ValueError):
+            return 0
+
+    def _close(self) -> None:
+        self._restore()
+        with suppress(self._nvml.NVMLError):
+            self._nvml.nvmlShutdown()
+
+    # at start and end
+
+    def _find(self, indices: Sequence[int], visible_devices: str | None) -> dict[int, Any]:
+        """Handles by the numbers that instances use: positions among the visible devices, if set."""
+        nvml = self._nvml
+        count = nvml.nvmlDeviceGetCount()
+        names = [str(number) for number in range(count)]
+        if visible_devices is not None:
+            names = [name.strip() for name in visible_devices.split(",") if name.strip()]
+        if indices and indices[-1] >= len(names):
+            seen = f"CUDA_VISIBLE_DEVICES={visible_devices!r}" if visible_devices is not None else "NVML"
+            raise DriverError(
+                "missing_gpu",
+                f"instances use GPUs up to number {indices[-1]}, but {seen} shows {len(names)}: lower "
+                "instances or gpus_per_instance",
+            )
+        by_uuid = {
+            _text(nvml.nvmlDeviceGetUUID(handle)): handle
+            for handle in map(nvml.nvmlDeviceGetHandleByIndex, range(count))
+        }
+        found: dict[int, Any] = {}
+        for index in indices:
+            name = names[index]
+            if name.isdigit() and int(name) < count:
+                found[index] = nvml.nvmlDeviceGetHandleByIndex(int(name))
+                continue
+            matching = [handle for uuid, handle in by_uuid.items() if uuid.startswith(name)]
+            if len(matching) != 1:
+                raise DriverError(
+                    "missing_gpu", f"CUDA_VISIBLE_DEVICES names {name!r}, which NVML does not show"
+                )
+            found[index] = matching[0]
+        return found
+
+    def _may_lock(self) -> bool:
+        """Whether clocks can be locked: the harmless half of it, unlocking, is tried on every GPU."""
+        try:
+            for handle in self._handles.values():
+                self._nvml.nvmlDeviceResetGpuLockedClocks(handle)
+        except self._nvml.NVMLError as error:
+            can_be_granted = error.value == self._nvml.NVML_ERROR_NO_PERMISSION
+            why = HOW_TO_GRANT if can_be_granted else "this GPU cannot"
+            self.problems.append(
+                f"clocks cannot be locked ({error}): {why}; power is saved by stopping engines"
+            )
+            return False
+        return bool(self._handles)
+
+    def _limit(self, watts: float) -> None:
+        """Set the ceiling of each GPU, noting first what it was."""
+        nvml = self._nvml
+        for index, handle in self._handles.items():
+            uuid = _text(nvml.nvmlDeviceGetUUID(handle))
+            try:
+                lowest, highest = nvml.nvmlDeviceGetPowerManagementLimitConstraints(handle)
+                if not lowest <= watts * 1000 <= highest:
+                    self.problems.append(
+                        f"gpu_power_limit_watts = {watts:g}: GPU {index} takes {lowest / 1000:g} to "
+                        f"{highest / 1000:g}; its limit is as it was"
+                    )
+                    continue
+                self._settings.setdefault(uuid, nvml.nvmlDeviceGetPowerManagementLimit(handle) / 1000)
+                self._write_settings()
+                nvml.nvmlDeviceSetPowerManagementLimit(handle, round(watts * 1000))
+            except nvml.NVMLError as error:
+                self.problems.append(
+                    f"the power limit of GPU {index} cannot be set ({error}): {HOW_TO_GRANT}"
+                )
+
+    def _restore(self) -> None:
+        """Unlock the clocks and put limits back, those of an earlier agent that crashed too."""
+        nvml = self._nvml
+        for handle in self._handles.values():
+            with suppress(nvml.NVMLError):  # without permission nothing was ever set
+                nvml.nvmlDeviceResetGpuLockedClocks(handle)
+            uuid = _text(nvml.nvmlDeviceGetUUID(handle))
+            watts = self._settings.get(uuid)
+            if watts is None:
+                continue
+            try:
+                nvml.nvmlDeviceSetPowerManagementLimit(handle, round(watts * 1000))
+            except nvml.NVMLError:
+                logger.exception("a GPU's power limit could not be put back", extra={"gpu": uuid})
+                continue
+            del self._settings[uuid]
+        self._write_settings()
+
+    def _read_settings(self) -> dict[str, float]:
+        try:
+            values = json.loads(self._path.read_text())
+            return {str(uuid): float(watts) for uuid, watts in values["power_limit_watts"].items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            logger.warning("the note of GPU settings cannot be read; ignored", extra={"error": repr(error)})
+            return {}
+
+    def _write_settings(self) -> None:
+        if not self._settings:
+            self._path.unlink(missing_ok=True)
+            return
+        partial = self._path.with_suffix(".partial")
+        partial.write_text(json.dumps({"power_limit_watts": self._settings}))
+        partial.replace(self._path)
+
+
+def _text(value: Any) -> str:
+    """Older bindings answer bytes."""
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def visible_devices(environment: Mapping[str, str]) -> str | None:
+    """The agent's own choice of GPUs, by which those of its instances are counted."""
+    return environment.get("CUDA_VISIBLE_DEVICES")

@@ -1,0 +1,175 @@
+"""The NVML driver on a fake of the library; no GPU was at hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.fake_drivers import specs
+
+from fleet.profile import SitePowerModel
+from site_agent.drivers import gpus, nvml
+from site_agent.drivers.fake_nvml import FakeNvml
+from site_agent.drivers.interface import DriverContext, DriverError
+from site_agent.drivers.nvml import SETTINGS_NAME, NvmlGpus
+from site_agent.drivers.options import VllmOptions
+
+
+def driver(fake: FakeNvml, state_dir: Path, **options: Any) -> NvmlGpus:
+    return NvmlGpus(fake, specs(2), state_dir=state_dir, **options)
+
+
+async def test_power_is_the_sum_of_the_sites_gpus_and_each_is_read(tmp_path: Path) -> None:
+    """Of those that instances use; the fake says that it is one."""
+    fake = FakeNvml(count=3)
+    fake.devices[2].milliwatts = 700_000
+    fake.devices[1].millijoules = 5000
+    site = driver(fake, tmp_path)
+    assert await site.power_watts() == 230.0
+    second = (await site.readings())[1]
+    assert (second.index, second.power_watts, second.clock_mhz, second.temperature_celsius) == (
+        1,
+        115.0,
+        1980,
+        40,
+    )
+    assert second.energy_joules == 5.0
+    assert (site.is_fake, site.can_set_clock, site.problems) == (True, True, [])
+    await site.aclose()
+    await site.aclose()
+    assert await site.power_watts() is None
+
+
+async def test_clocks_are_a_ceiling_and_are_given_back_at_the_end(tmp_path: Path) -> None:
+    """Only those of the instance; idle GPUs may go lower."""
+    fake = FakeNvml()
+    site = driver(fake, tmp_path)
+    await site.set_clock("i1", 1200)
+    assert [one.locked for one in fake.devices] == [None, (345, 1200)]
+    await site.set_clock("i1", None)
+    assert fake.devices[1].locked is None
+    await site.set_clock("i0", 800)
+    await site.aclose()
+    assert fake.devices[0].locked is None
+
+
+async def test_what_a_crashed_agent_left_is_put_back_before_anything_starts(tmp_path: Path) -> None:
+    """Its clocks are unlocked, its power limit is what it found, not what it set."""
+    fake = FakeNvml()
+    fake.devices[0].limit_milliwatts = 650_000
+    crashed = driver(fake, tmp_path, power_limit_watts=500.0)
+    await crashed.set_clock("i0", 800)
+    assert [one.limit_milliwatts for one in fake.devices] == [500_000, 500_000]
+    again = driver(fake, tmp_path, power_limit_watts=400.0)
+    assert fake.devices[0].locked is None
+    assert [one.limit_milliwatts for one in fake.devices] == [400_000, 400_000]
+    assert json.loads((tmp_path / SETTINGS_NAME).read_text())["power_limit_watts"]["GPU-fake-0"] == 650.0
+    await again.aclose()
+    assert [one.limit_milliwatts for one in fake.devices] == [650_000, 700_000]
+    assert not (tmp_path / SETTINGS_NAME).exists()
+
+
+async def test_without_permission_it_reads_and_says_what_it_cannot_do(tmp_path: Path) -> None:
+    """And how to grant it."""
+    site = driver(FakeNvml(is_permitted=False), tmp_path, power_limit_watts=500.0)
+    assert await site.power_watts() == 230.0
+    assert not site.can_set_clock
+    assert any("clocks cannot be locked" in one and "root" in one for one in site.problems)
+    assert any("power limit of GPU 1" in one for one in site.problems)
+    await site.set_clock("i0", None)
+    with pytest.raises(DriverError, match="root"):
+        await site.set_clock("i0", 800)
+    await site.aclose()
+
+
+async def test_a_limit_that_the_gpu_does_not_take_is_not_set(tmp_path: Path) -> None:
+    """The message names the range."""
+    fake = FakeNvml()
+    site = driver(fake, tmp_path, power_limit_watts=100.0)
+    assert "200 to 700" in site.problems[0]
+    assert fake.devices[0].limit_milliwatts == 700_000
+    await site.aclose()
+
+
+async def test_a_gpu_without_instant_power_is_read_by_its_average(tmp_path: Path) -> None:
+    """Said once: the average is a second late."""
+    site = driver(FakeNvml(has_instant_power=False), tmp_path)
+    assert await site.power_watts() == 230.0
+    assert await site.power_watts() == 230.0
+    assert len(site.problems) == 1
+    await site.aclose()
+
+
+async def test_a_driver_that_hangs_makes_the_power_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None, never the last value; and no further call is queued behind it."""
+    monkeypatch.setattr(nvml, "POWER_SECONDS", 0.01)
+    fake = FakeNvml(hang_seconds=0.3)
+    site = driver(fake, tmp_path)
+    assert await site.power_watts() is None
+    with pytest.raises(DriverError, match="hangs"):
+        await site.set_clock("i0", 800)
+    fake.hang_seconds = 0.0
+    await site.aclose()
+
+
+@pytest.mark.parametrize(
+    ("fake", "visible", "message"),
+    [
+        (FakeNvml(has_driver=False), None, "nvidia-smi"),
+        (FakeNvml(count=1), None, "shows 1"),
+        (FakeNvml(count=4), "0", "CUDA_VISIBLE_DEVICES='0' shows 1"),
+        (FakeNvml(count=4), "0,GPU-other", "names 'GPU-other'"),
+    ],
+)
+def test_gpus_that_are_not_there_are_said(
+    fake: FakeNvml, visible: str | None, message: str, tmp_path: Path
+) -> None:
+    """Each names the setting to change."""
+    with pytest.raises(DriverError, match=message) as caught:
+        driver(fake, tmp_path, visible_devices=visible)
+    assert caught.value.reason == "missing_gpu"
+
+
+async def test_instances_count_their_gpus_among_the_visible_ones(tmp_path: Path) -> None:
+    """By number or by UUID."""
+    fake = FakeNvml(count=4)
+    site = driver(fake, tmp_path, visible_devices="GPU-fake-3, 1")
+    await site.set_clock("i0", 800)
+    await site.set_clock("i1", 1200)
+    assert [one.locked for one in fake.devices] == [None, (345, 1200), None, (345, 800)]
+    await site.aclose()
+
+
+def context(state_dir: Path, **options: Any) -> DriverContext:
+    class NoProcesses:
+        def add(self, label: str, pid: int) -> None: ...
+        def remove(self, pid: int) -> None: ...
+
+    return DriverContext(
+        site_id="north",
+        state_dir=state_dir,
+        specs=tuple(specs(2)),
+        options=VllmOptions.model_validate({"kind": "vllm", "model": "m", "instances": 2} | options),
+        profile=None,
+        power_model=SitePowerModel(),
+        processes=NoProcesses(),
+        environment={},
+    )
+
+
+def test_auto_takes_nvml_where_it_is_and_goes_on_without(tmp_path: Path) -> None:
+    """With `nvml` it must be there; with `none` it is not asked."""
+    made = context(tmp_path)
+    assert isinstance(made.options, VllmOptions)
+    assert isinstance(gpus.create(made, made.options, FakeNvml()), NvmlGpus)
+    assert isinstance(gpus.create(made, made.options, FakeNvml(has_driver=False)), gpus.UnmeasuredGpus)
+    must, never = context(tmp_path, gpu_driver="nvml"), context(tmp_path, gpu_driver="none")
+    assert isinstance(must.options, VllmOptions)
+    assert isinstance(never.options, VllmOptions)
+    with pytest.raises(DriverError, match="nvidia-smi"):
+        gpus.create(must, must.options, FakeNvml(has_driver=False))
+    assert isinstance(gpus.create(never, never.options, FakeNvml()), gpus.UnmeasuredGpus)
