@@ -74,6 +74,16 @@ class SimulatedInstance:
         self._pending = 0
         self._running = -1
 
+    @property
+    def degree(self) -> int:
+        """Its tensor-parallel degree."""
+        return self.engine.profile.tensor_parallel_degree
+
+    @property
+    def stopped_watts(self) -> float:
+        """Of its GPUs without an engine."""
+        return self.engine.profile.stopped_watts
+
     # Orders
 
     def start(self) -> None:

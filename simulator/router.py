@@ -13,13 +13,14 @@ from __future__ import annotations
 import random
 from collections import Counter
 
-from fleet.records import SiteInfo, SiteReport
+from fleet.records import PowerReading, SiteInfo, SiteReport
 from fleet.request import ClassCutoffs, RequestFeatures
 from router.policy.body import DEFAULT_OUTPUT_TOKENS
 from router.policy.breaker import Breaker
 from router.policy.dispatch import FOREVER, choose, has_other_site
 from router.policy.fair_line import Lane, Ticket
 from router.policy.load import Load
+from router.policy.outlook import power_outlook
 from router.policy.policies import make_policy
 from router.policy.queue import HoldQueue, Offer
 from router.policy.retry_budget import RetryBudget
@@ -98,6 +99,11 @@ class SimulatedRouter:
         self._views = self.snapshot.models.get(self._model, ())
         if len(self._queue):
             self._pump()
+
+    def take_power(self, reading: PowerReading) -> None:
+        """A power reading, for its forecast."""
+        outlook = power_outlook(reading, arrived_at=self._events.now)
+        self.snapshot = self.snapshot.with_power(outlook)
 
     def is_losing_power(self, site_id: str) -> bool:
         """As `router.live.fleet_view`."""

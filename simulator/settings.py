@@ -12,6 +12,8 @@ from typing import Any
 from fleet.profile import PROFILES, PerformanceProfile, SitePowerModel
 from router.config import RouterConfig
 from site_agent.config import GovernorOptions
+from site_agent.controls import DEFAULT_CONTROL
+from site_agent.situation import GovernorRule
 
 DEFAULT_PROFILE = "llama-3.1-70b/h100/tp4"
 DEFAULT_MAX_CONCURRENCY = 128
@@ -46,11 +48,29 @@ class SiteSettings:
     slo_ttft_seconds: float | None = None
     """As in a site's configuration: what would miss it is pushed back; None: nothing is."""
     slo_e2e_seconds: float | None = None
+    other_profile_ids: tuple[str, ...] = ()
+    """Further tensor-parallel degrees that its GPUs can be split into."""
+    control: str = DEFAULT_CONTROL
+    """See `site_agent.controls`."""
+    control_parameters: tuple[tuple[str, Any], ...] = ()
+    """Keys of `[sites.governor]` and their values, where they are not the defaults."""
 
     @property
     def profile(self) -> PerformanceProfile:
         """Of its instances."""
         return PROFILES[self.profile_id]
+
+    @property
+    def other_profiles(self) -> tuple[PerformanceProfile, ...]:
+        """Of `other_profile_ids`."""
+        return tuple(PROFILES[profile_id] for profile_id in self.other_profile_ids)
+
+    @property
+    def rule(self) -> GovernorRule:
+        """What the site control goes by."""
+        return GovernorOptions(**dict(self.control_parameters)).rule(
+            max_ramp_watts_per_second=None, safe_floor_watts=0.0, start_seconds=self.start_seconds
+        )
 
     @property
     def power(self) -> SitePowerModel:

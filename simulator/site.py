@@ -12,36 +12,38 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Many
 
 from fleet.instance import InstanceState
 from fleet.power import CapRule, CapTracker, RideThrough, RideThroughAccount
 from fleet.records import PowerReading, SiteReport
+from router.policy.plan_view import PlanView
 from simulator import site_records
 from simulator.events import Events
 from simulator.instance import SimulatedInstance
 from simulator.request import SimRequest
 from simulator.sequence import Sequence
 from simulator.settings import GOVERNOR_TICK_SECONDS, SiteSettings
+from site_agent.controls import make_control
 from site_agent.drivers.interface import InstanceSpec
-from site_agent.governor import Governor
 from site_agent.instance import Instance
-from site_agent.limits import Limits, Slo
+from site_agent.limits import Limits, Slo, limits_of
 from site_agent.power_status import PowerStatus
 from site_agent.site_limits import SiteLimits
 from site_agent.site_model import FULL_POWER_GUARD_RATIO, SiteModel
 from site_agent.situation import (
     Admit,
     BreakStreams,
+    CapForecast,
     Command,
     Drain,
-    GovernorRule,
     InstanceView,
     SetClock,
     SiteView,
     StartEngine,
     StopEngine,
+    Target,
 )
 from site_agent.slots import Ask, Pushback, Slots, Ticket
 
@@ -100,10 +102,14 @@ class SimulatedSite:
             instances=settings.instances,
             max_concurrency=settings.max_concurrency,
             clocks_mhz=profile.clocks_mhz,
+            other_profiles=settings.other_profiles,
         )
         self.max_site_watts = self.model.full_watts * (1 + FULL_POWER_GUARD_RATIO)
+        self._stopped_watts = self.model.gpu_count * profile.stopped_watts / self.model.degree
+        """All GPUs without an engine; what instances draw beyond that is added (some share GPUs)."""
+        self._others_known: dict[int, object] = {}
         self._noise = random.Random(f"{seed}/{settings.site_id}/meter")
-        self.instances = tuple(self._instance(index) for index in range(settings.instances))
+        self.instances = tuple(self._instances())
         self._by_id = {one.state.instance_id: one for one in self.instances}
         self._sequence = 0
         self._change_pending = False
@@ -111,25 +117,30 @@ class SimulatedSite:
         self._judged_before = (0.0, 0.0)
         self._reset()
 
-    def _instance(self, index: int) -> SimulatedInstance:
-        settings, degree = self.settings, self.settings.profile.tensor_parallel_degree
-        return SimulatedInstance(
-            InstanceSpec(
-                instance_id=f"{settings.site_id}-{index}",
-                index=index,
-                port=0,
-                model=settings.profile.model,
-                gpu_indices=tuple(range(index * degree, (index + 1) * degree)),
-            ),
-            settings.profile,
-            events=self._events,
-            max_concurrency=settings.max_concurrency,
-            start_seconds=settings.start_seconds,
-            rng=self._noise,
-            on_first_token=self._token_made,
-            on_finish=self._answer_made,
-            on_change=self._changed,
-        )
+    def _instances(self) -> Iterator[SimulatedInstance]:
+        """Those of the site's own degree first, then of each other one that its GPUs can be split into."""
+        settings, index = self.settings, 0
+        for degree, profile in self.model.profiles.items():
+            for place in range(self.model.most(degree)):
+                spec = InstanceSpec(
+                    instance_id=f"{settings.site_id}-{index}",
+                    index=index,
+                    port=0,
+                    model=profile.model,
+                    gpu_indices=tuple(range(place * degree, (place + 1) * degree)),
+                )
+                index += 1
+                yield SimulatedInstance(
+                    spec,
+                    profile,
+                    events=self._events,
+                    max_concurrency=self.model.concurrency[degree],
+                    start_seconds=settings.start_seconds,
+                    rng=self._noise,
+                    on_first_token=self._token_made,
+                    on_finish=self._answer_made,
+                    on_change=self._changed,
+                )
 
     def _reset(self) -> None:
         """A fresh agent, as after a start."""
@@ -137,7 +148,7 @@ class SimulatedSite:
         self.ride_through = RideThrough.for_site(
             max_site_watts=self.max_site_watts, seconds=settings.ride_through_seconds
         )
-        self.governor = Governor(model=self.model, rule=GovernorRule(), ride_through=self.ride_through)
+        self.governor = make_control(settings.control, self.model, settings.rule, self.ride_through)
         self.cap = CapTracker(
             rule=CapRule(max_site_watts=self.max_site_watts, margin_ratio=settings.margin_ratio)
         )
@@ -158,6 +169,10 @@ class SimulatedSite:
         self.status: PowerStatus | None = None
         self._judge = RideThroughAccount(limits=self.ride_through, idle_watts=self.model.server_idle_watts)
         self._fast_until = 0.0
+        self._turned_away = 0
+        self._forecast: tuple[CapForecast, ...] = ()
+        self._forecast_at = 0.0
+        self._plan: PlanView | None = None
 
     @property
     def exceeded_seconds(self) -> float:
@@ -183,31 +198,50 @@ class SimulatedSite:
             observed_at_unix_seconds=reading.observed_at_unix_seconds,
             now=now,
         )
+        if reading.forecast:
+            watts = self.cap.rule.cap_watts
+            self._forecast_at = now
+            self._forecast = tuple(
+                CapForecast(
+                    horizon_seconds=point.horizon_seconds,
+                    p10_watts=watts(point.p10_watts),
+                    p50_watts=watts(point.p50_watts),
+                    p90_watts=watts(point.p90_watts),
+                )
+                for point in reading.forecast
+            )
         self._turn()
+
+    def take_plan(self, plan: PlanView) -> None:
+        """A plan was published."""
+        self._plan = plan
 
     # The power loop
 
     def draw_watts(self) -> float:
         """What the site draws, truly."""
         now = self._events.now
-        watts = 0.0
+        watts = self._stopped_watts
         for one in self.instances:
             one.gpus.advance(now)
-            watts += one.gpus.watts
+            watts += one.gpus.watts - one.stopped_watts
         return self.model.power.site_watts(watts)
 
     def joules(self) -> float:
         """Energy of the whole site since the start."""
         now = self._events.now
-        gpus = sum(one.gpus.joules(now) for one in self.instances)
+        gpus = sum(one.gpus.joules(now) - one.stopped_watts * now for one in self.instances)
+        gpus += self._stopped_watts * now
         return (gpus + self.settings.host_idle_watts * now) * self.settings.overhead_ratio
 
     def _metered_watts(self) -> float:
         now = self._events.now
-        watts = 0.0
+        watts = self._stopped_watts
         for one in self.instances:
+            if one.state.state is InstanceState.STOPPED and one.gpus.watts - one.stopped_watts < 1.0:
+                continue  # its GPUs rest, or are another instance's
             one.gpus.draw_noise()
-            watts += sum(one.gpus.readings(now))
+            watts += sum(one.gpus.readings(now)) - one.stopped_watts
         return self.model.power.site_watts(watts)
 
     def _turn(self) -> None:
@@ -216,15 +250,26 @@ class SimulatedSite:
         draw, cap = self._metered_watts(), self.cap.cap_watts(now)
         self._judge.observe(draw_watts=self.draw_watts(), cap_watts=cap, now=now)
         views = tuple(self._view(one, now) for one in self.instances)
-        decision = self.governor.decide(SiteView(cap_watts=cap, draw_watts=draw, instances=views), now)
+        view = SiteView(
+            cap_watts=cap,
+            draw_watts=draw,
+            instances=views,
+            forecast=self._forecast,
+            forecast_age_seconds=now - self._forecast_at,
+            targets=self._targets(now),
+            turned_away=self._turned_away,
+        )
+        self._turned_away = 0
+        decision = self.governor.decide(view, now)
         slots = self.slots
-        slots.is_short_of_power = decision.target.awake == 0
+        slots.is_short_of_power = decision.is_short_of_power
         for command in decision.commands:
             self._obey(command)
         had_room = slots.headroom() > 0
         self._limits.update(self.governor.clock_mhz, now)
+        self._update_other_limits()
         if self.governor.rule.enabled:
-            slots.set_power(cap_watts=cap, expected_watts=max(draw, self._modelled_watts(now)))
+            slots.set_power(cap_watts=cap, expected_watts=max(draw, self._modelled_watts(views)))
         before = self.status
         self.status = PowerStatus(
             cap_watts=cap,
@@ -243,13 +288,45 @@ class SimulatedSite:
             self._tick_pending += 1
             self._events.after(GOVERNOR_TICK_SECONDS, self._tick, self._tick_pending)
 
-    def _modelled_watts(self, now: float) -> float:
-        running = [
-            self.slots.running(view.instance_id)
-            for view in (self._view(one, now) for one in self.instances)
-            if view.is_awake or view.is_stopping
-        ]
-        return self.model.modelled_watts(running, self.governor.clock_mhz)
+    def _targets(self, now: float) -> tuple[Target, ...] | None:
+        """What a valid plan wants here."""
+        plan = self._plan
+        if plan is None or not plan.is_valid(now) or self.site_id not in plan.targets:
+            return None
+        return tuple(
+            Target(
+                tensor_parallel_degree=target.tensor_parallel_degree,
+                instances=target.instances,
+                gpu_clock_mhz=target.gpu_clock_mhz,
+            )
+            for target in plan.targets[self.site_id]
+        )
+
+    def _update_other_limits(self) -> None:
+        """Those of instances of another degree than the site's own."""
+        clock_mhz, mean = self.governor.clock_mhz, self.slots.mean
+        for degree, profile in self.model.profiles.items():
+            if degree == self.model.degree or self._others_known.get(degree) == (clock_mhz, mean):
+                continue
+            self._others_known[degree] = clock_mhz, mean
+            limits = limits_of(
+                profile,
+                clock_mhz,
+                max_concurrency=self.model.concurrency[degree],
+                slo=self._limits.slo,
+                mean=mean,
+            )
+            for one in self.instances:
+                if one.degree == degree:
+                    self.slots.set_limits(one.state.instance_id, limits)
+
+    def _modelled_watts(self, views: Many[InstanceView]) -> float:
+        drawing = [view for view in views if view.is_awake or view.is_stopping]
+        return self.model.modelled_watts(
+            [self.slots.running(view.instance_id) for view in drawing],
+            self.governor.clock_mhz,
+            [view.tensor_parallel_degree for view in drawing],
+        )
 
     def _tick(self, pending: int) -> None:
         if pending == self._tick_pending and not self.is_down:
@@ -264,6 +341,8 @@ class SimulatedSite:
             running_requests=self.slots.in_flight(state.instance_id),
             is_stopping=state.is_stopping,
             can_start=state.can_start(now),
+            tensor_parallel_degree=one.degree,
+            gpu_indices=state.spec.gpu_indices,
         )
 
     def _obey(self, command: Command) -> None:
@@ -301,6 +380,7 @@ class SimulatedSite:
         chosen = self.slots.choose(ask)
         if isinstance(chosen, Pushback):
             self.pushbacks[chosen.reason] += 1
+            self._turned_away += chosen.reason == "capacity"
             return chosen
         instance = self._by_id[chosen.instance_id]
         sequence = Sequence(

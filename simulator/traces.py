@@ -4,8 +4,8 @@ Names: `conv-2024`, `code-2024`, `both-2024` (Azure's week of 2024, requests per
 from 2023's rows), `conv-2023`, `code-2023` (the hour of 2023, over and over), `synthetic-conv`,
 `synthetic-code` (drawn from published statistics, no file needed). A file is either kind of Azure CSV.
 
-Sizes are `2023` as they are, or `2024`: 2023's rows, each output moved to the 2024 quantile of its rank, prompts
-scaled to 2024's mean, since 2024's answers are much shorter. What is used is in `description`.
+Sizes are `2023` as they are, or `2024`: 2023's rows, each output moved to the 2024 quantile of its rank and
+prompts scaled to 2024's mean, since 2024's answers are much shorter. What is used is in `description`.
 """
 
 from __future__ import annotations

@@ -32,6 +32,31 @@ class Turbulence:
     correlation_seconds: float = 30.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """What a farm's feed had measured before the block; times are negative, the last just before 0."""
+
+    at_seconds: Watts
+    watts: Watts
+
+
+def before(
+    samples: Sequence[float],
+    *,
+    period_seconds: float,
+    start_seconds: float,
+    seconds: float,
+    nameplate_watts: float,
+) -> History:
+    """The record's own samples of the `seconds` before a block, as far as it has them."""
+    values = np.asarray(samples, dtype=np.float64)
+    first = max(0, math.ceil((start_seconds - seconds) / period_seconds))
+    last = min(len(values), math.ceil(start_seconds / period_seconds))
+    at = np.arange(first, last) * period_seconds - start_seconds
+    known = ~np.isnan(values[first:last])
+    return History(at_seconds=at[known], watts=values[first:last][known] * nameplate_watts)
+
+
 def per_second(
     samples: Sequence[float],
     *,

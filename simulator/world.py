@@ -14,14 +14,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from fleet.records import SiteReport
 from simulator.events import Events
-from simulator.feed import SimulatedFeed
+from simulator.feed import SimulatedFarm, SimulatedFeed
 from simulator.record import Record, SiteRecord
 from simulator.router import SimulatedRouter
 from simulator.settings import Fault, RouterSettings, SiteSettings, Telemetry
 from simulator.site import SimulatedSite
 from simulator.site_records import site_info
-from simulator.wind import Watts
+from simulator.wind import History, Watts
 from simulator.workload import Arrivals
 
 TAIL_SECONDS = 60
@@ -44,6 +45,8 @@ class Scene:
     """End of the counted part."""
     seed: str
     faults: tuple[Fault, ...] = ()
+    history: Mapping[str, History] = field(default_factory=dict)
+    """Site → what its farm had measured before; a site without has a forecast that knows nothing."""
 
     @property
     def total_seconds(self) -> int:
@@ -103,7 +106,17 @@ class World:
             )
         self._site_list = list(self.sites.values())
         self.feed = SimulatedFeed(
-            self._site_list, scene.watts, nameplate_watts=scene.nameplate_watts, events=events
+            {
+                site_id: SimulatedFarm(
+                    f"farm-{site_id}",
+                    [site],
+                    scene.watts[site_id],
+                    nameplate_watts=scene.nameplate_watts[site_id],
+                    history=scene.history.get(site_id),
+                )
+                for site_id, site in self.sites.items()
+            },
+            events,
         )
         self.site_records = {site_id: SiteRecord(scene.seconds + 1) for site_id in self.sites}
         self._joules: dict[str, float] = {}
@@ -155,7 +168,10 @@ class World:
             self._note(second)
         if second == scene.seconds:
             self._end_counting()
-        self.feed.tick(second)
+        for reading in self.feed.tick(second):
+            if reading.site_id not in self._silent:
+                events_at = self.events.now + scene.telemetry.report_delay_seconds
+                self.events.at(events_at, self.router.take_power, reading)
         for site in self._site_list:
             site.scrape()
         if second + 1 < scene.total_seconds:
@@ -165,7 +181,7 @@ class World:
         now = self.events.now
         for site in self._site_list:
             row = self.site_records[site.site_id]
-            row.available_watts[second] = self.feed.available_watts(site.site_id, second)
+            row.available_watts[second] = self.feed.farms[site.site_id].available_watts(second)
             row.cap_watts[second] = 0.0 if site.is_down else site.cap.cap_watts(now)
             row.draw_watts[second] = site.draw_watts()
             row.running[second] = site.slots.total_in_flight
@@ -189,15 +205,20 @@ class World:
         site.report()
         self.events.after(self.scene.telemetry.report_seconds, self._report, site)
 
-    def _send_report(self, report: object) -> None:
+    def _send_report(self, report: SiteReport) -> None:
         telemetry = self.scene.telemetry
         if telemetry.report_loss_ratio and self._network.random() < telemetry.report_loss_ratio:
             return
         delay = telemetry.report_delay_seconds
-        site_id = report.site_id  # type: ignore[attr-defined]
+        site_id = report.site_id
         if site_id in self._silent:  # the router asks the site itself, once a second at most
             delay = self.sites[site_id].settings.round_trip_seconds + 0.5
-        self.events.after(delay, self.router.take_report, report)
+        self.events.after(delay, self._hear_report, report)
+
+    def _hear_report(self, report: SiteReport) -> None:
+        """Router and feed read the same record."""
+        self.feed.farms[report.site_id].take_report(report, self.events.now)
+        self.router.take_report(report)
 
     # Faults
 
@@ -208,7 +229,7 @@ class World:
             if fault.kind == "crash":
                 site.crash()
             elif fault.kind == "trip":
-                self.feed.tripped.add(site.site_id)
+                self.feed.farms[site.site_id].is_tripped = True
             else:
                 self._silent.add(site.site_id)
         self.events.after(fault.seconds, self._end_fault, fault)
@@ -220,7 +241,7 @@ class World:
             if fault.kind == "crash":
                 site.recover()
             elif fault.kind == "trip":
-                self.feed.tripped.discard(site.site_id)
+                self.feed.farms[site.site_id].is_tripped = False
             else:
                 self._silent.discard(site.site_id)
 

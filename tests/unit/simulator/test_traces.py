@@ -59,9 +59,7 @@ def test_verbatim_keeps_the_counts(tmp_path: Path) -> None:
     rows = [f"2024-05-12 00:00:{10 * index:02d},{count}" for index, count in enumerate((5, 0, 17, 3))]
     bins.write_text("Time,TIMESTAMP\n" + "\n".join(rows) + "\n")
     requests = tmp_path / "conv.csv"
-    requests.write_text(
-        "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6805900,374,44\n"
-    )
+    requests.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6805900,374,44\n")
     load = load_trace(str(bins), lambda name: requests if name == "azure-2023-conv" else Path(name))
     arrivals = load.arrivals(start_seconds=0, seconds=30, scale=1.0, mode="verbatim", seed="1")
     counts = np.bincount((arrivals.at_seconds // 10).astype(int), minlength=3)
