@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from collections.abc import Sequence as Many
 
 from fleet.instance import InstanceState
@@ -22,11 +22,11 @@ from router.policy.plan_view import PlanView
 from simulator import site_records
 from simulator.events import Events
 from simulator.instance import SimulatedInstance
+from simulator.plant import Plant
 from simulator.request import SimRequest
 from simulator.sequence import Sequence
 from simulator.settings import GOVERNOR_TICK_SECONDS, SiteSettings
 from site_agent.controls import make_control
-from site_agent.drivers.interface import InstanceSpec
 from site_agent.instance import Instance
 from site_agent.limits import Limits, Slo, limits_of
 from site_agent.power_status import PowerStatus
@@ -105,42 +105,23 @@ class SimulatedSite:
             other_profiles=settings.other_profiles,
         )
         self.max_site_watts = self.model.full_watts * (1 + FULL_POWER_GUARD_RATIO)
-        self._stopped_watts = self.model.gpu_count * profile.stopped_watts / self.model.degree
-        """All GPUs without an engine; what instances draw beyond that is added (some share GPUs)."""
         self._others_known: dict[int, object] = {}
-        self._noise = random.Random(f"{seed}/{settings.site_id}/meter")
-        self.instances = tuple(self._instances())
+        self.plant = Plant(
+            settings,
+            self.model,
+            events=events,
+            rng=random.Random(f"{seed}/{settings.site_id}/meter"),
+            on_first_token=self._token_made,
+            on_finish=self._answer_made,
+            on_change=self._changed,
+        )
+        self.instances = self.plant.instances
         self._by_id = {one.state.instance_id: one for one in self.instances}
         self._sequence = 0
         self._change_pending = False
         self._tick_pending = 0
         self._judged_before = (0.0, 0.0)
         self._reset()
-
-    def _instances(self) -> Iterator[SimulatedInstance]:
-        """Those of the site's own degree first, then of each other one that its GPUs can be split into."""
-        settings, index = self.settings, 0
-        for degree, profile in self.model.profiles.items():
-            for place in range(self.model.most(degree)):
-                spec = InstanceSpec(
-                    instance_id=f"{settings.site_id}-{index}",
-                    index=index,
-                    port=0,
-                    model=profile.model,
-                    gpu_indices=tuple(range(place * degree, (place + 1) * degree)),
-                )
-                index += 1
-                yield SimulatedInstance(
-                    spec,
-                    profile,
-                    events=self._events,
-                    max_concurrency=self.model.concurrency[degree],
-                    start_seconds=settings.start_seconds,
-                    rng=self._noise,
-                    on_first_token=self._token_made,
-                    on_finish=self._answer_made,
-                    on_change=self._changed,
-                )
 
     def _reset(self) -> None:
         """A fresh agent, as after a start."""
@@ -218,37 +199,11 @@ class SimulatedSite:
 
     # The power loop
 
-    def draw_watts(self) -> float:
-        """What the site draws, truly."""
-        now = self._events.now
-        watts = self._stopped_watts
-        for one in self.instances:
-            one.gpus.advance(now)
-            watts += one.gpus.watts - one.stopped_watts
-        return self.model.power.site_watts(watts)
-
-    def joules(self) -> float:
-        """Energy of the whole site since the start."""
-        now = self._events.now
-        gpus = sum(one.gpus.joules(now) - one.stopped_watts * now for one in self.instances)
-        gpus += self._stopped_watts * now
-        return (gpus + self.settings.host_idle_watts * now) * self.settings.overhead_ratio
-
-    def _metered_watts(self) -> float:
-        now = self._events.now
-        watts = self._stopped_watts
-        for one in self.instances:
-            if one.state.state is InstanceState.STOPPED and one.gpus.watts - one.stopped_watts < 1.0:
-                continue  # its GPUs rest, or are another instance's
-            one.gpus.draw_noise()
-            watts += sum(one.gpus.readings(now)) - one.stopped_watts
-        return self.model.power.site_watts(watts)
-
     def _turn(self) -> None:
         """One decision of the governor."""
         now = self._events.now
-        draw, cap = self._metered_watts(), self.cap.cap_watts(now)
-        self._judge.observe(draw_watts=self.draw_watts(), cap_watts=cap, now=now)
+        draw, cap = self.plant.metered_watts(), self.cap.cap_watts(now)
+        self._judge.observe(draw_watts=self.plant.draw_watts(), cap_watts=cap, now=now)
         views = tuple(self._view(one, now) for one in self.instances)
         view = SiteView(
             cap_watts=cap,

@@ -52,9 +52,9 @@ def before(
     values = np.asarray(samples, dtype=np.float64)
     first = max(0, math.ceil((start_seconds - seconds) / period_seconds))
     last = min(len(values), math.ceil(start_seconds / period_seconds))
-    at = np.arange(first, last) * period_seconds - start_seconds
+    at = np.arange(first, last, dtype=np.float64) * period_seconds - start_seconds
     known = ~np.isnan(values[first:last])
-    return History(at_seconds=at[known], watts=values[first:last][known] * nameplate_watts)
+    return History(at_seconds=np.asarray(at[known], dtype=np.float64), watts=values[first:last][known] * nameplate_watts)
 
 
 def per_second(

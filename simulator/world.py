@@ -183,19 +183,19 @@ class World:
             row = self.site_records[site.site_id]
             row.available_watts[second] = self.feed.farms[site.site_id].available_watts(second)
             row.cap_watts[second] = 0.0 if site.is_down else site.cap.cap_watts(now)
-            row.draw_watts[second] = site.draw_watts()
+            row.draw_watts[second] = site.plant.draw_watts()
             row.running[second] = site.slots.total_in_flight
             row.awake[second] = sum(one.state.is_admitted for one in site.instances)
 
     def _begin_counting(self) -> None:
         for site in self._site_list:
-            self._joules[site.site_id] = -site.joules()
+            self._joules[site.site_id] = -site.plant.joules()
             self._exceeded[site.site_id] = -site.exceeded_seconds
             self._below_idle[site.site_id] = -site.below_idle_seconds
 
     def _end_counting(self) -> None:
         for site in self._site_list:
-            self._joules[site.site_id] += site.joules()
+            self._joules[site.site_id] += site.plant.joules()
             self._exceeded[site.site_id] += site.exceeded_seconds
             self._below_idle[site.site_id] += site.below_idle_seconds
 
