@@ -22,13 +22,14 @@ from router.policy.plan_view import PlanView
 from simulator import site_records
 from simulator.events import Events
 from simulator.instance import SimulatedInstance
+from simulator.other_limits import OtherLimits
 from simulator.plant import Plant
 from simulator.request import SimRequest
 from simulator.sequence import Sequence
 from simulator.settings import GOVERNOR_TICK_SECONDS, SiteSettings
 from site_agent.controls import make_control
 from site_agent.instance import Instance
-from site_agent.limits import Limits, Slo, limits_of
+from site_agent.limits import Limits, Slo
 from site_agent.power_status import PowerStatus
 from site_agent.site_limits import SiteLimits
 from site_agent.site_model import FULL_POWER_GUARD_RATIO, SiteModel
@@ -105,7 +106,6 @@ class SimulatedSite:
             other_profiles=settings.other_profiles,
         )
         self.max_site_watts = self.model.full_watts * (1 + FULL_POWER_GUARD_RATIO)
-        self._others_known: dict[int, object] = {}
         self.plant = Plant(
             settings,
             self.model,
@@ -147,6 +147,7 @@ class SimulatedSite:
             slo=Slo(ttft_seconds=settings.slo_ttft_seconds, e2e_seconds=settings.slo_e2e_seconds),
             windows={one.state.instance_id: one.window for one in self.instances},
         )
+        self._other_limits = OtherLimits(self.slots, self.model, self.instances, self._limits.slo)
         self.status: PowerStatus | None = None
         self._judge = RideThroughAccount(limits=self.ride_through, idle_watts=self.model.server_idle_watts)
         self._fast_until = 0.0
@@ -222,7 +223,7 @@ class SimulatedSite:
             self._obey(command)
         had_room = slots.headroom() > 0
         self._limits.update(self.governor.clock_mhz, now)
-        self._update_other_limits()
+        self._other_limits.update(self.governor.clock_mhz)
         if self.governor.rule.enabled:
             slots.set_power(cap_watts=cap, expected_watts=max(draw, self._modelled_watts(views)))
         before = self.status
@@ -256,24 +257,6 @@ class SimulatedSite:
             )
             for target in plan.targets[self.site_id]
         )
-
-    def _update_other_limits(self) -> None:
-        """Those of instances of another degree than the site's own."""
-        clock_mhz, mean = self.governor.clock_mhz, self.slots.mean
-        for degree, profile in self.model.profiles.items():
-            if degree == self.model.degree or self._others_known.get(degree) == (clock_mhz, mean):
-                continue
-            self._others_known[degree] = clock_mhz, mean
-            limits = limits_of(
-                profile,
-                clock_mhz,
-                max_concurrency=self.model.concurrency[degree],
-                slo=self._limits.slo,
-                mean=mean,
-            )
-            for one in self.instances:
-                if one.degree == degree:
-                    self.slots.set_limits(one.state.instance_id, limits)
 
     def _modelled_watts(self, views: Many[InstanceView]) -> float:
         drawing = [view for view in views if view.is_awake or view.is_stopping]

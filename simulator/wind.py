@@ -54,7 +54,8 @@ def before(
     last = min(len(values), math.ceil(start_seconds / period_seconds))
     at = np.arange(first, last, dtype=np.float64) * period_seconds - start_seconds
     known = ~np.isnan(values[first:last])
-    return History(at_seconds=np.asarray(at[known], dtype=np.float64), watts=values[first:last][known] * nameplate_watts)
+    watts = values[first:last][known] * nameplate_watts
+    return History(at_seconds=np.asarray(at[known], dtype=np.float64), watts=watts)
 
 
 def per_second(
