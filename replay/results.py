@@ -30,7 +30,7 @@ class Slo:
         TTFT = prompt tokens ÷ prefill_tokens_per_second + itl_seconds
         E2E  = TTFT + (output tokens − 1) × itl_seconds
 
-    One decode step is in TTFT because even the shortest prompt takes one engine step.
+    One decode step is in TTFT because even the shortest prompt takes one engine step; context is left out.
     """
 
     prefill_tokens_per_second: float

@@ -95,11 +95,7 @@ def model_report(
             int((1 - usage) * profile.kv_tokens * ready) if has_profile and usage is not None else None
         ),
         kv_cache_usage_ratio=usage,
-        prefill_tokens_per_second=(
-            profile.prefill_tokens_per_second * profile.speed_ratio(clock_mhz) * ready
-            if has_profile
-            else None
-        ),
+        prefill_tokens_per_second=(profile.prefill_rate(clock_mhz) * ready if has_profile else None),
         itl_seconds_p50=engine_metrics.quantile(itl, 0.5),
         itl_seconds_p99=engine_metrics.quantile(itl, 0.99),
         ttft_seconds_p50=engine_metrics.quantile(ttft, 0.5),

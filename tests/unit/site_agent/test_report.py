@@ -87,10 +87,10 @@ def test_figures_come_from_the_engines_pages() -> None:
     model = _model(instances(READY, READY), windows)
     assert model.waiting_requests == 1
     assert model.kv_cache_usage_ratio == 0.25
-    assert model.headroom_kv_tokens == int(0.75 * 400_000 * 2)
+    assert model.headroom_kv_tokens == int(0.75 * 448_303 * 2)
     assert model.itl_seconds_p50 == pytest.approx(0.005)
     assert model.ttft_seconds_p50 is None
-    assert model.prefill_tokens_per_second == pytest.approx(17_000)
+    assert model.prefill_tokens_per_second == pytest.approx(21_000)
 
 
 def test_what_nobody_says_is_unknown() -> None:

@@ -80,11 +80,11 @@ def test_one_request_alone_takes_prefill_and_then_one_itl_a_token() -> None:
 
 
 def test_lower_clock_slows_prefill_and_decode_from_the_next_step_on() -> None:
-    """Half the clock is 1 ÷ (0.65 + 0.35 × 2) = 1 ÷ 1.35 of the speed."""
+    """At half the clock launches, all that this profile's decode is, take 0.5 + 0.5 × 2 times as long."""
     engine = make_engine()
     engine.submit(sequence(60, 3, "a"), 0.0)
     engine.clock_mhz = 1000
-    assert run(engine) == [(0.06, "a"), (0.0735, "a"), (0.087, "a")]
+    assert run(engine) == [(0.06, "a"), (0.075, "a"), (0.09, "a")]
 
 
 def test_long_prompt_is_prefilled_in_chunks_between_which_others_decode() -> None:

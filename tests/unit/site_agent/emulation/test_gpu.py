@@ -22,7 +22,7 @@ def make_gpus(lag: float = 0.3, noise: float = 0.0, clock_lag: float = 0.05, see
     [
         ("stopped", 0, 280.0),
         ("idle", 0, 460.0),
-        ("running", 1, 1765.0),
+        ("running", 8, 1765.0),
         ("running", 16, 1804.0),
         ("running", 48, 1898.0),
     ],
