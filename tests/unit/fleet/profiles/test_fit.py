@@ -66,9 +66,7 @@ def test_long_answers_confirm_the_context_term() -> None:
     """Seven thousand output tokens, batches 8 to 64, with the coefficients of the short ones: within 6 %."""
     for row in QWEN_32B_TP2_LONG.rows:
         kv_tokens = row.batch * QWEN_32B_TP2_LONG.context_tokens(row)
-        modelled = STEP.step_seconds(
-            QWEN_32B_TP2_LONG.architecture, 2, batch=row.batch, kv_tokens=kv_tokens
-        )
+        modelled = STEP.step_seconds(QWEN_32B_TP2_LONG.architecture, 2, batch=row.batch, kv_tokens=kv_tokens)
         assert modelled == pytest.approx(row.itl_seconds, rel=0.06)
 
 
