@@ -27,11 +27,11 @@ from router.live.site_answers import (
     note_pushback,
     read_refusal,
 )
-from router.policy.body import Api, splice_token_ids
+from router.policy.body import LEARNT_APIS, Api, splice_token_ids
 from router.policy.dispatch import FOREVER
 from router.policy.event_scan import StreamScanner, scanner_for
 from router.policy.resumable import Fidelity
-from router.policy.usage import total_tokens
+from router.policy.usage import output_tokens, total_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -178,6 +178,8 @@ class Attempt:
         self._answered(placement)
         if exchange.taken_tokens is not None:
             exchange.used_tokens = total_tokens(data, exchange.features.prompt_tokens)
+        if response.status == 200 and exchange.api in LEARNT_APIS:
+            exchange.output_tokens = output_tokens(data)
         if exchange.on_opening is not None and response.status == 200:
             exchange.on_opening(data)
         answer(exchange, response.status, data, site_answer_headers(response.headers))

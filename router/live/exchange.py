@@ -81,6 +81,8 @@ class Exchange(LedgerEntry):
     """Of the key's quota; None: nothing is taken."""
     used_tokens: int | None = None
     """What an answer in one piece says that it took; None where it does not say."""
+    output_tokens: int | None = None
+    """The same of its answers alone."""
 
     def __init__(self, request: ClientRequest, api: Api, *, hold_until: float, deadline_at: float) -> None:
         super().__init__(request.received_at)

@@ -38,6 +38,7 @@ from router.live.exchange import Exchange
 from router.live.fleet_view import FleetView
 from router.live.hold import Dispatcher, NoRoomError
 from router.live.ledger import Ledger
+from router.live.lengths import note_length
 from router.live.metrics import RouterMetrics
 from router.live.placement import Placement
 from router.live.reading import Reader, exclude_lacking
@@ -203,6 +204,7 @@ class Forwarder:
         self.active.discard(exchange)
         if exchange.taken_tokens is not None:
             self._door.leave(exchange)
+        note_length(self._reader.lengths, exchange)
         self._ledger.close(exchange)
         self._metrics.finished(exchange, self._clock())
         if self._access_log is not None:

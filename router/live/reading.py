@@ -20,6 +20,7 @@ from router.live.response_homes import SiteHomes
 from router.policy.affinity_hint import read_hint
 from router.policy.body import Api, BadRequestError, RequestBody, features_of, read_body, read_form
 from router.policy.dispatch import FOREVER
+from router.policy.output_length import OutputLengths
 from router.policy.resumable import resumability
 from router.policy.snapshot import ModelView
 
@@ -38,6 +39,8 @@ class Reader:
         self._door = door
         self._homes = homes
         self._rng = rng
+        self.lengths = OutputLengths()
+        """Of answers, learnt by this process."""
 
     def read(self, exchange: Exchange) -> bool:
         """Read the request; False if it was answered with the client's mistake."""
@@ -59,6 +62,7 @@ class Reader:
                 affinity_key=exchange.hint.key if exchange.hint is not None else None,
                 deadline_seconds=head.deadline_seconds,
                 tenant=tenant,
+                lengths=self.lengths,
             )
         except BadRequestError as error:
             refuse_bad_request(exchange, error)

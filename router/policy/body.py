@@ -14,8 +14,10 @@ import orjson
 from fleet.request import ANONYMOUS, ClassCutoffs, RequestFeatures, ServiceTier
 from gateway import form
 from gateway.api_paths import Api
+from router.policy.output_length import OutputLengths
 
 __all__ = [
+    "LEARNT_APIS",
     "Api",
     "BadRequestError",
     "RequestBody",
@@ -28,6 +30,8 @@ __all__ = [
 
 DEFAULT_OUTPUT_TOKENS = 128
 """Expected of a request whose length nobody knows: the median of Azure's 2023 conversations (FACTS.md)."""
+LEARNT_APIS = frozenset({Api.CHAT, Api.COMPLETION, Api.RESPONSES, Api.MESSAGES})
+"""Whose answers are text, so that their lengths are learnt."""
 BYTES_PER_TOKEN = 4
 MAX_MODEL_NAME = 512
 
@@ -183,8 +187,9 @@ def features_of(
     affinity_key: str | None,
     deadline_seconds: float | None,
     tenant: str = ANONYMOUS,
+    lengths: OutputLengths | None = None,
 ) -> RequestFeatures:
-    """The features that decisions may look at; token counts are estimates.
+    """The features that decisions may look at; token counts are estimates. `lengths`: what was learnt.
 
     Raises:
         BadRequestError: an unknown service tier.
@@ -196,6 +201,10 @@ def features_of(
     else:
         prompt_tokens = body.text_bytes // BYTES_PER_TOKEN
     output_tokens = DEFAULT_OUTPUT_TOKENS
+    if lengths is not None and body.api in LEARNT_APIS:
+        learnt = lengths.expect(model, tenant, body.max_tokens)
+        if learnt is not None:
+            output_tokens = round(learnt.mean_tokens) or 1
     if body.max_tokens is not None and body.max_tokens < output_tokens:
         output_tokens = body.max_tokens
     return RequestFeatures(  # by position: it is made for every request

@@ -20,6 +20,12 @@ def total_tokens(body: bytes, prompt_tokens: int) -> int | None:
     return None if found is None else prompt_tokens + found
 
 
+def output_tokens(body: bytes) -> int | None:
+    """The answer's alone: OpenAI's `completion_tokens`, or `output_tokens` of Responses and Messages."""
+    found = _last_number(body, b'"completion_tokens"')
+    return _last_number(body, b'"output_tokens"') if found is None else found
+
+
 def _last_number(body: bytes, key: bytes) -> int | None:
     at = body.rfind(key)
     match = _NUMBER.match(body, at + len(key)) if at >= 0 else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from router.policy.usage import total_tokens
+from router.policy.usage import output_tokens, total_tokens
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,16 @@ def test_what_a_model_writes_is_not_its_usage():
     body = b'{"text":"{\\"total_tokens\\": 9}","usage":{"total_tokens":3},"more":"\\"total_tokens\\":8"}'
     assert total_tokens(body, 0) == 3
     assert total_tokens(b'{"text":"\\"total_tokens\\": 9"}', 0) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "tokens"),
+    [
+        (b'{"usage":{"prompt_tokens":5,"completion_tokens":7,"total_tokens":12}}', 7),
+        (b'{"usage":{"input_tokens":5,"output_tokens":8}}', 8),
+        (b'{"input_tokens":5}', None),
+    ],
+)
+def test_the_answers_own_tokens(body: bytes, tokens: int | None):
+    """Of either API; counting a prompt is no answer."""
+    assert output_tokens(body) == tokens
