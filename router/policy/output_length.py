@@ -12,6 +12,7 @@ What a client's `max_tokens` says is a limit and no estimate, but for the bucket
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -26,8 +27,8 @@ MAX_KEYS = 4096
 """Histograms: 0.5 KiB each. When there are more, the half that was made first goes."""
 NO_LIMIT = 0
 """The bucket of requests without `max_tokens`."""
-_BOUNDS = tuple(2.0 ** (number / 2) for number in range(BUCKETS + 1))
-_MIDDLES = tuple((low * high) ** 0.5 for low, high in pairwise(_BOUNDS))
+_BOUNDS = tuple(math.sqrt(2.0**number) for number in range(BUCKETS + 1))
+_MIDDLES = tuple(math.sqrt(low * high) for low, high in pairwise(_BOUNDS))
 
 
 class OutputEstimate(NamedTuple):
