@@ -22,6 +22,7 @@ from site_agent import drivers as driver_kinds
 from site_agent import leftovers, metrics, operations, parts, sample
 from site_agent.config import SiteConfig
 from site_agent.drivers.interface import DriverError, Drivers
+from site_agent.energy_metrics import EnergyCollector
 from site_agent.forwarding import Forwarder
 from site_agent.held_responses import HeldResponses
 from site_agent.ingress import Ingress
@@ -58,7 +59,8 @@ class SiteAgent:
         registry = metrics.create_registry(
             metrics.SiteCollector(
                 facts=sample.facts(of), sample=lambda: sample.take(of, self.records, self.reporter)
-            )
+            ),
+            EnergyCollector(site_id=of.config.site_id, model=of.config.engine.model, meter=of.energy),
         )
         self.operations = HttpServer(
             operations.create_app(
@@ -129,6 +131,7 @@ class SiteAgent:
             of.pool.watch,
             of.pool.follow_clocks,
             of.scraper.run,
+            of.energy.run,
             self.reporter.run,
         )
         self._loops = [self._tasks.create_task(loop(), name=loop.__qualname__) for loop in loops]

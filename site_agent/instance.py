@@ -57,6 +57,12 @@ class Instance:
         """Whether it takes requests."""
         return self.state is InstanceState.READY and not self.is_stopping and self.origin is not None
 
+    @property
+    def is_serving(self) -> bool:
+        """Whether an engine works there, also one that takes no more."""
+        working = self.state in (InstanceState.READY, InstanceState.DRAINING)
+        return working and not self.is_stopping and self.origin is not None
+
     def move(self, target: InstanceState, now: float) -> None:
         """Change the state.
 

@@ -284,10 +284,11 @@ class SiteCollector(Collector):
         )
 
 
-def create_registry(collector: SiteCollector) -> CollectorRegistry:
+def create_registry(collector: SiteCollector, *others: Collector) -> CollectorRegistry:
     """A registry of this agent's own, with the process's figures."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(collector)
+    for one in (collector, *others):
+        registry.register(one)
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     return registry

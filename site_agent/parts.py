@@ -17,6 +17,7 @@ from site_agent.admission import Admission
 from site_agent.config import SiteConfig
 from site_agent.controls import make_control
 from site_agent.drivers.interface import DriverContext, Drivers, InstanceSpec, ProcessRegistry
+from site_agent.energy_meter import EnergyMeter
 from site_agent.instance import RestartRule
 from site_agent.instances import InstancePool
 from site_agent.limits import Limits, Slo
@@ -50,6 +51,7 @@ class Parts:
     admission: Admission
     power: PowerLoop
     scraper: Scraper
+    energy: EnergyMeter
     outcomes: Counter[str] = field(default_factory=Counter)
     pushbacks: Counter[str] = field(default_factory=Counter)
 
@@ -142,6 +144,24 @@ def build(
         config.governor_rule(),
         config.ride_through(),
     )
+    site_limits = SiteLimits(
+        slots=admission.slots,
+        profile=governor.model.profile,
+        is_profile_assumed=config.engine.profile is None,
+        slo=Slo(ttft_seconds=config.slo_ttft_seconds, e2e_seconds=config.slo_e2e_seconds),
+        windows=scraper.windows,
+    )
+    power = PowerLoop(
+        governor=governor,
+        cap=follow,
+        gpus=drivers.gpus,
+        pool=pool,
+        admission=admission,
+        tick_seconds=config.governor.tick_seconds,
+        beat=processes.beat,
+        on_change=changed.set,
+        update_limits=site_limits.update,
+    )
     return Parts(
         fleet=fleet,
         config=config,
@@ -156,22 +176,14 @@ def build(
         follow=follow,
         pool=pool,
         admission=admission,
-        power=PowerLoop(
-            governor=governor,
-            cap=follow,
-            gpus=drivers.gpus,
-            pool=pool,
-            admission=admission,
-            tick_seconds=config.governor.tick_seconds,
-            beat=processes.beat,
-            on_change=changed.set,
-            update_limits=SiteLimits(
-                slots=admission.slots,
-                profile=governor.model.profile,
-                is_profile_assumed=config.engine.profile is None,
-                slo=Slo(ttft_seconds=config.slo_ttft_seconds, e2e_seconds=config.slo_e2e_seconds),
-                windows=scraper.windows,
-            ).update,
-        ),
+        power=power,
         scraper=scraper,
+        energy=EnergyMeter(
+            power=power,
+            gpu_driver=drivers.gpus,
+            instances=pool.instances,
+            windows=scraper.windows,
+            running=admission.slots.running,
+            reading=lambda: follow.last,
+        ),
     )

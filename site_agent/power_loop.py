@@ -87,6 +87,9 @@ class PowerLoop:
         self._beat = beat
         self._on_change = on_change
         self._update_limits = update_limits
+        self.draw_joules = 0.0
+        """Integral of the site's draw over the turns."""
+        self._turned_at: float | None = None
         self._gpu_watts: float | None = None
         self._measured_at = float("-inf")
 
@@ -136,6 +139,8 @@ class PowerLoop:
 
     def _turn(self, now: float) -> None:
         draw_watts, source = self.draw(now)
+        self.draw_joules += draw_watts * (0.0 if self._turned_at is None else now - self._turned_at)
+        self._turned_at = now
         cap_watts = self._cap.cap_watts(now)
         view = SiteView(cap_watts=cap_watts, draw_watts=draw_watts, instances=self._views(now))
         decision = self.governor.decide(view, now)

@@ -34,7 +34,7 @@ class Scraper:
 
     async def _scrape(self, instance: Instance) -> None:
         window = self.windows[instance.instance_id]
-        if not instance.is_admitted or instance.origin is None:
+        if not instance.is_serving or instance.origin is None:
             window.clear()
             return
         try:

@@ -15,6 +15,8 @@ from router.live.metrics import RouterMetrics, StateCollector
 from router.live.state_metrics import fleet_families, key_families, ledger_families, traffic_families
 from router.workers.merge import GREATEST, PARENT_ONLY
 from router.workers.parent import worker_families
+from site_agent.accounting import EnergyAccount
+from site_agent.energy_metrics import EnergyCollector
 from site_agent.metrics import Sample, SiteCollector, SiteFacts
 
 Described = dict[str, tuple[str, tuple[str, ...]]]
@@ -89,7 +91,9 @@ def site_metrics() -> Described:
         reports_failed=0,
         watchdog_restarts=0,
     )
-    return described(SiteCollector(facts=facts, sample=lambda: sample).collect())
+    meter: Any = SimpleNamespace(account=EnergyAccount(), gpus=())
+    energy = EnergyCollector(site_id="north", model="m", meter=meter)
+    return described(SiteCollector(facts=facts, sample=lambda: sample).collect()) | described(energy.collect())
 
 
 def test_every_metric_is_documented_and_every_documented_one_exists() -> None:
