@@ -24,7 +24,7 @@ class EnergyCollector(Collector):
         account = self.meter.account
         yield self._counter(
             "energy_joules",
-            "The site's energy by what it was spent on, overhead included. Much idle: keep fewer engines awake.",
+            "The site's energy by what it was spent on, with overhead. Much idle: keep fewer engines awake.",
             ("model", "phase"),
             {(self.model, phase): joules for phase, joules in account.joules.items()},
         )

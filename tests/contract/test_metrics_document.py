@@ -93,7 +93,8 @@ def site_metrics() -> Described:
     )
     meter: Any = SimpleNamespace(account=EnergyAccount(), gpus=())
     energy = EnergyCollector(site_id="north", model="m", meter=meter)
-    return described(SiteCollector(facts=facts, sample=lambda: sample).collect()) | described(energy.collect())
+    site = SiteCollector(facts=facts, sample=lambda: sample)
+    return described(site.collect()) | described(energy.collect())
 
 
 def test_every_metric_is_documented_and_every_documented_one_exists() -> None:
