@@ -1,6 +1,6 @@
 """Places requests, and holds those that find no room: the shell around `router.policy.queue`.
 
-Rule: a new request never overtakes one that waits before it. A waiter gets its place from `pump`, which runs
+Rule: a new request stands in line behind those that wait, whose order is the queue's. A waiter gets its place from `pump`, which runs
 when something may have made room: a request ended, the snapshot changed, or a tenth of a second has passed
 (pushback blocks, breakers and the pace of prompts end by the clock).
 
@@ -115,6 +115,7 @@ class Dispatcher:
             tier=features.tier,
             tenant=features.tenant,
             tokens=features.prompt_tokens + features.expected_output_tokens,
+            waits_since=loop.time(),
             expires_at=until,
             lane=Lane.RESUME if is_resume else Lane.RETURNING if is_returning else Lane.NEW,
             payload=_Waiter(exchange, future),
@@ -157,7 +158,7 @@ class Dispatcher:
         features = exchange.features
         return wait_seconds(
             self._snapshot().models.get(features.model, ()),
-            ahead=self._queue.ahead(features.model, features.tier),
+            ahead=self._queue.ahead(features.model, features.tier, features.tenant, self._clock()),
             prompt_tokens=features.prompt_tokens,
             output_tokens=features.expected_output_tokens,
         )
@@ -205,7 +206,7 @@ class Dispatcher:
         return Placement(self._registry.entries[view.site_id], load, view, now)
 
     def _pump_model(self, model: str) -> None:
-        self._queue.serve(model, self._offer)
+        self._queue.serve(model, self._offer, self._clock())
 
     def _offer(self, ticket: Ticket) -> Offer:
         """Try to place one that waits."""

@@ -2,7 +2,10 @@
 
 Start-time fair queueing by estimated tokens: the next place goes to the tenant that has had the fewest tokens
 so far. A tenant that was away begins level with the others, it saves nothing up. Within a tenant: first come
-first served.
+first served, until its oldest has waited LATE_SECONDS; from then on the newest first, until nobody has. Served
+in order, a line that has grown long makes everybody late, those too who come once there is room again; this way
+new requests are in time at once, and the late ones get what is left over (adaptive LIFO: B. Maurer, "Fail at
+Scale", ACM Queue 13(8), 2015).
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ from typing import Any
 
 from fleet.request import ServiceTier
 
+LATE_SECONDS = 1.0
+"""Whoever has waited so long has noticed; a burst that is served within it keeps its order."""
 MAX_TAGS_KEPT = 64
 """Of tenants that wait no longer, beyond twice the number of those that do."""
 
@@ -28,7 +33,7 @@ class Lane(Enum):
 class Ticket:
     """One request that waits. `payload` is the caller's."""
 
-    __slots__ = ("expires_at", "lane", "model", "payload", "sequence", "tenant", "tier", "tokens")
+    __slots__ = ("expires_at", "lane", "model", "payload", "sequence", "tenant", "tier", "tokens", "waits_since")
 
     def __init__(
         self,
@@ -37,6 +42,7 @@ class Ticket:
         tier: ServiceTier,
         tenant: str,
         tokens: int,
+        waits_since: float,
         expires_at: float,
         lane: Lane = Lane.NEW,
         payload: Any = None,
@@ -46,6 +52,7 @@ class Ticket:
         self.tenant = tenant
         self.tokens = tokens
         """Estimated, prompt and output: what it costs its tenant."""
+        self.waits_since = waits_since
         self.expires_at = expires_at
         self.lane = lane
         self.payload = payload
@@ -61,6 +68,10 @@ class _Flow:
 
     __slots__ = ("tag", "tickets")
 
+    def is_late(self, now: float) -> bool:
+        """Whether the oldest has waited too long for the order of arrival to be worth keeping."""
+        return now - next(iter(self.tickets.values())).waits_since >= LATE_SECONDS
+
     def __init__(self, tag: float) -> None:
         self.tag = tag
         """Tokens that this tenant has had, on the line's common scale."""
@@ -70,9 +81,11 @@ class _Flow:
 class FairLine:
     """Requests of one tier for one model."""
 
-    __slots__ = ("_clock", "_flows", "_served")
+    __slots__ = ("_clock", "_flows", "_keeps_order", "_served")
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps_order: bool = False) -> None:
+        """`keeps_order`: first come first served, however long it takes (flex: nobody there is in a hurry)."""
+        self._keeps_order = keeps_order
         self._flows: dict[str, _Flow] = {}
         self._clock = 0.0
         """The tag of the tenant served last: where a newcomer begins."""
@@ -95,10 +108,21 @@ class FairLine:
         if ticket.lane is Lane.RETURNING:
             flow.tickets.move_to_end(ticket.sequence, last=False)
 
-    def head(self) -> Ticket:
-        """Whose turn it is; the oldest of those with equal rights."""
+    def head(self, now: float) -> Ticket:
+        """Whose turn it is; of tenants with equal rights the one whose oldest came first."""
         flow = min(self._flows.values(), key=lambda one: (one.tag, next(iter(one.tickets))))
-        return next(iter(flow.tickets.values()))
+        tickets = flow.tickets
+        return next(reversed(tickets.values()) if self._is_reversed(flow, now) else iter(tickets.values()))
+
+    def ahead_of_newcomer(self, tenant: str, now: float) -> int:
+        """How many of these get a place before a request of this tenant that arrives now, at most."""
+        own = self._flows.get(tenant)
+        if own is None or not self._is_reversed(own, now):
+            return len(self)
+        return len(self) - len(own.tickets)
+
+    def _is_reversed(self, flow: _Flow, now: float) -> bool:
+        return not self._keeps_order and flow.is_late(now)
 
     def serve(self, ticket: Ticket) -> None:
         """It has its place: its tenant pays."""

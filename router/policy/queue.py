@@ -49,7 +49,9 @@ class _ModelQueue:
     def __init__(self) -> None:
         self.resumes: Fifo = OrderedDict()
         self.returning: Fifo = OrderedDict()
-        self.tiers: dict[ServiceTier, FairLine] = {tier: FairLine() for tier in TIERS}
+        self.tiers: dict[ServiceTier, FairLine] = {
+            tier: FairLine(keeps_order=tier == "flex") for tier in TIERS
+        }
         self.priority_run = 0
 
     def is_empty(self) -> bool:
@@ -112,15 +114,15 @@ class HoldQueue:
             return True
         return tier == "flex" and bool(queue.tiers["flex"])
 
-    def ahead(self, model: str, tier: ServiceTier) -> int:
+    def ahead(self, model: str, tier: ServiceTier, tenant: str, now: float) -> int:
         """How many may get a place before one that arrives now, at most: all but those of lower tiers."""
         queue = self._models.get(model)
         if queue is None:
             return 0
         waiting = len(queue.resumes) + len(queue.returning)
-        for other in TIERS[: TIERS.index(tier) + 1]:
+        for other in TIERS[: TIERS.index(tier)]:
             waiting += len(queue.tiers[other])
-        return waiting
+        return waiting + queue.tiers[tier].ahead_of_newcomer(tenant, now)
 
     def add(self, ticket: Ticket) -> Ticket | None:
         """Take it in. Returns the ticket that had to give way because the tier is full: itself, or another
@@ -170,7 +172,7 @@ class HoldQueue:
         self.next_expiry_at = min(times, default=float("inf"))
         return over
 
-    def serve(self, model: str, offer: Callable[[Ticket], Offer]) -> None:
+    def serve(self, model: str, offer: Callable[[Ticket], Offer], now: float) -> None:
         """Offer places in order. `offer` tries to place one ticket and says how it went."""
         queue = self._models.get(model)
         if queue is None:
@@ -178,10 +180,10 @@ class HoldQueue:
         for fifo in (queue.resumes, queue.returning):
             self._serve_fifo(queue, fifo, offer)
         while (tier := queue.next_tier()) is not None:
-            if not self._serve_tier(queue, tier, offer):
+            if not self._serve_tier(queue, tier, offer, now):
                 return
         while queue.tiers["flex"] and not queue.resumes and not queue.returning:
-            if not self._serve_tier(queue, "flex", offer):
+            if not self._serve_tier(queue, "flex", offer, now):
                 return
 
     def _serve_fifo(self, queue: _ModelQueue, fifo: Fifo, offer: Callable[[Ticket], Offer]) -> None:
@@ -199,9 +201,11 @@ class HoldQueue:
             if skipped:
                 return
 
-    def _serve_tier(self, queue: _ModelQueue, tier: ServiceTier, offer: Callable[[Ticket], Offer]) -> bool:
+    def _serve_tier(
+        self, queue: _ModelQueue, tier: ServiceTier, offer: Callable[[Ticket], Offer], now: float
+    ) -> bool:
         """Offer one place to the tier; whether to go on."""
-        ticket = queue.tiers[tier].head()
+        ticket = queue.tiers[tier].head(now)
         result = offer(ticket)
         if result is Offer.PLACED:
             queue.tiers[tier].serve(ticket)

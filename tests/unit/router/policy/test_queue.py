@@ -21,6 +21,7 @@ def ticket(
     *,
     lane: Lane = Lane.NEW,
     tokens: int = 100,
+    waits_since: float = 0.0,
     expires_at: float = 1000.0,
     model: str = "m",
     payload: Any = None,
@@ -30,6 +31,7 @@ def ticket(
         tier=tier,
         tenant=tenant,
         tokens=tokens,
+        waits_since=waits_since,
         expires_at=expires_at,
         lane=lane,
         payload=payload,
@@ -43,7 +45,7 @@ def filled(*tickets: Ticket, max_waiting: int = 10_000) -> HoldQueue:
     return queue
 
 
-def served(queue: HoldQueue, places: int = 10_000, *, model: str = "m") -> list[Ticket]:
+def served(queue: HoldQueue, places: int = 10_000, *, model: str = "m", now: float = 0.0) -> list[Ticket]:
     """Who gets the next so many places, in order."""
     got: list[Ticket] = []
 
@@ -53,7 +55,7 @@ def served(queue: HoldQueue, places: int = 10_000, *, model: str = "m") -> list[
         got.append(one)
         return Offer.PLACED
 
-    queue.serve(model, offer)
+    queue.serve(model, offer, now)
     return got
 
 
@@ -81,7 +83,7 @@ def test_flex_gets_nothing_while_anything_else_waits():
     assert [one.tier for one in served(queue, 1)] == ["default"]
     queue.add(ticket(lane=Lane.RESUME))
     seen: list[str] = []
-    queue.serve("m", lambda one: seen.append(one.tier) or Offer.NOT_THIS)  # type: ignore[func-returns-value]
+    queue.serve("m", lambda one: seen.append(one.tier) or Offer.NOT_THIS, 0.0)  # type: ignore[func-returns-value]
     assert seen == ["default"]  # the resume alone was asked
 
 
@@ -161,7 +163,7 @@ def test_who_excludes_the_sites_with_room_is_passed_over_but_keeps_its_place():
         got.append(one)
         return Offer.PLACED
 
-    queue.serve("m", offer)
+    queue.serve("m", offer, 0.0)
     assert got == [other, new]
     assert stuck in queue
 
@@ -193,8 +195,40 @@ def test_whoever_arrives_knows_whether_it_must_wait():
 def test_how_many_are_ahead_counts_no_lower_tier():
     """What an estimate of the wait begins with."""
     queue = filled(ticket(), ticket(tier="priority"), ticket(tier="flex"), ticket(lane=Lane.RESUME))
-    assert [queue.ahead("m", tier) for tier in TIERS] == [2, 3, 4]
-    assert queue.ahead("other", "flex") == 0
+    assert [queue.ahead("m", tier, "t", 0.0) for tier in TIERS] == [2, 3, 4]
+    assert queue.ahead("other", "flex", "t", 0.0) == 0
+
+
+def test_a_tenant_s_line_is_served_newest_first_while_its_oldest_is_late():
+    """And in order again once nobody is."""
+    first, second, third = (ticket(waits_since=float(at)) for at in range(3))
+    queue = filled(first, second, third)
+    assert served(queue, 1, now=0.9) == [first]
+    assert served(queue, 1, now=3.0) == [third]
+    newer = ticket(waits_since=2.5)
+    queue.add(newer)
+    assert served(queue, 2, now=3.0) == [newer, second]
+    queue.add(newer)
+    queue.add(newest := ticket(waits_since=3.0))
+    assert served(queue, now=3.1) == [newer, newest]
+
+
+def test_a_late_line_changes_nothing_for_other_tenants_and_for_flex():
+    """Tenants stay equals, and flex keeps its order however long it waits."""
+    late, later = ticket("late"), ticket("late", waits_since=5.0)
+    first, second = ticket("fresh", waits_since=9.0), ticket("fresh", waits_since=9.5)
+    queue = filled(late, later, first, second)
+    assert served(queue, now=10.0) == [later, first, late, second]
+    old, new = ticket(tier="flex"), ticket(tier="flex", waits_since=99.0)
+    assert served(filled(old, new), now=100.0) == [old, new]
+
+
+def test_a_newcomer_of_a_late_line_has_none_of_its_own_ahead():
+    """It is served before them; another tenant's newcomer may have to wait for all."""
+    queue = filled(ticket("a"), ticket("a"), ticket("b", waits_since=9.0), ticket("a", tier="priority"))
+    assert queue.ahead("m", "default", "a", 1.0) == 4
+    assert queue.ahead("m", "default", "a", 9.0) == 2
+    assert queue.ahead("m", "default", "c", 9.0) == 4
 
 
 def test_each_ticket_leaves_when_its_time_is_over_and_not_before():
@@ -225,6 +259,7 @@ tickets = st.builds(
     st.sampled_from(TIERS),
     lane=st.sampled_from(LANES),
     tokens=st.integers(0, 5000),
+    waits_since=st.floats(0, 100),
     expires_at=st.floats(0, 100),
     model=st.sampled_from(["m", "n"]),
 )
@@ -259,7 +294,7 @@ class World:
                 self.inside.remove(one)
             return result
 
-        self.queue.serve(self.data.draw(st.sampled_from(["m", "n"])), offer)
+        self.queue.serve(self.data.draw(st.sampled_from(["m", "n"])), offer, self.now)
 
     def leave(self) -> None:
         if self.inside:

@@ -74,6 +74,7 @@ class World:
                     tier="default",
                     tenant=f"t{number % 7}",
                     tokens=PROMPT_TOKENS,
+                    waits_since=0.0,
                     expires_at=1e9,
                 )
             )
@@ -100,7 +101,7 @@ class World:
             self.sites[chosen.site_id].take(now)
             return Offer.PLACED
 
-        self.queue.serve("m", offer)
+        self.queue.serve("m", offer, now)
 
 
 CHOICE: dict[str, Any] = {
