@@ -1,6 +1,6 @@
 """Places requests, and holds those that find no room: the shell around `router.policy.queue`.
 
-Rule: a new request stands in line behind those that wait, whose order is the queue's. A waiter gets its place from `pump`, which runs
+Rule: a new request never overtakes one that waits before it and is not late (`router.policy.fair_line`). A waiter gets its place from `pump`, which runs
 when something may have made room: a request ended, the snapshot changed, or a tenth of a second has passed
 (pushback blocks, breakers and the pace of prompts end by the clock).
 
@@ -28,6 +28,9 @@ from router.policy.queue import HoldQueue, Offer
 from router.policy.snapshot import Shortage, Snapshot, shortage
 
 PUMP_SECONDS = 0.1
+LATE_RESERVE_RATIO = 0.05
+"""Of a site's capacity, kept free by those that are late for those that come: with every slot taken a new request
+would wait for one, and be late too."""
 EXPIRY_STEP_SECONDS = 0.01
 """Requests whose time is over within so long are looked for together."""
 
@@ -93,7 +96,7 @@ class Dispatcher:
         """A place now, or None: nothing fits, or others wait before it."""
         if self.held:
             features = exchange.features
-            if self._queue.is_before(features.model, features.tier, is_resume=is_resume):
+            if self._queue.is_before(features.model, features.tier, self._clock(), is_resume=is_resume):
                 return None
         return self._choose(exchange, is_resume, is_released=is_resume)
 
@@ -163,7 +166,9 @@ class Dispatcher:
             output_tokens=features.expected_output_tokens,
         )
 
-    def _choose(self, exchange: Exchange, is_resume: bool, *, is_released: bool) -> Placement | None:
+    def _choose(
+        self, exchange: Exchange, is_resume: bool, *, is_released: bool, is_late: bool = False
+    ) -> Placement | None:
         features = exchange.features
         snapshot = self._snapshot()
         views = snapshot.models.get(features.model)
@@ -184,7 +189,7 @@ class Dispatcher:
             features=features,
             excluded=exchange.excluded,
             is_resume=is_resume,
-            reserve_ratio=self._reserve_ratio,
+            reserve_ratio=self._reserve_ratio + LATE_RESERVE_RATIO if is_late else self._reserve_ratio,
             turn=self._turn,
             now=now,
             rng=self._rng,
@@ -213,7 +218,9 @@ class Dispatcher:
         waiter: _Waiter = ticket.payload
         if waiter.future.done():
             return Offer.GONE
-        placement = self._choose(waiter.exchange, ticket.lane is Lane.RESUME, is_released=True)
+        placement = self._choose(
+            waiter.exchange, ticket.lane is Lane.RESUME, is_released=True, is_late=ticket.is_late
+        )
         if placement is None:
             return Offer.NOT_THIS if waiter.exchange.excluded else Offer.NO_ROOM
         waiter.future.set_result(placement)

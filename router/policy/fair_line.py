@@ -1,10 +1,12 @@
 """A line in which tenants are equals, whatever number of requests each has in it. Pure.
 
 Start-time fair queueing by estimated tokens: the next place goes to the tenant that has had the fewest tokens
-so far. A tenant that was away begins level with the others, it saves nothing up. Within a tenant: first come
-first served, until its oldest has waited LATE_SECONDS; from then on the newest first, until nobody has. Served
-in order, a line that has grown long makes everybody late, those too who come once there is room again; this way
-new requests are in time at once, and the late ones get what is left over (adaptive LIFO: B. Maurer, "Fail at
+so far. A tenant that was away begins level with the others, it saves nothing up.
+
+Whoever has waited LATE_SECONDS is late, and stands behind everybody who is not; a tenant with late requests has
+its others served newest first, the rest, and the late ones among themselves, are served in order. Served in order
+alone, a line that has grown long makes everybody late, those too who come once there is room again; this way new
+requests are in time at once, and the late ones get what is left over (after adaptive LIFO: B. Maurer, "Fail at
 Scale", ACM Queue 13(8), 2015).
 """
 
@@ -17,7 +19,7 @@ from typing import Any
 from fleet.request import ServiceTier
 
 LATE_SECONDS = 1.0
-"""Whoever has waited so long has noticed; a burst that is served within it keeps its order."""
+"""Whoever has waited so long has noticed."""
 MAX_TAGS_KEPT = 64
 """Of tenants that wait no longer, beyond twice the number of those that do."""
 
@@ -33,7 +35,7 @@ class Lane(Enum):
 class Ticket:
     """One request that waits. `payload` is the caller's."""
 
-    __slots__ = ("expires_at", "lane", "model", "payload", "sequence", "tenant", "tier", "tokens", "waits_since")
+    __slots__ = ("expires_at", "is_late", "lane", "model", "payload", "sequence", "tenant", "tier", "tokens", "waits_since")
 
     def __init__(
         self,
@@ -56,6 +58,7 @@ class Ticket:
         self.expires_at = expires_at
         self.lane = lane
         self.payload = payload
+        self.is_late = False
         self.sequence = 0
 
 
@@ -66,16 +69,35 @@ Fifo = OrderedDict[int, Ticket]
 class _Flow:
     """One tenant's waiting requests."""
 
-    __slots__ = ("tag", "tickets")
-
-    def is_late(self, now: float) -> bool:
-        """Whether the oldest has waited too long for the order of arrival to be worth keeping."""
-        return now - next(iter(self.tickets.values())).waits_since >= LATE_SECONDS
+    __slots__ = ("fresh", "late", "tag")
 
     def __init__(self, tag: float) -> None:
         self.tag = tag
         """Tokens that this tenant has had, on the line's common scale."""
-        self.tickets: Fifo = OrderedDict()
+        self.fresh: Fifo = OrderedDict()
+        self.late: Fifo = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.fresh) + len(self.late)
+
+    def lane_of(self, ticket: Ticket) -> Fifo:
+        return self.late if ticket.is_late else self.fresh
+
+    def age(self, now: float) -> None:
+        """Some are late now that were not before."""
+        while self.fresh:
+            ticket = next(iter(self.fresh.values()))
+            if now - ticket.waits_since < LATE_SECONDS:
+                return
+            del self.fresh[ticket.sequence]
+            ticket.is_late = True
+            self.late[ticket.sequence] = ticket
+
+    def head(self, *, late: bool) -> Ticket:
+        if late:
+            return next(iter(self.late.values()))
+        fresh = self.fresh.values()
+        return next(reversed(fresh) if self.late else iter(fresh))
 
 
 class FairLine:
@@ -84,7 +106,7 @@ class FairLine:
     __slots__ = ("_clock", "_flows", "_keeps_order", "_served")
 
     def __init__(self, *, keeps_order: bool = False) -> None:
-        """`keeps_order`: first come first served, however long it takes (flex: nobody there is in a hurry)."""
+        """`keeps_order`: nobody is ever late (flex: nobody there is in a hurry)."""
         self._keeps_order = keeps_order
         self._flows: dict[str, _Flow] = {}
         self._clock = 0.0
@@ -96,7 +118,7 @@ class FairLine:
         return bool(self._flows)
 
     def __len__(self) -> int:
-        return sum(len(flow.tickets) for flow in self._flows.values())
+        return sum(len(flow) for flow in self._flows.values())
 
     def add(self, ticket: Ticket) -> None:
         """Take it in; one that had a turn already goes before its tenant's others."""
@@ -104,25 +126,34 @@ class FairLine:
         if flow is None:
             tag = max(self._clock, self._served.pop(ticket.tenant, 0.0))
             flow = self._flows[ticket.tenant] = _Flow(tag)
-        flow.tickets[ticket.sequence] = ticket
+        ticket.is_late = False
+        flow.fresh[ticket.sequence] = ticket
         if ticket.lane is Lane.RETURNING:
-            flow.tickets.move_to_end(ticket.sequence, last=False)
+            flow.fresh.move_to_end(ticket.sequence, last=False)
 
-    def head(self, now: float) -> Ticket:
-        """Whose turn it is; of tenants with equal rights the one whose oldest came first."""
-        flow = min(self._flows.values(), key=lambda one: (one.tag, next(iter(one.tickets))))
-        tickets = flow.tickets
-        return next(reversed(tickets.values()) if self._is_reversed(flow, now) else iter(tickets.values()))
+    def age(self, now: float) -> None:
+        """Let those who have waited too long be late; before `has` and `head`."""
+        if not self._keeps_order:
+            for flow in self._flows.values():
+                flow.age(now)
 
-    def ahead_of_newcomer(self, tenant: str, now: float) -> int:
+    def has(self, *, late: bool) -> bool:
+        """Whether anybody waits who is late, or who is not."""
+        return any(flow.late if late else flow.fresh for flow in self._flows.values())
+
+    def head(self, *, late: bool) -> Ticket:
+        """Whose turn it is, of those who are late or of those who are not (there is one); of tenants with equal
+        rights the one whose oldest came first.
+        """
+        flows = [flow for flow in self._flows.values() if (flow.late if late else flow.fresh)]
+        flow = min(flows, key=lambda one: (one.tag, next(iter(one.late if late else one.fresh))))
+        return flow.head(late=late)
+
+    def ahead_of_newcomer(self, tenant: str) -> int:
         """How many of these get a place before a request of this tenant that arrives now, at most."""
         own = self._flows.get(tenant)
-        if own is None or not self._is_reversed(own, now):
-            return len(self)
-        return len(self) - len(own.tickets)
-
-    def _is_reversed(self, flow: _Flow, now: float) -> bool:
-        return not self._keeps_order and flow.is_late(now)
+        before = sum(len(flow.fresh) for flow in self._flows.values())
+        return before - len(own.fresh) if own is not None and own.late else before
 
     def serve(self, ticket: Ticket) -> None:
         """It has its place: its tenant pays."""
@@ -134,8 +165,8 @@ class FairLine:
     def remove(self, ticket: Ticket) -> None:
         """Take it out, unserved."""
         flow = self._flows[ticket.tenant]
-        del flow.tickets[ticket.sequence]
-        if flow.tickets:
+        del flow.lane_of(ticket)[ticket.sequence]
+        if flow:
             return
         del self._flows[ticket.tenant]
         if not self._flows:
@@ -150,5 +181,6 @@ class FairLine:
     def newest_of(self, tenant: str) -> Ticket | None:
         """The tenant's newest request that never had a turn."""
         flow = self._flows.get(tenant)
-        new = () if flow is None else (one for one in flow.tickets.values() if one.lane is Lane.NEW)
+        waiting = () if flow is None else (*flow.late.values(), *flow.fresh.values())
+        new = (one for one in waiting if one.lane is Lane.NEW)
         return max(new, key=lambda one: one.sequence, default=None)

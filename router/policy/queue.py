@@ -4,7 +4,8 @@ The order, for each model:
   1. resumes: streams that lost their site, first come first served;
   2. returning: requests that had a turn at a site already, first come first served;
   3. `priority` and `default`: after PRIORITY_RUN places in a row for priority, one for default if any waits,
-     so default gets at least one place in PRIORITY_RUN + 1 and never starves;
+     so default gets at least one place in PRIORITY_RUN + 1 and never starves; first those that are not late,
+     then, in the same way, the late ones, from what `offer` has left for them;
   4. `flex`, only while nobody of the above waits.
 Within a tier tenants are equals, whatever number of requests each has waiting (`router.policy.fair_line`).
 
@@ -63,11 +64,16 @@ class _ModelQueue:
             return self.resumes
         return self.returning if ticket.lane is Lane.RETURNING and ticket.tier != "flex" else None
 
-    def next_tier(self) -> ServiceTier | None:
+    def age(self, now: float) -> None:
+        for line in self.tiers.values():
+            line.age(now)
+
+    def next_tier(self, *, late: bool) -> ServiceTier | None:
         """The tier whose turn it is, of those that are not flex."""
-        if self.tiers["priority"] and not (self.tiers["default"] and self.priority_run >= PRIORITY_RUN):
+        has_default = self.tiers["default"].has(late=late)
+        if self.tiers["priority"].has(late=late) and not (has_default and self.priority_run >= PRIORITY_RUN):
             return "priority"
-        return "default" if self.tiers["default"] else None
+        return "default" if has_default else None
 
 
 class HoldQueue:
@@ -103,16 +109,19 @@ class HoldQueue:
         """Models that somebody waits for."""
         return list(self._models)
 
-    def is_before(self, model: str, tier: ServiceTier, *, is_resume: bool) -> bool:
+    def is_before(self, model: str, tier: ServiceTier, now: float, *, is_resume: bool) -> bool:
         """Whether anybody waits who comes before a request that arrives now."""
         queue = self._models.get(model)
         if queue is None:
             return False
         if queue.resumes or is_resume:
             return bool(queue.resumes)
-        if queue.returning or queue.tiers["priority"] or queue.tiers["default"]:
+        if queue.returning:
             return True
-        return tier == "flex" and bool(queue.tiers["flex"])
+        if tier == "flex":
+            return any(queue.tiers.values())
+        queue.age(now)
+        return queue.next_tier(late=False) is not None
 
     def ahead(self, model: str, tier: ServiceTier, tenant: str, now: float) -> int:
         """How many may get a place before one that arrives now, at most: all but those of lower tiers."""
@@ -122,7 +131,8 @@ class HoldQueue:
         waiting = len(queue.resumes) + len(queue.returning)
         for other in TIERS[: TIERS.index(tier)]:
             waiting += len(queue.tiers[other])
-        return waiting + queue.tiers[tier].ahead_of_newcomer(tenant, now)
+        queue.age(now)
+        return waiting + queue.tiers[tier].ahead_of_newcomer(tenant)
 
     def add(self, ticket: Ticket) -> Ticket | None:
         """Take it in. Returns the ticket that had to give way because the tier is full: itself, or another
@@ -179,11 +189,13 @@ class HoldQueue:
             return
         for fifo in (queue.resumes, queue.returning):
             self._serve_fifo(queue, fifo, offer)
-        while (tier := queue.next_tier()) is not None:
-            if not self._serve_tier(queue, tier, offer, now):
-                return
+        queue.age(now)
+        for late in (False, True):
+            while (tier := queue.next_tier(late=late)) is not None:
+                if not self._serve_tier(queue, tier, offer, late=late):
+                    return
         while queue.tiers["flex"] and not queue.resumes and not queue.returning:
-            if not self._serve_tier(queue, "flex", offer, now):
+            if not self._serve_tier(queue, "flex", offer):
                 return
 
     def _serve_fifo(self, queue: _ModelQueue, fifo: Fifo, offer: Callable[[Ticket], Offer]) -> None:
@@ -202,10 +214,10 @@ class HoldQueue:
                 return
 
     def _serve_tier(
-        self, queue: _ModelQueue, tier: ServiceTier, offer: Callable[[Ticket], Offer], now: float
+        self, queue: _ModelQueue, tier: ServiceTier, offer: Callable[[Ticket], Offer], *, late: bool = False
     ) -> bool:
         """Offer one place to the tier; whether to go on."""
-        ticket = queue.tiers[tier].head(now)
+        ticket = queue.tiers[tier].head(late=late)
         result = offer(ticket)
         if result is Offer.PLACED:
             queue.tiers[tier].serve(ticket)

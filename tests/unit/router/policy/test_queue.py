@@ -180,10 +180,10 @@ def test_whoever_arrives_knows_whether_it_must_wait():
     def blocks(waiting: Ticket) -> list[bool]:
         queue = filled(waiting)
         return [
-            queue.is_before("m", "default", is_resume=True),
-            queue.is_before("m", "priority", is_resume=False),
-            queue.is_before("m", "flex", is_resume=False),
-            queue.is_before("other", "default", is_resume=False),
+            queue.is_before("m", "default", 0.0, is_resume=True),
+            queue.is_before("m", "priority", 0.0, is_resume=False),
+            queue.is_before("m", "flex", 0.0, is_resume=False),
+            queue.is_before("other", "default", 0.0, is_resume=False),
         ]
 
     assert blocks(ticket(lane=Lane.RESUME)) == [True, True, True, False]
@@ -199,36 +199,57 @@ def test_how_many_are_ahead_counts_no_lower_tier():
     assert queue.ahead("other", "flex", "t", 0.0) == 0
 
 
-def test_a_tenant_s_line_is_served_newest_first_while_its_oldest_is_late():
-    """And in order again once nobody is."""
-    first, second, third = (ticket(waits_since=float(at)) for at in range(3))
+def test_who_is_late_stands_behind_all_who_are_not():
+    """A tenant with late ones has its others served newest first; late ones are served in order."""
+    first, second, third = (ticket(waits_since=at) for at in (0.0, 0.5, 1.0))
     queue = filled(first, second, third)
     assert served(queue, 1, now=0.9) == [first]
-    assert served(queue, 1, now=3.0) == [third]
-    newer = ticket(waits_since=2.5)
+    newer = ticket(waits_since=1.2)
     queue.add(newer)
-    assert served(queue, 2, now=3.0) == [newer, second]
-    queue.add(newer)
-    queue.add(newest := ticket(waits_since=3.0))
-    assert served(queue, now=3.1) == [newer, newest]
+    assert served(queue, 3, now=1.6) == [newer, third, second]
+    late, later = ticket(waits_since=5.0), ticket(waits_since=6.0)
+    assert served(filled(late, later), now=9.0) == [late, later]
 
 
-def test_a_late_line_changes_nothing_for_other_tenants_and_for_flex():
+def test_a_place_that_is_no_place_for_the_late_is_offered_to_all_others_first():
+    """And those behind the first late one that finds none are not asked."""
+    late, later, fresh = ticket("a"), ticket("b"), ticket("c", waits_since=9.0)
+    queue = filled(late, later, fresh, ticket(tier="flex"))
+    asked: list[Ticket] = []
+
+    def offer(one: Ticket) -> Offer:
+        asked.append(one)
+        return Offer.NO_ROOM if one.is_late else Offer.PLACED
+
+    queue.serve("m", offer, 9.5)
+    assert asked == [fresh, late]
+    assert len(queue) == 3
+
+
+def test_late_ones_change_nothing_for_other_tenants_and_for_flex():
     """Tenants stay equals, and flex keeps its order however long it waits."""
     late, later = ticket("late"), ticket("late", waits_since=5.0)
-    first, second = ticket("fresh", waits_since=9.0), ticket("fresh", waits_since=9.5)
+    first, second = ticket("fresh", waits_since=9.2), ticket("fresh", waits_since=9.5)
     queue = filled(late, later, first, second)
-    assert served(queue, now=10.0) == [later, first, late, second]
+    assert served(queue, now=10.0) == [first, second, late, later]
     old, new = ticket(tier="flex"), ticket(tier="flex", waits_since=99.0)
     assert served(filled(old, new), now=100.0) == [old, new]
 
 
-def test_a_newcomer_of_a_late_line_has_none_of_its_own_ahead():
-    """It is served before them; another tenant's newcomer may have to wait for all."""
-    queue = filled(ticket("a"), ticket("a"), ticket("b", waits_since=9.0), ticket("a", tier="priority"))
-    assert queue.ahead("m", "default", "a", 1.0) == 4
-    assert queue.ahead("m", "default", "a", 9.0) == 2
-    assert queue.ahead("m", "default", "c", 9.0) == 4
+def test_a_newcomer_goes_at_once_where_only_late_ones_wait():
+    """They take what it leaves."""
+    queue = filled(ticket("a"), ticket("a", tier="priority"))
+    assert queue.is_before("m", "default", 0.5, is_resume=False)
+    assert not queue.is_before("m", "default", 5.0, is_resume=False)
+    assert queue.is_before("m", "flex", 5.0, is_resume=False)
+
+
+def test_a_newcomer_has_no_late_one_ahead():
+    """And none of its own tenant's, if that has late ones; of higher tiers all count."""
+    queue = filled(ticket("a"), ticket("a", waits_since=8.8), ticket("b", waits_since=8.5))
+    assert queue.ahead("m", "default", "a", 0.5) == 3
+    assert queue.ahead("m", "default", "a", 9.0) == 1
+    assert queue.ahead("m", "default", "c", 9.0) == 2
 
 
 def test_each_ticket_leaves_when_its_time_is_over_and_not_before():
