@@ -3,11 +3,11 @@
 Start-time fair queueing by estimated tokens: the next place goes to the tenant that has had the fewest tokens
 so far. A tenant that was away begins level with the others, it saves nothing up.
 
-Whoever has waited LATE_SECONDS is late, and stands behind everybody who is not; a tenant with late requests has
-its others served newest first, the rest, and the late ones among themselves, are served in order. Served in order
-alone, a line that has grown long makes everybody late, those too who come once there is room again; this way new
-requests are in time at once, and the late ones get what is left over (after adaptive LIFO: B. Maurer, "Fail at
-Scale", ACM Queue 13(8), 2015).
+Whoever has waited LATE_SECONDS is late, and stands behind everybody who is not. A tenant with late requests has
+its others served newest first; the rest, and the late ones among themselves, are served in order. Served in
+order alone, a line that has grown long makes everybody late, those too who come once there is room again; this
+way new requests are in time at once, and the late ones get what is left over (after adaptive LIFO: B. Maurer,
+"Fail at Scale", ACM Queue 13(8), 2015).
 """
 
 from __future__ import annotations
@@ -35,7 +35,18 @@ class Lane(Enum):
 class Ticket:
     """One request that waits. `payload` is the caller's."""
 
-    __slots__ = ("expires_at", "is_late", "lane", "model", "payload", "sequence", "tenant", "tier", "tokens", "waits_since")
+    __slots__ = (
+        "expires_at",
+        "is_late",
+        "lane",
+        "model",
+        "payload",
+        "sequence",
+        "tenant",
+        "tier",
+        "tokens",
+        "waits_since",
+    )
 
     def __init__(
         self,
@@ -142,8 +153,9 @@ class FairLine:
         return any(flow.late if late else flow.fresh for flow in self._flows.values())
 
     def head(self, *, late: bool) -> Ticket:
-        """Whose turn it is, of those who are late or of those who are not (there is one); of tenants with equal
-        rights the one whose oldest came first.
+        """Whose turn it is, of those who are late or of those who are not (there must be one).
+
+        Of tenants with equal rights, the one whose oldest came first.
         """
         flows = [flow for flow in self._flows.values() if (flow.late if late else flow.fresh)]
         flow = min(flows, key=lambda one: (one.tag, next(iter(one.late if late else one.fresh))))
