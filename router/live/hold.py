@@ -1,8 +1,9 @@
 """Places requests, and holds those that find no room: the shell around `router.policy.queue`.
 
 Rule: a new request never overtakes one that waits before it and is not late (`router.policy.fair_line`). A
-waiter gets its place from `pump`, which runs when something may have made room: a request ended, the snapshot
-changed, or a tenth of a second has passed (pushback blocks, breakers and the pace of prompts end by the clock).
+waiter gets its place from `pump`, which runs when something may have made room: a request ended, the
+snapshot changed, or a tenth of a second has passed (pushback blocks, breakers and the pace of prompts end by
+the clock).
 
 What waited is released no faster than the sites read prompts, and within the room they report: after a dark
 spell a thousand may wait, and none of the sites must get them all at once.

@@ -3,11 +3,11 @@
 Start-time fair queueing by estimated tokens: the next place goes to the tenant that has had the fewest tokens
 so far. A tenant that was away begins level with the others, it saves nothing up.
 
-Whoever has waited LATE_SECONDS is late, and stands behind everybody who is not. A tenant with late requests has
-its others served newest first; the rest, and the late ones among themselves, are served in order. Served in
-order alone, a line that has grown long makes everybody late, those too who come once there is room again; this
-way new requests are in time at once, and the late ones get what is left over (after adaptive LIFO: B. Maurer,
-"Fail at Scale", ACM Queue 13(8), 2015).
+Whoever has waited LATE_SECONDS is late, and stands behind everybody who is not. A tenant with late requests
+has its others served newest first; the rest, and the late ones among themselves, are served in order. Served
+in order alone, a line that has grown long makes everybody late, those too who come once there is room again;
+this way new requests are in time at once, and the late ones get what is left over (after adaptive LIFO:
+B. Maurer, "Fail at Scale", ACM Queue 13(8), 2015).
 """
 
 from __future__ import annotations
