@@ -22,7 +22,7 @@ from gateway.upstream import Origin, UpstreamError, UpstreamPool, UpstreamRespon
 from replay.answer import AnswerReader, StatedError, stated_error
 from replay.outcome import Outcome, RequestResult, outcome_of_status, outcome_of_stream
 from replay.prompts import PromptSource, corruption
-from replay.retries import retry_delay_seconds
+from replay.retries import RETRY_COUNT, retry_delay_seconds
 from replay.schedule import ScheduledRequest
 
 MAX_ERROR_BYTES = 256 << 10
@@ -221,7 +221,7 @@ class Exchange:
                 client.origin,
                 "POST",
                 client.target,
-                client.headers,
+                (*client.headers, (RETRY_COUNT, b"%d" % self._retries)) if self._retries else client.headers,
                 body,
                 first_byte_timeout_seconds=client.limits.first_byte_timeout_seconds,
             )

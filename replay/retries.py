@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from random import Random
 
+RETRY_COUNT = b"x-stainless-retry-count"
+"""The header in which that client says how often it has tried before."""
 OPENAI_MAX_RETRIES = 2
 FIRST_DELAY_SECONDS = 0.5
 MAX_DELAY_SECONDS = 8.0

@@ -25,6 +25,8 @@ class Exchange(LedgerEntry):
     # Defaults live in the class: an instance is made per request, and sets only what differs.
     has_had_turn = False
     """A site was tried: it waits before those that come after it."""
+    is_retry = False
+    """Its client says that it was refused before."""
     request_id = b""
     shared_head = b""
     """The lines of the head that every site gets."""

@@ -97,7 +97,9 @@ class Dispatcher:
         """A place now, or None: nothing fits, or others wait before it."""
         if self.held:
             features = exchange.features
-            if self._queue.is_before(features.model, features.tier, self._clock(), is_resume=is_resume):
+            if self._queue.is_before(
+                features.model, features.tier, self._clock(), is_resume=is_resume, is_late=exchange.is_retry
+            ):
                 return None
         return self._choose(exchange, is_resume, is_released=is_resume)
 
@@ -122,6 +124,7 @@ class Dispatcher:
             waits_since=loop.time(),
             expires_at=until,
             lane=Lane.RESUME if is_resume else Lane.RETURNING if is_returning else Lane.NEW,
+            is_late=exchange.is_retry,
             payload=_Waiter(exchange, future),
         )
         gives_way = self._queue.add(ticket)
@@ -168,7 +171,7 @@ class Dispatcher:
         )
 
     def _choose(
-        self, exchange: Exchange, is_resume: bool, *, is_released: bool, is_late: bool = False
+        self, exchange: Exchange, is_resume: bool, *, is_released: bool, must_leave_room: bool = False
     ) -> Placement | None:
         features = exchange.features
         snapshot = self._snapshot()
@@ -190,7 +193,9 @@ class Dispatcher:
             features=features,
             excluded=exchange.excluded,
             is_resume=is_resume,
-            reserve_ratio=self._reserve_ratio + LATE_RESERVE_RATIO if is_late else self._reserve_ratio,
+            reserve_ratio=self._reserve_ratio + LATE_RESERVE_RATIO
+            if must_leave_room
+            else self._reserve_ratio,
             turn=self._turn,
             now=now,
             rng=self._rng,
@@ -220,7 +225,10 @@ class Dispatcher:
         if waiter.future.done():
             return Offer.GONE
         placement = self._choose(
-            waiter.exchange, ticket.lane is Lane.RESUME, is_released=True, is_late=ticket.is_late
+            waiter.exchange,
+            ticket.lane is Lane.RESUME,
+            is_released=True,
+            must_leave_room=ticket.must_leave_room,
         )
         if placement is None:
             return Offer.NOT_THIS if waiter.exchange.excluded else Offer.NO_ROOM

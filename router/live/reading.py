@@ -47,6 +47,8 @@ class Reader:
         request = exchange.request
         head = RequestHead(request, self._rng)
         exchange.request_id = head.request_id
+        if head.is_retry:
+            exchange.is_retry = True
         credential = exchange.credential
         try:
             body, model, content_type = self._read_body(exchange)

@@ -24,7 +24,7 @@ _PASSED_ON = frozenset({b"accept", b"traceparent", b"tracestate", b"anthropic-ve
 class RequestHead:
     """The part of a client's head that matters."""
 
-    __slots__ = ("affinity", "deadline_seconds", "passed_on", "request_id")
+    __slots__ = ("affinity", "deadline_seconds", "is_retry", "passed_on", "request_id")
 
     def __init__(self, request: ClientRequest, rng: random.Random) -> None:
         fields = request.fields
@@ -37,6 +37,8 @@ class RequestHead:
         self.affinity = affinity if affinity is not None and is_token(affinity, MAX_AFFINITY) else None
         deadline = fields.get(b"x-heron-deadline-seconds")
         self.deadline_seconds = None if deadline is None else _positive(deadline)
+        self.is_retry = fields.get(b"x-stainless-retry-count", b"0") != b"0"
+        """OpenAI's and Anthropic's clients count their tries there."""
         self.request_id = request_id_of(fields.get(b"x-request-id", b""), rng)
 
 

@@ -3,11 +3,11 @@
 Start-time fair queueing by estimated tokens: the next place goes to the tenant that has had the fewest tokens
 so far. A tenant that was away begins level with the others, it saves nothing up.
 
-Whoever has waited LATE_SECONDS is late, and stands behind everybody who is not. A tenant with late requests
-has its others served newest first; the rest, and the late ones among themselves, are served in order. Served
-in order alone, a line that has grown long makes everybody late, those too who come once there is room again;
-this way new requests are in time at once, and the late ones get what is left over (after adaptive LIFO:
-B. Maurer, "Fail at Scale", ACM Queue 13(8), 2015).
+Whoever has waited LATE_SECONDS, or was refused before and comes again, is late and stands behind everybody
+who is not. A tenant with late requests has its others served newest first; the rest, and the late ones among
+themselves, are served in order. Served in order alone, a line that has grown long makes everybody late, those
+too who come once there is room again; this way new requests are in time at once, and the late ones get what
+is left over (after adaptive LIFO: B. Maurer, "Fail at Scale", ACM Queue 13(8), 2015).
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class Ticket:
         "is_late",
         "lane",
         "model",
+        "must_leave_room",
         "payload",
         "sequence",
         "tenant",
@@ -58,6 +59,7 @@ class Ticket:
         waits_since: float,
         expires_at: float,
         lane: Lane = Lane.NEW,
+        is_late: bool = False,
         payload: Any = None,
     ) -> None:
         self.model = model
@@ -69,7 +71,10 @@ class Ticket:
         self.expires_at = expires_at
         self.lane = lane
         self.payload = payload
-        self.is_late = False
+        self.is_late = is_late
+        """From the beginning where its client was refused before."""
+        self.must_leave_room = False
+        """The place that is offered now is for it only if others find room after it."""
         self.sequence = 0
 
 
@@ -137,10 +142,10 @@ class FairLine:
         if flow is None:
             tag = max(self._clock, self._served.pop(ticket.tenant, 0.0))
             flow = self._flows[ticket.tenant] = _Flow(tag)
-        ticket.is_late = False
-        flow.fresh[ticket.sequence] = ticket
+        ticket.is_late = ticket.is_late and not self._keeps_order
+        flow.lane_of(ticket)[ticket.sequence] = ticket
         if ticket.lane is Lane.RETURNING:
-            flow.fresh.move_to_end(ticket.sequence, last=False)
+            flow.lane_of(ticket).move_to_end(ticket.sequence, last=False)
 
     def age(self, now: float) -> None:
         """Let those who have waited too long be late; before `has` and `head`."""

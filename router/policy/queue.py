@@ -4,8 +4,9 @@ The order, for each model:
   1. resumes: streams that lost their site, first come first served;
   2. returning: requests that had a turn at a site already, first come first served;
   3. `priority` and `default`: after PRIORITY_RUN places in a row for priority, one for default if any waits,
-     so default gets at least one place in PRIORITY_RUN + 1 and never starves; first those that are not late,
-     then, in the same way, the late ones, from what `offer` has left for them;
+     so default gets at least one place in PRIORITY_RUN + 1 and never starves. First those that are not late,
+     then, in the same way, the late ones, each only if it leaves room for newcomers (`must_leave_room`); but
+     after FRESH_RUN places in a row for others, one late request, so that they never starve either;
   4. `flex`, only while nobody of the above waits.
 Within a tier tenants are equals, whatever number of requests each has waiting (`router.policy.fair_line`).
 
@@ -25,6 +26,8 @@ from router.policy.fair_line import FairLine, Fifo, Lane, Ticket
 
 PRIORITY_RUN = 4
 """Places in a row for priority while default waits."""
+FRESH_RUN = 4
+"""Places in a row for those that are not late while others are."""
 MAX_SKIPPED = 64
 """Resumes or returning requests passed over, for sites that they exclude, before the rest must wait too."""
 TIERS: tuple[ServiceTier, ...] = ("priority", "default", "flex")
@@ -45,7 +48,7 @@ class Offer(Enum):
 class _ModelQueue:
     """All that waits for one model."""
 
-    __slots__ = ("priority_run", "resumes", "returning", "tiers")
+    __slots__ = ("fresh_run", "priority_run", "resumes", "returning", "tiers")
 
     def __init__(self) -> None:
         self.resumes: Fifo = OrderedDict()
@@ -54,6 +57,7 @@ class _ModelQueue:
             tier: FairLine(keeps_order=tier == "flex") for tier in TIERS
         }
         self.priority_run = 0
+        self.fresh_run = 0
 
     def is_empty(self) -> bool:
         return not (self.resumes or self.returning or any(self.tiers.values()))
@@ -74,6 +78,18 @@ class _ModelQueue:
         if self.tiers["priority"].has(late=late) and not (has_default and self.priority_run >= PRIORITY_RUN):
             return "priority"
         return "default" if has_default else None
+
+    def turn(self) -> tuple[ServiceTier, bool] | None:
+        """The tier whose turn it is, and whether that of its late ones; None: only flex waits, or nobody."""
+        fresh, late = self.next_tier(late=False), self.next_tier(late=True)
+        if fresh is not None and (late is None or self.fresh_run < FRESH_RUN):
+            return fresh, False
+        return None if late is None else (late, True)
+
+    def take_turn(self, tier: ServiceTier, *, late: bool) -> None:
+        """A place was given."""
+        self.priority_run = self.priority_run + 1 if tier == "priority" else 0
+        self.fresh_run = 0 if late or self.next_tier(late=True) is None else self.fresh_run + 1
 
 
 class HoldQueue:
@@ -109,7 +125,9 @@ class HoldQueue:
         """Models that somebody waits for."""
         return list(self._models)
 
-    def is_before(self, model: str, tier: ServiceTier, now: float, *, is_resume: bool) -> bool:
+    def is_before(
+        self, model: str, tier: ServiceTier, now: float, *, is_resume: bool, is_late: bool = False
+    ) -> bool:
         """Whether anybody waits who comes before a request that arrives now."""
         queue = self._models.get(model)
         if queue is None:
@@ -121,7 +139,7 @@ class HoldQueue:
         if tier == "flex":
             return any(queue.tiers.values())
         queue.age(now)
-        return queue.next_tier(late=False) is not None
+        return queue.next_tier(late=False) is not None or (is_late and queue.next_tier(late=True) is not None)
 
     def ahead(self, model: str, tier: ServiceTier, tenant: str, now: float) -> int:
         """How many may get a place before one that arrives now, at most: all but those of lower tiers."""
@@ -190,10 +208,9 @@ class HoldQueue:
         for fifo in (queue.resumes, queue.returning):
             self._serve_fifo(queue, fifo, offer)
         queue.age(now)
-        for late in (False, True):
-            while (tier := queue.next_tier(late=late)) is not None:
-                if not self._serve_tier(queue, tier, offer, late=late):
-                    return
+        while (turn := queue.turn()) is not None:
+            if not self._serve_tier(queue, turn[0], offer, late=turn[1]):
+                return
         while queue.tiers["flex"] and not queue.resumes and not queue.returning:
             if not self._serve_tier(queue, "flex", offer):
                 return
@@ -218,10 +235,11 @@ class HoldQueue:
     ) -> bool:
         """Offer one place to the tier; whether to go on."""
         ticket = queue.tiers[tier].head(late=late)
+        ticket.must_leave_room = late and queue.fresh_run < FRESH_RUN
         result = offer(ticket)
         if result is Offer.PLACED:
             queue.tiers[tier].serve(ticket)
-            queue.priority_run = queue.priority_run + 1 if tier == "priority" else 0
+            queue.take_turn(tier, late=late)
         elif result is Offer.GONE:
             queue.tiers[tier].remove(ticket)
         else:

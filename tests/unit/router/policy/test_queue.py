@@ -20,6 +20,7 @@ def ticket(
     tier: ServiceTier = "default",
     *,
     lane: Lane = Lane.NEW,
+    is_late: bool = False,
     tokens: int = 100,
     waits_since: float = 0.0,
     expires_at: float = 1000.0,
@@ -34,6 +35,7 @@ def ticket(
         waits_since=waits_since,
         expires_at=expires_at,
         lane=lane,
+        is_late=is_late,
         payload=payload,
     )
 
@@ -224,6 +226,24 @@ def test_a_place_that_is_no_place_for_the_late_is_offered_to_all_others_first():
     queue.serve("m", offer, 9.5)
     assert asked == [fresh, late]
     assert len(queue) == 3
+
+
+def test_a_late_one_gets_every_fifth_place_though_it_leaves_no_room():
+    """Where there is always somebody new, it would wait for ever."""
+    queue = filled(ticket(is_late=True), *(ticket() for _ in range(9)), ticket(is_late=True))
+    asked: list[tuple[bool, bool]] = []
+
+    def offer(one: Ticket) -> Offer:
+        asked.append((one.is_late, one.must_leave_room))
+        return Offer.NO_ROOM if one.must_leave_room else Offer.PLACED
+
+    queue.serve("m", offer, 0.5)
+    fresh, unbound, bound = (False, False), (True, False), (True, True)
+    assert asked == [*[fresh] * 4, unbound, *[fresh] * 4, unbound, fresh]
+    queue = filled(ticket(is_late=True))
+    asked.clear()
+    queue.serve("m", offer, 0.5)
+    assert asked == [bound]
 
 
 def test_late_ones_change_nothing_for_other_tenants_and_for_flex():
