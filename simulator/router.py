@@ -22,7 +22,7 @@ from router.policy.fair_line import Lane, Ticket
 from router.policy.load import Load
 from router.policy.outlook import power_outlook
 from router.policy.policies import make_policy
-from router.policy.queue import HoldQueue, Offer
+from router.policy.queue import LATE_RESERVE_RATIO, HoldQueue, Offer
 from router.policy.retry_budget import RetryBudget
 from router.policy.snapshot import ModelView, Snapshot, view_of
 from simulator.events import Events
@@ -138,12 +138,15 @@ class SimulatedRouter:
         """Send it now, unless nothing fits or others wait before it."""
         if len(self._queue):
             features = request.features
-            if self._queue.is_before(features.model, features.tier, is_resume=is_resume):
+            if self._queue.is_before(features.model, features.tier, self._events.now, is_resume=is_resume):
                 return False
         return self._place(request, is_resume=is_resume, is_released=is_resume)
 
-    def _place(self, request: SimRequest, *, is_resume: bool, is_released: bool) -> bool:
+    def _place(
+        self, request: SimRequest, *, is_resume: bool, is_released: bool, must_leave_room: bool = False
+    ) -> bool:
         now = self._events.now
+        reserve_ratio = self._settings.resume_reserve_ratio
         if not self._views:
             return False
         self.decisions += 1
@@ -154,7 +157,7 @@ class SimulatedRouter:
             features=request.features,
             excluded=request.excluded,
             is_resume=is_resume,
-            reserve_ratio=self._settings.resume_reserve_ratio,
+            reserve_ratio=reserve_ratio + LATE_RESERVE_RATIO if must_leave_room else reserve_ratio,
             turn=self.decisions,
             now=now,
             rng=self._rng,
@@ -314,6 +317,7 @@ class SimulatedRouter:
             tier=features.tier,
             tenant=features.tenant,
             tokens=features.prompt_tokens + features.expected_output_tokens,
+            waits_since=now,
             expires_at=until,
             lane=Lane.RESUME if is_resume else Lane.RETURNING if request.has_had_turn else Lane.NEW,
             payload=request,
@@ -334,11 +338,14 @@ class SimulatedRouter:
             self._events.after(PUMP_SECONDS, self._tick)
 
     def _pump(self) -> None:
-        self._queue.serve(self._model, self._offer)
+        self._queue.serve(self._model, self._offer, self._events.now)
 
     def _offer(self, ticket: Ticket) -> Offer:
         request: SimRequest = ticket.payload
-        if not self._place(request, is_resume=ticket.lane is Lane.RESUME, is_released=True):
+        is_resume = ticket.lane is Lane.RESUME
+        if not self._place(
+            request, is_resume=is_resume, is_released=True, must_leave_room=ticket.must_leave_room
+        ):
             return Offer.NOT_THIS if request.excluded else Offer.NO_ROOM
         request.ticket = None
         return Offer.PLACED

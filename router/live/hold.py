@@ -25,13 +25,10 @@ from router.policy.dispatch import choose
 from router.policy.fair_line import Lane, Ticket
 from router.policy.flex import Pace
 from router.policy.interface import Policy
-from router.policy.queue import HoldQueue, Offer
+from router.policy.queue import LATE_RESERVE_RATIO, HoldQueue, Offer
 from router.policy.snapshot import Shortage, Snapshot, shortage
 
 PUMP_SECONDS = 0.1
-LATE_RESERVE_RATIO = 0.05
-"""Of a site's capacity, kept free by those that are late for those that come: with every slot taken a new
-request would wait for one, and be late too."""
 EXPIRY_STEP_SECONDS = 0.01
 """Requests whose time is over within so long are looked for together."""
 

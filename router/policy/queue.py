@@ -28,6 +28,9 @@ PRIORITY_RUN = 4
 """Places in a row for priority while default waits."""
 FRESH_RUN = 4
 """Places in a row for those that are not late while others are."""
+LATE_RESERVE_RATIO = 0.05
+"""Of a site's capacity, kept free by those that are late for those that come: with every slot taken a new
+request would wait for one, and be late too."""
 MAX_SKIPPED = 64
 """Resumes or returning requests passed over, for sites that they exclude, before the rest must wait too."""
 TIERS: tuple[ServiceTier, ...] = ("priority", "default", "flex")
