@@ -77,6 +77,6 @@ class EnergyMeter:
             modelled_watts=profile.watts(running, clock),
             prompt_tokens=None if page is None else page.prompt_tokens,
             output_tokens=None if page is None else page.output_tokens,
-            prefill_seconds_per_token=profile.prefill_seconds(1, clock),
+            prefill_seconds_per_token=1 / profile.prefill_rate(clock),
             decode_seconds_per_token=profile.itl_seconds(batch, clock) / batch,
         )

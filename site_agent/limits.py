@@ -59,11 +59,13 @@ def limits_of(
     """An instance's limits from its profile. An SLO that even one request alone misses still admits one."""
     within_slo, prefill_tokens = None, None
     if slo is not None and slo.ttft_seconds is not None:
-        prefill_tokens = slo.ttft_seconds / profile.prefill_seconds(1, clock_mhz)
+        left = slo.ttft_seconds - profile.prefill_step_seconds(clock_mhz)
+        prefill_tokens = max(1.0, left * profile.prefill_rate(clock_mhz))
     if slo is not None and slo.e2e_seconds is not None and mean is not None:
         left = slo.e2e_seconds - profile.prefill_seconds(math.ceil(mean.prompt_tokens), clock_mhz)
         itl_seconds = left / max(1.0, mean.output_tokens)
-        within_slo = _most_running(profile, clock_mhz, itl_seconds, max_concurrency)
+        context = mean.prompt_tokens + mean.output_tokens / 2
+        within_slo = _most_running(profile, clock_mhz, itl_seconds, context, max_concurrency)
     return Limits(
         max_concurrency=max_concurrency,
         within_slo=within_slo,
@@ -84,13 +86,13 @@ def instance_watts(profile: PerformanceProfile, clock_mhz: int, max_concurrency:
 
 
 def _most_running(
-    profile: PerformanceProfile, clock_mhz: int, itl_seconds: float, max_concurrency: int
+    profile: PerformanceProfile, clock_mhz: int, itl_seconds: float, context_tokens: float, max_concurrency: int
 ) -> int:
-    """The largest batch whose token gap is at most this; 1 at least."""
+    """The largest batch, each with this context, whose token gap is at most this; 1 at least."""
     low, high = 1, max_concurrency
     while low < high:
         middle = (low + high + 1) // 2
-        if profile.itl_seconds(middle, clock_mhz) <= itl_seconds:
+        if profile.itl_seconds(middle, clock_mhz, middle * context_tokens) <= itl_seconds:
             low = middle
         else:
             high = middle - 1

@@ -13,10 +13,11 @@ def test_limits_come_from_the_profile_at_its_clock() -> None:
     slo, mean = Slo(ttft_seconds=1.0, e2e_seconds=6.0), MeanWork(prompt_tokens=850, output_tokens=200)
     full = limits_of(PROFILE, 1980, max_concurrency=256, slo=slo, mean=mean)
     low = limits_of(PROFILE, 800, max_concurrency=256, slo=slo, mean=mean)
-    assert full.prefill_tokens == pytest.approx(8500)
+    assert full.prefill_tokens == pytest.approx(10_500 * (1 - 0.01582), rel=1e-3)
     assert full.within_slo is not None
-    assert PROFILE.itl_seconds(full.within_slo, 1980) <= 5.9 / 200
-    assert PROFILE.itl_seconds(full.within_slo + 1, 1980) > 5.9 / 200
+    gap_seconds = (6.0 - PROFILE.prefill_seconds(850, 1980)) / 200
+    assert PROFILE.itl_seconds(full.within_slo, 1980, full.within_slo * 950) <= gap_seconds
+    assert PROFILE.itl_seconds(full.within_slo + 1, 1980, (full.within_slo + 1) * 950) > gap_seconds
     assert low.within_slo is not None
     assert low.within_slo < full.within_slo
     assert low.prefill_tokens is not None
