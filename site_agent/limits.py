@@ -86,7 +86,11 @@ def instance_watts(profile: PerformanceProfile, clock_mhz: int, max_concurrency:
 
 
 def _most_running(
-    profile: PerformanceProfile, clock_mhz: int, itl_seconds: float, context_tokens: float, max_concurrency: int
+    profile: PerformanceProfile,
+    clock_mhz: int,
+    itl_seconds: float,
+    context_tokens: float,
+    max_concurrency: int,
 ) -> int:
     """The largest batch, each with this context, whose token gap is at most this; 1 at least."""
     low, high = 1, max_concurrency
