@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from site_agent.recent import RecentMost
 from site_agent.situation import CapForecast
 
 WINDOW_SECONDS = 1.05
@@ -44,11 +45,14 @@ class CapOutlook:
     """How far ahead of a ramp: the time that a whole drain takes."""
     _changes: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=MAX_SAMPLES))
     """(since, cap): one entry for each value in turn."""
-    _lows: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=MAX_SAMPLES))
-    """(last seen at, outlook), ascending by both: the first is the lowest of the hold."""
+    _lows: RecentMost = field(init=False)
+    """Of the outlook below zero: its most is the lowest outlook of the hold."""
     _turbulence: float = 0.0
     """Mean square of the small falls, per second."""
     _seen_at: float | None = None
+
+    def __post_init__(self) -> None:
+        self._lows = RecentMost(hold_seconds=self.hold_seconds)
 
     def observe(self, cap_watts: float, now: float) -> tuple[float, float]:
         """Take the cap at `now`; return (what to expect within the horizon, that held for `hold_seconds`)."""
@@ -68,13 +72,7 @@ class CapOutlook:
         expected = cap_watts
         if len(changes) > 1:
             expected = max(0.0, cap_watts - self.fall_watts_per_second(now) * self.horizon_seconds)
-        lows = self._lows
-        while lows and lows[-1][1] >= expected:
-            lows.pop()
-        lows.append((now, expected))
-        while lows[0][0] < now - self.hold_seconds:
-            lows.popleft()
-        return expected, lows[0][1]
+        return expected, -self._lows.observe(-expected, now)
 
     def headroom_watts(self, held_watts: float, guard_ratio: float, turbulence_factor: float) -> float:
         """What the worst case leaves free below the cap: for the meter's noise and for turbulence.
@@ -87,14 +85,9 @@ class CapOutlook:
         trembling = turbulence_factor * math.sqrt(self._turbulence)
         return math.hypot(guard, min(trembling, MAX_TURBULENCE_RATIO * held_watts))
 
-    @property
-    def is_steady(self) -> bool:
-        """No value but the present one is remembered or held."""
-        return len(self._changes) == 1 and len(self._lows) == 1
-
     def forget(self) -> None:
         """Start anew: nothing of the past is held."""
-        self._lows.clear()
+        self._lows.forget()
 
     def fall_watts_per_second(self, now: float) -> float:
         """The fall that each of the last windows saw at least; 0 unless all of them saw one."""

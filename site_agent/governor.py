@@ -41,7 +41,7 @@ from site_agent.situation import (
     SiteView,
     StartEngine,
 )
-from site_agent.survival import Survival
+from site_agent.survival import Presumed, Survival
 from site_agent.turn import Turn
 
 LEAD_SECONDS = 1.0
@@ -60,10 +60,13 @@ class Governor:
     chooser: Chooser | None = None
     """None: `FollowPlan`."""
     account: RideThroughAccount = field(init=False)
+    """By what was measured; for the record."""
     clock_mhz: int = field(init=False)
     """The clock last commanded."""
     _chooser: Chooser = field(init=False)
     _survival: Survival = field(init=False)
+    _presumed: Presumed = field(init=False)
+    """By what the wind may have seen; for the decisions."""
     _outlook: CapOutlook = field(init=False)
     _correction: Correction = field(init=False)
     _load: LoadWatch = field(init=False)
@@ -82,13 +85,14 @@ class Governor:
         self.account = RideThroughAccount(limits=self.ride_through, idle_watts=self.model.server_idle_watts)
         self._chooser = self.chooser or FollowPlan(model=self.model, rule=rule)
         self._survival = Survival.of(self.model, rule)
+        self._presumed = Presumed.of(self.ride_through, rule)
         self._outlook = CapOutlook(
             hold_seconds=rule.rise_hold_seconds, horizon_seconds=rule.drain_seconds + LEAD_SECONDS
         )
         self._correction = Correction(settle_seconds=rule.settle_seconds)
         self._load = LoadWatch(hold_seconds=rule.load_hold_seconds)
         self._reshaping = Reshaping(model=self.model, rule=rule)
-        self._drains = Drains(rule=rule, account=self.account)
+        self._drains = Drains(rule=rule, account=self._presumed.account)
         self.clock_mhz = self.model.full_clock_mhz
         self._is_cold = rule.max_ramp_watts_per_second is None
 
@@ -100,6 +104,7 @@ class Governor:
     def decide(self, view: SiteView, now: float) -> Decision:
         """Take the situation at `now` (monotonic) and return what to do."""
         self.account.observe(draw_watts=view.draw_watts, cap_watts=view.cap_watts, now=now)
+        self._presumed.observe(draw_watts=view.draw_watts, cap_watts=view.cap_watts, now=now)
         running = 0
         for one in view.instances:
             running += one.running_requests
@@ -112,11 +117,11 @@ class Governor:
         turn = self._turn(view, outlook, now)
         self._drains.forget_gone(turn)
         target = self._go_down(turn)
-        if not self.rule.enabled or not self.account.is_in_episode:
+        if not self.rule.enabled or not self._is_in_episode:
             target = self._follow_wish(turn)
         self._drains.finish(turn)
         staying = self._staying(turn)
-        if not self.rule.enabled or not self.account.is_in_episode:
+        if not self.rule.enabled or not self._is_in_episode:
             self._rise(turn, staying, target)
         is_settled = self._set_clock(turn, target.clock_mhz)
         is_there = len(staying) >= target.awake and all(_is_ready(one) for one in staying)
@@ -136,9 +141,13 @@ class Governor:
         self._last = (now, view, outlook, decision) if is_quiet else None
         return decision
 
+    @property
+    def _is_in_episode(self) -> bool:
+        return self._presumed.account.is_in_episode
+
     def _unchanged(self, view: SiteView, outlook: tuple[float, float], now: float) -> Decision | None:
         """The last decision, where nothing has happened since that could change it."""
-        if self._last is None or self.account.is_in_episode or self._correction.ratio > 1:
+        if self._last is None or self._is_in_episode or self._correction.ratio > 1:
             return None
         at, before, outlook_before, decision = self._last
         if (
@@ -181,7 +190,7 @@ class Governor:
             budget_watts=budget,
             soon_watts=soon,
             is_hurried=self.rule.enabled
-            and (self.account.is_in_episode or view.draw_watts > min(view.cap_watts, outlook[0])),
+            and (self._is_in_episode or view.draw_watts > min(view.cap_watts, outlook[0])),
         )
 
     def _budgets(self, view: SiteView, outlook: tuple[float, float]) -> tuple[float, float]:
@@ -189,10 +198,10 @@ class Governor:
         if not self.rule.enabled:
             return math.inf, math.inf
         held = outlook[1]
-        if self.account.is_in_episode:
+        if self._is_in_episode:
             held = min(held, self._survival.episode_limit_watts(held))
         budget = held - self._outlook.headroom_watts(held, self.rule.guard_ratio, self.rule.turbulence_factor)
-        budget = min(budget, self._survival.stored_limit_watts(self.account.joules_left))
+        budget = min(budget, self._survival.stored_limit_watts(self._presumed.account.joules_left))
         soon = soon_watts(
             held,
             view.forecast,
@@ -328,7 +337,7 @@ class Governor:
         if not turn.drawing:
             return True
         wanted = self.model.clock_that_fits(turn.drawing, turn.budget_watts)
-        if wanted is None or (self.rule.enabled and self.account.is_in_episode):
+        if wanted is None or (self.rule.enabled and self._is_in_episode):
             wanted = self.model.lowest_clock_mhz
         wanted = min(wanted, ceiling_mhz)
         if wanted == self.clock_mhz:

@@ -6,11 +6,9 @@ come and go with every lull.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 
-RESOLUTION_SECONDS = 1.0
-"""Counts within a second are one sample: their largest."""
+from site_agent.recent import RecentMost
 
 
 @dataclass(slots=True, kw_only=True)
@@ -21,8 +19,10 @@ class LoadWatch:
     turned_away_at: float = float("-inf")
     """When a request was last refused for want of a slot."""
     _since: float | None = None
-    _highs: deque[tuple[float, int]] = field(default_factory=deque)
-    """(last seen at, requests), descending by requests: the first is the most of the hold."""
+    _requests: RecentMost = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._requests = RecentMost(hold_seconds=self.hold_seconds)
 
     def observe(self, running_requests: int, turned_away: int, now: float) -> None:
         """Take the counts at `now`."""
@@ -30,18 +30,12 @@ class LoadWatch:
             self._since = now
         if turned_away:
             self.turned_away_at = now
-        highs = self._highs
-        while highs and highs[-1][1] <= running_requests:
-            highs.pop()
-        if not highs or now - highs[-1][0] >= RESOLUTION_SECONDS or highs[-1][1] > running_requests:
-            highs.append((now, running_requests))
-        while len(highs) > 1 and highs[0][0] < now - self.hold_seconds:
-            highs.popleft()
+        self._requests.observe(running_requests, now)
 
     @property
     def most(self) -> int:
         """Requests at once, the most within the hold."""
-        return self._highs[0][1] if self._highs else 0
+        return int(self._requests.most)
 
     def is_known(self, now: float) -> bool:
         """Whether a whole hold has been seen: before, the load may yet come."""

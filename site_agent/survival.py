@@ -12,6 +12,9 @@ kept if all of these hold:
    drain is in store. It is refilled only by cap − draw, so that after an episode the site may have to wait
    for it at a lower draw.
 
+A fall is heard up to r after it happened, so an episode may have begun before it was heard: 2 and 3 go by
+`Presumed`, an account of the most that was drawn within the last r, not of what is drawn now.
+
 `further_fall_ratio` f < 1 weakens 2 to falls down to (1 − f) × the cap that holds, for a site that rather
 keeps its engines: then a second, deeper fall within one episode can exceed the ride-through.
 """
@@ -20,7 +23,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fleet.power import RideThrough
+from fleet.power import RideThrough, RideThroughAccount
+from site_agent.recent import RecentMost
 from site_agent.site_model import SiteModel
 from site_agent.situation import GovernorRule
 
@@ -53,6 +57,27 @@ class Survival:
     def episode_limit_watts(self, cap_watts: float) -> float:
         """What may still be drawn at the end of an episode's ride-through (2)."""
         return max(self.floor_watts, cap_watts * (1 - self.further_fall_ratio))
+
+
+@dataclass(slots=True, kw_only=True)
+class Presumed:
+    """The account as the wind may have seen it: every draw of the last `reaction_seconds` under this cap."""
+
+    account: RideThroughAccount
+    _draw: RecentMost
+
+    @classmethod
+    def of(cls, ride_through: RideThrough, rule: GovernorRule) -> Presumed:
+        """With nothing spent."""
+        return cls(
+            account=RideThroughAccount(limits=ride_through),
+            _draw=RecentMost(hold_seconds=rule.reaction_seconds),
+        )
+
+    def observe(self, *, draw_watts: float, cap_watts: float, now: float) -> None:
+        """See RideThroughAccount."""
+        most = self._draw.observe(draw_watts, now)
+        self.account.observe(draw_watts=most, cap_watts=cap_watts, now=now)
 
 
 def warnings(model: SiteModel, rule: GovernorRule, ride_through: RideThrough) -> list[str]:

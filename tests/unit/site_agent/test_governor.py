@@ -85,11 +85,11 @@ ONE_FALL = GovernorRule(further_fall_ratio=0.0)
 """Keeps what fits under the fallen cap, and promises nothing about a second fall in the same episode."""
 
 
-def warm_governor(rule: GovernorRule = GovernorRule()) -> Governor:  # noqa: B008 - frozen
+def warm_governor(rule: GovernorRule = GovernorRule(), draw_watts: float = 6600) -> Governor:  # noqa: B008
     """One that has seen its three instances ready at full power."""
     governor = Governor(model=MODEL, rule=rule, ride_through=RIDE_THROUGH)
-    governor.decide(view(MAX_WATTS, 6600, READY), 0.0)
-    governor.decide(view(MAX_WATTS, 6600, READY), 0.1)
+    governor.decide(view(MAX_WATTS, draw_watts, READY), 0.0)
+    governor.decide(view(MAX_WATTS, draw_watts, READY), 0.1)
     return governor
 
 
@@ -110,7 +110,7 @@ def test_nothing_starts_below_what_one_instance_needs() -> None:
 
 def test_a_lower_cap_sets_a_lower_clock_before_it_stops_anything() -> None:
     """Three slow instances deliver more than two fast ones."""
-    governor = warm_governor()
+    governor = warm_governor(draw_watts=4900)
     decision = governor.decide(view(5000, 4900, READY), 0.2)
     assert decision.commands == (SetClock(clock_mhz=1400),)
     assert decision.target.awake == 3
@@ -150,7 +150,7 @@ def test_a_drain_above_the_cap_ends_by_force_after_drain_seconds() -> None:
 
 def test_a_drain_within_the_cap_may_take_its_time() -> None:
     """The cap fell to what three instances could draw, but do not."""
-    governor = warm_governor()
+    governor = warm_governor(draw_watts=3000)
     governor.decide(view(3200, 3000, READY, (4, 2, 4)), 0.2)
     states = [InstanceState.READY, InstanceState.DRAINING, InstanceState.READY]
     for tenth in range(3, 290):
@@ -162,7 +162,7 @@ def test_a_drain_within_the_cap_may_take_its_time() -> None:
 
 def test_a_drain_is_taken_back_when_power_returns_and_stays() -> None:
     """Power came back before the stop: nothing is restarted."""
-    governor = warm_governor()
+    governor = warm_governor(draw_watts=3000)
     governor.decide(view(3200, 3000, READY, (4, 2, 4)), 0.2)
     states = [InstanceState.READY, InstanceState.DRAINING, InstanceState.READY]
     assert governor.decide(view(MAX_WATTS, 3000, states, (4, 2, 4)), 1.0).commands == ()
