@@ -126,6 +126,8 @@ class SiteAgent:
             of.follow.follow_stream,
             of.follow.follow_events,
             of.follow.reread,
+            of.plan_follow.follow_events,
+            of.plan_follow.reread,
             of.power.meter,
             of.power.run,
             of.pool.watch,

@@ -180,6 +180,7 @@ class SiteConfig(ConfigModel):
         profile = self.engine.profile
         if profile is not None and profile not in PROFILES:
             raise ValueError(f"engine.profile {profile!r}: known are {', '.join(sorted(PROFILES))}")
+        self._layouts_agree()
         if self.ingress_url is None and self.host in ("0.0.0.0", "::", ""):  # noqa: S104 - refused here
             raise ValueError("ingress_url must be given where host is every address of the machine")
         idle_watts = self.site_model().server_idle_watts
@@ -188,6 +189,50 @@ class SiteConfig(ConfigModel):
                 f"max_site_watts is below what the site draws with every engine stopped, {idle_watts:.0f} W"
             )
         return self
+
+    def _layouts_agree(self) -> None:
+        engine = self.engine
+        degrees = engine.other_tensor_parallel_degrees
+        if engine.other_max_concurrency and len(engine.other_max_concurrency) != len(degrees):
+            raise ValueError(
+                f"engine.other_max_concurrency has {len(engine.other_max_concurrency)} values for "
+                f"{len(degrees)} other_tensor_parallel_degrees"
+            )
+        if not degrees:
+            return
+        if engine.profile is None:
+            raise ValueError("engine.other_tensor_parallel_degrees needs engine.profile")
+        gpus = engine.instances * self.performance_profile().tensor_parallel_degree
+        if len({*degrees, self.performance_profile().tensor_parallel_degree}) != len(degrees) + 1:
+            raise ValueError("engine.other_tensor_parallel_degrees: a degree is given twice")
+        for degree in degrees:
+            if gpus % degree:
+                raise ValueError(
+                    f"engine.other_tensor_parallel_degrees: {degree} does not divide {gpus} GPUs"
+                )
+        self.other_profiles()
+
+    def other_profiles(self) -> tuple[PerformanceProfile, ...]:
+        """Of `other_tensor_parallel_degrees`, in their order.
+
+        Raises:
+            ValueError: there is none for a degree; the message says for which there are.
+        """
+        own = self.performance_profile()
+        known = {
+            one.tensor_parallel_degree: one
+            for one in PROFILES.values()
+            if (one.model, one.gpu_model) == (own.model, own.gpu_model)
+        }
+        found: list[PerformanceProfile] = []
+        for degree in self.engine.other_tensor_parallel_degrees:
+            if degree not in known:
+                raise ValueError(
+                    f"engine.other_tensor_parallel_degrees: no profile of {own.model} on {own.gpu_model} at "
+                    f"{degree}; there are {', '.join(map(str, sorted(known)))}"
+                )
+            found.append(known[degree])
+        return tuple(found)
 
     def performance_profile(self) -> PerformanceProfile:
         """Of the engine table; assumed figures where the hardware is unknown.
@@ -232,6 +277,9 @@ class SiteConfig(ConfigModel):
             instances=self.engine.instances,
             max_concurrency=self.engine.max_concurrency,
             clocks_mhz=profile.clocks_mhz if can_set_clock else profile.clocks_mhz[-1:],
+            other_profiles=self.other_profiles(),
+            other_max_concurrency=self.engine.other_max_concurrency,
+            counts_prefill=self.engine.kind != "emulated",
         )
 
     def site_watts_limit(self) -> float:

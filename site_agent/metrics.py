@@ -39,6 +39,7 @@ class Sample:
     is_path_up: Mapping[str, bool]
     readings_taken: int
     records_refused: Mapping[str, int]
+    is_plan_valid: bool
     outcomes: Mapping[str, int]
     pushbacks: Mapping[str, int]
     commands: Mapping[str, int]
@@ -275,6 +276,11 @@ class SiteCollector(Collector):
             "Records refused, by reason. Other than duplicates: the log names the writer.",
             "reason",
             sample.records_refused,
+        )
+        self._gauge(
+            "plan_valid",
+            "1 while a valid plan names this site. 0 with a planner running: look at it and at Redis.",
+            float(sample.is_plan_valid),
         )
         self._counter("reports_published", "Site reports written to Redis.", sample.reports_published)
         self._counter(

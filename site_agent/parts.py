@@ -7,12 +7,15 @@ import os
 import random
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from fleet.config import FleetConfig
 from fleet.power import CapTracker
+from fleet.profile import PerformanceProfile
 from fleet.store import Store
 from gateway.upstream import UpstreamPool
+from site_agent import layouts
 from site_agent.admission import Admission
 from site_agent.config import SiteConfig
 from site_agent.controls import make_control
@@ -21,12 +24,15 @@ from site_agent.energy_meter import EnergyMeter
 from site_agent.instance import RestartRule
 from site_agent.instances import InstancePool
 from site_agent.limits import Limits, Slo
+from site_agent.plan_follow import PlanFollow
+from site_agent.plan_judge import PlanJudge
 from site_agent.power_follow import PowerFollow
 from site_agent.power_loop import PowerLoop
 from site_agent.processes import Processes
 from site_agent.reading_judge import IntakeJudge
 from site_agent.scraper import Scraper
 from site_agent.site_limits import SiteLimits
+from site_agent.site_model import SiteModel
 from site_agent.slots import Slots
 
 
@@ -47,27 +53,25 @@ class Parts:
     upstream: UpstreamPool
     judge: IntakeJudge
     follow: PowerFollow
+    plan_judge: PlanJudge
+    plan_follow: PlanFollow
     pool: InstancePool
     admission: Admission
     power: PowerLoop
     scraper: Scraper
     energy: EnergyMeter
+    pushbacks: Counter[str]
     outcomes: Counter[str] = field(default_factory=Counter)
-    pushbacks: Counter[str] = field(default_factory=Counter)
 
 
 def instance_specs(config: SiteConfig) -> tuple[InstanceSpec, ...]:
-    """The site's instances, with disjoint GPUs in order."""
-    gpus = config.gpus_per_instance()
-    return tuple(
-        InstanceSpec(
-            instance_id=f"{config.site_id}-{index}",
-            index=index,
-            port=config.engine.first_port + index if config.engine.first_port else 0,
-            model=config.engine.model,
-            gpu_indices=tuple(range(index * gpus, (index + 1) * gpus)),
-        )
-        for index in range(config.engine.instances)
+    """The site's instances, in every layout."""
+    return layouts.instance_specs(
+        config.site_id,
+        config.site_model(),
+        model_name=config.engine.model,
+        first_port=config.engine.first_port,
+        gpus_per_instance=config.gpus_per_instance(),
     )
 
 
@@ -79,10 +83,26 @@ def driver_context(config: SiteConfig, processes: ProcessRegistry) -> DriverCont
         specs=instance_specs(config),
         options=config.engine,
         profile=None if config.engine.profile is None else config.performance_profile(),
+        profiles={} if config.engine.profile is None else config.site_model().profiles,
+        max_concurrency=config.site_model().concurrency,
         power_model=config.power_model(),
         processes=processes,
         environment=dict(os.environ),
     )
+
+
+def other_limits(
+    specs: Iterable[InstanceSpec], model: SiteModel
+) -> dict[str, tuple[PerformanceProfile, int]]:
+    """Profile and slots of the instances of another degree than the site's own."""
+    return {
+        spec.instance_id: (
+            model.profiles[spec.tensor_parallel_degree],
+            model.concurrency[spec.tensor_parallel_degree],
+        )
+        for spec in specs
+        if spec.tensor_parallel_degree not in (0, model.degree)
+    }
 
 
 def build(
@@ -144,9 +164,16 @@ def build(
         config.governor_rule(),
         config.ride_through(),
     )
+    plan_judge = PlanJudge(
+        site_id=config.site_id,
+        model=config.engine.model,
+        max_clock_skew_seconds=fleet.max_clock_skew_seconds,
+    )
+    pushbacks: Counter[str] = Counter()
     site_limits = SiteLimits(
         slots=admission.slots,
         profile=governor.model.profile,
+        others=other_limits(instance_specs(config), governor.model),
         is_profile_assumed=config.engine.profile is None,
         slo=Slo(ttft_seconds=config.slo_ttft_seconds, e2e_seconds=config.slo_e2e_seconds),
         windows=scraper.windows,
@@ -160,6 +187,8 @@ def build(
         tick_seconds=config.governor.tick_seconds,
         beat=processes.beat,
         on_change=changed.set,
+        targets=plan_judge.targets,
+        turned_away=lambda: pushbacks["capacity"],
         update_limits=site_limits.update,
     )
     return Parts(
@@ -174,6 +203,9 @@ def build(
         upstream=upstream,
         judge=judge,
         follow=follow,
+        plan_judge=plan_judge,
+        plan_follow=PlanFollow(store=store, judge=plan_judge, rng=rng),
+        pushbacks=pushbacks,
         pool=pool,
         admission=admission,
         power=power,

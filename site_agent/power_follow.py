@@ -20,6 +20,7 @@ from fleet.power import CapTracker
 from fleet.records import PowerQuality, PowerReading
 from fleet.store import Store, StoreError
 from gateway.sse import EventSplitter, EventTooLargeError, data_of
+from site_agent.situation import CapForecast
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ class PowerFollow:
         self._rng = rng
         self._heard_at: dict[PowerPath, float] = {}
         self._taken_at: float | None = None
+        self._forecast: tuple[CapForecast, ...] = ()
         self._has_reread = False
         self._left_over: bytes | None = None
         """What the first re-read found; it counts once it has changed."""
@@ -91,6 +93,12 @@ class PowerFollow:
     def cap_watts(self, now: float) -> float:
         """See `CapTracker.cap_watts`."""
         return self._tracker.cap_watts(now)
+
+    def forecast(self, now: float) -> tuple[tuple[CapForecast, ...], float]:
+        """What the last reading expects of the cap, and how old that is."""
+        if self._taken_at is None:
+            return (), 0.0
+        return self._forecast, now - self._taken_at
 
     def is_up(self, path: PowerPath, now: float) -> bool:
         """Whether a record has come by this path of late, new or not."""
@@ -178,5 +186,15 @@ class PowerFollow:
             quality=reading.quality,
             observed_at_unix_seconds=reading.observed_at_unix_seconds,
             now=now,
+        )
+        cap = self._tracker.rule.cap_watts
+        self._forecast = tuple(
+            CapForecast(
+                horizon_seconds=point.horizon_seconds,
+                p10_watts=cap(point.p10_watts),
+                p50_watts=cap(point.p50_watts),
+                p90_watts=cap(point.p90_watts),
+            )
+            for point in sorted(reading.forecast, key=lambda point: point.horizon_seconds)
         )
         self.news.set()

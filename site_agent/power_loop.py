@@ -22,6 +22,7 @@ from site_agent.power_status import PowerStatus
 from site_agent.situation import (
     Admit,
     BreakStreams,
+    CapForecast,
     Command,
     Decision,
     Drain,
@@ -30,6 +31,7 @@ from site_agent.situation import (
     SiteView,
     StartEngine,
     StopEngine,
+    Target,
 )
 
 logger = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ class CapSource(Protocol):
     @property
     def quality(self) -> PowerQuality | None: ...
     def cap_watts(self, now: float) -> float: ...
+    def forecast(self, now: float) -> tuple[tuple[CapForecast, ...], float]: ...
 
 
 class PowerLoop:
@@ -69,9 +72,13 @@ class PowerLoop:
         beat: Callable[[], None],
         on_change: Callable[[], None],
         update_limits: Callable[[int, float], None] = lambda _clock_mhz, _now: None,
+        targets: Callable[[float], tuple[Target, ...] | None] = lambda _now: None,
+        turned_away: Callable[[], int] = lambda: 0,
     ) -> None:
         """`beat` tells the watchdog that the agent lives; `on_change`: state, cap, or whether anything may
         come in, differ from before; `update_limits(clock_mhz, now)` is called at every turn.
+        `targets(now)`: this site's, of a valid plan; `turned_away()`: requests refused so far for want of a
+        slot.
         """
         self.governor = governor
         self.commands: Counter[str] = Counter()
@@ -90,6 +97,9 @@ class PowerLoop:
         self.draw_joules = 0.0
         """Integral of the site's draw over the turns."""
         self._turned_at: float | None = None
+        self._targets = targets
+        self._turned_away = turned_away
+        self._turned_away_before = 0
         self._gpu_watts: float | None = None
         self._measured_at = float("-inf")
 
@@ -130,19 +140,30 @@ class PowerLoop:
         return self._modelled_watts(now), "modelled"
 
     def _modelled_watts(self, now: float) -> float:
-        running = [
-            self._admission.slots.running(view.instance_id)
-            for view in self._views(now)
-            if view.is_awake or view.is_stopping
-        ]
-        return self.governor.model.modelled_watts(running, self.governor.clock_mhz)
+        drawing = [view for view in self._views(now) if view.is_awake or view.is_stopping]
+        return self.governor.model.modelled_watts(
+            [self._admission.slots.running(view.instance_id) for view in drawing],
+            self.governor.clock_mhz,
+            [view.tensor_parallel_degree for view in drawing],
+        )
 
     def _turn(self, now: float) -> None:
         draw_watts, source = self.draw(now)
         self.draw_joules += draw_watts * (0.0 if self._turned_at is None else now - self._turned_at)
         self._turned_at = now
         cap_watts = self._cap.cap_watts(now)
-        view = SiteView(cap_watts=cap_watts, draw_watts=draw_watts, instances=self._views(now))
+        forecast, forecast_age_seconds = self._cap.forecast(now)
+        turned_away = self._turned_away()
+        view = SiteView(
+            cap_watts=cap_watts,
+            draw_watts=draw_watts,
+            instances=self._views(now),
+            forecast=forecast,
+            forecast_age_seconds=forecast_age_seconds,
+            targets=self._targets(now),
+            turned_away=turned_away - self._turned_away_before,
+        )
+        self._turned_away_before = turned_away
         decision = self.governor.decide(view, now)
         self._admission.slots.is_short_of_power = decision.is_short_of_power
         for command in decision.commands:
@@ -175,6 +196,8 @@ class PowerLoop:
                 running_requests=self._admission.slots.in_flight(one.instance_id),
                 is_stopping=one.is_stopping,
                 can_start=not self.is_closing and one.can_start(now),
+                tensor_parallel_degree=one.spec.tensor_parallel_degree,
+                gpu_indices=one.spec.gpu_indices,
             )
             for one in self._pool.instances
         )

@@ -70,9 +70,14 @@ def model_report(
     is_profile_assumed: bool,
     clock_mhz: int,
     now: float,
+    other_profiles: Mapping[int, PerformanceProfile] | None = None,
 ) -> ModelReport:
-    """What the site can do for its model now. What no engine says, and no profile, is left unknown."""
-    ready = sum(one.is_admitted for one in instances)
+    """What the site can do for its model now. What no engine says, and no profile, is left unknown.
+
+    `other_profiles`: of tensor-parallel degrees other than `profile`'s.
+    """
+    others = other_profiles or {}
+    ready = [others.get(one.spec.tensor_parallel_degree, profile) for one in instances if one.is_admitted]
     pages = [page for window in windows.values() if (page := window.latest(now)) is not None]
     waiting = [page.waiting_requests for page in pages if page.waiting_requests is not None]
     usages = [page.kv_cache_usage_ratio for page in pages if page.kv_cache_usage_ratio is not None]
@@ -82,7 +87,7 @@ def model_report(
     has_profile = not is_profile_assumed
     return ModelReport(
         model=model,
-        ready_instances=ready,
+        ready_instances=len(ready),
         instances=tuple(_instance_report(one, profile, has_profile=has_profile) for one in instances),
         max_concurrency=load.slots,
         running_requests=load.running_requests,
@@ -92,10 +97,14 @@ def model_report(
             None if load.headroom_prefill_tokens is None else int(load.headroom_prefill_tokens)
         ),
         headroom_kv_tokens=(
-            int((1 - usage) * profile.kv_tokens * ready) if has_profile and usage is not None else None
+            int((1 - usage) * sum(one.kv_tokens for one in ready))
+            if has_profile and usage is not None
+            else None
         ),
         kv_cache_usage_ratio=usage,
-        prefill_tokens_per_second=(profile.prefill_rate(clock_mhz) * ready if has_profile else None),
+        prefill_tokens_per_second=(
+            sum(one.prefill_rate(clock_mhz) for one in ready) if has_profile else None
+        ),
         itl_seconds_p50=engine_metrics.quantile(itl, 0.5),
         itl_seconds_p99=engine_metrics.quantile(itl, 0.99),
         ttft_seconds_p50=engine_metrics.quantile(ttft, 0.5),
@@ -110,7 +119,9 @@ def _instance_report(instance: Instance, profile: PerformanceProfile, *, has_pro
     return InstanceReport(
         instance_id=instance.instance_id,
         state=state,
-        tensor_parallel_degree=profile.tensor_parallel_degree if has_profile else None,
+        tensor_parallel_degree=(
+            (instance.spec.tensor_parallel_degree or profile.tensor_parallel_degree) if has_profile else None
+        ),
         gpu_clock_mhz=instance.clock_mhz,
     )
 

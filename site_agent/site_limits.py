@@ -24,6 +24,8 @@ class SiteLimits:
     is_profile_assumed: bool
     slo: Slo
     windows: Mapping[str, MetricsWindow]
+    others: Mapping[str, tuple[PerformanceProfile, int]] = field(default_factory=dict)
+    """Profile and slots of the instances that have another tensor-parallel degree than `profile`."""
     _clock_mhz: int | None = field(default=None)
     _updated_at: float = field(default=float("-inf"))
 
@@ -33,13 +35,17 @@ class SiteLimits:
             return
         self._clock_mhz, self._updated_at = clock_mhz, now
         self._learn()
-        self.slots.limits = self._limits(clock_mhz)
+        self.slots.limits = self._limits(self.profile, clock_mhz, self.slots.limits.max_concurrency)
+        made: dict[tuple[PerformanceProfile, int], Limits] = {}
+        for instance_id, (profile, most) in self.others.items():
+            if (profile, most) not in made:
+                made[profile, most] = self._limits(profile, clock_mhz, most)
+            self.slots.set_limits(instance_id, made[profile, most])
 
-    def _limits(self, clock_mhz: int) -> Limits:
-        most = self.slots.limits.max_concurrency
+    def _limits(self, profile: PerformanceProfile, clock_mhz: int, most: int) -> Limits:
         if self.is_profile_assumed:  # watts are the operator's; the rest is nobody's
-            return Limits(max_concurrency=most, watts=instance_watts(self.profile, clock_mhz, most))
-        return limits_of(self.profile, clock_mhz, max_concurrency=most, slo=self.slo, mean=self.slots.mean)
+            return Limits(max_concurrency=most, watts=instance_watts(profile, clock_mhz, most))
+        return limits_of(profile, clock_mhz, max_concurrency=most, slo=self.slo, mean=self.slots.mean)
 
     def _learn(self) -> None:
         """The mean of what finished of late; as before where nothing did."""

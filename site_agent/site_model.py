@@ -52,6 +52,9 @@ class SiteModel:
     """Further tensor-parallel degrees that the same GPUs can be split into, for plans that want them."""
     other_max_concurrency: tuple[int, ...] = ()
     """Of those, in their order; empty: the same as `max_concurrency`."""
+    counts_prefill: bool = False
+    """Whether an instance that only prefills counts in the worst case: real GPUs draw more then than in
+    decode at a small batch; fake ones follow the decode rows alone."""
     _remembered: dict[Layout, tuple[float, ...]] = field(
         default_factory=dict, init=False, compare=False, repr=False
     )
@@ -219,6 +222,8 @@ class SiteModel:
             }
             for clock in self.clocks_mhz:
                 found[degree, clock] = max(profile.watts(batch, clock) for batch in sorted(batches))
+                if self.counts_prefill:
+                    found[degree, clock] = max(found[degree, clock], profile.prefill_watts(clock))
         return found
 
 

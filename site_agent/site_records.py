@@ -51,6 +51,7 @@ class SiteRecords:
             is_profile_assumed=parts.config.engine.profile is None,
             clock_mhz=parts.power.governor.clock_mhz,
             now=now,
+            other_profiles=parts.power.governor.model.profiles,
         )
         return SiteReport(
             agent_id=parts.agent_id,
@@ -83,12 +84,16 @@ class SiteRecords:
             ride_through_joules=ride_through.joules,
             safe_floor_watts=config.safe_floor_watts,
             max_site_watts=config.site_watts_limit(),
-            configurations=report.configurations(
-                model=config.engine.model,
-                profile=model.profile,
-                is_profile_assumed=config.engine.profile is None,
-                clocks_mhz=model.clocks_mhz,
-                start_seconds=round(parts.pool.start_seconds or config.engine.start_seconds),
+            configurations=tuple(
+                one
+                for profile in model.profiles.values()
+                for one in report.configurations(
+                    model=config.engine.model,
+                    profile=profile,
+                    is_profile_assumed=config.engine.profile is None,
+                    clocks_mhz=model.clocks_mhz,
+                    start_seconds=round(parts.pool.start_seconds or config.engine.start_seconds),
+                )
             ),
             capabilities=report.capabilities(parts.drivers.engines.capabilities()),
         )

@@ -267,6 +267,7 @@ class EmulatedHardware:
     def _settings(self) -> HostSettings:
         options, context = self._options, self._context
         degree = self._profile.tensor_parallel_degree
+        own = {0, degree}
         return HostSettings(
             site_id=context.site_id,
             model=options.model,
@@ -277,6 +278,12 @@ class EmulatedHardware:
                     port=spec.port,
                     gpu_indices=spec.gpu_indices
                     or tuple(range(spec.index * degree, (spec.index + 1) * degree)),
+                    profile=(
+                        None
+                        if spec.tensor_parallel_degree in own
+                        else context.profiles[spec.tensor_parallel_degree].profile_id
+                    ),
+                    max_concurrency=context.max_concurrency.get(spec.tensor_parallel_degree),
                 )
                 for spec in context.specs
             ),

@@ -43,7 +43,9 @@ class InstanceSpec:
     model: str
     """The name that clients use (`--served-model-name`)."""
     gpu_indices: tuple[int, ...]
-    """Disjoint between the instances of a site; empty where the engine uses no GPU."""
+    """Empty where the engine uses no GPU. Two instances that share one are never started together."""
+    tensor_parallel_degree: int = 0
+    """0: that of the site's own profile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +176,10 @@ class DriverContext:
     """`[sites.engine]`, already checked, of this driver's kind."""
     profile: PerformanceProfile | None
     """None: unknown hardware (real engines on a CPU)."""
+    profiles: Mapping[int, PerformanceProfile] = field(default_factory=dict)
+    """Of every tensor-parallel degree that an instance has; without an entry: `profile`."""
+    max_concurrency: Mapping[int, int] = field(default_factory=dict)
+    """The same of the requests that an instance runs at once; without an entry: the options'."""
     power_model: SitePowerModel
     processes: ProcessRegistry
     environment: Mapping[str, str] = field(default_factory=dict)

@@ -35,6 +35,13 @@ class _CommonOptions(ConfigModel):
     """A key of `fleet.profile.PROFILES`; None: unknown hardware, only for engines without GPUs."""
     max_concurrency: Annotated[int, Field(ge=1, le=4096)] = 16
     """Requests one instance runs at once; more are pushed back."""
+    other_tensor_parallel_degrees: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=64)], ...], Field(max_length=8)
+    ] = ()
+    """Further degrees that the same GPUs can be run at, for a plan that wants them. Each needs a profile of
+    the same model and GPU, and must divide the number of GPUs. Who shares a GPU never runs at once."""
+    other_max_concurrency: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = ()
+    """Of those, in their order; empty: the same as `max_concurrency`."""
     first_port: Annotated[int, Field(ge=0, le=65535)] = 0
     """Instance i serves on first_port + i; 0: free ports are chosen."""
     start_seconds: Annotated[float, Field(ge=0, le=3600)] = 2.0

@@ -25,6 +25,11 @@ class EngineSettings(ConfigModel):
         tuple[Annotated[int, Field(ge=0, le=4095)], ...],
         Field(min_length=1, max_length=MAX_GPUS_PER_ENGINE),
     ]
+    """Engines that share a GPU cannot run at once."""
+    profile: str | None = None
+    """A key of `fleet.profile.PROFILES`; None: the host's."""
+    max_concurrency: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """None: the host's."""
 
 
 class HostSettings(ConfigModel):
@@ -56,20 +61,30 @@ class HostSettings(ConfigModel):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.profile not in PROFILES:
-            raise ValueError(f"profile {self.profile!r} is unknown; there are {', '.join(sorted(PROFILES))}")
+        for name in (self.profile, *(one.profile for one in self.engines if one.profile is not None)):
+            if name not in PROFILES:
+                raise ValueError(f"profile {name!r} is unknown; there are {', '.join(sorted(PROFILES))}")
         least = PROFILES[self.profile].max_model_len
         if self.kv_tokens is not None and self.kv_tokens < least:
             raise ValueError(f"kv_tokens is {self.kv_tokens}; at least max_model_len ({least}) is needed")
         names = [engine.instance_id for engine in self.engines]
         if len(set(names)) != len(names):
             raise ValueError("two engines have one instance_id")
-        gpus = [index for engine in self.engines for index in engine.gpu_indices]
-        if len(set(gpus)) != len(gpus):
-            raise ValueError("two engines share a GPU")
+        for engine in self.engines:
+            if len(set(engine.gpu_indices)) != len(engine.gpu_indices):
+                raise ValueError(f"engine {engine.instance_id} has a GPU twice")
         return self
 
     @property
     def performance_profile(self) -> PerformanceProfile:
-        """The profile that all engines have."""
+        """The profile of engines that have none of their own."""
         return PROFILES[self.profile]
+
+    def profile_of(self, engine: EngineSettings) -> PerformanceProfile:
+        """The profile of one engine."""
+        return PROFILES[self.profile if engine.profile is None else engine.profile]
+
+    @property
+    def gpu_indices(self) -> tuple[int, ...]:
+        """Of the whole host, ascending."""
+        return tuple(sorted({index for engine in self.engines for index in engine.gpu_indices}))

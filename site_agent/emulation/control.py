@@ -60,7 +60,7 @@ def create_app(host: FakeHost) -> FastAPI:
 
     @app.post("/engines/{instance_id}/start")
     async def start(instance_id: str, body: StartBody | None = None) -> dict[str, Any]:
-        port = await host.engine(instance_id).start(None if body is None else body.port)
+        port = await host.start(instance_id, None if body is None else body.port)
         return {"fake": True, "port": port}
 
     @app.post("/engines/{instance_id}/stop")

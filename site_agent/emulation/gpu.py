@@ -57,7 +57,7 @@ class FakeGpus:
         self._rng = rng
         self._watts = self._target_watts = profile.stopped_watts
         self._joules = 0.0
-        self._at = now
+        self._at = self._made_at = now
         self._state: PowerState = "stopped"
         self._running = 0
         self._clock_mhz = profile.full_clock_mhz
@@ -125,6 +125,14 @@ class FakeGpus:
         """Energy of all these GPUs since they were made."""
         self.advance(now)
         return self._joules
+
+    def joules_above_stopped(self, now: float) -> float:
+        """The part of `joules` that an engine caused, over what these GPUs draw stopped."""
+        return self.joules(now) - self._profile.stopped_watts * (now - self._made_at)
+
+    def stopped_joules_per_gpu(self, now: float) -> float:
+        """What one of these GPUs would have drawn stopped since it was made."""
+        return self._profile.stopped_watts * (now - self._made_at) / len(self.indices)
 
     def _integrate(self, now: float) -> None:
         elapsed = now - self._at

@@ -44,7 +44,7 @@ class RunningEngine:
         """Why it is "crashed"."""
         self.port: int | None = None
         self._host = host
-        self._limits = ModelLimits(model=host.model, max_model_len=host.performance_profile.max_model_len)
+        self._limits = ModelLimits(model=host.model, max_model_len=host.profile_of(settings).max_model_len)
         self._engine = self._new_engine()
         self._page = MetricsPage(self._engine, host.model)
         self._server: HttpServer | None = None
@@ -56,6 +56,11 @@ class RunningEngine:
     def is_ready(self) -> bool:
         """Whether it answers."""
         return self.state == "ready"
+
+    @property
+    def has_gpus(self) -> bool:
+        """Whether it holds its GPUs: no other engine can start on them."""
+        return self.state in ("starting", "ready")
 
     @property
     def running(self) -> int:
@@ -179,8 +184,8 @@ class RunningEngine:
     def _new_engine(self) -> EmulatedEngine:
         host = self._host
         engine = EmulatedEngine(
-            host.performance_profile,
-            max_concurrency=host.max_concurrency,
+            host.profile_of(self.settings),
+            max_concurrency=self.settings.max_concurrency or host.max_concurrency,
             kv_tokens=host.kv_tokens,
             prefill_chunk_tokens=host.prefill_chunk_tokens,
             max_waiting=host.max_waiting,

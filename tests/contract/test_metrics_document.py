@@ -87,6 +87,7 @@ def site_metrics() -> Described:
         broken_streams=0,
         engine_faults={},
         scrape_failures=0,
+        is_plan_valid=False,
         reports_published=0,
         reports_failed=0,
         watchdog_restarts=0,

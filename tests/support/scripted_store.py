@@ -17,9 +17,11 @@ class ScriptedStore:
         self.report: bytes | None = None
         self.info: bytes | None = None
         self.power: bytes | None = None
+        self.kept_plan: bytes | None = None
         self.is_closed = False
         self._is_down = False
         self._listeners: list[asyncio.Queue[bytes | None]] = []
+        self._plan_listeners: list[asyncio.Queue[bytes | None]] = []
 
     @property
     def is_down(self) -> bool:
@@ -28,18 +30,25 @@ class ScriptedStore:
     @is_down.setter
     def is_down(self, value: bool) -> None:
         self._is_down = value
-        for queue in self._listeners if value else []:
+        for queue in [*self._listeners, *self._plan_listeners] if value else []:
             queue.put_nowait(None)
 
     def empty(self) -> None:
         """Restarted without its data."""
-        self.report = self.info = self.power = None
+        self.report = self.info = self.power = self.kept_plan = None
 
     def publish_power(self, record: bytes, *, is_kept: bool = True) -> None:
         """As the feed does; without `is_kept` only those who listen hear it."""
         if is_kept:
             self.power = record
         for queue in self._listeners:
+            queue.put_nowait(record)
+
+    def publish_plan(self, record: bytes, *, is_kept: bool = True) -> None:
+        """As the planner does."""
+        if is_kept:
+            self.kept_plan = record
+        for queue in self._plan_listeners:
             queue.put_nowait(record)
 
     def _check(self) -> None:
@@ -68,18 +77,23 @@ class ScriptedStore:
         self._check()
         return [self.power]
 
+    async def plan(self) -> bytes | None:
+        self._check()
+        return self.kept_plan
+
     async def events(
         self, *, sites: bool = False, plan: bool = False, power_of: Sequence[str] | None = ()
     ) -> AsyncIterator[tuple[str, bytes]]:
         self._check()
         queue: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self._listeners.append(queue)
+        listeners = self._plan_listeners if plan else self._listeners
+        listeners.append(queue)
         try:
             while (record := await queue.get()) is not None:
-                yield "power", record
+                yield "plan" if plan else "power", record
             raise StoreError("redis://test: the connection is lost")
         finally:
-            self._listeners.remove(queue)
+            listeners.remove(queue)
 
     @property
     def listeners(self) -> int:

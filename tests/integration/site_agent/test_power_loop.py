@@ -26,7 +26,7 @@ from site_agent.limits import Limits
 from site_agent.power_loop import PowerLoop
 from site_agent.processes import WatchdogError
 from site_agent.site_model import SiteModel
-from site_agent.situation import GovernorRule
+from site_agent.situation import CapForecast, GovernorRule
 from site_agent.slots import Slots
 
 MODEL = SiteModel(
@@ -49,6 +49,9 @@ class FakeCap:
 
     def cap_watts(self, now: float) -> float:
         return self.watts
+
+    def forecast(self, now: float) -> tuple[tuple[CapForecast, ...], float]:
+        return (), 0.0
 
     def fall_to(self, watts: float) -> None:
         self.watts = watts

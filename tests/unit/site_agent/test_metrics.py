@@ -40,6 +40,7 @@ def sample(cap_watts: float | None = 5000.0, reading_age_seconds: float | None =
         is_path_up={"stream": True, "redis": False},
         readings_taken=7,
         records_refused={"malformed": 1},
+        is_plan_valid=True,
         outcomes={"completed": 5},
         pushbacks={"power": 2},
         commands={"Drain": 3},

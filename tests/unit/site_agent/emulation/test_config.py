@@ -32,8 +32,8 @@ def test_settings_survive_json() -> None:
         ({"engines": []}, "at least 1"),
         ({"engines": GOOD["engines"] * 2}, "two engines have one instance_id"),
         (
-            {"engines": [*GOOD["engines"], {"instance_id": "north-1", "gpu_indices": [3]}]},
-            "two engines share a GPU",
+            {"engines": [*GOOD["engines"], {"instance_id": "north-1", "gpu_indices": [3, 3]}]},
+            "engine north-1 has a GPU twice",
         ),
         ({"surprise": 1}, "surprise"),
     ],
