@@ -98,6 +98,9 @@ class RestartOptions(ConfigModel):
     """Between two health probes of an engine that is ready."""
     probe_failures: Annotated[int, Field(ge=1, le=1000)] = 5
     """Failed probes in a row: the engine hangs, is killed, and started again."""
+    stall_seconds: Annotated[float, Field(gt=0, le=86_400)] = 120.0
+    """The same for one that has requests running and made no token for so long; more than the longest prompt
+    takes to prefill, as vLLM counts a prompt when it is done."""
 
 
 class SiteConfig(ConfigModel):

@@ -42,8 +42,14 @@ class InstancePool:
         tasks: asyncio.TaskGroup,
         on_change: Callable[[], None],
         on_end: Callable[[str], None],
+        stall_seconds: float = float("inf"),
+        stalled_seconds: Callable[[str], float] = lambda _instance_id: 0.0,
     ) -> None:
-        """`on_end(instance_id)`: an engine ended by itself or is given up; its requests are lost there."""
+        """`on_end(instance_id)`: an engine ended by itself or is given up; its requests are lost there.
+
+        `stalled_seconds(instance_id)`: how long it has had work and made no token; beyond `stall_seconds` it
+        hangs.
+        """
         self.instances = tuple(Instance(spec=spec) for spec in specs)
         self.faults: Counter[str] = Counter()
         """Failed starts, stops, crashes and clock changes, by the driver's reason."""
@@ -61,6 +67,8 @@ class InstancePool:
         self._on_end = on_end
         self._starts: dict[str, asyncio.Task[None]] = {}
         self._stops: dict[str, asyncio.Task[None]] = {}
+        self._stall_seconds = stall_seconds
+        self._stalled_seconds = stalled_seconds
         self._clock_mhz: int | None = None
         self._clock_wanted = asyncio.Event()
         self._full_clock_mhz: int | None = None
@@ -179,6 +187,9 @@ class InstancePool:
             for instance in self._serving():
                 if reason := self._drivers.engines.exit_reason(instance.instance_id):
                     self._give_up(instance, "exited", reason)
+                elif (stalled := self._stalled_seconds(instance.instance_id)) > self._stall_seconds:
+                    fault = f"hangs: no token for {stalled:.0f} s with requests running"
+                    self._give_up(instance, "timeout", fault)
             if self._now() >= probe_at:
                 await self._probe_all()
                 probe_at = self._now() + self._probe_seconds

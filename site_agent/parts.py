@@ -127,6 +127,7 @@ def build(
         rng=rng,
     )
     admission: Admission
+    scraper: Scraper
 
     def on_end(instance_id: str) -> None:
         admission.break_streams(instance_id)
@@ -147,6 +148,8 @@ def build(
         tasks=tasks,
         on_change=changed.set,
         on_end=on_end,
+        stall_seconds=config.restart.stall_seconds,
+        stalled_seconds=lambda instance_id: scraper.stalled_seconds(instance_id),  # noqa: PLW0108 -- made below
     )
     admission = Admission(
         slots=Slots(

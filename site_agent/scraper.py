@@ -10,6 +10,7 @@ from gateway.upstream import Origin, UpstreamError, UpstreamPool
 from site_agent import engine_metrics
 from site_agent.engine_metrics import MetricsWindow
 from site_agent.instance import Instance
+from site_agent.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ class Scraper:
     def __init__(self, *, instances: Sequence[Instance], upstream: UpstreamPool) -> None:
         self._instances = instances
         self._upstream = upstream
+        self.progress = {one.instance_id: Progress() for one in instances}
         self.windows = {one.instance_id: MetricsWindow() for one in instances}
         self.failures = 0
 
@@ -36,6 +38,7 @@ class Scraper:
         window = self.windows[instance.instance_id]
         if not instance.is_serving or instance.origin is None:
             window.clear()
+            self.progress[instance.instance_id].forget()
             return
         try:
             async with asyncio.timeout(SCRAPE_TIMEOUT_SECONDS):
@@ -47,7 +50,13 @@ class Scraper:
             )
             return
         metrics = engine_metrics.parse(page)
-        window.add(metrics, asyncio.get_running_loop().time())
+        now = asyncio.get_running_loop().time()
+        window.add(metrics, now)
+        self.progress[instance.instance_id].observe(metrics, now)
+
+    def stalled_seconds(self, instance_id: str) -> float:
+        """How long an engine has had work and made no token."""
+        return self.progress[instance_id].stalled_seconds(asyncio.get_running_loop().time())
 
     async def _read(self, origin: Origin) -> str:
         response = await self._upstream.send(

@@ -17,7 +17,15 @@ from fleet.profile import PerformanceProfile, SitePowerModel
 from site_agent.drivers.options import EngineOptions
 
 DriverFault = Literal[
-    "not_installed", "port_in_use", "bad_model", "out_of_memory", "missing_gpu", "timeout", "exited", "failed"
+    "not_installed",
+    "port_in_use",
+    "bad_model",
+    "bad_option",
+    "out_of_memory",
+    "missing_gpu",
+    "timeout",
+    "exited",
+    "failed",
 ]
 """Label of a metric; the message is for a person."""
 

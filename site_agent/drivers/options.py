@@ -102,6 +102,8 @@ class VllmOptions(_RealOptions):
     cpu_threads_bind: Annotated[str, Field(min_length=1, max_length=512)] = "nobind"
     """With the CPU build: its cores, e.g. `0-3` (`VLLM_CPU_OMP_THREADS_BIND`). Left to itself (`auto`) every
     engine of a machine takes the same ones."""
+    sleep: bool = False
+    """Open vLLM's development mode on the engines' loopback ports, for sleep and wake; see vllm_sleep.py."""
     stop_grace_seconds: Annotated[float, Field(ge=0, le=60)] = 2.0
     """Between SIGTERM and SIGKILL when an engine is stopped without `kill`."""
 

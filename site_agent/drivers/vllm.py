@@ -1,7 +1,7 @@
 """Runs real `vllm serve` processes, one per instance, each the leader of a process group of its own.
 
 Engines listen on loopback only and write to `<state_dir>/<instance>.log`. vLLM's control routes stay closed
-(`VLLM_SERVER_DEV_MODE` is never set); engines are stopped by ending them.
+(`VLLM_SERVER_DEV_MODE` is set with `sleep = true` only); engines are stopped by ending them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from gateway.api_paths import USUAL_PATHS
 from gateway.upstream import Origin, UpstreamError
 from site_agent import leftovers
-from site_agent.drivers import gpus, vllm_command
+from site_agent.drivers import gpus, tiny_model, vllm_command, vllm_help, vllm_sleep
 from site_agent.drivers.interface import (
     DriverContext,
     DriverError,
@@ -38,7 +38,8 @@ KILL_SECONDS = 10.0
 POLL_SECONDS = 0.02
 MAX_LOG_BYTES = 16 << 20
 """Then the log moves to `.1`: two files for each instance, whatever an engine writes."""
-_TAIL_BYTES = 4000
+_TAIL_BYTES = 128 << 10
+"""Where the cause of an end is looked for."""
 
 
 def create(context: DriverContext) -> Drivers:
@@ -75,12 +76,14 @@ class VllmEngines:
         self._paths = USUAL_PATHS
         self._token_ids = True
         self._is_described = False
+        self._flags: frozenset[str] | None = None
         self._is_closed = False
 
     async def open(self) -> None:
         """See EngineDriver. Checks what can be known without a start."""
         command = self._options.command[0]
-        if shutil.which(command, path=self._environment.get("PATH")) is None:
+        found = shutil.which(command, path=self._environment.get("PATH"))
+        if found is None:
             raise DriverError(
                 "not_installed",
                 f"engine.command: there is no command {command!r}; with a GPU: pip install vllm; without "
@@ -89,6 +92,7 @@ class VllmEngines:
         self._check_model()
         for spec in self._context.specs:
             vllm_command.build_environment(spec, self._options, self._environment)
+        await self._check_build(found)
 
     async def start(self, spec: InstanceSpec) -> str:
         """See EngineDriver. Nothing is awaited: an engine is either not started or noted."""
@@ -130,6 +134,8 @@ class VllmEngines:
         _bound_log(engine.log_path)
         if not await self._prober.is_healthy(engine.origin):
             return False
+        if self._options.sleep and await vllm_sleep.is_asleep(self._prober, engine.origin):
+            return False
         if not self._is_described:
             try:
                 cards = await self._prober.models(engine.origin)
@@ -155,9 +161,14 @@ class VllmEngines:
         return engine.exit_reason
 
     def capabilities(self) -> EngineCapabilities:
-        """See EngineDriver. Sleep frees memory but no watts, and needs the development routes: not used."""
+        """See EngineDriver. Sleeping frees memory on GPUs only, in a build that has that mode."""
+        has_mode = self._flags is not None and "--enable-sleep-mode" in self._flags
+        uses_gpus = any(spec.gpu_indices for spec in self._context.specs)
         return EngineCapabilities(
-            paths=self._paths, token_ids=self._token_ids, sleep=False, max_model_len=self._max_model_len
+            paths=self._paths,
+            token_ids=self._token_ids,
+            sleep=self._options.sleep and uses_gpus and has_mode,
+            max_model_len=self._max_model_len,
         )
 
     async def aclose(self) -> None:
@@ -170,6 +181,43 @@ class VllmEngines:
             elif isinstance(fault, BaseException):
                 logger.error("an engine could not be stopped", exc_info=fault)
         await self._prober.aclose()
+
+    async def sleep(self, instance_id: str) -> None:
+        """Free a drained engine's GPU memory, and none of its watts; needs `sleep = true`.
+
+        Raises:
+            DriverError: it did not.
+        """
+        await vllm_sleep.sleep(self._prober, self._engines[instance_id].origin, instance_id)
+
+    async def wake(self, instance_id: str) -> None:
+        """Undo `sleep`.
+
+        Raises:
+            DriverError: it did not.
+        """
+        await vllm_sleep.wake(self._prober, self._engines[instance_id].origin, instance_id)
+
+    async def _check_build(self, found: str) -> None:
+        """Whether this build knows what it will be started with."""
+        version, (first, last) = vllm_help.find_version(found), vllm_help.TESTED_VERSIONS
+        if version is not None and not first <= version <= last:
+            logger.warning("vLLM %d.%d is not among the versions that Heron knows, 0.30 to 0.33", *version)
+        arguments = [
+            argument
+            for spec in self._context.specs
+            for argument in vllm_command.build_arguments(spec, self._options, spec.port)
+        ]
+        environment = vllm_command.build_environment(self._context.specs[0], self._options, self._environment)
+        cache = tiny_model.cache_dir(dict(self._environment))
+        self._flags = await vllm_help.read_flags(self._options.command, found, environment, cache)
+        if self._flags is None:
+            return
+        if problems := vllm_help.unknown_arguments(dict.fromkeys(arguments), self._flags):
+            raise DriverError(
+                "bad_option",
+                f"{found} does not know {', '.join(problems)}: see engine.arguments, or change its version",
+            )
 
     def _check_model(self) -> None:
         path = vllm_command.model_path(self._options)

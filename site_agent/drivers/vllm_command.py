@@ -11,8 +11,12 @@ from site_agent.drivers.options import VLLM_FORBIDDEN_ENVIRONMENT, VllmOptions
 HOST = "127.0.0.1"
 """Engines are reached through their agent only."""
 CUDA_VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
+DEV_MODE = "VLLM_SERVER_DEV_MODE"
 _OWN_PYTHON = ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV")
 """Of the agent's own interpreter; vLLM has another."""
+
+MAX_SHOWN_CHARACTERS = 4000
+MAX_LINE_CHARACTERS = 1000
 
 _HINTS = (
     (
@@ -23,11 +27,25 @@ _HINTS = (
         ),
     ),
     (
-        ("no available memory for the cache blocks", "less than desired gpu memory utilization"),
+        (
+            "less than desired gpu memory utilization",
+            "less than the engine's budget",
+        ),
+        ("out of memory: something else holds the GPU's memory; stop it, or lower --gpu-memory-utilization"),
+    ),
+    (
+        (
+            "no available memory for the cache blocks",
+            "to serve at least one request with the model's max seq len",
+        ),
         (
             "out of memory: no room for the KV cache; raise --gpu-memory-utilization, lower "
-            "--max-model-len, or stop what else uses the GPU"
+            "--max-model-len, or give it more GPUs (gpus_per_instance)"
         ),
+    ),
+    (
+        ("available memory on node",),
+        "out of memory: the machine has less than cpu_kv_cache_gib asks for; lower it",
     ),
     (("address already in use",), "the port is in use: another program took it meanwhile; see first_port"),
     (
@@ -36,6 +54,7 @@ _HINTS = (
             "cuda driver",
             "failed to infer device type",
             "invalid device ordinal",
+            "is larger than the number of available gpus",
         ),
         "no usable GPU: check nvidia-smi and gpus_per_instance (0 is for vLLM's CPU build)",
     ),
@@ -47,8 +66,17 @@ _HINTS = (
             "no config.json",
             "can't load the configuration",
             "cannot find model",
+            "cannot find any model weights",
+            "outgoing traffic has been disabled",
+            "gatedrepoerror",
+            "is not a valid model identifier",
         ),
         "the model cannot be loaded: check model_path",
+    ),
+    (("unrecognized arguments",), "this vLLM does not know an argument: see engine.arguments"),
+    (
+        ("than the derived max_model_len",),
+        "--max-model-len is longer than the model's own context: lower it",
     ),
 )
 """Lower-case text in a log's tail → what to do."""
@@ -78,6 +106,8 @@ def build_arguments(spec: InstanceSpec, options: VllmOptions, port: int) -> tupl
     ]
     if len(spec.gpu_indices) > 1:
         made += ["--tensor-parallel-size", str(len(spec.gpu_indices))]
+    if options.sleep and spec.gpu_indices:  # on a CPU vLLM refuses to start with it
+        made.append("--enable-sleep-mode")
     if not spec.gpu_indices:
         # Compiling takes a minute and a CPU gains nothing from it.
         made += ["--dtype", "bfloat16", "--enforce-eager"]
@@ -98,6 +128,8 @@ def build_environment(
         if not name.startswith("HERON_") and name not in VLLM_FORBIDDEN_ENVIRONMENT + _OWN_PYTHON
     }
     made["VLLM_NO_USAGE_STATS"] = "1"
+    if options.sleep:
+        made[DEV_MODE] = "1"
     if is_local(model_path(options)):
         made["HF_HUB_OFFLINE"] = "1"
     if spec.gpu_indices:
@@ -123,11 +155,25 @@ def _visible_devices(spec: InstanceSpec, visible: str | None) -> str:
     return ",".join(devices[index] for index in spec.gpu_indices)
 
 
-def explain_exit(instance_id: str, status: int, tail: str, log_path: Path) -> str:
-    """Why an engine ended by itself, as far as can be known, with its log's last lines."""
+def explain_exit(instance_id: str, status: int, log: str, log_path: Path) -> str:
+    """Why an engine ended by itself, as far as can be known, with its log's last lines.
+
+    `log` is the log's end, long enough to hold the cause: vLLM's parent process adds pages after it.
+    """
+    tail = log[-MAX_SHOWN_CHARACTERS:]
     how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-    lower = tail.lower()
-    hint = next((hint for texts, hint in _HINTS if any(text in lower for text in texts)), None)
+    hint, line = _cause(log)
     if hint is None and status == -9:
         hint = "perhaps out of the machine's memory: see the kernel's log"
-    return f"vLLM of {instance_id} {how}{'' if hint is None else f' ({hint})'}; {log_path}: {tail}"
+    said = "" if line is None or line in tail else f"{line} … "
+    return f"vLLM of {instance_id} {how}{'' if hint is None else f' ({hint})'}; {log_path}: {said}{tail}"
+
+
+def _cause(log: str) -> tuple[str | None, str | None]:
+    """(what to do, the line that says why) of the last line with a known cause."""
+    for line in reversed(log.splitlines()):
+        lower = line.lower()
+        for texts, hint in _HINTS:
+            if any(text in lower for text in texts):
+                return hint, line.strip()[:MAX_LINE_CHARACTERS]
+    return None, None

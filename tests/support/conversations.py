@@ -64,6 +64,17 @@ def cache_counters(pages: Sequence[str]) -> tuple[float, float]:
     return sums["vllm:prefix_cache_queries_total"], sums["vllm:prefix_cache_hits_total"]
 
 
+def requests_at_work(page: str) -> float:
+    """Running and waiting in one engine, by its `/metrics` page."""
+    names = ("vllm:num_requests_running", "vllm:num_requests_waiting")
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+        if sample.name in names
+    )
+
+
 def body_of(model: str, messages: list[dict[str, str]], max_tokens: int) -> dict[str, Any]:
     """A chat request's body."""
     return {"model": model, "messages": messages, "max_tokens": max_tokens}

@@ -1,4 +1,4 @@
-"""Two sites with one real vLLM engine each, as processes of their own, over a real Redis."""
+"""Sites with real vLLM engines, as processes of their own, over a real Redis: two with one engine each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,15 @@ class Service:
             self._process.kill()
             raise
 
+    def terminate(self) -> None:
+        """SIGTERM, without waiting."""
+        self._process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL; returns when it is gone."""
+        self._process.kill()
+        self._process.wait()
+
     def tail(self) -> str:
         """What it said last."""
         return f"{self.name}: {self._log.read_text(errors='replace')[-3000:]}"
@@ -68,19 +77,29 @@ class Service:
 class VllmFleet:
     """Feed, two agents with their engines, router."""
 
-    def __init__(self, directory: Path, redis_url: str, command: str, model_path: Path) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        redis_url: str,
+        command: str,
+        model_path: Path,
+        sites: Sequence[str] = SITES,
+        instances: int = 1,
+    ) -> None:
         self.directory = directory
-        router, router_operations, self._feed_port, *rest = free_ports(3 + 2 * len(SITES))
+        self.sites = tuple(sites)
+        self._instances = instances
+        router, router_operations, self._feed_port, *rest = free_ports(3 + 2 * len(self.sites))
         self.base_url = f"http://{LOOPBACK}:{router}/v1"
         self.router_operations = f"http://{LOOPBACK}:{router_operations}"
-        self.ingress = {site: f"http://{LOOPBACK}:{rest[2 * n]}" for n, site in enumerate(SITES)}
-        self.operations = {site: f"http://{LOOPBACK}:{rest[2 * n + 1]}" for n, site in enumerate(SITES)}
+        self.ingress = {site: f"http://{LOOPBACK}:{rest[2 * n]}" for n, site in enumerate(self.sites)}
+        self.operations = {site: f"http://{LOOPBACK}:{rest[2 * n + 1]}" for n, site in enumerate(self.sites)}
         self._tables: dict[str, Any] = {
             "fleet": {"redis_url": redis_url},
             "router": {"port": router, "operations_port": router_operations},
             "sites": [
                 self._site(site, rest[2 * n], rest[2 * n + 1], command, model_path)
-                for n, site in enumerate(SITES)
+                for n, site in enumerate(self.sites)
             ],
         }
         self._http = httpx.Client(trust_env=False, timeout=10)
@@ -104,7 +123,7 @@ class VllmFleet:
             "engine": {
                 "kind": "vllm",
                 "model": MODEL,
-                "instances": 1,
+                "instances": self._instances,
                 "max_concurrency": 8,
                 "command": [command],
                 "model_path": str(model_path),
@@ -126,11 +145,11 @@ class VllmFleet:
         try:
             with ExitStack() as stack:
                 stack.callback(self._stop_feed)
-                self.set_wind(dict.fromkeys(SITES, 1.0))
-                for site in SITES:
+                self.set_wind(dict.fromkeys(self.sites, 1.0))
+                for site in self.sites:
                     self._run(stack, f"site-{site}", ["site-agent", "--site", site])
                 self._run(stack, "router", ["router"])
-                for site in SITES:
+                for site in self.sites:
                     self.wait_for_engine(site, "ready")
                 self.wait_until(lambda: self.is_ok(f"{self.router_operations}/readyz"), "the router is ready")
                 yield self
@@ -139,10 +158,10 @@ class VllmFleet:
             kill_all_with(marker)
 
     def _run(self, stack: ExitStack, name: str, arguments: list[str]) -> None:
-        service = Service(name, [*arguments, "--config", str(self._config())], self.directory)
-        self._services[name] = service
+        self._services[name] = Service(name, [*arguments, "--config", str(self._config())], self.directory)
 
         def stop() -> None:
+            service = self._services[name]
             assert service.stop() == 0, service.tail()
 
         stack.callback(stop)
@@ -183,10 +202,14 @@ class VllmFleet:
         )
 
     def wait_for_engine(self, site: str, state: str) -> None:
-        """Until the site's one engine is in this state, by the agent's own metrics."""
+        """Until every engine of the site is in this state, by the agent's own metrics."""
+        self.wait_for_engines(site, state, self._instances)
+
+    def wait_for_engines(self, site: str, state: str, count: int) -> None:
+        """Until so many are."""
         self.wait_until(
-            lambda: self.metric(site, "heron_site_instances", state=state) == 1.0,
-            f"the engine of {site} is {state}",
+            lambda: self.metric(site, "heron_site_instances", state=state) == count,
+            f"{count} engines of {site} are {state}",
             seconds=START_SECONDS,
         )
 
@@ -215,31 +238,44 @@ class VllmFleet:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def engine_group(self, site: str) -> int:
-        """The process group of the site's engine, from the agent's pid files."""
+    def restart_agent(self, site: str) -> None:
+        """A new agent in place of one that has ended."""
+        name = f"site-{site}"
+        arguments = ["site-agent", "--site", site, "--config", str(self._config())]
+        self._services[name] = Service(name, arguments, self.directory)
+
+    def agent(self, site: str) -> Service:
+        """The site's agent."""
+        return self._services[f"site-{site}"]
+
+    def engine_group(self, site: str, index: int = 0) -> int:
+        """The process group of one of the site's engines, from the agent's pid files."""
         marks = [json.loads(path.read_text()) for path in (self.directory / site / "pids").glob("*.json")]
-        (group,) = [mark["pid"] for mark in marks if mark["label"] == f"{site}-0"]
+        (group,) = [mark["pid"] for mark in marks if mark["label"] == f"{site}-{index}"]
         return int(group)
 
-    def engine_url(self, site: str) -> str:
+    def engine_url(self, site: str, index: int = 0) -> str:
         """Where its engine listens, from its own command line."""
-        words = Path(f"/proc/{self.engine_group(site)}/cmdline").read_bytes().decode().split("\0")
+        words = Path(f"/proc/{self.engine_group(site, index)}/cmdline").read_bytes().decode().split("\0")
         return f"http://{LOOPBACK}:{words[words.index('--port') + 1]}"
 
-    def kill_engine(self, site: str) -> None:
+    def kill_engine(self, site: str, index: int = 0) -> None:
         """As a crash would: every process of the engine at once."""
-        os.killpg(self.engine_group(site), signal.SIGKILL)
+        os.killpg(self.engine_group(site, index), signal.SIGKILL)
 
 
 @contextmanager
-def vllm_fleet(directory: Path, command: str, model_path: Path) -> Iterator[VllmFleet]:
+def vllm_fleet(
+    directory: Path, command: str, model_path: Path, sites: Sequence[str] = SITES, instances: int = 1
+) -> Iterator[VllmFleet]:
     """The fleet with its Redis, each in a directory of its own: what the fleet leaves is known by its."""
     for name in ("fleet", "redis"):
         (directory / name).mkdir()
     redis = RedisServer(directory / "redis")
     redis.start()
     try:
-        with VllmFleet(directory / "fleet", redis.url, command, model_path).running() as fleet:
+        made = VllmFleet(directory / "fleet", redis.url, command, model_path, sites, instances)
+        with made.running() as fleet:
             yield fleet
     finally:
         redis.stop()

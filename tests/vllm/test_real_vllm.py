@@ -6,8 +6,9 @@ engines are real.
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import anthropic
@@ -16,6 +17,7 @@ import openai
 import pytest
 from support import conversations
 from support.vllm_fleet import MODEL, SITES, VllmFleet
+from support.vllm_stream import Stream
 
 pytestmark = [
     pytest.mark.vllm,
@@ -35,38 +37,6 @@ def client(fleet: VllmFleet) -> Iterator[openai.OpenAI]:
     """The official one, without retries of its own: Heron must do without them."""
     with openai.OpenAI(base_url=fleet.base_url, api_key="none", max_retries=0, timeout=120) as made:
         yield made
-
-
-class Stream:
-    """One streamed chat: greedy, and diverse by the repetition penalty, so that a wrong word would show."""
-
-    def __init__(self, client: openai.OpenAI, prompt: str, max_tokens: int) -> None:
-        raw = client.chat.completions.with_raw_response.create(
-            model=MODEL,
-            messages=[{"role": "user", "content": prompt}],
-            max_tokens=max_tokens,
-            temperature=0,
-            stream=True,
-            stream_options={"include_usage": True},
-            extra_body={"repetition_penalty": 1.3, "ignore_eos": True},
-        )
-        self.site = raw.headers["x-heron-site"]
-        self._chunks = iter(raw.parse())
-        self.text = ""
-        self.finish_reason: str | None = None
-        self.usage: Any = None
-
-    def read(self, pieces: int | None = None) -> Stream:
-        """So many pieces of text, or all."""
-        for chunk in self._chunks:
-            self.usage = chunk.usage or self.usage
-            for choice in chunk.choices:
-                self.finish_reason = choice.finish_reason or self.finish_reason
-                self.text += choice.delta.content or ""
-                pieces = pieces if pieces is None or not choice.delta.content else pieces - 1
-            if pieces == 0:
-                break
-        return self
 
 
 def test_engines_are_healthy_and_the_model_is_listed(fleet: VllmFleet, client: openai.OpenAI):
@@ -183,6 +153,60 @@ async def test_two_sites_keep_the_hit_rate_of_one(fleet: VllmFleet):
         both, served = await hit_rate(fleet.base_url, seed=2)
     assert served == set(SITES)
     assert both >= 0.9 * alone > 0.5, (alone, both)
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+@pytest.mark.parametrize("is_streamed", [True, False])
+async def test_an_engine_stops_computing_when_the_client_goes(
+    fleet: VllmFleet, phase: str, is_streamed: bool, record_property: Callable[[str, object], None]
+):
+    """By vLLM's own gauge of running and waiting requests, from the client's close to 0.
+
+    The gauge moves once an engine step (and is read every 5 ms or so): the best of three counts, as whatever
+    else runs on the machine can only make it later.
+    """
+    took: list[float] = []
+    async with httpx.AsyncClient(trust_env=False, timeout=120) as http:
+
+        async def at_work() -> float:
+            pages = [(await http.get(f"{fleet.engine_url(site)}/metrics")).text for site in SITES]
+            return sum(conversations.requests_at_work(page) for page in pages)
+
+        async def until(condition: Callable[[float], bool], seconds: float) -> float:
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            while not condition(await at_work()):
+                assert loop.time() < began + seconds, await at_work()
+            return loop.time() - began
+
+        for attempt in range(3):
+            await until(lambda count: count == 0, 30)
+            words = 12 if phase == "decode" else 3500
+            prompts = [f"{attempt} {is_streamed} {number} " + "wind " * words for number in range(4)]
+            asks = [asyncio.create_task(ask(fleet, prompt, is_streamed=is_streamed)) for prompt in prompts]
+            await until(lambda count: count > 0, 30)
+            if phase == "decode":
+                await asyncio.sleep(0.3)
+            assert await at_work() > 0, "too fast to be cut in this phase"
+            for one in asks:
+                one.cancel()
+            await asyncio.gather(*asks, return_exceptions=True)
+            took.append(await until(lambda count: count == 0, 10))
+    record_property("seconds_to_zero", [round(one, 3) for one in took])
+    print(f"client's close to gauge 0, {phase}, streamed={is_streamed}: {[f'{one:.3f} s' for one in took]}")  # noqa: T201
+    assert min(took) <= 0.2, took
+
+
+async def ask(fleet: VllmFleet, prompt: str, *, is_streamed: bool) -> None:
+    """One request on a connection of its own, read until it ends or the task is cancelled."""
+    body = {"model": MODEL, "prompt": prompt, "max_tokens": 2000, "stream": is_streamed, "ignore_eos": True}
+    async with (
+        httpx.AsyncClient(trust_env=False, timeout=120) as http,
+        http.stream("POST", f"{fleet.base_url}/completions", json=body) as answer,
+    ):
+        assert answer.status_code == 200
+        async for _ in answer.aiter_bytes():
+            pass
 
 
 def test_a_stream_survives_its_engines_crash_and_the_engine_comes_back(

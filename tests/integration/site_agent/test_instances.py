@@ -27,6 +27,7 @@ class Rig:
     gpus: FakeGpus
     ended: list[str] = field(default_factory=list)
     changes: list[int] = field(default_factory=list)
+    stalled: dict[str, float] = field(default_factory=dict)
 
     async def state(self, state: InstanceState, instance_id: str = "i0") -> None:
         await until(
@@ -42,6 +43,7 @@ async def running_pool(
     engines, gpus = FakeEngines(), FakeGpus()
     ended: list[str] = []
     changes: list[int] = []
+    stalled: dict[str, float] = {}
     async with asyncio.TaskGroup() as tasks:
         pool = InstancePool(
             specs=specs(count),
@@ -54,9 +56,11 @@ async def running_pool(
             tasks=tasks,
             on_change=lambda: changes.append(1),
             on_end=ended.append,
+            stall_seconds=120.0,
+            stalled_seconds=lambda instance_id: stalled.get(instance_id, 0.0),
         )
         loops = [tasks.create_task(pool.watch()), tasks.create_task(pool.follow_clocks())]
-        yield Rig(pool=pool, engines=engines, gpus=gpus, ended=ended, changes=changes)
+        yield Rig(pool=pool, engines=engines, gpus=gpus, ended=ended, changes=changes, stalled=stalled)
         for one in pool.instances:
             pool.stop(one.instance_id)
         await pool.stopped()
@@ -95,6 +99,21 @@ async def test_an_engine_that_crashes_is_cleaned_up_and_may_start_again_after_th
         await until(lambda: rig.pool["i0"].can_start(loop.time()))
         rig.pool.start("i0")
         await rig.state(InstanceState.READY)
+
+
+async def test_an_engine_that_makes_no_token_is_killed() -> None:
+    """Its health says yes, its counters stand still."""
+    async with running_pool() as rig:
+        rig.pool.start("i0")
+        await rig.state(InstanceState.READY)
+        rig.stalled["i0"] = 100.0
+        await asyncio.sleep(0.3)
+        assert rig.pool["i0"].is_admitted, "not yet beyond the limit"
+        rig.stalled["i0"] = 121.0
+        await rig.state(InstanceState.STOPPED)
+        assert rig.ended == ["i0"]
+        assert rig.pool["i0"].last_fault is not None
+        assert "no token for 121 s" in rig.pool["i0"].last_fault
 
 
 async def test_an_engine_that_fails_its_probes_is_killed() -> None:

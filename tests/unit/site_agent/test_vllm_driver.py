@@ -217,6 +217,23 @@ def test_development_mode_is_refused():
     [
         ("torch.OutOfMemoryError: CUDA out of memory.", 1, "give it more GPUs"),
         ("ValueError: No available memory for the cache blocks.", 1, "no room for the KV cache"),
+        (
+            "Free memory on device cuda:0 (10.0/79.2 GiB) is less than desired GPU memory utilization",
+            1,
+            "something else holds the GPU's memory",
+        ),
+        (
+            "To serve at least one request with the model's max seq len (131072), (40.0 GiB ",
+            1,
+            "no room for the KV cache",
+        ),
+        (
+            "ValueError: Available memory on node 0 (13.8/16.34 GiB) on kv cache allocation is less than",
+            1,
+            "cpu_kv_cache_gib",
+        ),
+        ("vllm: error: unrecognized arguments: --no-such", 2, "does not know an argument"),
+        ("RuntimeError: Cannot find any model weights with `/m`", 1, "check model_path"),
         ("OSError: [Errno 98] Address already in use", 1, "the port is in use"),
         ("RuntimeError: No CUDA GPUs are available", 1, "no usable GPU"),
         ("OSError: Repo id must be in the form 'repo_name'", 1, "check model_path"),
@@ -334,6 +351,27 @@ async def test_early_end_is_told_with_the_logs_tail(make_site: Callable[..., Sit
     assert not await site.engines.is_ready("north-0")
     await site.engines.start(spec())
     assert len(site.registry.groups) == 1
+
+
+def test_the_cause_is_found_above_what_the_parent_process_says_after_it():
+    """vLLM's API server adds pages of its own to its engine's error."""
+    log = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB\n" + "  at somewhere\n" * 2000
+    reason = vllm_command.explain_exit("north-0", 1, log + "See root cause above.", Path("north-0.log"))
+    assert "give it more GPUs" in reason
+    assert "Tried to allocate 2 GiB" in reason
+    assert len(reason) < 6000
+
+
+async def test_an_argument_that_the_build_does_not_know_is_said_before_a_start(
+    make_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    """By the build's own help."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    flags = "--host --port --served-model-name --max-num-seqs --disable-uvicorn-access-log --dtype --enforce"
+    site = make_site(f"#!/bin/sh\necho '{flags}'\n", arguments=["--max-num-sequences", "4"])
+    with pytest.raises(DriverError, match="did you mean --max-num-seqs") as caught:
+        await site.engines.open()
+    assert caught.value.reason == "bad_option"
 
 
 async def test_a_crash_is_told(make_site: Callable[..., Site]):
