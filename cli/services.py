@@ -44,6 +44,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="N",
             help="processes that forward, behind one port (default: the file's, 1)",
         )
+        parser.add_argument(
+            "--policy", metavar="NAME", help="who gets requests: docs/policies.md (default: the file's)"
+        )
+        parser.add_argument(
+            "--policy-parameters",
+            metavar="FILE",
+            type=Path,
+            help="parameters of policies, in TOML, a table for each (default: those in the file)",
+        )
     parser.add_argument(
         "--log-level",
         choices=LOG_LEVELS,
@@ -85,7 +94,9 @@ def _load(arguments: argparse.Namespace) -> tuple[Coroutine[Any, Any, None], str
         environ = dict(os.environ)
         if arguments.workers is not None:
             environ["HERON_ROUTER_WORKERS"] = str(arguments.workers)
-        fleet, router = load_router(path, environ)
+        if arguments.policy is not None:
+            environ["HERON_ROUTER_POLICY"] = arguments.policy
+        fleet, router = load_router(path, environ, parameters=arguments.policy_parameters)
         return serve_router(fleet, router), router.log_level
     if arguments.command == "site-agent":
         from site_agent.app import serve as serve_site

@@ -32,10 +32,17 @@ from router.live.key_reader import KEYS_NOT_READ, KeyReader
 from router.live.ledger import Ledger
 from router.live.metrics import StateCollector
 from router.live.operations import create_operations_app, fleet_page
+from router.live.policy_switch import PolicySwitch
 from router.live.presence import Presence
 from router.live.site_counts import count_sites
 from router.live.sites import SiteRegistry
-from router.live.state_metrics import fleet_families, key_families, ledger_families, traffic_families
+from router.live.state_metrics import (
+    fleet_families,
+    key_families,
+    ledger_families,
+    policy_families,
+    traffic_families,
+)
 from router.live.watch import watch
 from router.policy.key_ring import KeyRing
 from router.workers.parent import ParentRouter
@@ -76,7 +83,9 @@ class Router:
             clock=loop.time,
         )
         StateCollector(self.metrics, self._families)
-        self._presence = Presence(config, store, rng=rng)
+        self.policy = PolicySwitch(config, self.events)
+        self.policy.on_switch = plane.route_by
+        self._presence = Presence(config, store, rng=rng, policy=lambda: self.policy.name)
         self._server = HttpServer(
             plane.application(),
             hot=plane.hot_route(),
@@ -92,6 +101,7 @@ class Router:
                 events=self.events,
                 readiness=self._not_ready,
                 about=lambda: self._presence.about,
+                policy=self.policy,
             ),
             host=config.operations_host,
             port=config.operations_port,
@@ -171,6 +181,7 @@ class Router:
         yield from traffic_families(self.view.registry, self.dispatcher.held_by_tier)
         yield from key_families(self.ring, now=self._clock(), unix_now=time.time())
         yield from fleet_families(self.view, is_store_up=self.reader.is_store_up, now=self._clock())
+        yield from policy_families(self.policy)
 
     # what the operator's surface asks
     async def metrics_page(self) -> bytes:
@@ -191,6 +202,10 @@ class Router:
             is_store_up=self.reader.is_store_up,
             now=self._clock(),
         )
+
+    async def policy_page(self) -> dict[str, Any]:
+        """Which policy routes."""
+        return self.policy.page()
 
 
 async def serve(fleet: FleetConfig, config: RouterConfig) -> None:

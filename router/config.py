@@ -6,14 +6,15 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
 from fleet.config import ConfigError, ConfigModel, FleetConfig, Port, build, load_fleet, read_file
 from fleet.request import RequestClass
 from router.live.networks import Network
-from router.policy.policies import DEFAULT_POLICY, POLICIES
+from router.parameter_file import read_parameters
+from router.policy.policies import DEFAULT_POLICY, POLICIES, check_tables
 
 MAX_WORKERS = 64
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9.\-\[\]:_]+(?<!/)")
@@ -39,6 +40,10 @@ class RouterConfig(ConfigModel):
     """Processes that forward, behind one port; 1: this process does it itself. One per core is enough.
     Queues, order between tiers, fairness, retry budgets and breakers are per worker."""
     policy: str = DEFAULT_POLICY
+    """Which sites get requests: docs/policies.md. Can be switched without a restart."""
+    policy_parameters: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """By policy, as tables: `[router.policy_parameters.power_weighted]`. Of all policies, so that one that is
+    switched to finds its own; `--policy-parameters FILE` gives them instead."""
     affinity: bool = True
     """Requests go where the KV cache of their session or prompt prefix is, as far as load allows."""
     auth: Literal["keys", "open"] = "open"
@@ -91,6 +96,11 @@ class RouterConfig(ConfigModel):
             raise ValueError(f"allowed are {', '.join(sorted(POLICIES))}")
         return name
 
+    @field_validator("policy_parameters")
+    @classmethod
+    def _are_parameters(cls, tables: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        return check_tables(tables)
+
     @field_validator("site_networks")
     @classmethod
     def _are_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
@@ -125,8 +135,10 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def load(path: Path | None, environ: Mapping[str, str] | None = None) -> tuple[FleetConfig, RouterConfig]:
-    """Read `[fleet]` and `[router]`, the environment over the file.
+def load(
+    path: Path | None, environ: Mapping[str, str] | None = None, *, parameters: Path | None = None
+) -> tuple[FleetConfig, RouterConfig]:
+    """Read `[fleet]` and `[router]`, the environment over the file. `parameters`: a file of policies' own.
 
     Raises:
         ConfigError: one line per fault.
@@ -134,9 +146,12 @@ def load(path: Path | None, environ: Mapping[str, str] | None = None) -> tuple[F
     tables = {} if path is None else read_file(path)
     source = "defaults" if path is None else str(path)
     fleet = load_fleet(tables, source, environ)
+    table = dict(tables.get("router", {}))
+    if parameters is not None:
+        table["policy_parameters"] = read_parameters(parameters)
     config = build(
         RouterConfig,
-        tables.get("router", {}),
+        table,
         table="router",
         source=source,
         environment=environ,

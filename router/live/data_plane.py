@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
@@ -89,7 +90,7 @@ class DataPlane:
         self.dispatcher = Dispatcher(
             registry=sites,
             snapshot=lambda: self.view.snapshot,
-            policy=make_policy(config.policy),
+            policy=make_policy(config.policy, config.policy_parameters.get(config.policy)),
             reserve_ratio=config.resume_reserve_ratio,
             max_held=config.hold_requests,
             flex_surplus_ratio=config.flex_surplus_ratio,
@@ -130,6 +131,15 @@ class DataPlane:
             clock=clock,
             rng=rng,
         )
+
+    def route_by(self, name: str, parameters: Mapping[str, Any]) -> None:
+        """Another policy from now on; what waits is looked at by it at once.
+
+        Raises:
+            PolicyParameterError: no such policy, or parameters that it does not take.
+        """
+        self.dispatcher.policy = make_policy(name, parameters)
+        self.dispatcher.pump()
 
     def application(self) -> Application:
         """The public surface beside the hot paths."""

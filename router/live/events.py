@@ -21,6 +21,7 @@ EventKind = Literal[
     "record_refused",
     "store",
     "worker",
+    "policy",
 ]
 
 

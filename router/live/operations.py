@@ -6,15 +6,17 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from router.live.events import EventRing
 from router.live.fleet_view import FleetView
 from router.live.ledger import Ledger
+from router.live.policy_switch import PolicySwitch
 from router.live.site_counts import SiteCounts, no_counts
 from router.live.site_records import SiteRecords
+from router.policy.parameters import PolicyParameterError
 from router.policy.snapshot import SiteView
 
 
@@ -30,6 +32,9 @@ class Surface(Protocol):
     async def fleet_page(self) -> dict[str, Any]:
         """`fleet_page`."""
 
+    async def policy_page(self) -> dict[str, Any]:
+        """`PolicySwitch.page`, and how many workers follow it."""
+
 
 def create_operations_app(
     *,
@@ -37,6 +42,7 @@ def create_operations_app(
     events: EventRing,
     readiness: Callable[[], str | None],
     about: Callable[[], dict[str, Any]],
+    policy: PolicySwitch,
 ) -> FastAPI:
     """`readiness` returns None when ready, else why not; `about` describes this router."""
     app = FastAPI(title="Heron router operations", docs_url=None, redoc_url=None, openapi_url=None)
@@ -63,6 +69,20 @@ def create_operations_app(
     async def read_ledger() -> JSONResponse:
         """Every request since the start, by how it ended."""
         return JSONResponse(await surface.ledger_totals())
+
+    @app.get("/heron/v1/policy")
+    async def read_policy() -> JSONResponse:
+        """The policy that routes, and its parameters."""
+        return JSONResponse(await surface.policy_page())
+
+    @app.put("/heron/v1/policy")
+    async def switch_policy(request: Request) -> JSONResponse:
+        """Another one from now on: `{"policy": "heron", "parameters": {}}`."""
+        try:
+            policy.switch(await request.body())
+        except PolicyParameterError as error:
+            return JSONResponse({"error": str(error)}, status_code=400)
+        return JSONResponse(await surface.policy_page())
 
     @app.get("/heron/v1/fleet")
     async def read_fleet() -> JSONResponse:

@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
@@ -23,24 +24,31 @@ PRESENCE_TTL_SECONDS = 15
 class Presence:
     """One per router. Nothing depends on its record."""
 
-    def __init__(self, config: RouterConfig, store: Store, *, rng: random.Random) -> None:
+    def __init__(
+        self, config: RouterConfig, store: Store, *, rng: random.Random, policy: Callable[[], str]
+    ) -> None:
+        """`policy`: the one that routes now."""
         self.router_id = f"{os.getpid()}-{rng.getrandbits(32):08x}"
-        self.about: dict[str, Any] = {}
-        """Filled by `listens`."""
+        self._about: dict[str, Any] = {}
+        self._policy = policy
         self._config = config
         self._store = store
         self._sequence = time.time_ns() // 1_000_000
         self._started_at = time.time()
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """What it is; empty before `listens`."""
+        return {**self._about, "policy": self._policy()} if self._about else {}
+
     def listens(self, port: int, operations_port: int) -> None:
         """The router listens there from now on."""
         config = self._config
-        self.about = {
+        self._about = {
             "router_id": self.router_id,
             "url": f"http://{config.host}:{port}",
             "operations_url": f"http://{config.operations_host}:{operations_port}",
             "version": version("heron-router"),
-            "policy": config.policy,
             "auth": config.auth,
             "workers": config.workers,
         }
@@ -52,14 +60,15 @@ class Presence:
         """Write the record until cancelled."""
         while True:
             self._sequence += 1
+            about = self.about
             record = RouterPresence(
                 sequence=self._sequence,
                 router_id=self.router_id,
                 started_at_unix_seconds=self._started_at,
-                url=self.about["url"],
-                operations_url=self.about["operations_url"],
-                version=self.about["version"],
-                policy=self.about["policy"],
+                url=about["url"],
+                operations_url=about["operations_url"],
+                version=about["version"],
+                policy=about["policy"],
                 workers=self._config.workers,
             )
             try:

@@ -13,6 +13,7 @@ from fleet.request import ServiceTier
 from router.live.fleet_view import FleetView
 from router.live.ledger import Ledger
 from router.live.metrics import counter, gauge, outcome_samples
+from router.live.policy_switch import PolicySwitch
 from router.live.sites import SiteRegistry
 from router.policy.key_ring import KeyRing
 
@@ -46,6 +47,22 @@ def ledger_families(ledger: Ledger) -> Iterator[Metric]:
         "Requests that are over and have no outcome; must be 0: report it, with the router's log.",
         [],
         {(): ledger.totals()["lost"]},
+    )
+
+
+def policy_families(policy: PolicySwitch) -> Iterator[Metric]:
+    """Which policy routes, and how often that was changed."""
+    yield gauge(
+        "heron_router_policy_info",
+        "Always 1; which policy routes. Act when replicas differ: switch the odd one.",
+        ["policy"],
+        {(policy.name,): 1},
+    )
+    yield counter(
+        "heron_router_policy_switches",
+        "Policies switched to by an operator since the start.",
+        [],
+        {(): policy.switches},
     )
 
 

@@ -53,6 +53,19 @@ def check_parameters(name: str, parameters: Mapping[str, Any] | None = None) -> 
         raise PolicyParameterError(describe(name, model, error)) from None
 
 
+def check_tables(tables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Parameters by policy, as `[router.policy_parameters.NAME]` or a file's `[NAME]` have them; checked.
+
+    Raises:
+        PolicyParameterError: as `check_parameters`, or a value that is no table.
+    """
+    for name, parameters in tables.items():
+        if not isinstance(parameters, Mapping):
+            raise PolicyParameterError(f"{name} = {parameters!r}: must be a table of parameters, [NAME]")
+        check_parameters(name, parameters)
+    return {name: dict(parameters) for name, parameters in tables.items()}
+
+
 def make_policy(name: str, parameters: Mapping[str, Any] | None = None) -> Policy:
     """A new policy, with state of its own.
 

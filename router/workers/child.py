@@ -42,6 +42,8 @@ class Child:
         self.counted = asyncio.Event()
         """It has ended, and what it counted is in the parent's books."""
         self.held = 0
+        self.policy = ""
+        """The one that it said it routes by."""
         self.cpu_seconds = 0.0
         self.sites: dict[str, SiteCounts] = {}
         self.metrics: Page = {}
@@ -154,6 +156,7 @@ class Child:
             case Kind.STATE:
                 value = orjson.loads(frame.body)
                 self.held, self.sites = value["held"], value["sites"]
+                self.policy = value["policy"]
                 self.cpu_seconds = value["cpu_seconds"]
                 self._answered(value["ask"])
             case Kind.METRICS:

@@ -66,13 +66,16 @@ class Crew:
         *,
         view: Callable[[], FleetView],
         keys: Callable[[], Sequence[bytes]],
+        policy: Callable[[], bytes],
         events: EventRing,
         clock: Callable[[], float],
     ) -> None:
+        """`policy`: the frame that says which routes now."""
         self._fleet = fleet
         self._config = config
         self._view = view
         self._keys = keys
+        self._policy = policy
         self._events = events
         self._clock = clock
         self._memory = SharedMemory.create(config.workers)
@@ -146,6 +149,7 @@ class Crew:
             self._tell_site(child, site_id)
         for frame in self._keys():
             child.send(frame)
+        child.send(self._policy())
         child.send(encode(Kind.KNOWN))
 
     def _tell_site(self, child: Child, site_id: str) -> None:

@@ -32,6 +32,8 @@ class Kind(IntEnum):
     """JSON: records of API keys, by their SHA-256."""
     KEYS_READ = 11
     """All keys that there are have been sent."""
+    POLICY = 12
+    """JSON: which policy routes from now on, and its parameters."""
     KNOWN = 7
     """All that is known has been sent: serve."""
     ASK = 8

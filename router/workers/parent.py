@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 
@@ -28,12 +29,13 @@ from router.live.fleet_view import FleetView
 from router.live.key_reader import KEYS_NOT_READ, KeyReader
 from router.live.metrics import RouterMetrics, StateCollector, counter, gauge
 from router.live.operations import create_operations_app, fleet_page
+from router.live.policy_switch import PolicySwitch
 from router.live.presence import Presence
 from router.live.sites import SiteRegistry
-from router.live.state_metrics import fleet_families, key_families, ledger_families
+from router.live.state_metrics import fleet_families, key_families, ledger_families, policy_families
 from router.workers.acceptor import Acceptor
 from router.workers.crew import Crew
-from router.workers.frames import Kind
+from router.workers.frames import Kind, encode
 from router.workers.key_relay import RelayedKeyRing
 from router.workers.merge import merge
 from router.workers.prometheus import read_page, render
@@ -51,11 +53,14 @@ class ParentRouter:
         self._clock = loop.time
         rng = rng or random.Random()
         self.events = EventRing()
+        self.policy = PolicySwitch(config, self.events)
+        self.policy.on_switch = lambda _name, _parameters: self.crew.tell_all(self._policy_frame())
         self.crew = Crew(
             fleet,
             config,
             view=lambda: self.view,
             keys=lambda: () if self.ring is None else self.ring.all_frames(),
+            policy=self._policy_frame,
             events=self.events,
             clock=loop.time,
         )
@@ -85,13 +90,14 @@ class ParentRouter:
         )
         StateCollector(metrics, self._families)
         self._acceptor = Acceptor(lambda: self.crew.children)
-        self._presence = Presence(config, store, rng=rng)
+        self._presence = Presence(config, store, rng=rng, policy=lambda: self.policy.name)
         self._operations = HttpServer(
             create_operations_app(
                 surface=self,
                 events=self.events,
                 readiness=self._not_ready,
                 about=lambda: self._presence.about,
+                policy=self.policy,
             ),
             host=config.operations_host,
             port=config.operations_port,
@@ -103,6 +109,9 @@ class ParentRouter:
         self._is_stopping = False
         self.port = config.port
         """The public port, the real one after `start`."""
+
+    def _policy_frame(self) -> bytes:
+        return encode(Kind.POLICY, orjson.dumps([self.policy.name, dict(self.policy.parameters)]))
 
     @property
     def operations_port(self) -> int:
@@ -187,6 +196,7 @@ class ParentRouter:
         yield from ledger_families(self.crew.ledger())
         yield from key_families(self.ring, now=self._clock(), unix_now=time.time())
         yield from fleet_families(self.view, is_store_up=self.reader.is_store_up, now=self._clock())
+        yield from policy_families(self.policy)
         yield from worker_families(self.crew)
 
     # what the operator's surface asks
@@ -199,6 +209,15 @@ class ParentRouter:
     async def ledger_totals(self) -> dict[str, int]:
         """Every request of every worker since the start."""
         return self.crew.ledger().totals()
+
+    async def policy_page(self) -> dict[str, Any]:
+        """Which policy routes, and how many workers say that they follow it."""
+        await self.crew.ask(Kind.STATE)
+        followers = [child for child in self.crew.living if child.policy == self.policy.name]
+        return {
+            **self.policy.page(),
+            "workers": {"following": len(followers), "configured": self.config.workers},
+        }
 
     async def fleet_page(self) -> dict[str, Any]:
         """The fleet as the parent sees it, with what all workers have put on it."""

@@ -81,6 +81,7 @@ class Worker:
         self._slots: dict[tuple[str, str], int] = {}
         self._loop = asyncio.get_running_loop()
         self._config = setup.own_config
+        self._policy = self._config.policy
         self._ring = KeyRing() if self._config.auth == "keys" else None
         self._sites = SiteRegistry(self._shared)
         self._plane = DataPlane(
@@ -126,6 +127,9 @@ class Worker:
             case Kind.KEYS_READ:
                 if self._ring is not None:
                     self._ring.note_read(self._loop.time())
+            case Kind.POLICY:
+                self._policy, parameters = orjson.loads(frame.body)
+                self._plane.route_by(self._policy, parameters)
             case Kind.KNOWN:
                 self.is_known.set()
             case Kind.ASK:
@@ -228,6 +232,7 @@ class Worker:
             value = {
                 "ask": ask,
                 "held": self._plane.dispatcher.held,
+                "policy": self._policy,
                 "sites": count_sites(self._sites),
                 "cpu_seconds": time.process_time(),
             }

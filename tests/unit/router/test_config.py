@@ -35,6 +35,9 @@ def test_the_environment_goes_over_the_file(tmp_path: Path):
     [
         ("port = 70000", ["port", "70000", "65535"]),
         ('policy = "magic"', ["policy", "magic", "least_loaded"]),
+        ("policy_parameters.heron.speed = 1", ["heron.speed = 1", "no such parameter", "packing"]),
+        ("policy_parameters.heron.packing = 3", ["heron.packing", "less than or equal to 1"]),
+        ("policy_parameters.magic.speed = 1", ["magic", "least_loaded"]),
         ('site_networks = ["10.0.0.0/99"]', ["site_networks", "10.0.0.0/99"]),
         ("hold_seconds = -1", ["hold_seconds", "-1"]),
         ('auth = "none"', ["auth", "open"]),
@@ -83,3 +86,33 @@ def test_networks_beyond_this_machine_need_a_site_token(tmp_path: Path):
     with pytest.raises(ConfigError, match="site_token"):
         load(path, {})
     assert load(path, {"HERON_FLEET_SITE_TOKEN": "secret"})[1].site_networks == ("10.0.0.0/8",)
+
+
+def test_parameters_of_policies_come_from_the_file_or_one_of_their_own(tmp_path: Path):
+    """The file of their own is a table for each; it takes the place of all in the fleet's file."""
+    path = write(tmp_path, "[router.policy_parameters.power_weighted]\nage_seconds = 60\n")
+    own = tmp_path / "policies.toml"
+    own.write_text("[heron]\npacking = 0.5\n")
+    assert load(path, {})[1].policy_parameters == {"power_weighted": {"age_seconds": 60}}
+    assert load(path, {}, parameters=own)[1].policy_parameters == {"heron": {"packing": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, ["cannot be read"]),
+        ("[heron", ["not TOML"]),
+        ("[magic]", ["no policy 'magic'", "round_robin"]),
+        ("heron = 3", ["must be a table"]),
+        ("[heron]\nspeed = 1", ["heron.speed", "packing"]),
+    ],
+)
+def test_an_error_in_the_file_of_parameters_names_it(tmp_path: Path, text: str | None, words: list[str]):
+    """And what is allowed."""
+    own = tmp_path / "policies.toml"
+    if text is not None:
+        own.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(None, {}, parameters=own)
+    for word in [str(own), *words]:
+        assert word in str(caught.value)
