@@ -19,8 +19,9 @@ with a sharper preference. It never holds a request back: whoever passed the fil
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from pydantic import Field
@@ -30,7 +31,9 @@ from router.policy.baselines import STALE_WEIGHT, Baseline
 from router.policy.candidate import Candidate
 from router.policy.figures import known, or_equal, with_mean
 from router.policy.parameters import PolicyParameters
-from router.policy.site_forecast import SiteForecast
+from router.policy.plan_view import PlanView
+from router.policy.power_risk import NO_RISK, Risk
+from router.policy.site_forecast import SiteForecast, horizon_bits
 from router.policy.snapshot import Freshness, Snapshot
 
 FRESH = Freshness.FRESH
@@ -76,7 +79,14 @@ class Heron(Baseline):
 
     def __init__(self, parameters: HeronParameters) -> None:
         self._own = parameters
-        self._forecasts: dict[tuple[str, str], SiteForecast] = {}
+        self._forecasts: dict[str, dict[str, SiteForecast]] = {}
+        """model → site → what was worked out."""
+        self._farm_of: dict[str, str] = {}
+        self._shares_farm = False
+        """Whether any two sites are of one farm."""
+        self._plan: PlanView | None = None
+        self._factors: dict[tuple[str, str], dict[str, float]] = {}
+        """Of that plan: (model, class) → site → factor."""
 
     def weigh(
         self,
@@ -89,28 +99,25 @@ class Heron(Baseline):
     ) -> Sequence[float]:
         """The five steps above."""
         own = self._own
-        forecasts = [self._forecast(candidate, context) for candidate in candidates]
-        times = with_mean(
-            [one.seconds(candidate, features) for one, candidate in zip(forecasts, candidates, strict=True)]
-        )
-        lasts: Sequence[float] = ()
-        if own.forecast and context.power:
-            times, lasts = self._with_risk(forecasts, times, features, now)
-        fractions = self._fractions(candidates, features, context, now)
+        forecasts, times = self._foresee(candidates, features, context)
+        if math.isnan(sum(times)):
+            times = with_mean(times)
         weights = []
         room_exponent, time_exponent = own.room_exponent, own.time_exponent
-        for index, (_, room, freshness, _) in enumerate(candidates):
-            seconds = min(max(times[index], LEAST_SECONDS), MOST_SECONDS)
-            weight = min(room, MOST_ROOM) ** room_exponent / seconds**time_exponent
-            if lasts:
-                weight *= lasts[index]
-            if fractions:
-                weight *= fractions[index]
-            if freshness is not FRESH:
-                weight *= STALE_WEIGHT
-            weights.append(weight)
-        if own.packing > 0 and context.power:
-            self._pack(forecasts, weights)
+        for (_, room, freshness, _), seconds in zip(candidates, times, strict=True):
+            weight = (room if room < MOST_ROOM else MOST_ROOM) ** room_exponent / seconds**time_exponent
+            weights.append(weight if freshness is FRESH else weight * STALE_WEIGHT)
+        if context.power:
+            if own.forecast:
+                self._look_ahead(forecasts, times, weights, features, now)
+            if self._shares_farm and own.packing > 0:
+                _pack(forecasts, weights, own.packing)
+        if context.plan is not None:
+            factors = self._plan_factors(context.plan, features, now)
+            if factors:
+                least = PLAN_FLOOR**own.plan_exponent
+                for index, candidate in enumerate(candidates):
+                    weights[index] *= factors.get(candidate.view.site_id, least)
         return or_equal(weights)
 
     def shortlist(
@@ -122,69 +129,126 @@ class Heron(Baseline):
             return ()
         return plan.draw(features.model, features.request_class, count, rng)
 
-    def _forecast(self, candidate: Candidate, context: Snapshot) -> SiteForecast:
-        view = candidate.view
-        key = (view.site_id, view.model)
-        site, outlook = context.sites.get(view.site_id), context.power.get(view.site_id)
-        kept = self._forecasts.get(key)
-        if kept is None or not kept.is_of(view, site, outlook):
-            if len(self._forecasts) >= MAX_REMEMBERED:
-                self._forecasts.clear()
-            kept = self._forecasts[key] = SiteForecast(view, site, outlook, self._own.margin_ratio)
-        return kept
+    def _foresee(
+        self, candidates: Sequence[Candidate], features: RequestFeatures, context: Snapshot
+    ) -> tuple[list[SiteForecast], list[float]]:
+        """What is worked out of each site, and the seconds from now to the last token, should the request go
+        there and nothing change, within bounds; NaN where that cannot be said.
 
-    def _with_risk(
+        Time to first token is the site's recent median, which has its queue in it, or reading this prompt
+        where that is longer; prompts that this router sent there since that report are read before it.
+        """
+        prompt, output = features.prompt_tokens, features.expected_output_tokens
+        power = context.power
+        by_site = self._forecasts.get(features.model)
+        if by_site is None or len(by_site) > MAX_REMEMBERED:
+            by_site = self._forecasts[features.model] = {}
+        forecasts, times = [], []
+        for view, _, _, load in candidates:
+            site_id = view.site_id
+            outlook = power.get(site_id)
+            kept = by_site.get(site_id)
+            if kept is None or kept.view is not view or kept.outlook is not outlook:
+                kept = by_site[site_id] = SiteForecast(
+                    view, context.sites.get(site_id), outlook, self._own.margin_ratio
+                )
+                self._note_farm(site_id, kept)
+            forecasts.append(kept)
+            seconds = kept.first_seconds
+            alone = prompt * kept.prompt_token_seconds
+            if alone > 0.0:
+                if alone > seconds:
+                    seconds = alone
+                added = load.added_since(view)
+                if added > 0:
+                    seconds += added * alone
+            seconds += kept.gap_seconds * output
+            if load.round_trip_seconds is not None:
+                seconds += load.round_trip_seconds
+            if seconds < LEAST_SECONDS:
+                seconds = LEAST_SECONDS
+            elif seconds > MOST_SECONDS:
+                seconds = MOST_SECONDS
+            times.append(seconds)
+        return forecasts, times
+
+    def _look_ahead(
         self,
         forecasts: Sequence[SiteForecast],
         times: Sequence[float],
+        weights: list[float],
         features: RequestFeatures,
         now: float,
-    ) -> tuple[list[float], list[float]]:
-        """Times with what to expect of power in them, and the chances that it lasts, each to its exponent."""
-        risks = [one.risk(seconds, now) for one, seconds in zip(forecasts, times, strict=True)]
-        lost = with_mean([None if risk is None else risk.lost_ratio for risk in risks], default=0.0)
-        slow = with_mean([None if risk is None else risk.slow_ratio for risk in risks])
-        if max(lost) <= 0.0 and max(slow) <= 1.0:
-            return list(times), []
-        rates = with_mean([one.prefill_tokens_per_second for one in forecasts], default=0.0)
-        again = max(rates)
-        read_again = (features.prompt_tokens + features.expected_output_tokens / 2) / again if again else 0.0
-        cost = self._own.break_seconds + read_again
-        times = [
-            seconds * slower + part * cost for seconds, slower, part in zip(times, slow, lost, strict=True)
-        ]
-        return times, [(1.0 - part) ** self._own.risk_exponent for part in lost]
+    ) -> None:
+        """Correct the weights by what to expect of power until the slowest of them would be through."""
+        bits = horizon_bits(max(times))
+        risks = []
+        is_any = is_unknown = False
+        for one in forecasts:
+            risk = one.risks[bits] if bits in one.risks else one.risk(bits, now)
+            risks.append(risk)
+            if risk is None:
+                is_unknown = True
+            elif risk is not NO_RISK:
+                is_any = True
+        if not is_any:
+            return
+        if is_unknown:
+            lost = with_mean([None if risk is None else risk.lost_ratio for risk in risks])
+            slow = with_mean([None if risk is None else risk.slow_ratio for risk in risks])
+            risks = [Risk(*both) for both in zip(lost, slow, strict=True)]
+        own = self._own
+        again = min(one.prompt_token_seconds for one in forecasts)
+        cost = own.break_seconds + (features.prompt_tokens + features.expected_output_tokens / 2) * again
+        for index, risk in enumerate(risks):
+            if risk is not None and risk is not NO_RISK:
+                lost_ratio, slow_ratio = risk
+                longer = slow_ratio + lost_ratio * cost / times[index]
+                weights[index] *= (1.0 - lost_ratio) ** own.risk_exponent / longer**own.time_exponent
 
-    def _fractions(
-        self, candidates: Sequence[Candidate], features: RequestFeatures, context: Snapshot, now: float
-    ) -> Sequence[float]:
-        """What the plan's word multiplies each with; empty: it says nothing."""
-        plan, exponent = context.plan, self._own.plan_exponent
-        if plan is None or not exponent or not plan.is_valid(now):
-            return ()
-        by_site = plan.fractions(features.model, features.request_class)
-        if by_site is None:
-            return ()
-        parts = [known(by_site.get(candidate.view.site_id)) or 0.0 for candidate in candidates]
-        return [(PLAN_FLOOR + (1.0 - PLAN_FLOOR) * min(part, 1.0)) ** exponent for part in parts]
+    def _plan_factors(self, plan: PlanView, features: RequestFeatures, now: float) -> Mapping[str, float]:
+        """What the plan's word multiplies each site with; empty: it says nothing."""
+        exponent = self._own.plan_exponent
+        if not exponent or not plan.is_valid(now):
+            return {}
+        if plan is not self._plan:
+            self._plan, self._factors = plan, {}
+        key = (features.model, features.request_class)
+        factors = self._factors.get(key)
+        if factors is None:
+            parts = plan.fractions(*key) or {}
+            factors = self._factors[key] = {
+                site_id: (PLAN_FLOOR + (1.0 - PLAN_FLOOR) * min(known(part) or 0.0, 1.0)) ** exponent
+                for site_id, part in parts.items()
+            }
+        return factors
 
-    def _pack(self, forecasts: Sequence[SiteForecast], weights: list[float]) -> None:
-        """Within each farm of several sites: to the fullest, the more the less power there is."""
-        farms: dict[str, list[int]] = {}
-        for index, one in enumerate(forecasts):
-            if one.farm_id is not None:
-                farms.setdefault(one.farm_id, []).append(index)
-        for members in farms.values() if len(farms) < len(forecasts) else ():
-            if len(members) < 2:
-                continue
-            part = self._own.packing * _scarcity([forecasts[index] for index in members])
-            if part <= 0.0:
-                continue
-            fullest = max(members, key=lambda index: (forecasts[index].running_ratio or 0.0, -index))
-            total = sum(weights[index] for index in members)
-            for index in members:
-                weights[index] *= 1.0 - part
-            weights[fullest] += part * total
+    def _note_farm(self, site_id: str, one: SiteForecast) -> None:
+        farm_id = one.farm_id
+        if farm_id is not None and self._farm_of.get(site_id) != farm_id:
+            if len(self._farm_of) > MAX_REMEMBERED:
+                self._farm_of.clear()
+            self._farm_of[site_id] = farm_id
+            self._shares_farm = len(set(self._farm_of.values())) < len(self._farm_of)
+
+
+def _pack(forecasts: Sequence[SiteForecast], weights: list[float], packing: float) -> None:
+    """Within each farm of several sites: to the fullest, the more the less power there is."""
+    farms: dict[str, list[int]] = {}
+    for index, one in enumerate(forecasts):
+        if one.farm_id is not None:
+            farms.setdefault(one.farm_id, []).append(index)
+    for members in farms.values():
+        if len(members) < 2:
+            continue
+        part = packing * _scarcity([forecasts[index] for index in members])
+        if part <= 0.0:
+            continue
+        fullest = max(members, key=lambda index: (forecasts[index].running_ratio, -index))
+        total = sum(weights[index] for index in members)
+        for index in members:
+            weights[index] *= 1.0 - part
+        weights[fullest] += part * total
 
 
 def _scarcity(sites: Sequence[SiteForecast]) -> float:

@@ -201,7 +201,7 @@ class Load:
         shared = self._shared
         if shared is not None:
             return sum(shared.in_flight) - (shared.figure[0] & FIGURE_MASK)
-        return self.in_flight - self._baseline if view.headroom_requests is not None else self.in_flight
+        return self.in_flight if view.headroom_requests is None else self.in_flight - self._baseline
 
     def _room_left(self) -> float | None:
         """The newest figure, less what was added since; None before the first."""

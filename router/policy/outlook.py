@@ -53,15 +53,18 @@ class PowerOutlook:
         if not self.forecast or not self.is_fresh(now):
             return None
         wanted = at - self.arrived_at
-        before = Horizon(0.0, Quantiles(*(self.granted_power_watts,) * 3))
-        for point in self.forecast:
-            if wanted < point.seconds:
-                span = point.seconds - before.seconds
-                part = max(0.0, (wanted - before.seconds) / span) if span > 0 else 1.0
-                low, high = before.watts, point.watts
-                return Quantiles(*(a + part * (b - a) for a, b in zip(low, high, strict=True)))
-            before = point
-        return before.watts
+        start = 0.0
+        low = Quantiles(self.granted_power_watts, self.granted_power_watts, self.granted_power_watts)
+        for seconds, high in self.forecast:
+            if wanted < seconds:
+                part = max(0.0, (wanted - start) / (seconds - start)) if seconds > start else 1.0
+                return Quantiles(
+                    low[0] + part * (high[0] - low[0]),
+                    low[1] + part * (high[1] - low[1]),
+                    low[2] + part * (high[2] - low[2]),
+                )
+            start, low = seconds, high
+        return low
 
 
 def power_outlook(reading: PowerReading, *, arrived_at: float) -> PowerOutlook:

@@ -31,11 +31,6 @@ class PowerNeed(NamedTuple):
     margin_ratio: float
     safe_floor_watts: float
 
-    @property
-    def floor_watts(self) -> float:
-        """The least that carries all of its present work, at the lowest clocks."""
-        return self.idle_watts + (self.draw_watts - self.idle_watts) * LEAST_DYNAMIC_RATIO
-
 
 class Risk(NamedTuple):
     """Of work that ends at some instant."""
@@ -46,18 +41,23 @@ class Risk(NamedTuple):
     """Time it takes ÷ time it takes now, at least 1."""
 
 
+NO_RISK = Risk(0.0, 1.0)
+
+
 def risk_of(need: PowerNeed, watts: Quantiles) -> Risk:
-    """What to expect where the grant will be one of these."""
+    """What to expect where the grant will be one of these; `NO_RISK` itself where each of them is enough."""
+    draw, idle, margin_ratio, safe_floor = need
+    used = 1.0 - margin_ratio
+    if watts.p10_watts * used >= draw:
+        return NO_RISK
     lost = speed = 0.0
-    floor = need.floor_watts
-    dynamic = need.draw_watts - need.idle_watts
+    floor = idle + (draw - idle) * LEAST_DYNAMIC_RATIO
     for weight, granted in zip(SWANSON, watts, strict=True):
-        cap = max(granted * (1.0 - need.margin_ratio), need.safe_floor_watts)
-        if cap >= need.draw_watts:
+        cap = max(granted * used, safe_floor)
+        if cap >= draw:
             speed += weight
         elif cap >= floor:
-            part = (cap - floor) / (need.draw_watts - floor) if dynamic > 0 else 1.0
-            speed += weight * (LEAST_SPEED_RATIO + part * (1.0 - LEAST_SPEED_RATIO))
+            speed += weight * (LEAST_SPEED_RATIO + (cap - floor) / (draw - floor) * (1.0 - LEAST_SPEED_RATIO))
         else:
             lost += weight * (floor - cap) / floor
             speed += weight * LEAST_SPEED_RATIO

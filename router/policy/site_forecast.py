@@ -1,21 +1,25 @@
 """What `heron` works out of one site's records, once per record and not once per request. Pure.
 
-Rule: unknown stays unknown (`None`) here; what it counts as is the policy's affair.
+Rule: unknown stays unknown here (NaN where it is summed up, so that a sum with it is unknown too); what it
+counts as is the policy's affair.
 """
 
 from __future__ import annotations
 
 import math
 
-from fleet.request import RequestFeatures
-from router.policy.candidate import Candidate
 from router.policy.figures import known
 from router.policy.outlook import PowerOutlook, Quantiles
 from router.policy.power_risk import PowerNeed, Risk, risk_of
 from router.policy.snapshot import ModelView, SiteView
 
-MAX_HORIZON_BITS = 16
-"""Horizons are taken at powers of two, up to 18 hours."""
+MOST_HORIZON_BITS = 16
+"""Horizons are powers of two, up to 18 hours."""
+
+
+def horizon_bits(seconds: float) -> int:
+    """The least power of two that is not less."""
+    return min(MOST_HORIZON_BITS, max(0, math.frexp(seconds)[1])) if seconds > 1.0 else 0
 
 
 class SiteForecast:
@@ -23,84 +27,70 @@ class SiteForecast:
 
     __slots__ = (
         "_need",
-        "_ride_through_seconds",
-        "_risks",
-        "_view",
-        "capacity_requests",
-        "farm_id",
+        "_site",
         "first_seconds",
         "gap_seconds",
-        "max_site_watts",
         "outlook",
-        "prefill_tokens_per_second",
-        "running_ratio",
-        "site",
+        "prompt_token_seconds",
+        "risks",
+        "view",
     )
 
     def __init__(
         self, view: ModelView, site: SiteView | None, outlook: PowerOutlook | None, margin_ratio: float
     ) -> None:
-        self._view = view
-        self.site = site
+        self.view = view
         self.outlook = outlook
-        info = None if site is None else site.info
-        self.gap_seconds = known(view.itl_seconds_p50)
-        self.first_seconds = known(view.ttft_seconds_p50)
-        self.prefill_tokens_per_second = known(view.prefill_tokens_per_second) or None
-        self.capacity_requests = known(view.capacity_requests)
-        running = known(view.running_requests)
-        self.running_ratio = (
-            None if running is None or not self.capacity_requests else running / self.capacity_requests
-        )
-        self.farm_id = None if info is None else info.farm_id
-        self.max_site_watts = None if info is None else info.max_site_watts
-        self._ride_through_seconds = 0.0 if info is None else info.ride_through_seconds
+        self._site = site
+        rate = known(view.prefill_tokens_per_second)
+        first, gap = known(view.ttft_seconds_p50), known(view.itl_seconds_p50)
+        self.prompt_token_seconds = 1.0 / rate if rate else 0.0
+        """0 where the rate is unknown: a prompt then takes what prompts took lately."""
+        self.first_seconds = first or 0.0
+        self.gap_seconds = math.nan if gap is None or (first is None and not rate) else gap
+        """NaN where no time can be said."""
         self._need: PowerNeed | None = None
-        draw = None if site is None else known(site.draw_watts)
+        draw = None if site is None or outlook is None else known(site.draw_watts)
         if draw:
-            idle = 0.0 if info is None else min(info.server_idle_watts, draw)
-            floor = 0.0 if info is None else info.safe_floor_watts
-            self._need = PowerNeed(draw, idle, margin_ratio, floor)
-        self._risks: dict[int, Risk | None] = {}
+            info = site.info if site is not None else None
+            if info is None:
+                self._need = PowerNeed(draw, 0.0, margin_ratio, 0.0)
+            else:
+                idle = info.server_idle_watts
+                self._need = PowerNeed(draw, min(idle, draw), margin_ratio, info.safe_floor_watts)
+        self.risks: dict[int, Risk | None] = {}
+        """By `horizon_bits`; what is not there is worked out by `risk`."""
 
-    def is_of(self, view: ModelView, site: SiteView | None, outlook: PowerOutlook | None) -> bool:
-        """Whether these are the records that it was made of."""
-        return self._view is view and self.outlook is outlook and self.site is site
+    @property
+    def farm_id(self) -> str | None:
+        """None where the site does not say."""
+        return None if self._site is None or self._site.info is None else self._site.info.farm_id
 
-    def seconds(self, candidate: Candidate, features: RequestFeatures) -> float | None:
-        """From now to the last token, should it go there and nothing change; None where it cannot be known.
+    @property
+    def max_site_watts(self) -> float | None:
+        """None where the site does not say."""
+        return None if self._site is None or self._site.info is None else self._site.info.max_site_watts
 
-        Round trip + time to first token (the site's recent median, which has its queue in it, or reading this
-        prompt where that is longer) + prompts that this router sent there since that report + tokens × gap.
+    @property
+    def running_ratio(self) -> float:
+        """How full it is; 0 where it does not say."""
+        running, capacity = known(self.view.running_requests), known(self.view.capacity_requests)
+        return running / capacity if running and capacity else 0.0
+
+    def risk(self, bits: int, now: float) -> Risk | None:
+        """Of a request that ends 2^bits s from now; None where power or draw are not known.
+
+        Work that ends within the ride-through of a drop is carried by that.
         """
-        gap, first = self.gap_seconds, self.first_seconds
-        rate = self.prefill_tokens_per_second
-        if rate is not None:
-            alone = features.prompt_tokens / rate
-            first = alone if first is None or alone > first else first
-            added = candidate.load.added_since(candidate.view)
-            if added > 0:
-                first += added * alone
-        if gap is None or first is None:
-            return None
-        trip = candidate.load.round_trip_seconds
-        return first + gap * features.expected_output_tokens + (trip or 0.0)
-
-    def risk(self, seconds: float, now: float) -> Risk | None:
-        """Of a request that ends `seconds` from now; None where power or draw are not known.
-
-        Work that ends within the ride-through of a drop is carried by that. Remembered by powers of two.
-        """
-        left = seconds - self._ride_through_seconds
-        bits = 0 if left <= 0 else min(MAX_HORIZON_BITS, max(0, math.frexp(left)[1]))
-        if bits in self._risks:
-            return self._risks[bits]
-        risk = None
         outlook, need = self.outlook, self._need
+        risk = None
         if outlook is not None and need is not None and outlook.is_fresh(now):
-            watts = outlook.at(now + (2.0**bits if left > 0 else 0.0), now)
+            info = self._site.info if self._site is not None else None
+            left = (1 << bits) - (0.0 if info is None else info.ride_through_seconds)
+            watts = outlook.at(now + max(0.0, left), now)
             if watts is None:  # no forecast: it stays as it is
-                watts = Quantiles(*(outlook.granted_power_watts,) * 3)
+                granted = outlook.granted_power_watts
+                watts = Quantiles(granted, granted, granted)
             risk = risk_of(need, watts)
-        self._risks[bits] = risk
+        self.risks[bits] = risk
         return risk

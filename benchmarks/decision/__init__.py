@@ -1,0 +1,1 @@
+"""What one routing decision and one snapshot update cost, by policy and number of sites."""
