@@ -10,9 +10,18 @@ from prometheus_client import CollectorRegistry
 from support.metric_document import documented
 
 from power_feed.metrics import FeedMetrics
+from router.config import RouterConfig
+from router.live.events import EventRing
 from router.live.ledger import Ledger
 from router.live.metrics import RouterMetrics, StateCollector
-from router.live.state_metrics import fleet_families, key_families, ledger_families, traffic_families
+from router.live.policy_switch import PolicySwitch
+from router.live.state_metrics import (
+    fleet_families,
+    key_families,
+    ledger_families,
+    policy_families,
+    traffic_families,
+)
 from router.workers.merge import GREATEST, PARENT_ONLY
 from router.workers.parent import worker_families
 from site_agent.accounting import EnergyAccount
@@ -44,6 +53,7 @@ def router_metrics() -> Described:
         yield from key_families(None, now=100.0, unix_now=1e9)
         yield from fleet_families(nothing, is_store_up=True, now=100.0)
         yield from worker_families(crew)
+        yield from policy_families(PolicySwitch(RouterConfig(), EventRing()))
 
     collector = StateCollector(metrics, families)
     histograms = [one for one in registry._collector_to_names if one is not collector]
