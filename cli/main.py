@@ -65,6 +65,11 @@ COMMANDS: dict[str, Command] = {
         help="send a trace to any OpenAI endpoint and report what came back",
         examples=("heron replay --url http://127.0.0.1:8000 --seconds 10 --rate 5",),
     ),
+    "profile": Command(
+        module="cli.profile",
+        help="how well the performance profile fits what was measured",
+        examples=("heron profile check", "heron profile check --json"),
+    ),
     "keys": Command(
         module="cli.keys",
         help='make, list and revoke API keys for a router with auth = "keys"',

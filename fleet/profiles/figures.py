@@ -209,8 +209,8 @@ VIDUR_SECONDS: dict[int, tuple[float, ...]] = {
 }
 """Llama-2-70B on H100, 80 layers, by tokens in the step: linear layers, norms and activations only."""
 VIDUR_ALL_REDUCE_SECONDS: dict[int, tuple[float, ...]] = {
-    2: (0.0018, 0.0069, 0.0069, 0.0074, 0.0118, 0.0218, 0.0396),
-    4: (0.0061, 0.0066, 0.0075, 0.0099, 0.0150, 0.0267, 0.0480),
-    8: (0.0046, 0.0054, 0.0082, 0.0118, 0.0184, 0.0314, 0.0560),
+    2: (0.0018, 0.0069, 0.0069, 0.0074, 0.0118, 0.0218, 0.0392),
+    4: (0.0061, 0.0066, 0.0075, 0.0099, 0.0150, 0.0267, 0.0509),
+    8: (0.0046, 0.0054, 0.0082, 0.0118, 0.0184, 0.0314, 0.0515),
 }
 """Two all-reduces a layer on a DGX H100, by tokens as above."""
