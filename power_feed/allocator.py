@@ -63,6 +63,8 @@ class SiteClaim:
     """Of that report."""
     cap_watts: float | None = None
     """Of that report: what it believes that it may draw."""
+    believed_grant_watts: float | None = None
+    """What it says that it was granted, for an allocator that sees it for the first time."""
     ride_through_seconds: float = RIDE_THROUGH_SECONDS
 
 
@@ -171,12 +173,15 @@ class Allocator:
         return sorted(sites, key=lambda site: (self.granted_watts(site.site_id) <= 0, site.priority))
 
     def _account(self, site: SiteClaim, sites: int) -> _Account:
-        """A site seen for the first time may draw anything that an earlier feed granted it."""
+        """A site seen for the first time has what it says that an earlier feed granted it; else it may draw
+        anything."""
         account = self._accounts.get(site.site_id)
         if account is None:
             assert self._began_at is not None, "set by allocate"
             account = _Account(known_at=self._began_at, cut_at=self._began_at)
-            if sites > 1:
+            if site.believed_grant_watts is not None:
+                account.granted_watts = min(site.believed_grant_watts, site.max_grant_watts)
+            elif sites > 1:
                 account.held_watts = site.max_grant_watts
         return account
 

@@ -19,16 +19,19 @@ from collections.abc import Callable, Sequence
 
 from fleet.config import ConfigError, FleetConfig
 from fleet.keys import Keys
+from fleet.records import PowerReading
 from fleet.store import Store
 from gateway.server import HttpServer
-from power_feed.config import FarmConfig, FeedConfig
+from power_feed.allocator import SiteClaim
+from power_feed.claims import claim_of
+from power_feed.composition import farm_feed, forecaster
+from power_feed.config import FeedConfig
 from power_feed.farm import FarmFeed
 from power_feed.http import create_app
 from power_feed.hub import Hub
 from power_feed.live_tasks import LiveTasks
 from power_feed.metrics import FeedMetrics
-from power_feed.quality import QualityChecker, QualityLimits
-from power_feed.readings import Farm
+from power_feed.site_watch import SiteWatch
 from power_feed.sources.interface import Source
 from power_feed.sources.registry import LiveSources, WindFiles, build_sources
 from power_feed.store_writer import StoreWriter
@@ -50,9 +53,11 @@ class FeedService:
         config: FeedConfig,
         store: Store,
         *,
+        fleet: FleetConfig | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Read all files and build all sources; nothing is open yet. `clock` is the wall's.
+        """Read all files and build all sources; nothing is open yet. `clock` is the wall's; `fleet` has the
+        token that agents are asked with.
 
         Raises:
             ConfigError: a source cannot be built.
@@ -61,22 +66,29 @@ class FeedService:
         self._clock = clock
         self._files = WindFiles()
         self._lives = LiveSources()
-        self.site_ids = tuple(farm.site_id for farm in config.farms)
+        self.site_ids = tuple(site.site_id for farm in config.farms for site in farm.fed_sites)
         self.start_unix_seconds = config.start_unix_seconds
         """When records start to play; None: not known yet."""
         if self.start_unix_seconds is None and config.start_file is None:
             self.start_unix_seconds = clock()
         self.feed_id = "-".join(part for part in (config.feed_id, secrets.token_hex(8)) if part)
         sources = self._sources()
-        self._farms = [_farm_feed(farm, sources[farm.site_id], config, self.feed_id) for farm in config.farms]
+        self._farms = [farm_feed(farm, sources[farm.farm_id], config, self.feed_id) for farm in config.farms]
+        self._terms = {site.site_id: site.terms() for farm in config.farms for site in farm.fed_sites}
         self.hub = Hub(self.site_ids)
         self.metrics = FeedMetrics()
-        by_site = {farm.farm.site_id: farm for farm in self._farms}
         self._writer = StoreWriter(
+            store, self.site_ids, on_reading=self._note_reading, on_error=self.metrics.redis_errors.inc
+        )
+        fleet = FleetConfig() if fleet is None else fleet
+        self._watch = SiteWatch(
             store,
-            self.site_ids,
-            on_sequence=lambda site_id, sequence: by_site[site_id].note_sequence(sequence),
-            on_error=self.metrics.redis_errors.inc,
+            {site.site_id: site.ingress_url for farm in config.farms for site in farm.fed_sites},
+            site_token=None if fleet.site_token is None else fleet.site_token.get_secret_value(),
+            max_clock_skew_seconds=fleet.max_clock_skew_seconds,
+            clock=clock,
+            on_poll=lambda result: self.metrics.report_polls.labels(result).inc(),
+            on_refused=lambda reason: self.metrics.records_refused.labels(reason).inc(),
         )
         self._connect_gauges()
         self._server = HttpServer(create_app(self), host=config.host, port=config.port)
@@ -106,6 +118,8 @@ class FeedService:
         self._tasks = [
             asyncio.create_task(self._pace(), name="pace"),
             asyncio.create_task(self._writer.run(), name="store"),
+            asyncio.create_task(self._watch.follow_store(), name="sites-store"),
+            asyncio.create_task(self._watch.poll_agents(), name="sites-agents"),
             *self._live_tasks.start(),
         ]
         if self.start_unix_seconds is None:
@@ -160,25 +174,50 @@ class FeedService:
 
     def _send(self, farm: FarmFeed, *, now: float) -> None:
         before = farm.verdict
-        reading = farm.read(now=now, unix_seconds=self._clock())
+        readings = farm.read(now=now, unix_seconds=self._clock(), claims=self._claims(farm))
         verdict = farm.verdict
-        if reading is None or verdict is None:
+        if not readings or verdict is None:
             return
-        raw = reading.to_json()
-        site_id = farm.farm.site_id
-        self.hub.publish(site_id, raw)
-        self._writer.offer(site_id, raw, log=farm.is_log_due(now))
-        self.metrics.count_reading(reading, verdict)
+        is_log_due = farm.is_log_due(now)
+        for reading in readings:
+            raw = reading.to_json()
+            self.hub.publish(reading.site_id, raw)
+            self._writer.offer(reading.site_id, raw, log=is_log_due)
+            self.metrics.count_reading(reading, verdict)
+        self.metrics.count_farm(farm.farm.farm_id, readings)
         if before is None or before.failed != verdict.failed:
             level = logging.INFO if verdict.quality == "good" else logging.WARNING
             logger.log(
                 level,
-                "power of site %s is %s%s",
-                site_id,
+                "power of farm %s is %s%s",
+                farm.farm.farm_id,
                 verdict.quality,
                 f" ({', '.join(verdict.failed)})" if verdict.failed else "",
-                extra={"granted_watts": reading.granted_power_watts, "sequence": reading.sequence},
+                extra={"granted_watts": {one.site_id: one.granted_power_watts for one in readings}},
             )
+
+    def _claims(self, farm: FarmFeed) -> list[SiteClaim]:
+        equal_part = farm.farm.deliverable_watts(farm.farm.nameplate_watts) / len(farm.site_ids)
+        return [
+            claim_of(
+                self._terms[site_id],
+                self._watch.state(
+                    site_id,
+                    farm_id=farm.farm.farm_id,
+                    is_listening=self.hub.subscribers(site_id) > 0,
+                    is_server_off=False,
+                ),
+                equal_part_watts=equal_part if len(farm.site_ids) > 1 else math.inf,
+            )
+            for site_id in farm.site_ids
+        ]
+
+    def _note_reading(self, reading: PowerReading) -> None:
+        """What the store holds of a site, by whomever it was written."""
+        now = asyncio.get_running_loop().time()
+        for farm in self._farms:
+            if reading.site_id in farm.site_ids:
+                farm.note_reading(reading, now=now)
 
     async def _await_start(self) -> None:
         path = self._config.start_file
@@ -199,8 +238,8 @@ class FeedService:
             )
         self.start_unix_seconds = start
         sources = self._sources()
-        for farm in self._farms:
-            farm.restart(sources[farm.farm.site_id])
+        for farm, configured in zip(self._farms, self._config.farms, strict=True):
+            farm.restart(sources[farm.farm.farm_id], forecaster(configured))
         self._changed.set()
         logger.info("records start to play", extra={"start_unix_seconds": start})
 
@@ -210,13 +249,21 @@ class FeedService:
         )
 
     def _connect_gauges(self) -> None:
+        metrics = self.metrics
         for farm in self._farms:
-            site_id = farm.farm.site_id
-            subscribers = functools.partial(self.hub.subscribers, site_id)
             age = functools.partial(self._source_age_seconds, farm)
-            self.metrics.subscribers.labels(site_id).set_function(subscribers)
-            self.metrics.source_age_seconds.labels(site_id).set_function(age)
-        self.metrics.redis_up.set_function(lambda: float(self._writer.is_connected))
+            for site_id in farm.site_ids:
+                metrics.source_age_seconds.labels(site_id).set_function(age)
+                metrics.subscribers.labels(site_id).set_function(
+                    functools.partial(self.hub.subscribers, site_id)
+                )
+                metrics.counted_watts.labels(site_id).set_function(
+                    functools.partial(farm.allocator.counted_watts, site_id)
+                )
+                metrics.report_age_seconds.labels(site_id).set_function(
+                    functools.partial(self._watch.report_age_seconds, site_id)
+                )
+        metrics.redis_up.set_function(lambda: float(self._writer.is_connected))
 
     def _source_age_seconds(self, farm: FarmFeed) -> float:
         """Of the latest good or suspect measurement; infinite before the first."""
@@ -240,33 +287,12 @@ class FeedService:
             self.metrics.refused_rows.labels(series.name).set(series.refusals.total)
             self.metrics.missing_steps.labels(series.name).set(series.missing_steps)
         for farm in self._farms:
-            logger.info("site %s is fed by %s", farm.farm.site_id, farm.source.description)
-
-
-def _farm_feed(farm: FarmConfig, source: Source, config: FeedConfig, feed_id: str) -> FarmFeed:
-    limits = QualityLimits(
-        nameplate_watts=farm.nameplate_watts,
-        period_seconds=source.period_seconds,
-        speed=source.speed,
-        nameplate_tolerance_ratio=farm.quality.nameplate_tolerance_ratio,
-        max_ramp_ratio_per_second=farm.quality.max_ramp_ratio_per_second,
-        agreement_ratio=farm.quality.agreement_ratio,
-        stuck_measurements=farm.quality.stuck_measurements,
-        stale_periods=farm.quality.stale_periods,
-    )
-    return FarmFeed(
-        farm=Farm(
-            farm_id=farm.farm_id,
-            site_id=farm.site_id,
-            nameplate_watts=farm.nameplate_watts,
-            loss_ratio=farm.loss_ratio,
-            other_loads_watts=farm.other_loads_watts,
-        ),
-        source=source,
-        checker=QualityChecker(limits=limits),
-        feed_id=feed_id,
-        interval_seconds=config.interval_seconds,
-    )
+            logger.info(
+                "farm %s is fed by %s",
+                farm.farm.farm_id,
+                farm.source.description,
+                extra={"sites": list(farm.site_ids)},
+            )
 
 
 async def serve(fleet: FleetConfig, config: FeedConfig) -> None:
@@ -285,7 +311,7 @@ async def serve(fleet: FleetConfig, config: FeedConfig) -> None:
         loop.add_signal_handler(number, stopping.set)
     store = RedisStore(fleet.redis_url, Keys(fleet=fleet.name))
     try:
-        service = FeedService(config, store)
+        service = FeedService(config, store, fleet=fleet)
         await service.start()
         ending = asyncio.create_task(stopping.wait())
         running = asyncio.create_task(service.wait())

@@ -24,6 +24,7 @@ from pydantic import Field, field_validator, model_validator
 from fleet.config import ConfigError, ConfigModel, FleetConfig, Port, build, load_fleet, read_file
 from fleet.keys import FLEET_NAME
 from power_feed.live_config import HttpSource, ModbusSource, MqttSource, OpcUaSource
+from power_feed.site_config import MAX_SITES_PER_FARM, FarmSite, known_of_sites
 from power_feed.synthetic import WindPreset
 
 MAX_FARMS = 1000
@@ -134,10 +135,13 @@ class QualityConfig(ConfigModel):
 
 
 class FarmConfig(ConfigModel):
-    """One farm and the site that it feeds."""
+    """One farm and the sites that it feeds: `site_id` where it is one, else `sites`."""
 
     farm_id: Name
-    site_id: Name
+    site_id: Name | None = None
+    """Its only site, with nothing to say of it."""
+    sites: Annotated[tuple[FarmSite, ...], Field(max_length=MAX_SITES_PER_FARM)] = ()
+    """Its sites; see site_config.py."""
     nameplate_watts: Annotated[float, Field(gt=0, le=MAX_NAMEPLATE_WATTS)]
     source: SourceConfig
     loss_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -145,6 +149,17 @@ class FarmConfig(ConfigModel):
     other_loads_watts: Watts = 0.0
     """Taken by the farm itself, before the site."""
     quality: QualityConfig = QualityConfig()
+
+    @model_validator(mode="after")
+    def _has_sites(self) -> Self:
+        if (self.site_id is None) == (not self.sites):
+            raise ValueError(f"farm {self.farm_id}: give it either site_id or sites: whom does it feed?")
+        return self
+
+    @property
+    def fed_sites(self) -> tuple[FarmSite, ...]:
+        """All of them, however they were given."""
+        return self.sites if self.site_id is None else (FarmSite(site_id=self.site_id),)
 
 
 class FeedConfig(ConfigModel):
@@ -165,19 +180,20 @@ class FeedConfig(ConfigModel):
     farms: Annotated[tuple[FarmConfig, ...], Field(min_length=1, max_length=MAX_FARMS)]
 
     @model_validator(mode="after")
-    def _one_site_a_farm(self) -> Self:
+    def _names_each_once(self) -> Self:
         farms: set[str] = set()
         sites: set[str] = set()
         for farm in self.farms:
             if farm.farm_id in farms:
                 raise ValueError(
-                    f"farm {farm.farm_id} has several sites: splitting a farm's power needs the allocator, "
-                    "which comes later; give each site a farm of its own"
+                    f"farm {farm.farm_id} is there twice: name it once, with all its sites in "
+                    "[[power_feed.farms.sites]]"
                 )
-            if farm.site_id in sites:
-                raise ValueError(f"site {farm.site_id} is fed by two farms: name each site once")
             farms.add(farm.farm_id)
-            sites.add(farm.site_id)
+            for site in farm.fed_sites:
+                if site.site_id in sites:
+                    raise ValueError(f"site {site.site_id} is fed twice: name each site once")
+                sites.add(site.site_id)
         if self.start_unix_seconds is not None and self.start_file is not None:
             raise ValueError("start_unix_seconds and start_file both say when to start: give one of them")
         return self
@@ -195,7 +211,7 @@ def load(path: Path | None, environment: Mapping[str, str] | None = None) -> tup
     if not isinstance(table, Mapping):
         raise ConfigError(f"{source}: [power_feed] must be a table")
     if path is not None:
-        table = _absolute(table, path.resolve().parent)
+        table = _with_sites(_absolute(table, path.resolve().parent), known_of_sites(tables))
     feed = build(
         FeedConfig,
         table,
@@ -205,6 +221,32 @@ def load(path: Path | None, environment: Mapping[str, str] | None = None) -> tup
         environment_prefix="HERON_POWER_FEED_",
     )
     return load_fleet(tables, source, environment), feed
+
+
+def _with_sites(table: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The same table; each farm's sites with what the file's `[[sites]]` know of them, where it says
+    nothing.
+    """
+    farms = table.get("farms")
+    if not isinstance(farms, list):
+        return dict(table)
+    return {**table, "farms": [_farm_with_sites(farm, known) for farm in farms]}
+
+
+def _farm_with_sites(farm: Any, known: Mapping[str, Mapping[str, Any]]) -> Any:
+    if not isinstance(farm, Mapping):
+        return farm
+    sites = farm.get("sites")
+    if sites is None and known.get(str(farm.get("site_id"))):
+        sites = [{"site_id": farm["site_id"]}]
+        farm = {key: value for key, value in farm.items() if key != "site_id"}
+    if not isinstance(sites, list):
+        return farm
+    told = [
+        {**known.get(str(site.get("site_id")), {}), **site} if isinstance(site, Mapping) else site
+        for site in sites
+    ]
+    return {**farm, "sites": told}
 
 
 def _absolute(value: Any, directory: Path) -> Any:

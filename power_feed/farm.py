@@ -1,21 +1,31 @@
-"""One farm's way from its source to its site's readings, and when the next one is due. Pure.
+"""One farm's way from its source to its sites' readings, and when the next ones are due. Pure.
 
-A reading is due `interval` after the last one, and at once when there is a newer measurement.
+Readings are due `interval` after the last ones, and at once when there is a newer measurement. All sites of a
+farm are read together, since they share its power.
+
+A feed that starts anew at a farm of several sites first waits, at most START_WAIT_SECONDS, until it knows
+what each of them has: to say 0 W before that would break off what runs.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from fleet.records import PowerReading, next_sequence
+from fleet.records import ForecastPoint, PowerReading, next_sequence
+from power_feed.allocator import Allocator, SiteClaim
+from power_feed.forecast import PowerForecaster, QuantileForecast
+from power_feed.outlook import site_forecasts
 from power_feed.quality import QualityChecker, Verdict
-from power_feed.readings import Farm, power_reading
+from power_feed.readings import Farm, Origin, power_reading
 from power_feed.sources.interface import Source
 
 MIN_SPACING_SECONDS = 0.02
 """Between two readings of a site: a source that changes faster is sampled."""
 LOG_SECONDS = 60.0
 """Between two entries of the power log (DESIGN §4: one a minute)."""
+START_WAIT_SECONDS = 2.5
+"""Caps begin to walk down after 3 s of silence at the earliest (3 T, T ≥ 1 s)."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -23,40 +33,70 @@ class FarmFeed:
     """The state that a farm's readings depend on."""
 
     farm: Farm
+    site_ids: tuple[str, ...]
     source: Source
     checker: QualityChecker
+    allocator: Allocator
+    forecaster: PowerForecaster
     feed_id: str
     interval_seconds: float = 1.0
     verdict: Verdict | None = None
     """Of the last `read`."""
-    reading: PowerReading | None = None
-    """The last one made; None before anything was measured."""
-    _sequence: int | None = None
-    _highest_seen: int | None = None
+    readings: tuple[PowerReading, ...] = ()
+    """The last ones made; empty before anything was measured."""
+    _sequences: dict[str, int] = field(default_factory=dict)
+    _highest_seen: dict[str, int] = field(default_factory=dict)
+    _restored: set[str] = field(default_factory=set)
+    """Only asked for members, never iterated."""
+    _has_allocated: bool = False
+    _began_at: float | None = None
     _read_at: float | None = None
     _sampled_at_unix_seconds: float = 0.0
     _logged_at: float | None = None
+    _shared_watts: float | None = None
+    """What was shared out last of a good measurement."""
+    _forecast_at: float | None = None
+    _forecast: tuple[QuantileForecast, ...] = ()
 
-    def read(self, *, now: float, unix_seconds: float) -> PowerReading | None:
-        """Measure and judge; None as long as nothing usable was ever measured.
+    def read(
+        self, *, now: float, unix_seconds: float, claims: Sequence[SiteClaim]
+    ) -> tuple[PowerReading, ...]:
+        """Measure, judge and share out; empty as long as nothing usable was ever measured.
 
         `now` is monotonic and paces; `unix_seconds` is the wall's, for the source and a first sequence.
+        `claims`: one per site, in the order of `site_ids`.
         """
         self._read_at = now
+        self._began_at = now if self._began_at is None else self._began_at
         self._sampled_at_unix_seconds = unix_seconds
         self.verdict = self.checker.judge(self.source.measurement(unix_seconds), unix_seconds)
-        if self.verdict is None:
-            return None
-        self._sequence = next_sequence(self._sequence, self._highest_seen, int(unix_seconds * 1000))
-        self.reading = power_reading(
-            self.farm,
-            self.verdict,
+        if self.verdict is None or self._is_waiting(claims, now):
+            return ()
+        if self.verdict.quality == "good":
+            self.forecaster.observe(
+                self.verdict.watts, self.verdict.observed_at_unix_seconds * self.source.speed
+            )
+        self._has_allocated = True
+        grants = self.allocator.allocate(self._shareable_watts(self.verdict), claims, now)
+        forecasts = self._forecasts(self.verdict, claims)
+        origin = Origin(
             feed_id=self.feed_id,
-            sequence=self._sequence,
             period_seconds=self.source.period_seconds,
             source=self.source.description,
         )
-        return self.reading
+        self.readings = tuple(
+            power_reading(
+                self.farm,
+                self.verdict,
+                origin,
+                site_id=site_id,
+                sequence=self._next_sequence(site_id, unix_seconds),
+                granted_watts=grants[site_id],
+                forecast=forecasts[site_id],
+            )
+            for site_id in self.site_ids
+        )
+        return self.readings
 
     def seconds_until_due(self, *, now: float, unix_seconds: float) -> float:
         """How long until the next `read`; 0 or less: now.
@@ -72,17 +112,59 @@ class FarmFeed:
         return max(wait, self._read_at + MIN_SPACING_SECONDS - now)
 
     def is_log_due(self, now: float) -> bool:
-        """Whether the reading made at `now` belongs in the power log; saying so once a minute."""
+        """Whether the readings made at `now` belong in the power log; saying so once a minute."""
         if self._logged_at is not None and now - self._logged_at < LOG_SECONDS:
             return False
         self._logged_at = now
         return True
 
-    def restart(self, source: Source) -> None:
-        """Go on with the same record, now that its start is known."""
+    def restart(self, source: Source, forecaster: PowerForecaster) -> None:
+        """Go on with the same record, now that its start is known; what stood still taught nothing."""
         self.source = source
+        self.forecaster = forecaster
+        self._forecast_at = None
         self._read_at = None
 
-    def note_sequence(self, sequence: int) -> None:
-        """A reading of this site was seen with that sequence, whoever wrote it: the next one is higher."""
-        self._highest_seen = max(sequence, self._highest_seen or 0)
+    def note_reading(self, reading: PowerReading, *, now: float) -> None:
+        """A reading of one of the sites was found in the store, whoever wrote it: the next one is higher.
+
+        Before anything was shared out, it also says what the site was granted.
+        """
+        site_id = reading.site_id
+        self._highest_seen[site_id] = max(reading.sequence, self._highest_seen.get(site_id, 0))
+        if not self._has_allocated:
+            self.allocator.restore(site_id, reading.granted_power_watts, now=now)
+            self._restored.add(site_id)
+
+    def _is_waiting(self, claims: Sequence[SiteClaim], now: float) -> bool:
+        assert self._began_at is not None, "set by read"
+        if self._has_allocated or len(claims) == 1 or now - self._began_at >= START_WAIT_SECONDS:
+            return False
+        return any(claim.heard_at is None and claim.site_id not in self._restored for claim in claims)
+
+    def _shareable_watts(self, verdict: Verdict) -> float:
+        """A measurement that is not good may lower what is shared out, never raise it."""
+        watts = self.farm.deliverable_watts(verdict.watts)
+        if verdict.quality == "good" or self._shared_watts is None:
+            self._shared_watts = watts
+        return min(watts, self._shared_watts)
+
+    def _forecasts(
+        self, verdict: Verdict, claims: Sequence[SiteClaim]
+    ) -> dict[str, tuple[ForecastPoint, ...]]:
+        if self._forecast_at != verdict.observed_at_unix_seconds or not self._forecast:
+            self._forecast_at = verdict.observed_at_unix_seconds
+            self._forecast = self.forecaster.quantiles()
+        return site_forecasts(
+            self._forecast,
+            self.allocator.in_order(claims),
+            deliverable_watts=self.farm.deliverable_watts,
+            speed=self.source.speed,
+        )
+
+    def _next_sequence(self, site_id: str, unix_seconds: float) -> int:
+        sequence = next_sequence(
+            self._sequences.get(site_id), self._highest_seen.get(site_id), int(unix_seconds * 1000)
+        )
+        self._sequences[site_id] = sequence
+        return sequence

@@ -61,8 +61,8 @@ class PowerForecaster(Protocol):
     def observe(self, watts: float, at: float) -> None:
         """Take a good measurement made at `at` seconds (of the source's time)."""
 
-    def quantiles(self, horizons_seconds: Sequence[float]) -> tuple[QuantileForecast, ...]:
-        """From the last measurement on; empty before the first."""
+    def quantiles(self, horizons_seconds: Sequence[float] = ()) -> tuple[QuantileForecast, ...]:
+        """From the last measurement on, at its own horizons where none are given; empty before the first."""
 
 
 def wide_error_ratio(horizon_seconds: float) -> float:

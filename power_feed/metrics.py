@@ -5,6 +5,8 @@ Rule: labels are bounded by the configuration (site, farm) or by a fixed list (q
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from fleet.records import PowerReading
@@ -120,6 +122,39 @@ class FeedMetrics:
             ("file",),
             registry=registry,
         )
+        self.counted_watts = Gauge(
+            "heron_feed_counted_watts",
+            "What the site may still draw of its farm's power: others cannot have it. Above the grant for "
+            "long: the site does not come down, or its reports do not come.",
+            by_site,
+            registry=registry,
+        )
+        self.ungranted_watts = Gauge(
+            "heron_feed_ungranted_watts",
+            "What the farm can give and no site was granted. High in wind: sites are full, rest, or are "
+            "silent.",
+            ("farm",),
+            registry=registry,
+        )
+        self.report_age_seconds = Gauge(
+            "heron_feed_report_age_seconds",
+            "Age of the site's latest report. Above 3: its agent or Redis is away; with several sites at the "
+            "farm its power is not given to others until its walk-down is over.",
+            by_site,
+            registry=registry,
+        )
+        self.report_polls = Counter(
+            "heron_feed_report_polls",
+            "Reports asked of agents while Redis was silent. failed grows: check ingress_url and site_token.",
+            ("result",),
+            registry=registry,
+        )
+        self.records_refused = Counter(
+            "heron_feed_records_refused",
+            "Records of sites and planners that were not used. Growing: the log names the writer.",
+            ("reason",),
+            registry=registry,
+        )
         self.redis_errors = Counter(
             "heron_feed_redis_errors",
             "Failed exchanges with Redis. Growing: routers do not see this feed's readings; streams go on.",
@@ -130,6 +165,12 @@ class FeedMetrics:
             "1 while Redis takes what is written. 0: start Redis or correct redis_url.",
             registry=registry,
         )
+
+    def count_farm(self, farm_id: str, readings: Sequence[PowerReading]) -> None:
+        """Account for all readings of one farm."""
+        granted = sum(reading.granted_power_watts for reading in readings)
+        available = readings[0].available_power_watts
+        self.ungranted_watts.labels(farm_id).set(max(0.0, available - granted))
 
     def count_reading(self, reading: PowerReading, verdict: Verdict) -> None:
         """Account for one reading that was sent."""

@@ -28,13 +28,13 @@ class StoreWriter:
         store: Store,
         site_ids: Sequence[str],
         *,
-        on_sequence: Callable[[str, int], None],
+        on_reading: Callable[[PowerReading], None],
         on_error: Callable[[], None],
     ) -> None:
-        """`on_sequence(site, sequence)` tells what was found in the store; `on_error` counts a failure."""
+        """`on_reading` is told what was found in the store; `on_error` counts a failure."""
         self._store = store
         self._site_ids = tuple(site_ids)
-        self._on_sequence = on_sequence
+        self._on_reading = on_reading
         self._on_error = on_error
         self._waiting: dict[str, tuple[bytes, bool]] = {}
         self._arrived = asyncio.Event()
@@ -53,7 +53,7 @@ class StoreWriter:
         while True:
             try:
                 if not self.is_connected:
-                    await self._read_sequences()
+                    await self._read_own()
                     self.is_connected = True
                     retry_seconds = FIRST_RETRY_SECONDS
                     logger.info("store reached", extra={"sites": len(self._site_ids)})
@@ -68,15 +68,18 @@ class StoreWriter:
                 await asyncio.sleep(retry_seconds)
                 retry_seconds = min(2 * retry_seconds, MAX_RETRY_SECONDS)
 
-    async def _read_sequences(self) -> None:
+    async def _read_own(self) -> None:
         found = await self._store.power_readings(self._site_ids)
         for site_id, raw in zip(self._site_ids, found, strict=True):
             if raw is None:
                 continue
             try:
-                self._on_sequence(site_id, PowerReading.from_json(raw).sequence)
+                reading = PowerReading.from_json(raw)
             except RecordError as error:
                 logger.warning("power:%s held no reading and will be replaced: %s", site_id, error)
+                continue
+            if reading.site_id == site_id:
+                self._on_reading(reading)
 
     async def _write(self) -> None:
         for site_id in self._site_ids:

@@ -10,6 +10,7 @@ import math
 
 from power_feed.config import FeedConfig
 from power_feed.readings import Farm
+from power_feed.sources.interface import Source
 from power_feed.sources.registry import WindFiles, build_sources
 
 MAX_GAP_STEPS = 10_000
@@ -27,17 +28,18 @@ class TruePower:
         Raises:
             ConfigError: a source cannot be built.
         """
-        self._sources = build_sources(config, start_unix_seconds=start_unix_seconds, files=files)
-        self._farms = {
-            farm.site_id: Farm(
-                farm_id=farm.farm_id,
-                site_id=farm.site_id,
-                nameplate_watts=farm.nameplate_watts,
-                loss_ratio=farm.loss_ratio,
-                other_loads_watts=farm.other_loads_watts,
-            )
-            for farm in config.farms
-        }
+        sources = build_sources(config, start_unix_seconds=start_unix_seconds, files=files)
+        self._sources: dict[str, Source] = {}
+        self._farms: dict[str, Farm] = {}
+        for farm in config.farms:
+            for site in farm.fed_sites:
+                self._sources[site.site_id] = sources[farm.farm_id]
+                self._farms[site.site_id] = Farm(
+                    farm_id=farm.farm_id,
+                    nameplate_watts=farm.nameplate_watts,
+                    loss_ratio=farm.loss_ratio,
+                    other_loads_watts=farm.other_loads_watts,
+                )
 
     @property
     def site_ids(self) -> tuple[str, ...]:
@@ -49,7 +51,7 @@ class TruePower:
         return self._sources[site_id].description
 
     def available_watts(self, site_id: str, at_unix_seconds: float) -> float | None:
-        """What the farm can give the site at that instant; None: not measured, hence not known.
+        """What the site's farm can give all its sites at that instant; None: not measured, hence not known.
 
         Raises:
             KeyError: no such site.

@@ -94,7 +94,7 @@ def build_sources(
     files: WindFiles | None = None,
     lives: LiveSources | None = None,
 ) -> dict[str, Source]:
-    """Site → its farm's source; `files` and `lives` keep what was read and made for the next call.
+    """Farm → its source; `files` and `lives` keep what was read and made for the next call.
 
     Raises:
         ConfigError: a file is no wind file, has no such column, or is played too fast; all faults at once.
@@ -119,7 +119,7 @@ def build_sources(
             faults.append(f"[power_feed] farms.{index}.source (farm {farm.farm_id}): {error}")
             continue
         faults += _faults(farm, index, config, source)
-        sources[farm.site_id] = source
+        sources[farm.farm_id] = source
     if faults:
         raise ConfigError("\n".join(faults))
     return sources

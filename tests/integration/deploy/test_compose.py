@@ -67,7 +67,8 @@ def test_every_command_line_parses_and_its_configuration_loads(compose: dict[str
         assert router.config.load(path, environment)[1].host == "0.0.0.0"  # noqa: S104
     elif arguments.command == "power-feed":
         farms = power_feed.config.load(path, environment)[1].farms
-        assert {f"site-{farm.site_id}" for farm in farms} == {n for n in HERON_SERVICES if "site-" in n}
+        fed = {f"site-{site.site_id}" for farm in farms for site in farm.fed_sites}
+        assert fed == {n for n in HERON_SERVICES if "site-" in n}
     else:
         site = site_agent.config.load(path, arguments.site, environment)[1]
         assert f"site-{site.site_id}" == name

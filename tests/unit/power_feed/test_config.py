@@ -79,8 +79,8 @@ def test_the_environment_overrules_the_file(tmp_path: Path) -> None:
     ("old", "new", "says"),
     [
         ("port = 0", "prot = 0", "prot = 0: no such key; allowed are host, port"),
-        ('site_id = "coast"', 'site_id = "north"', "site north is fed by two farms"),
-        ('farm_id = "coast-farm"', 'farm_id = "north-farm"', "the allocator, which comes later"),
+        ('site_id = "coast"', 'site_id = "north"', "site north is fed twice"),
+        ('farm_id = "coast-farm"', 'farm_id = "north-farm"', "farm north-farm is there twice"),
         ("nameplate_watts = 60000\nloss", "nameplate_watts = 0\nloss", "nameplate_watts = 0: "),
         ('kind = "csv"', 'kind = "modbus"', "farms.0.source"),
         (', column = "Area1"', "", "farms.0.source.csv.column: is missing and has no default"),
@@ -121,3 +121,48 @@ def test_produced_power_is_taken_with_a_curtailment_signal(tmp_path: Path) -> No
     source = load(write(tmp_path, text), {})[1].farms[0].source
     assert isinstance(source, CsvSource)
     assert source.measures == "produced"
+
+
+SEVERAL = """
+[power_feed]
+[[power_feed.farms]]
+farm_id = "coast-farm"
+nameplate_watts = 60000
+source = { kind = "synthetic" }
+[[power_feed.farms.sites]]
+site_id = "coast-1"
+priority = 1
+[[power_feed.farms.sites]]
+site_id = "coast-2"
+max_site_watts = 9000
+ingress_url = "http://10.0.0.2:8101"
+[[sites]]
+site_id = "coast-1"
+host = "127.0.0.1"
+port = 8101
+margin_ratio = 0.1
+max_site_watts = 12000
+[[sites]]
+site_id = "coast-2"
+port = 8102
+max_site_watts = 12000
+"""
+
+
+def test_a_farm_has_several_sites_and_learns_of_them_from_the_same_file(tmp_path: Path) -> None:
+    """What is said at the feed counts first; what `[[sites]]` say comes second."""
+    [farm] = load(write(tmp_path, SEVERAL), {})[1].farms
+    one, two = farm.fed_sites
+    assert (one.site_id, one.priority, one.margin_ratio, one.max_site_watts) == ("coast-1", 1, 0.1, 12000.0)
+    assert one.ingress_url == "http://127.0.0.1:8101"
+    assert (two.margin_ratio, two.max_site_watts) == (0.05, 9000.0)
+    assert two.ingress_url == "http://10.0.0.2:8101"
+
+
+def test_a_farm_feeds_somebody(tmp_path: Path) -> None:
+    """One site or several, not both, and none twice."""
+    nobody = SEVERAL.replace("[[power_feed.farms.sites]]", "[[sites]]")
+    assert "whom does it feed?" in fault(tmp_path, nobody)
+    both = SEVERAL.replace("nameplate_watts = 60000", 'nameplate_watts = 60000\nsite_id = "coast-3"')
+    assert "whom does it feed?" in fault(tmp_path, both)
+    assert "site coast-1 is fed twice" in fault(tmp_path, SEVERAL.replace('"coast-2"\nmax', '"coast-1"\nmax'))

@@ -6,23 +6,26 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from power_feed.metrics import FeedMetrics
 from power_feed.quality import Verdict
-from power_feed.readings import Farm, power_reading
+from power_feed.readings import Farm, Origin, power_reading
 
 
 def test_a_reading_shows_in_its_sites_series() -> None:
     """Watts, sequence, quality one-hot, and the check that failed."""
     metrics = FeedMetrics()
     verdict = Verdict(watts=100.0, quality="suspect", observed_at_unix_seconds=1.0, failed=("ramp",))
-    farm = Farm(farm_id="f", site_id="north", nameplate_watts=1000.0)
-    reading = power_reading(farm, verdict, feed_id="feed", sequence=42, period_seconds=15.0, source="test")
+    farm = Farm(farm_id="f", nameplate_watts=1000.0)
+    origin = Origin(feed_id="feed", period_seconds=15.0, source="test")
+    reading = power_reading(farm, verdict, origin, site_id="north", sequence=42, granted_watts=60.0)
     metrics.count_reading(reading, verdict)
+    metrics.count_farm("f", [reading])
     samples = {
         (sample.name, *sorted(sample.labels.values())): sample.value
         for family in text_string_to_metric_families(metrics.exposition().decode())
         for sample in family.samples
     }
     assert samples["heron_feed_available_watts", "north"] == 100.0
-    assert samples["heron_feed_granted_watts", "north"] == 100.0
+    assert samples["heron_feed_granted_watts", "north"] == 60.0
+    assert samples["heron_feed_ungranted_watts", "f"] == 40.0
     assert samples["heron_feed_sequence", "north"] == 42.0
     assert samples["heron_feed_source_period_seconds", "north"] == 15.0
     assert samples["heron_feed_quality", "north", "suspect"] == 1.0

@@ -49,7 +49,7 @@ class Run:
         self.writer = StoreWriter(
             store,  # type: ignore[arg-type]
             ("north", "coast"),
-            on_sequence=lambda site_id, sequence: self.sequences.append((site_id, sequence)),
+            on_reading=lambda reading: self.sequences.append((reading.site_id, reading.sequence)),
             on_error=self._count,
         )
 

@@ -39,7 +39,7 @@ def test_a_csv_source_plays_its_column(wind_file: Path) -> None:
     source = build_sources(
         config({"kind": "csv", "path": wind_file, "column": "north", "unit": "per_unit"}, speed=6.0),
         start_unix_seconds=START,
-    )["s0"]
+    )["f0"]
     assert source.period_seconds == 10.0
     assert source.measurement(START + 10).watts == 600.0
     assert source.description == "wind.csv north at speed 6"
@@ -58,7 +58,7 @@ def test_a_file_in_megawatts_takes_its_nameplate_from_the_configuration(wind_fil
             }
         ),
         start_unix_seconds=START,
-    )["s0"]
+    )["f0"]
     assert source.measurement(START).watts == 250.0
 
 
@@ -76,7 +76,7 @@ def test_produced_power_counts_only_where_it_was_not_curtailed(wind_file: Path) 
             }
         ),
         start_unix_seconds=START,
-    )["s0"]
+    )["f0"]
     assert source.measures == "produced"
     assert [source.measurement(START + 60 * step).watts for step in range(4)] == [500.0, None, None, 800.0]
 
@@ -101,11 +101,11 @@ def test_farms_of_one_seed_are_different_farms_of_the_same_weather() -> None:
         config({"kind": "synthetic", "seed": 7}, {"kind": "synthetic", "seed": 7}),
         start_unix_seconds=START,
     )
-    assert sources["s0"].description == "synthetic wind (far, seed 7, farm 0) at speed 1"
-    assert sources["s1"].description == "synthetic wind (far, seed 7, farm 1) at speed 1"
+    assert sources["f0"].description == "synthetic wind (far, seed 7, farm 0) at speed 1"
+    assert sources["f1"].description == "synthetic wind (far, seed 7, farm 1) at speed 1"
     instants = [START + 900 * step for step in range(50)]
-    assert [sources["s0"].measurement(at).watts for at in instants] != [
-        sources["s1"].measurement(at).watts for at in instants
+    assert [sources["f0"].measurement(at).watts for at in instants] != [
+        sources["f1"].measurement(at).watts for at in instants
     ]
 
 
@@ -113,7 +113,7 @@ def test_a_schedule_counts_wall_seconds_at_any_speed() -> None:
     """A script belongs to the run: `speed` does not hurry it."""
     source = build_sources(
         config({"kind": "schedule", "points": [[0, 1.0], [20, 0.1]]}, speed=60.0), start_unix_seconds=START
-    )["s0"]
+    )["f0"]
     assert source.measurement(START + 19.9).watts == 1000.0
     assert source.measurement(START + 20).watts == 100.0
 
@@ -131,7 +131,7 @@ def test_a_trip_can_be_laid_over_wind(wind_file: Path) -> None:
             }
         ),
         start_unix_seconds=START,
-    )["s0"]
+    )["f0"]
     assert source.measurement(START).watts == 500.0
     assert source.measurement(START + 30).watts == 100.0
 

@@ -1,0 +1,54 @@
+"""From a farm's configuration to the pure parts that serve it."""
+
+from __future__ import annotations
+
+from power_feed.allocator import REST_SECONDS, START_MARGIN_RATIO, Allocator
+from power_feed.config import FarmConfig, FeedConfig
+from power_feed.farm import FarmFeed
+from power_feed.forecast import Forecaster, PowerForecaster
+from power_feed.quality import QualityChecker, QualityLimits
+from power_feed.readings import Farm
+from power_feed.sources.interface import Source
+
+
+def farm_feed(farm: FarmConfig, source: Source, config: FeedConfig, feed_id: str) -> FarmFeed:
+    """A farm with its checker, allocator and forecast.
+
+    A site that is alone at its farm neither rests nor needs a margin to start: nobody else is served
+    meanwhile, and its agent has hysteresis of its own.
+    """
+    limits = QualityLimits(
+        nameplate_watts=farm.nameplate_watts,
+        period_seconds=source.period_seconds,
+        speed=source.speed,
+        nameplate_tolerance_ratio=farm.quality.nameplate_tolerance_ratio,
+        max_ramp_ratio_per_second=farm.quality.max_ramp_ratio_per_second,
+        agreement_ratio=farm.quality.agreement_ratio,
+        stuck_measurements=farm.quality.stuck_measurements,
+        stale_periods=farm.quality.stale_periods,
+    )
+    is_alone = len(farm.fed_sites) == 1
+    return FarmFeed(
+        farm=Farm(
+            farm_id=farm.farm_id,
+            nameplate_watts=farm.nameplate_watts,
+            loss_ratio=farm.loss_ratio,
+            other_loads_watts=farm.other_loads_watts,
+        ),
+        site_ids=tuple(site.site_id for site in farm.fed_sites),
+        source=source,
+        checker=QualityChecker(limits=limits),
+        allocator=Allocator(
+            period_seconds=source.period_seconds,
+            rest_seconds=0.0 if is_alone else REST_SECONDS,
+            start_margin_ratio=0.0 if is_alone else START_MARGIN_RATIO,
+        ),
+        forecaster=forecaster(farm),
+        feed_id=feed_id,
+        interval_seconds=config.interval_seconds,
+    )
+
+
+def forecaster(farm: FarmConfig) -> PowerForecaster:
+    """One that has seen nothing yet."""
+    return Forecaster(farm.nameplate_watts)
