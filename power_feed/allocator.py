@@ -55,6 +55,8 @@ class SiteClaim:
     share: float | None = None
     """Of `Plan.shares`; None: no plan knows the site."""
     is_server_off: bool = False
+    is_server_starting: bool = False
+    """Switched on, and not heard since: it keeps its grant meanwhile."""
     is_listening: bool = True
     """Whether it has the feed's stream open, so that it hears its grants."""
     heard_at: float | None = None
@@ -194,7 +196,7 @@ class Allocator:
         is_new = site.heard_at is not None and site.heard_at != account.heard_at
         account.heard_at = site.heard_at
         account.known_at = max(account.known_at, site.heard_at or account.known_at)
-        if site.is_listening:
+        if site.is_listening or site.is_server_off or site.is_server_starting:
             account.known_at = now
         if site.is_server_off:
             held = 0.0
@@ -242,7 +244,8 @@ class Allocator:
 
         def most(site: SiteClaim) -> float:
             account = self._accounts[site.site_id]
-            if site.is_listening or is_alone or not self._is_silent(site, now):
+            is_switched = site.is_server_off or site.is_server_starting
+            if site.is_listening or is_switched or is_alone or not self._is_silent(site, now):
                 return site.max_grant_watts
             is_gone = now - account.known_at >= self.walk_seconds
             return 0.0 if is_gone else min(account.granted_watts, site.max_grant_watts)

@@ -38,6 +38,7 @@ class SiteState:
     """When the report came."""
     is_listening: bool = False
     is_server_off: bool = False
+    is_server_starting: bool = False
     share: float | None = None
 
 
@@ -69,6 +70,7 @@ def claim_of(terms: SiteTerms, state: SiteState, *, equal_part_watts: float = fl
         firm_watts=floor,
         share=state.share,
         is_server_off=state.is_server_off,
+        is_server_starting=state.is_server_starting,
         is_listening=state.is_listening,
         heard_at=state.heard_at,
         draw_watts=None if power is None else power.draw_watts,

@@ -321,3 +321,16 @@ def test_what_is_filled_is_there_and_wastes_nothing_that_a_server_could_use(
         assert grant == 0.0 or site.min_grant_watts <= grant <= site.max_grant_watts
         if left > SLACK_WATTS and site.share != 0:
             assert grant == site.max_grant_watts or (grant == 0.0 and left < site.min_grant_watts + 1e-6)
+
+
+def test_a_server_that_is_off_can_be_granted_and_keeps_its_grant_while_it_starts() -> None:
+    """It is silent all that time, and nobody would switch it on otherwise."""
+    allocator = Allocator(period_seconds=1.0)
+    a, b = claim("a", is_listening=False, is_server_off=True), claim("b", max_grant_watts=2000.0)
+    allocator.allocate(9000.0, [a, b], 0.0)
+    assert allocator.allocate(9000.0, [a, b], 100.0)["a"] == 5000.0
+    starting = replace(a, is_server_off=False, is_server_starting=True)
+    assert allocator.allocate(9000.0, [starting, b], 300.0)["a"] == 5000.0
+    dead = replace(starting, is_server_starting=False)
+    assert allocator.allocate(9000.0, [dead, b], 309.0)["a"] == 5000.0
+    assert allocator.allocate(9000.0, [dead, b], 311.0)["a"] == 0.0
