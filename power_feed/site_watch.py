@@ -125,7 +125,6 @@ class SiteWatch:
         async with httpx.AsyncClient(
             timeout=POLL_TIMEOUT_SECONDS, limits=limits, trust_env=False, headers=self._headers
         ) as client:
-            await asyncio.sleep(REREAD_SECONDS)
             while True:
                 silent = [
                     (site_id, url)

@@ -64,15 +64,19 @@ class FarmProcess:
 
 @asynccontextmanager
 async def running(
-    directory: Path, server: Any, points: list[list[float]]
+    directory: Path, server: Any, points: list[list[float]], *, known: str = ""
 ) -> AsyncIterator[tuple[FarmProcess, list[ObedientAgent]]]:
-    """The farm of 20 kW, its power by `points`, and three sites of 950 W idle and 4,750 W at most."""
+    """The farm of 20 kW, its power by `points`, and three sites of 950 W idle and 4,750 W at most.
+
+    `known`: what the feed's configuration says of each site beside that.
+    """
     agents = [ObedientAgent(f"coast-{number}", "coast-farm") for number in (1, 2, 3)]
     for agent in agents:
         await agent.listen()
     sites = "\n".join(
         f'[[power_feed.farms.sites]]\nsite_id = "{agent.site_id}"\n'
-        f'ingress_url = "http://127.0.0.1:{agent.port}"'
+        f'ingress_url = "http://127.0.0.1:{agent.port}"\n'
+        f"{known}\n"
         for agent in agents
     )
     [port] = free_ports(1)
@@ -96,9 +100,9 @@ async def running(
     )
     feed = FarmProcess(path, port)
     try:
-        await feed.start()
-        for agent in agents:
+        for agent in agents:  # first, so that the feed knows them all before it shares anything out
             await agent.start(feed.url, server.url, KEYS)
+        await feed.start()
         yield feed, agents
     finally:
         await feed.stop()
@@ -216,7 +220,8 @@ async def test_a_feed_that_is_restarted_does_not_break_off_what_runs(
     redis_server: Any, tmp_path: Path, has_redis: bool
 ) -> None:
     """It knows from Redis, or from the agents, what it granted before; nobody hears less in between."""
-    async with running(tmp_path, redis_server, [[0, 0.5]]) as (feed, agents):
+    known = "server_idle_watts = 950\nmax_site_watts = 4750"  # SiteInfo is in Redis only
+    async with running(tmp_path, redis_server, [[0, 0.5]], known=known) as (feed, agents):
         await until(lambda: granted(agents) == [5000.0, 5000.0, 0.0], seconds=60)
         if not has_redis:
             redis_server.stop()
