@@ -70,6 +70,11 @@ COMMANDS: dict[str, Command] = {
         help="how well the performance profile fits what was measured",
         examples=("heron profile check", "heron profile check --json"),
     ),
+    "doctor": Command(
+        module="cli.doctor",
+        help="check one site: what is wrong, and what to do about it",
+        examples=("heron doctor --config fleet.toml --site north", "heron doctor --config fleet.toml --json"),
+    ),
     "keys": Command(
         module="cli.keys",
         help='make, list and revoke API keys for a router with auth = "keys"',

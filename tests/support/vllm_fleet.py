@@ -26,6 +26,8 @@ LOOPBACK = "127.0.0.1"
 SITES = ("north", "coast")
 MODEL = "tiny"
 NAMEPLATE_WATTS = 5000.0
+ONE_ENGINE_WATTS = 1300.0
+"""Enough for one of two engines, with the governor's guard, and too little for both."""
 START_SECONDS = 240.0
 """For an engine to be ready; half a minute alone on an idle machine."""
 
@@ -115,8 +117,8 @@ class VllmFleet:
             "operations_port": operations_port,
             "feed_url": f"http://{LOOPBACK}:{self._feed_port}",
             "state_dir": str(self.directory / site),
-            # 660 W with the engine stopped, 1,100 W with it busy, by the assumed watts of the driver
-            "safe_floor_watts": 700.0,
+            # 660 W with the engines stopped, 1,100 W with one busy, 1,540 W with two, by the assumed watts
+            "safe_floor_watts": 700.0 if self._instances == 1 else ONE_ENGINE_WATTS,
             "firm_power_source": "the test",
             # far above what it needs: its cap may sink for a while when a feed is replaced on a busy machine
             "max_site_watts": 4000.0,

@@ -1,0 +1,332 @@
+"""Looks a site over before it serves, or while it does: what is wrong, and what to do about it.
+
+Rule: looking changes nothing. Beside a running agent (its lock says so) no port is tried and no GPU setting
+touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from fleet.config import FleetConfig
+from fleet.records import PowerReading
+from fleet.wire import RecordError
+from gateway.upstream import Origin, UpstreamError
+from site_agent import leftovers, parts
+from site_agent.config import SiteConfig, is_loopback
+from site_agent.drivers import external, nvml, vllm
+from site_agent.drivers.interface import DriverError
+from site_agent.drivers.options import EmulatedOptions, ExternalOptions, VllmOptions
+from site_agent.drivers.probe import Prober
+from site_agent.promises import Finding, Numbers, findings
+
+MIN_TOKEN_CHARACTERS = 16
+MIN_FREE_BYTES = 1 << 30
+"""Logs of engines are bounded, 32 MiB each; a full disk stops an agent."""
+WARN_SKEW_SECONDS = 2.0
+SLOW_REDIS_SECONDS = 0.05
+EXTERNAL_SECONDS = 10.0
+
+
+class NoProcesses:
+    """A driver that is only asked starts nothing that must die with the agent."""
+
+    def add(self, label: str, pid: int) -> None:
+        """See ProcessRegistry."""
+
+    def remove(self, pid: int) -> None:
+        """See ProcessRegistry."""
+
+
+async def examine(fleet: FleetConfig, config: SiteConfig, *, nvml_library: Any = None) -> list[Finding]:
+    """Every finding, in the order of a start. `nvml_library` stands in for `pynvml` in tests."""
+    running = running_agent(config.state_dir)
+    found = [_state(config.state_dir, running), _token(fleet, config)]
+    found += _ports(config, running)
+    found.append(await _engines(config))
+    gpus = await asyncio.to_thread(_gpus, config, running, nvml_library)
+    found += gpus
+    can_set_clock = isinstance(config.engine, EmulatedOptions) or any(
+        one.check == "GPU clocks" and one.status == "pass" for one in gpus
+    )
+    found += findings(numbers_of(config, can_set_clock=can_set_clock))
+    found += await _feed(fleet, config)
+    found += await _redis(fleet)
+    if running is not None:
+        found.append(await _agent(fleet, config))
+    return found
+
+
+def numbers_of(config: SiteConfig, *, can_set_clock: bool) -> Numbers:
+    """The configuration's promises, as plain numbers."""
+    model, ride_through, governor = config.site_model(), config.ride_through(), config.governor
+    engine = config.engine
+    return Numbers(
+        reaction_seconds=governor.reaction_seconds,
+        drain_seconds=governor.drain_seconds,
+        stop_seconds=governor.stop_seconds,
+        stop_grace_seconds=engine.stop_grace_seconds if isinstance(engine, VllmOptions) else 0.0,
+        ride_through_seconds=ride_through.seconds,
+        ride_through_joules=ride_through.joules,
+        watchdog_seconds=config.watchdog_seconds,
+        safe_floor_watts=config.safe_floor_watts,
+        server_idle_watts=model.server_idle_watts,
+        full_watts=model.full_watts,
+        max_site_watts=config.site_watts_limit(),
+        margin_ratio=config.margin_ratio,
+        guard_ratio=governor.guard_ratio,
+        is_governor_enabled=governor.enabled,
+        is_profile_assumed=engine.profile is None,
+        can_set_clock=can_set_clock,
+    )
+
+
+def running_agent(state_dir: Path) -> str | None:
+    """The pid of the agent that holds the site's lock; None: none does."""
+    if not (state_dir / leftovers.LOCK_FILE).exists():
+        return None
+    try:
+        leftovers.take_lock(state_dir).close()
+    except leftovers.LeftoverError:
+        return (state_dir / leftovers.LOCK_FILE).read_text().strip() or "unknown"
+    except OSError:
+        return None
+    return None
+
+
+def _state(state_dir: Path, running: str | None) -> Finding:
+    name = "state directory"
+    parent = next(path for path in (state_dir, *state_dir.parents) if path.exists())
+    if not os.access(parent, os.W_OK | os.X_OK):
+        return _fail(name, f"{parent} cannot be written", "run as its owner, or choose another state_dir")
+    free = shutil.disk_usage(parent).free
+    if free < MIN_FREE_BYTES:
+        return _warn(name, f"{parent}: {free >> 20} MiB are free", "make room: logs and pid files go there")
+    if running is not None:
+        return _pass(name, f"{state_dir}: an agent runs (pid {running})")
+    left = sorted((state_dir / "pids").glob("*.json"))
+    if left:
+        names = ", ".join(path.stem for path in left)
+        return _warn(name, f"an earlier agent left {names}", "nothing: the next start stops them first")
+    return _pass(name, f"{state_dir} can be written, {free >> 30} GiB free")
+
+
+def _token(fleet: FleetConfig, config: SiteConfig) -> Finding:
+    name, token = "site token", fleet.site_token
+    if token is None:
+        if is_loopback(config.host):
+            return _pass(name, f"none; the ingress listens on {config.host} only")
+        return _fail(name, f"none, and the ingress listens on {config.host}", "[fleet] site_token")
+    if len(token.get_secret_value()) < MIN_TOKEN_CHARACTERS:
+        action = f"at least {MIN_TOKEN_CHARACTERS} characters: openssl rand -hex 32"
+        return _warn(name, f"{len(token.get_secret_value())} characters can be guessed", action)
+    return _pass(name, "set")
+
+
+def _ports(config: SiteConfig, running: str | None) -> list[Finding]:
+    if running is not None:
+        return [_pass("ports", "not tried: an agent runs")]
+    engine = config.engine
+    wanted = [
+        ("port", config.host, config.port),
+        ("operations_port", config.operations_host, config.operations_port),
+    ]
+    if engine.first_port and isinstance(engine, VllmOptions):
+        wanted += [
+            (f"engine.first_port + {index}", "127.0.0.1", engine.first_port + index)
+            for index in range(engine.instances)
+        ]
+    found = [_port(name, host, port) for name, host, port in wanted if port]
+    return [one for one in found if one.status != "pass"] or [_pass("ports", "free")]
+
+
+def _port(name: str, host: str, port: int) -> Finding:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            said = f"{name} {host}:{port}: {error.strerror}"
+            return _fail("ports", said, f"stop what has it, or change {name}")
+    return _pass("ports", f"{name} {port}")
+
+
+async def _engines(config: SiteConfig) -> Finding:
+    name, options = "engines", config.engine
+    context = parts.driver_context(config, NoProcesses())
+    if isinstance(options, EmulatedOptions):
+        return _warn(name, "emulated: no model runs, and the GPUs are fake", "for a real site: kind = vllm")
+    if isinstance(options, VllmOptions):
+        engines = vllm.VllmEngines(context, options)
+        try:
+            await engines.open()
+        except DriverError as error:
+            return _fail(name, str(error), "see docs/vllm.md")
+        finally:
+            await engines.aclose()
+        return _pass(name, f"vLLM: {' '.join(options.command)} knows its arguments; model {options.model}")
+    return await _external(config, options)
+
+
+async def _external(config: SiteConfig, options: ExternalOptions) -> Finding:
+    driver = external.ExternalEngines(parts.driver_context(config, NoProcesses()), options)
+    missing: list[str] = []
+    try:
+        for spec, url in zip(parts.instance_specs(config), options.urls, strict=True):
+            await driver.start(spec)
+            try:
+                async with asyncio.timeout(EXTERNAL_SECONDS):
+                    ready = await driver.is_ready(spec.instance_id)
+            except TimeoutError:
+                ready = False
+            if not ready:
+                missing.append(driver.exit_reason(spec.instance_id) or f"{url} does not answer")
+    finally:
+        await driver.aclose()
+    if missing:
+        return _fail("engines", "; ".join(missing), "start it, or correct engine.urls and engine.model")
+    return _pass("engines", f"{len(options.urls)} external, healthy, with {options.model}")
+
+
+def _gpus(config: SiteConfig, running: str | None, library: Any) -> list[Finding]:
+    options, name = config.engine, "GPUs"
+    specs = parts.instance_specs(config)
+    if isinstance(options, EmulatedOptions):
+        return [_warn(name, "fake: their watts are made up", "")]
+    uses = any(spec.gpu_indices for spec in specs)
+    if options.gpu_driver == "none" or not uses:
+        return [_warn(name, "nobody reads their power: the draw is modelled", "gpu_driver")]
+    failing = _fail if options.gpu_driver == "nvml" else _warn
+    try:
+        nvidia = nvml.load() if library is None else library
+        nvidia.nvmlInit()
+    except DriverError as error:
+        return [failing(name, str(error), "the draw is modelled without it")]
+    except Exception as error:  # noqa: BLE001 -- NVMLError of a library known only here
+        return [failing(name, f"NVML: {error}", "load the NVIDIA driver; try nvidia-smi")]
+    count = nvidia.nvmlDeviceGetCount()
+    wanted = len({index for spec in specs for index in spec.gpu_indices})
+    handles = [nvidia.nvmlDeviceGetHandleByIndex(number) for number in range(count)]
+    kinds = sorted({str(nvidia.nvmlDeviceGetName(handle)) for handle in handles})
+    if wanted > count:
+        return [_fail(name, f"{count} are there, instances use {wanted}", "instances, gpus_per_instance")]
+    found = [_pass(name, f"{count} × {', '.join(kinds)}, driver {nvidia.nvmlSystemGetDriverVersion()}")]
+    return [*found, _clocks(nvidia, config, running)]
+
+
+def _clocks(nvidia: Any, config: SiteConfig, running: str | None) -> Finding:
+    name = "GPU clocks"
+    if running is not None:
+        return _pass(name, "not tried: an agent runs; see heron_site_gpu_sm_clock_mhz")
+    try:
+        gpus = nvml.NvmlGpus(
+            nvidia,
+            parts.instance_specs(config),
+            state_dir=config.state_dir,
+            visible_devices=nvml.visible_devices(os.environ),
+        )
+    except DriverError as error:
+        return _fail(name, str(error), "CUDA_VISIBLE_DEVICES")
+    if gpus.can_set_clock:
+        return _pass(name, "can be locked")
+    return _warn(name, "; ".join(gpus.problems), nvml.HOW_TO_GRANT)
+
+
+async def _feed(fleet: FleetConfig, config: SiteConfig) -> list[Finding]:
+    name, prober = "power feed", Prober()
+    try:
+        path = f"/v1/power/{config.site_id}"
+        status, body = await prober.get(Origin.parse(config.feed_url), path)
+        reading = PowerReading.from_json(body) if status == 200 else None
+    except UpstreamError as error:
+        return [_fail(name, f"{config.feed_url}: {error}", "start heron power-feed, or correct feed_url")]
+    except RecordError as error:
+        return [_fail(name, f"{config.feed_url}: what it says is no reading: {error}", "check feed_url")]
+    finally:
+        await prober.aclose()
+    if reading is None:
+        action = "the feed's configuration must name this site"
+        return [_fail(name, f"{config.feed_url}{path}: status {status}: {body[:200]!r}", action)]
+    said = f"{reading.quality}, grants {reading.granted_power_watts:.0f} W"
+    is_good = reading.quality == "good"
+    found = [_pass(name, said) if is_good else _warn(name, said, "see the feed's log: its source")]
+    skew = time.time() - reading.observed_at_unix_seconds
+    return [*found, _skew("clock against the feed", skew - reading.period_seconds, skew, fleet)]
+
+
+def _skew(name: str, ahead: float, behind: float, fleet: FleetConfig) -> Finding:
+    """`ahead`: this clock less the other's, as little as it may be; `behind`: as much as it may be."""
+    off = max(ahead, -behind, 0.0)
+    said = f"off by {off:.1f} s" if off else "agrees"
+    if off <= WARN_SKEW_SECONDS:
+        return _pass(name, said)
+    finding = _fail if off > fleet.max_clock_skew_seconds else _warn
+    return finding(name, said, "run NTP (chrony) on both machines")
+
+
+async def _redis(fleet: FleetConfig) -> list[Finding]:
+    from redis.asyncio import Redis
+    from redis.exceptions import RedisError
+
+    name = "Redis"
+    client = Redis.from_url(fleet.redis_url, socket_timeout=2.0, socket_connect_timeout=2.0)
+    try:
+        began = time.monotonic()
+        seconds, microseconds = await client.time()
+        took = time.monotonic() - began
+    except (RedisError, OSError) as error:
+        action = "start Redis, or correct [fleet] redis_url; a site runs without, on the feed's direct stream"
+        return [_warn(name, f"no answer: {error}", action)]
+    finally:
+        await client.aclose()
+    found = _pass(name, f"answers in {1000 * took:.1f} ms")
+    if took > SLOW_REDIS_SECONDS:
+        found = _warn(name, f"answers in {1000 * took:.0f} ms", "a Redis nearer to the sites")
+    skew = time.time() - (seconds + microseconds / 1e6)
+    return [found, _skew("clock against Redis", skew - took, skew + took, fleet)]
+
+
+async def _agent(fleet: FleetConfig, config: SiteConfig) -> Finding:
+    """The running agent, asked as a router would ask it."""
+    name = "agent"
+    url = config.ingress_url or (f"http://{config.host}:{config.port}" if config.port else None)
+    if url is None:
+        return _pass(name, "not asked: it chose its port by itself")
+    token = fleet.site_token
+    prober = Prober(
+        () if token is None else ((b"authorization", b"Bearer " + token.get_secret_value().encode()),)
+    )
+    try:
+        status, body = await prober.get(Origin.parse(url), "/heron/v1/report")
+    except UpstreamError as error:
+        return _fail(name, f"{url}: {error}", "ingress_url must lead here; look at the agent's log")
+    finally:
+        await prober.aclose()
+    if status == 401:
+        return _fail(name, f"{url} refuses the site token", "the agent runs with another: start it anew")
+    if status != 200:
+        return _fail(name, f"{url}: status {status}", "something else answers there: check ingress_url")
+    report = orjson.loads(body)
+    said = f"{url}: {report.get('state')}"
+    return _pass(name, said) if report.get("state") != "faulted" else _fail(name, said, "see its log")
+
+
+def _pass(check: str, message: str) -> Finding:
+    return Finding(check=check, status="pass", message=message)
+
+
+def _warn(check: str, message: str, action: str) -> Finding:
+    return Finding(check=check, status="warn", message=message, action=action)
+
+
+def _fail(check: str, message: str, action: str) -> Finding:
+    return Finding(check=check, status="fail", message=message, action=action)
