@@ -80,7 +80,11 @@ class Reader:
                 refuse_path(exchange, model)
                 return False
             if exchange.api is Api.RESPONSES:
-                self._homes.prepare(exchange, body.fields, views)
+                try:
+                    self._homes.prepare(exchange, body.fields, views)
+                except BadRequestError as error:
+                    refuse_bad_request(exchange, error)
+                    return False
         elif self._view.is_settled:
             refuse_unknown_model(exchange, model, sorted(models))
             return False

@@ -2,7 +2,8 @@
 
 Engines keep responses in their own memory. The site that was seen with the id is asked first, then, since
 another router may have seen it, every site that answers this API, in turn. A 404 from all of them is a 404;
-if one of those could not be asked, nobody knows, and that is a 503.
+if one of those could not be asked, nobody knows, and that is a 503. What another tenant is known to have made
+is not found; of a response that another router answered with, nobody here knows whose it is.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import random
 from collections.abc import Callable
 from enum import Enum
 
+from fleet.request import ANONYMOUS
 from gateway.api_paths import RESPONSES_PATH, Api, response_call
 from gateway.errors import JSON_HEADERS, error_body
 from gateway.headers import HeaderList
@@ -70,6 +72,10 @@ class ResponseCalls:
         call = response_call(request.path)
         assert call is not None
         home = self._homes.find(call.response_id, self._clock())
+        tenant = ANONYMOUS if exchange.credential is None else exchange.credential.tenant
+        if self._homes.is_of_another(call.response_id, tenant):
+            self._refuse_not_found(exchange, call.response_id)
+            return
         is_unknown = False
         for site_id in self._sites(home):
             result = await self._ask(exchange, site_id, head.passed_on)
@@ -83,7 +89,10 @@ class ResponseCalls:
         if is_unknown:
             self._refuse_unknown(exchange)
             return
-        message = f"Response with id '{call.response_id}' not found."
+        self._refuse_not_found(exchange, call.response_id)
+
+    def _refuse_not_found(self, exchange: Exchange, response_id: str) -> None:
+        message = f"Response with id '{response_id}' not found."
         body = error_body(message, type="invalid_request_error", param="response_id", code="not_found")
         answer(exchange, 404, body)
 

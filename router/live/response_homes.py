@@ -12,6 +12,7 @@ from typing import Any
 
 from gateway.response_homes import ResponseHomes
 from router.live.exchange import Exchange
+from router.policy.body import BadRequestError
 from router.policy.dispatch import FOREVER
 from router.policy.snapshot import ModelView
 
@@ -24,11 +25,20 @@ class SiteHomes:
         self._clock = clock
 
     def prepare(self, exchange: Exchange, fields: dict[str, Any], views: Sequence[ModelView]) -> None:
-        """Learn from this request's answer, and send it to where the response is that it continues."""
+        """Learn from this request's answer, and send it to where the response is that it continues.
+
+        Raises:
+            BadRequestError: 404, it continues a response of another tenant.
+        """
         exchange.on_opening = functools.partial(self._learn, exchange)
         previous = fields.get("previous_response_id")
         if not isinstance(previous, str) or not previous:
             return
+        if self.homes.is_of_another(previous, exchange.features.tenant):
+            message = f"Previous response with id '{previous}' not found."
+            raise BadRequestError(
+                message, param="previous_response_id", code="previous_response_not_found", status=404
+            )
         exchange.asks_elsewhere = True
         home = self.homes.find(previous, self._clock())
         # a dark site has no engine left, and with it went its responses
@@ -37,4 +47,4 @@ class SiteHomes:
             exchange.excluded |= {view.site_id: FOREVER for view in views if view.site_id != home}
 
     def _learn(self, exchange: Exchange, opening: bytes) -> None:
-        self.homes.learn_from(opening, exchange.site_id, self._clock())
+        self.homes.learn_from(opening, exchange.site_id, self._clock(), owner=exchange.features.tenant)

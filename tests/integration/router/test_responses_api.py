@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 from support.recorded_site import RecordedSite, Reply
-from support.router_fleet import RouterFleet, router_fleet
+from support.router_fleet import RouterFleet, bearer, put_key, router_fleet
 from support.wait import until
 
 CREATE = {"model": "tiny", "input": "hi"}
@@ -206,3 +206,23 @@ async def test_a_response_is_nobody_s_without_a_key(store: Any):
         assert site(fleet, "a").asked == []
         asked = {"origin": "https://a.example", "access-control-request-method": "GET"}
         assert (await fleet.client.options("/v1/responses/resp_1", headers=asked)).status_code == 200
+
+
+async def test_a_response_is_not_found_for_another_tenant(store: Any):
+    """Neither to read, nor to cancel, nor to continue; and no site is asked."""
+    keys = {tenant: f"hk-{tenant[0] * 43}" for tenant in ("acme", "other")}
+    for tenant, key in keys.items():
+        await put_key(store, key, tenant=tenant)
+    async with router_fleet(store, "a", make_site=RecordedSite, auth="keys") as fleet:
+        own, foreign = (bearer(keys[tenant]) for tenant in ("acme", "other"))
+        made = await fleet.post(CREATE, "/v1/responses", headers=own)
+        path = f"/v1/responses/{made.json()['id']}"
+        asked = len(site(fleet, "a").asked)
+        assert (await fleet.client.get(path, headers=foreign)).status_code == 404
+        assert (await fleet.client.post(f"{path}/cancel", headers=foreign)).status_code == 404
+        more = CREATE | {"previous_response_id": made.json()["id"]}
+        refused = await fleet.post(more, "/v1/responses", headers=foreign)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (404, "previous_response_not_found")
+        assert len(site(fleet, "a").asked) == asked
+        assert (await fleet.client.get(path, headers=own)).status_code == 200
+        assert (await fleet.post(more, "/v1/responses", headers=own)).status_code == 200

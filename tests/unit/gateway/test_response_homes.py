@@ -46,3 +46,14 @@ def test_the_oldest_goes_first():
     for name in ("resp_1", "resp_2", "resp_1", "resp_3"):
         homes.learn(name, "a", 0.0)
     assert [homes.find(f"resp_{number}", 0.0) for number in (1, 2, 3)] == ["a", None, "a"]
+
+
+def test_whose_a_response_is_stays_known_however_it_is_seen_again():
+    """Who reads an id that nobody knows does not own it by that."""
+    homes = ResponseHomes()
+    homes.learn_from(b'{"id": "resp_1"}', "a", 0.0, owner="acme")
+    homes.learn("resp_1", "b", 1.0)
+    assert [homes.is_of_another("resp_1", tenant) for tenant in ("acme", "other")] == [False, True]
+    homes.learn("resp_2", "a", 0.0)
+    assert not homes.is_of_another("resp_2", "other")
+    assert not homes.is_of_another("resp_3", "other")
