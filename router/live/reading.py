@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import Any
 
 from fleet.request import ANONYMOUS, ClassCutoffs
 from router.config import RouterConfig
@@ -75,16 +76,8 @@ class Reader:
         models = self._view.snapshot.models
         if model in models:
             exchange.model = model
-            views = models[model]
-            if not exclude_lacking(exchange, views):
-                refuse_path(exchange, model)
+            if not self._narrow(exchange, body.fields, models[model]):
                 return False
-            if exchange.api is Api.RESPONSES:
-                try:
-                    self._homes.prepare(exchange, body.fields, views)
-                except BadRequestError as error:
-                    refuse_bad_request(exchange, error)
-                    return False
         elif self._view.is_settled:
             refuse_unknown_model(exchange, model, sorted(models))
             return False
@@ -95,6 +88,19 @@ class Reader:
         body.fields = None
         if request.query:
             exchange.target = f"{request.path}?{request.query.decode('ascii')}"
+        return True
+
+    def _narrow(self, exchange: Exchange, fields: dict[str, Any], views: Sequence[ModelView]) -> bool:
+        """Leave out the sites that cannot answer it; False if it was answered, because that is all of them."""
+        if not exclude_lacking(exchange, views):
+            refuse_path(exchange, exchange.model)
+            return False
+        if exchange.api is Api.RESPONSES:
+            try:
+                self._homes.prepare(exchange, fields, views)
+            except BadRequestError as error:
+                refuse_bad_request(exchange, error)
+                return False
         return True
 
     def _read_body(self, exchange: Exchange) -> tuple[RequestBody, str, bytes]:
