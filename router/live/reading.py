@@ -91,7 +91,7 @@ class Reader:
         return True
 
     def _narrow(self, exchange: Exchange, fields: dict[str, Any], views: Sequence[ModelView]) -> bool:
-        """Leave out the sites that cannot answer it; False if it was answered, because that is all of them."""
+        """Leave out the sites that cannot answer it; False if none can and it was answered."""
         if not exclude_lacking(exchange, views):
             refuse_path(exchange, exchange.model)
             return False
