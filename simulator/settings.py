@@ -34,6 +34,8 @@ class SiteSettings:
     site_id: str
     wind: str
     """Column of the wind record."""
+    wind_shift_days: int = 0
+    """The column is read so many days later than the others."""
     round_trip_seconds: float = 0.02
     """Router to site and back."""
     instances: int = 2
@@ -52,6 +54,8 @@ class SiteSettings:
     """Further tensor-parallel degrees that its GPUs can be split into."""
     control: str = DEFAULT_CONTROL
     """See `site_agent.controls`."""
+    has_server_switch: bool = True
+    """The feed can switch its server off and on."""
     control_parameters: tuple[tuple[str, Any], ...] = ()
     """Keys of `[sites.governor]` and their values, where they are not the defaults."""
 
@@ -85,6 +89,8 @@ class RouterSettings:
     policy: str = RouterConfig.model_fields["policy"].default
     parameters: dict[str, Any] = field(default_factory=dict)
     resume: bool = True
+    length_error_ratio: float = 0.0
+    """Standard deviation of a factor that every estimate of an output's length is off by."""
     hold_seconds: float = RouterConfig.model_fields["hold_seconds"].default
     hold_requests: int = RouterConfig.model_fields["hold_requests"].default
     max_pushbacks: int = RouterConfig.model_fields["max_pushbacks"].default
@@ -101,6 +107,8 @@ class Telemetry:
     report_delay_seconds: float = 0.02
     report_loss_ratio: float = 0.0
     report_seconds: float = 1.0
+    forecast_error_ratio: float = 0.0
+    """Standard deviation of a factor that every forecast is off by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

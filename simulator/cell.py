@@ -1,0 +1,129 @@
+"""One run as data: everything that its result depends on, in a form that can be named, stored and compared.
+
+Rule: two cells that are equal give the same bytes at the same state of the code, and a cell says nothing of
+how it is run (cores, progress, folders).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from simulator.settings import Fault
+from simulator.traces import SizeSet
+from simulator.workload import Mode
+
+Pairs = tuple[tuple[str, Any], ...]
+"""Keys and values, in order of the keys."""
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)")
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+
+class CellError(ValueError):
+    """A cell that cannot be meant; says which part and what is allowed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """Blocks spread evenly over the days: every so often, so long, of which the first part warms up."""
+
+    every_seconds: int
+    seconds: int
+    warm_up_seconds: int
+
+    @classmethod
+    def parse(cls, text: str) -> Sample:
+        """`6h:15m:5m`.
+
+        Raises:
+            CellError: not three durations, or ones that do not fit together.
+        """
+        parts = text.split(":")
+        if len(parts) != 3:
+            raise CellError(f"sample {text!r}: expected EVERY:LENGTH:WARM_UP such as 6h:15m:5m")
+        every, length, warm_up = (round(seconds_of(part)) for part in parts)
+        if not (0 < warm_up < length <= every):
+            raise CellError(f"sample {text!r}: the warm-up must be shorter than the block, that than its gap")
+        return cls(every_seconds=every, seconds=length, warm_up_seconds=warm_up)
+
+    def __str__(self) -> str:
+        return f"{self.every_seconds}s:{self.seconds}s:{self.warm_up_seconds}s"
+
+
+def seconds_of(text: str) -> float:
+    """`90s`, `15m`, `6h`, `1d`, `1h30m`.
+
+    Raises:
+        CellError: no duration.
+    """
+    found = _DURATION.findall(text)
+    if not found or "".join(number + unit for number, unit in found) != text:
+        raise CellError(f"{text!r} is no duration such as 90s, 15m, 6h or 1h30m")
+    return sum(float(number) * _SECONDS[unit] for number, unit in found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One policy, one wind, one load, one seed."""
+
+    wind: str
+    """File or name of the catalogue; `synthetic-far`, `synthetic-near` need no file."""
+    first_day: int
+    last_day: int
+    size_percentile: float = 40.0
+    """A site's cluster draws at its peak what its farm gives at this percentile of the whole record."""
+    trace: str = "conv-2024"
+    sizes: SizeSet = "2023"
+    mode: Mode = "bursty"
+    load: float = 0.5
+    """Mean offered load ÷ what all sites sustain together at full power within the SLO."""
+    sample: Sample | None = None
+    """None: the days as one block."""
+    policy: str = "least_loaded"
+    parameters: Pairs = ()
+    control: str = "governed"
+    control_parameters: Pairs = ()
+    resume: bool = True
+    server_switch: bool = True
+    seed: int = 1
+    site_count: int | None = None
+    """None: one per column of the wind record; more: columns again, days later."""
+    round_trip_seconds: float | None = None
+    """Of every site; None: 10 ms to 50 ms, spread over the sites."""
+    report_delay_seconds: float = 0.02
+    report_loss_ratio: float = 0.0
+    turbulence_ratio: float = 0.03
+    constant_power: bool = False
+    """The grid instead of the wind: every site has all that it can use, always."""
+    forecast_error_ratio: float = 0.0
+    """Standard deviation of a factor that every forecast is off by."""
+    length_error_ratio: float = 0.0
+    """The same of every estimate of an output's length."""
+    faults: tuple[Fault, ...] = ()
+    site_overrides: Pairs = ()
+    """Of `simulator.settings.SiteSettings`, for every site."""
+    router_overrides: Pairs = ()
+    """Of `simulator.settings.RouterSettings`."""
+
+    def with_(self, **changes: Any) -> Cell:
+        """Another one that differs in these."""
+        return replace(self, **changes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        found = asdict(self)
+        found["sample"] = None if self.sample is None else str(self.sample)
+        return found
+
+    def key(self, code: str) -> str:
+        """Names this cell's result for one state of the code."""
+        text = json.dumps([code, self.as_dict()], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def pairs(values: dict[str, Any] | None) -> Pairs:
+    """A table of parameters as a cell holds it."""
+    return tuple(sorted((values or {}).items()))

@@ -1,0 +1,157 @@
+"""How large a simulated fleet is: its sites, their farms' nameplates, and the load that all sustain together.
+
+* A site's farm is sized so that the site draws at its peak what the farm gives at the p-th percentile of the
+  whole record (`simulator.weeks.peak_ratios`).
+* The *cluster peak* is what all sites sustain within the SLO at full power, each in its best configuration,
+  by `fleet.capacity` for a request of the load's mean size. Offered load is a share of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+from fleet import capacity
+from fleet.capacity import Slo, Work
+from fleet.profile import PerformanceProfile
+from power_feed.wind_series import WindSeries
+from simulator.cell import Cell, CellError
+from simulator.settings import SiteSettings
+from simulator.weeks import peak_ratios
+from site_agent.site_model import SiteModel
+
+MAX_SITES = 200
+FIRST_ROUND_TRIP_SECONDS, LAST_ROUND_TRIP_SECONDS = 0.01, 0.05
+SHIFT_DAYS = 9
+"""A column that serves a further site is read so many days later: far enough to be another weather."""
+RATE_STEPS = 60
+
+
+def sites_of(cell: Cell, series: WindSeries) -> tuple[SiteSettings, ...]:
+    """The cell's sites: as many as it says, columns of the record in turn.
+
+    Raises:
+        CellError: more sites than can be simulated, or an override that no site has.
+    """
+    count = len(series.sites) if cell.site_count is None else cell.site_count
+    if not 1 <= count <= MAX_SITES:
+        raise CellError(f"site_count = {count}: allowed is 1 to {MAX_SITES}")
+    found = []
+    for index in range(count):
+        column = series.sites[index % len(series.sites)]
+        around = index // len(series.sites)
+        name = re.sub(r"[^a-z0-9]+", "-", column.lower()).strip("-")
+        share = index / max(1, count - 1)
+        spread = FIRST_ROUND_TRIP_SECONDS + share * (LAST_ROUND_TRIP_SECONDS - FIRST_ROUND_TRIP_SECONDS)
+        try:
+            found.append(
+                SiteSettings(
+                    site_id=name if not around else f"{name}-{around + 1}",
+                    wind=column,
+                    wind_shift_days=around * SHIFT_DAYS,
+                    round_trip_seconds=(
+                        spread if cell.round_trip_seconds is None else cell.round_trip_seconds
+                    ),
+                    control=cell.control,
+                    control_parameters=cell.control_parameters,
+                    has_server_switch=cell.server_switch,
+                    **dict(cell.site_overrides),
+                )
+            )
+        except TypeError as error:
+            raise CellError(f"site_overrides: {error}") from None
+    return tuple(found)
+
+
+def model_of(settings: SiteSettings) -> SiteModel:
+    """The site as its governor sees it."""
+    return SiteModel(
+        profile=settings.profile,
+        power=settings.power,
+        instances=settings.instances,
+        max_concurrency=settings.max_concurrency,
+        clocks_mhz=settings.profile.clocks_mhz,
+        other_profiles=settings.other_profiles,
+    )
+
+
+def nameplates_of(cell: Cell, series: WindSeries, sites: Sequence[SiteSettings]) -> dict[str, float]:
+    """Site → watts of its farm's turbines."""
+    ratios = peak_ratios(series, cell.size_percentile)
+    return {site.site_id: model_of(site).full_watts / ratios[site.wind] for site in sites}
+
+
+def profiles_of(settings: SiteSettings) -> tuple[PerformanceProfile, ...]:
+    """All that its GPUs can be split into."""
+    return (settings.profile, *settings.other_profiles)
+
+
+def slo_of(sites: Sequence[SiteSettings], work: Work) -> Slo:
+    """Five times one request alone on the fleet's fastest configuration at full clock."""
+    profiles = {profile.profile_id: profile for site in sites for profile in profiles_of(site)}
+    return capacity.reference_slo([profiles[name] for name in sorted(profiles)], work)
+
+
+def peak_requests_per_second(sites: Sequence[SiteSettings], work: Work) -> float:
+    """The cluster peak."""
+    slo = slo_of(sites, work)
+    return sum(_site_peak(site, work, slo) for site in sites)
+
+
+def _site_peak(settings: SiteSettings, work: Work, slo: Slo) -> float:
+    gpus = settings.instances * settings.profile.tensor_parallel_degree
+    return max(
+        gpus
+        // profile.tensor_parallel_degree
+        * capacity.requests_per_second(
+            profile,
+            profile.full_clock_mhz,
+            work,
+            max_concurrency=settings.max_concurrency,
+            slo=slo,
+        )
+        for profile in profiles_of(settings)
+    )
+
+
+@lru_cache(maxsize=64)
+def needed_watts(settings: SiteSettings, work: Work, slo: Slo) -> tuple[tuple[float, float], ...]:
+    """(requests per second, least watts at which the site sustains them within the SLO), ascending."""
+    model = model_of(settings)
+    options: list[tuple[float, PerformanceProfile, int, int]] = []
+    for profile in profiles_of(settings):
+        for clock in profile.clocks_mhz:
+            rate = capacity.requests_per_second(
+                profile, clock, work, max_concurrency=settings.max_concurrency, slo=slo
+            )
+            if rate > 0:
+                most = model.gpu_count // profile.tensor_parallel_degree
+                options += [(rate, profile, clock, count) for count in range(1, most + 1)]
+    peak = _site_peak(settings, work, slo)
+    table = [(0.0, 0.0)]
+    for step in range(1, RATE_STEPS + 1):
+        wanted = peak * step / RATE_STEPS
+        fitting = [
+            _watts(model, profile, clock, count, wanted / count, work, settings.max_concurrency)
+            for rate, profile, clock, count in options
+            if rate * count >= wanted * (1 - 1e-9)
+        ]
+        if fitting:
+            table.append((wanted, min(fitting)))
+    return tuple(table)
+
+
+def _watts(
+    model: SiteModel,
+    profile: PerformanceProfile,
+    clock: int,
+    count: int,
+    rate: float,
+    work: Work,
+    max_concurrency: int,
+) -> float:
+    running = capacity.mean_running(profile, clock, work, rate, max_concurrency=max_concurrency)
+    gpus = count * capacity.busy_watts(profile, clock, running)
+    stopped = model.gpu_count - count * profile.tensor_parallel_degree
+    return model.power.site_watts(gpus + stopped * model.profile.stopped_watts / model.degree)
