@@ -4,11 +4,13 @@ The same rules: a step takes one token of every decoding sequence and a chunk of
 
     itl_seconds(decoding, clock, KV tokens) + chunk tokens ÷ prefill rate
 
+or, where nothing decodes, prefill_step_seconds(clock) + the same.
 Between two events (a prompt comes or is through, an answer is through, the clock changes, the cache is full)
 all steps are alike, so a whole *run* of them is one event: the decoding sequences share a token clock that
 counts steps, and each knows the count at which it ends. An arrival that may enter the batch cuts the run at
-the end of the step that is under way. So the times are those of the step-by-step engine (a unit test compares
-the two); only the KV term of a run's steps is taken at its middle.
+the end of the step that is under way. The KV cache grows by the same in each step of a run, and with it the
+step; that sum has a closed form. So the times are exactly those of the step-by-step engine (a unit test
+compares the two).
 
 What the owner does: `submit`, `set_clock`, `stop`; call `advance` when `next_at` is reached; look at
 `next_at` after each of them, for each may change it.
@@ -24,7 +26,7 @@ from heapq import heappop, heappush
 from fleet.profile import PerformanceProfile
 from simulator.sequence import Sequence
 from simulator.step_times import step_times
-from site_agent.emulation.engine import MAX_WAITING, PREFILL_CHUNK_TOKENS
+from site_agent.emulation.engine import MAX_WAITING
 from site_agent.emulation.statistics import ITL_BUCKETS, TTFT_BUCKETS, Histogram
 
 NEVER = math.inf
@@ -35,21 +37,21 @@ class SimulatedEngine:
     """One engine: a queue, a batch, a KV cache and a clock."""
 
     __slots__ = (
+        "_chunk_tokens",
         "_chunks",
         "_decoding",
-        "_itl",
-        "_kv_slope",
+        "_growth_seconds",
         "_max_waiting",
         "_on_finish",
         "_on_first_token",
         "_order",
-        "_prefill_rate",
         "_prefilling",
         "_run_chunk_tokens",
         "_run_steps",
         "_step_seconds",
         "_steps",
         "_steps_began_at",
+        "_times",
         "clock_mhz",
         "finished",
         "itl",
@@ -103,10 +105,14 @@ class SimulatedEngine:
         """Heap by the step at which each ends; one that was preempted stays in it with an old `join_step`."""
         self._steps = 0
         self._order = 0
+        self._chunk_tokens = profile.prefill_chunk_tokens
         self._chunks: list[tuple[Sequence, int]] = []
         self._run_steps = 0
         self._run_chunk_tokens = 0
         self._step_seconds = 0.0
+        """Of the run's first step."""
+        self._growth_seconds = 0.0
+        """By which each further step is longer: the KV cache has grown."""
         self._steps_began_at = 0.0
         self.clock_mhz = -1
         self._set_times(profile.full_clock_mhz)
@@ -176,7 +182,7 @@ class SimulatedEngine:
         self._steps += steps
         self.kv_used_tokens += decoding * steps
         if decoding:
-            self.itl.observe(self._step_seconds, decoding * steps)
+            self.itl.observe(self._seconds_of(steps) / steps, decoding * steps)
             self.output_tokens += decoding * steps
         heap = self._decoding
         done = self._steps
@@ -241,16 +247,20 @@ class SimulatedEngine:
             if chunk:
                 steps = min(steps, heap[0][0] - self._steps)
             steps = max(1, min(steps, (free + decoding) // (decoding + chunk)))
-        seconds = chunk / self._prefill_rate
+        itl_seconds, kv_seconds, prefill_rate, prefill_step_seconds = self._times
+        seconds = chunk / prefill_rate
         if decoding:
-            kv_tokens = self.kv_used_tokens + 0.5 * steps * (decoding + chunk)
-            seconds += self._itl[decoding] + self._kv_slope[decoding] * kv_tokens
+            seconds += itl_seconds[decoding] + kv_seconds * self.kv_used_tokens
+            self._growth_seconds = kv_seconds * (decoding + chunk)
+        else:
+            seconds += prefill_step_seconds
+            self._growth_seconds = 0.0
         if chunk and steps < self._run_steps:
             self._chunks = [(self._chunks[0][0], chunk * steps)]
         self._run_steps = steps
         self._step_seconds = seconds
         self._steps_began_at = now
-        self.next_at = now + steps * seconds
+        self.next_at = now + self._seconds_of(steps)
 
     def _plan_prefill(self, free: int) -> None:
         """Chunks of the next run: many whole ones of the oldest prompt, or one of several prompts' ends."""
@@ -258,12 +268,12 @@ class SimulatedEngine:
         if not prefilling and not self._admit(free):
             return
         head = prefilling[0]
-        if head.left_tokens >= PREFILL_CHUNK_TOKENS:
-            self._run_steps = head.left_tokens // PREFILL_CHUNK_TOKENS
-            self._run_chunk_tokens = PREFILL_CHUNK_TOKENS
-            self._chunks = [(head, self._run_steps * PREFILL_CHUNK_TOKENS)]
+        if head.left_tokens >= self._chunk_tokens:
+            self._run_steps = head.left_tokens // self._chunk_tokens
+            self._run_chunk_tokens = self._chunk_tokens
+            self._chunks = [(head, self._run_steps * self._chunk_tokens)]
             return
-        budget = PREFILL_CHUNK_TOKENS
+        budget = self._chunk_tokens
         chunks = self._chunks = []
         for sequence in prefilling:
             tokens = min(sequence.left_tokens, budget)
@@ -276,7 +286,7 @@ class SimulatedEngine:
             chunks.append((prefilling[-1], tokens))
             budget -= tokens
         self._run_steps = 1
-        self._run_chunk_tokens = PREFILL_CHUNK_TOKENS - budget
+        self._run_chunk_tokens = self._chunk_tokens - budget
 
     def _may_admit(self, sequence: Sequence) -> bool:
         if len(self.running) >= self.max_concurrency:
@@ -317,21 +327,31 @@ class SimulatedEngine:
         """Whole steps of the present run that are over."""
         if self.next_at is NEVER or now <= self._steps_began_at:
             return 0
-        return min(self._run_steps, int((now - self._steps_began_at) / self._step_seconds + EPSILON))
+        return min(self._run_steps, int(self._steps_within(now - self._steps_began_at) + EPSILON))
 
     def _cut(self, now: float) -> None:
         """End the run with the step that is under way."""
-        steps = math.ceil((now - self._steps_began_at) / self._step_seconds - EPSILON)
+        steps = math.ceil(self._steps_within(now - self._steps_began_at) - EPSILON)
         steps = min(max(1, steps), self._run_steps)
         if steps == self._run_steps:
             return
         if self._chunks:  # of one prompt: a run of one step is not cut
             self._chunks = [(self._chunks[0][0], steps * self._run_chunk_tokens)]
         self._run_steps = steps
-        self.next_at = self._steps_began_at + steps * self._step_seconds
+        self.next_at = self._steps_began_at + self._seconds_of(steps)
+
+    def _seconds_of(self, steps: int) -> float:
+        """The first steps of the present run together: each a little longer than the one before."""
+        return steps * (self._step_seconds + 0.5 * self._growth_seconds * (steps - 1))
+
+    def _steps_within(self, seconds: float) -> float:
+        """The inverse of `_seconds_of`, in parts of a step."""
+        growth = self._growth_seconds
+        if growth <= 0:
+            return seconds / self._step_seconds
+        middle = self._step_seconds / growth - 0.5
+        return 2 * seconds / growth / (middle + math.sqrt(middle * middle + 2 * seconds / growth))
 
     def _set_times(self, clock_mhz: int) -> None:
         self.clock_mhz = clock_mhz
-        self._itl, self._kv_slope, self._prefill_rate = step_times(
-            self.profile, clock_mhz, self.max_concurrency
-        )
+        self._times = step_times(self.profile, clock_mhz, self.max_concurrency)

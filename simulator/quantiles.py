@@ -18,7 +18,7 @@ LEVELS: tuple[float, ...] = (
 
 
 def sketch(values: npt.NDArray[np.float32]) -> list[float | None]:
-    """Values at LEVELS (the smallest that so many are at or below); None stands for infinite. Empty: nothing."""
+    """Values at LEVELS (each the smallest that so many are at or below); None is infinite."""
     if not len(values):
         return []
     ordered = np.sort(values)

@@ -1,27 +1,33 @@
-"""How long an engine's steps last, from its profile, as tables: looked up for each run of steps. Pure."""
+"""How long an engine's steps last, from its profile, as a table: looked up for each run of steps. Pure."""
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 from fleet.profile import PerformanceProfile
 
-KV_PROBE_TOKENS = 100_000.0
-"""Where the profile's KV term is read off; it is linear."""
+
+class StepTimes(NamedTuple):
+    """At one clock."""
+
+    itl_seconds: tuple[float, ...]
+    """By decoding sequences, without context."""
+    kv_seconds: float
+    """What a token in the KV cache adds to it."""
+    prefill_rate: float
+    """Prompt tokens per second within a step."""
+    prefill_step_seconds: float
+    """A step in which nothing decodes, without its tokens' own time."""
 
 
 @lru_cache(maxsize=4096)
-def step_times(
-    profile: PerformanceProfile, clock_mhz: int, most_running: int
-) -> tuple[tuple[float, ...], tuple[float, ...], float]:
-    """(ITL by decoding sequences, its slope per KV token, prefill tokens per second)."""
+def step_times(profile: PerformanceProfile, clock_mhz: int, most_running: int) -> StepTimes:
+    """The table of one profile at one clock."""
     counts = range(1, most_running + 1)
-    base = [profile.itl_seconds(count, clock_mhz) for count in counts]
-    full = [_itl_with_kv(profile, count, clock_mhz) for count in counts]
-    slopes = [(high - low) / KV_PROBE_TOKENS for low, high in zip(base, full, strict=True)]
-    rate = profile.prefill_tokens_per_second * profile.speed_ratio(clock_mhz)
-    return (0.0, *base), (0.0, *slopes), rate
-
-
-def _itl_with_kv(profile: PerformanceProfile, running: int, clock_mhz: int) -> float:
-    return profile.itl_seconds(running, clock_mhz)
+    return StepTimes(
+        itl_seconds=(0.0, *(profile.itl_seconds(count, clock_mhz) for count in counts)),
+        kv_seconds=profile.kv_seconds(clock_mhz),
+        prefill_rate=profile.prefill_rate(clock_mhz),
+        prefill_step_seconds=profile.prefill_step_seconds(clock_mhz),
+    )
