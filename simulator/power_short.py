@@ -31,8 +31,9 @@ def short_minutes(inputs: Inputs, scene: Scene, start: int) -> npt.NDArray[np.bo
     short = np.zeros(minutes, dtype=np.bool_)
     for site, count in zip(inputs.sites, gpus, strict=True):
         table = needed_watts(site, inputs.work, inputs.slo)
-        rates, watts = zip(*table, strict=True)
-        needed = np.interp(rate * count / sum(gpus), rates, watts)
+        needed = np.interp(
+            rate * count / sum(gpus), [known for known, _ in table], [watts for _, watts in table]
+        )
         seconds = scene.watts[site.site_id][: minutes * MINUTE_SECONDS]
         cap = seconds.reshape(minutes, MINUTE_SECONDS).mean(axis=1) * (1 - site.margin_ratio)
         short |= cap < needed

@@ -14,13 +14,14 @@ import random
 from collections import Counter
 
 from fleet.records import PowerReading, SiteInfo, SiteReport
-from fleet.request import ClassCutoffs, RequestFeatures
+from fleet.request import ANONYMOUS, ClassCutoffs, RequestFeatures
 from router.policy.body import DEFAULT_OUTPUT_TOKENS
 from router.policy.breaker import Breaker
 from router.policy.dispatch import FOREVER, choose, has_other_site
 from router.policy.fair_line import Lane, Ticket
 from router.policy.load import Load
 from router.policy.outlook import power_outlook
+from router.policy.output_length import OutputLengths
 from router.policy.policies import make_policy
 from router.policy.queue import LATE_RESERVE_RATIO, HoldQueue, Offer
 from router.policy.retry_budget import RetryBudget
@@ -67,6 +68,7 @@ class SimulatedRouter:
         self._budget = RetryBudget(
             ratio=settings.retry_budget_ratio, minimum_per_second=settings.retry_budget_minimum
         )
+        self.lengths = OutputLengths()
         self._is_pump_armed = False
         self._infos: dict[str, SiteInfo] = {}
         self._views: tuple[ModelView, ...] = ()
@@ -115,13 +117,7 @@ class SimulatedRouter:
     def arrive(self, index: int, prompt_tokens: int, output_tokens: int) -> None:
         """A client's request."""
         now = self._events.now
-        features = RequestFeatures(
-            model=self._model,
-            request_class=CUTOFFS.classify(prompt_tokens, DEFAULT_OUTPUT_TOKENS),
-            prompt_tokens=prompt_tokens,
-            expected_output_tokens=DEFAULT_OUTPUT_TOKENS,
-            stream=True,
-        )
+        features = self._features(prompt_tokens)
         request = SimRequest(
             index=index,
             arrived_at=now,
@@ -133,6 +129,17 @@ class SimulatedRouter:
         self._budget.count_request(now)
         if not self._try_place(request):
             self._wait(request)
+
+    def _features(self, prompt_tokens: int) -> RequestFeatures:
+        """As `router.policy.body.features_of` makes them: of the answer's length only what was learnt."""
+        learnt = self.lengths.expect(self._model, ANONYMOUS, None)
+        expected = DEFAULT_OUTPUT_TOKENS if learnt is None else round(learnt.mean_tokens) or 1
+        if self._settings.length_error_ratio:
+            error = self._rng.gauss(1.0, self._settings.length_error_ratio)
+            expected = max(1, round(expected * max(0.05, error)))
+        return RequestFeatures(
+            self._model, CUTOFFS.classify(prompt_tokens, expected), prompt_tokens, expected, True
+        )
 
     def _try_place(self, request: SimRequest, *, is_resume: bool = False) -> bool:
         """Send it now, unless nothing fits or others wait before it."""
@@ -267,6 +274,8 @@ class SimulatedRouter:
         load.breaker.succeed()
         load.finished()
         self._release(request)
+        if not request.breaks:
+            self.lengths.observe(self._model, ANONYMOUS, None, request.output_tokens)
         request.produced_tokens = request.output_tokens
         self._end(request, Outcome.SERVED)
 

@@ -6,7 +6,7 @@ distribution stands at infinity. Power-short minutes are summed up apart, by the
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,7 +75,7 @@ class Summary:
     def __init__(self, class_slos: Mapping[RequestClass, Slo]) -> None:
         self._slos = class_slos
         self._parts = {WHOLE: _Part(), SHORT: _Part()}
-        self._totals: Counter[str] = Counter()
+        self._totals: defaultdict[str, float] = defaultdict(float)
         self._commands: Counter[str] = Counter()
         self._pushbacks: Counter[str] = Counter()
         self._series: list[dict[str, Any]] = []
@@ -153,10 +153,10 @@ class Summary:
             / JOULES_PER_KILOWATT_HOUR,
             "commands": dict(sorted(self._commands.items())),
             "pushbacks": dict(sorted(self._pushbacks.items())),
-            "simulated_requests": totals["simulated_requests"],
-            "events": totals["events"],
-            "decisions": totals["decisions"],
-            "preemptions": totals["preemptions"],
+            **{
+                name: int(totals[name])
+                for name in ("simulated_requests", "events", "decisions", "preemptions")
+            },
             "blocks": self._series,
         }
 
