@@ -1,8 +1,8 @@
 """The simulated power feed: every second one reading per site, made by the live feed's own code.
 
 The allocator splits each farm's power between its sites, the forecaster learns from what it has measured, and
-`site_forecasts` turns a farm's quantiles into its sites'. A forecast is made anew every
-`FORECAST_SECONDS`; live makes one a second, which at these horizons says the same.
+`site_forecasts` turns a farm's quantiles into its sites'. The forecaster learns and speaks every
+`FORECAST_SECONDS`; live does so at every measurement, which at these horizons says the same.
 """
 
 from __future__ import annotations
@@ -60,15 +60,15 @@ class SimulatedFarm:
     def readings(self, second: int, sequence: int) -> Iterator[tuple[SimulatedSite, PowerReading]]:
         """This second's readings of all sites."""
         available = self.available_watts(second)
-        self._forecaster.observe(available, float(second))
         claims = [self._claim(site) for site in self.sites]
         grants = self._allocator.allocate(available, claims, float(second))
         if second % FORECAST_SECONDS == 0:
+            self._forecaster.observe(available, float(second))
             self._forecasts = site_forecasts(self._forecaster.quantiles(), self._allocator.in_order(claims))
         for site in self.sites:
             yield (
                 site,
-                PowerReading(
+                PowerReading.model_construct(  # nothing here comes from outside
                     feed_id="simulated-feed",
                     sequence=sequence,
                     site_id=site.site_id,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from itertools import accumulate
 
 from fleet.instance import InstanceState
 from fleet.profile import PerformanceProfile
@@ -207,9 +208,4 @@ class SimulatedInstance:
 
 
 def _cumulative(histogram: Histogram) -> dict[float, float]:
-    total = 0.0
-    counts = {}
-    for bound, count in zip((*histogram.bounds, NEVER), histogram.counts, strict=True):
-        total += count
-        counts[bound] = total
-    return counts
+    return dict(zip((*histogram.bounds, NEVER), accumulate(histogram.counts), strict=True))

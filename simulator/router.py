@@ -20,7 +20,7 @@ from router.policy.breaker import Breaker
 from router.policy.dispatch import FOREVER, choose, has_other_site
 from router.policy.fair_line import Lane, Ticket
 from router.policy.load import Load
-from router.policy.outlook import power_outlook
+from router.policy.outlook import PowerOutlook, power_outlook
 from router.policy.output_length import OutputLengths
 from router.policy.policies import make_policy
 from router.policy.queue import LATE_RESERVE_RATIO, HoldQueue, Offer
@@ -71,6 +71,7 @@ class SimulatedRouter:
         self.lengths = OutputLengths()
         self._is_pump_armed = False
         self._infos: dict[str, SiteInfo] = {}
+        self._outlooks: dict[str, tuple[object, PowerOutlook]] = {}
         self._views: tuple[ModelView, ...] = ()
 
     # What it hears
@@ -104,7 +105,20 @@ class SimulatedRouter:
 
     def take_power(self, reading: PowerReading) -> None:
         """A power reading, for its forecast."""
-        outlook = power_outlook(reading, arrived_at=self._events.now)
+        now = self._events.now
+        kept = self._outlooks.get(reading.site_id)
+        if kept is None or kept[0] is not reading.forecast:
+            kept = self._outlooks[reading.site_id] = (
+                reading.forecast,
+                power_outlook(reading, arrived_at=now),
+            )
+        outlook = PowerOutlook(  # the same forecast as a second ago is not sorted again
+            site_id=reading.site_id,
+            granted_power_watts=reading.granted_power_watts,
+            quality=reading.quality,
+            arrived_at=now,
+            forecast=kept[1].forecast,
+        )
         self.snapshot = self.snapshot.with_power(outlook)
 
     def is_losing_power(self, site_id: str) -> bool:

@@ -153,6 +153,7 @@ class SimulatedSite:
         self._fast_until = 0.0
         self._turned_away = 0
         self._forecast: tuple[CapForecast, ...] = ()
+        self._forecast_read: object = ()
         self._forecast_at = 0.0
         self._plan: PlanView | None = None
 
@@ -180,9 +181,10 @@ class SimulatedSite:
             observed_at_unix_seconds=reading.observed_at_unix_seconds,
             now=now,
         )
-        if reading.forecast:
+        self._forecast_at = now
+        if reading.forecast is not self._forecast_read:
             watts = self.cap.rule.cap_watts
-            self._forecast_at = now
+            self._forecast_read = reading.forecast
             self._forecast = tuple(
                 CapForecast(
                     horizon_seconds=point.horizon_seconds,
