@@ -75,6 +75,14 @@ COMMANDS: dict[str, Command] = {
         help="check one site: what is wrong, and what to do about it",
         examples=("heron doctor --config fleet.toml --site north", "heron doctor --config fleet.toml --json"),
     ),
+    "simulate": Command(
+        module="cli.simulate",
+        help="run policies on wind and load on a virtual clock, and compare them",
+        examples=(
+            "heron simulate --policy heron,least_loaded --days 1:1 --sample 12h:5m:2m",
+            "heron simulate --wind fts-213-wind --days fts-127 --trace conv-2024 --report out.html",
+        ),
+    ),
     "keys": Command(
         module="cli.keys",
         help='make, list and revoke API keys for a router with auth = "keys"',

@@ -1,0 +1,225 @@
+"""`heron simulate`: policies × seeds on wind and load, on a virtual clock: a table, JSON, an HTML page."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from cli import exit_codes
+from cli.data import resolve
+from fleet.config import ConfigError
+from power_feed.wind_series import WindFileError
+from replay.trace import TraceError
+from router.policy.parameters import PolicyParameterError
+from router.policy.policies import POLICIES, check_parameters
+from simulator.batch import Result, Store, cache_directory, run_batch
+from simulator.cell import Cell, CellError, Sample, pairs, seconds_of
+from simulator.inputs import read_inputs, wind_series
+from simulator.report import write_report
+from simulator.settings import Fault
+from simulator.table import ROWS, shown
+from simulator.traces import SIZE_SETS
+from simulator.weeks import WIND_SETS, WeekError, named_days
+from simulator.workload import MODES
+from site_agent.controls import DEFAULT_CONTROL, SITE_CONTROLS
+
+FAULT_KINDS = ("crash", "trip", "silence")
+DEFAULT_SAMPLE = "6h:15m:5m"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `heron simulate`."""
+    what = parser.add_argument_group("what is simulated")
+    what.add_argument(
+        "--wind",
+        default="synthetic-far",
+        help="wind file or name (`heron data list`), synthetic-far, synthetic-near",
+    )
+    what.add_argument(
+        "--days", default="1:7", help="A:B, counted from 1, or the name of a week such as fts-127"
+    )
+    what.add_argument(
+        "--sample", default=DEFAULT_SAMPLE, help="EVERY:LENGTH:WARM_UP of blocks, or `all` for every second"
+    )
+    what.add_argument(
+        "--trace", default="synthetic-conv", help="load: file, conv-2024, both-2024, synthetic-conv, …"
+    )
+    what.add_argument("--sizes", choices=SIZE_SETS, default="2023", help="which year's token counts")
+    what.add_argument("--arrivals", choices=MODES, default="bursty", help="how requests come inside a bin")
+    what.add_argument("--load", type=float, default=0.5, help="mean load as a share of the cluster's peak")
+    what.add_argument(
+        "--size-percentile", type=float, help="a site's peak draw is its farm's power at this one"
+    )
+    what.add_argument(
+        "--sites", type=Path, help="TOML: count, round_trip_seconds, [site] and [router] tables"
+    )
+    what.add_argument("--fault", action="append", default=[], help="KIND:SITE:AT:FOR, as crash:area1:6m:60s")
+    who = parser.add_argument_group("who decides")
+    who.add_argument("--policy", default="least_loaded", help="comma-separated names, or all")
+    who.add_argument("--parameters", type=Path, help="TOML: a table of parameters per policy")
+    who.add_argument("--site-control", choices=sorted(SITE_CONTROLS), default=DEFAULT_CONTROL)
+    who.add_argument(
+        "--resume", choices=("on", "off"), default="on", help="continue broken streams elsewhere"
+    )
+    who.add_argument("--server-switch", choices=("on", "off"), default="on", help="may switch servers off")
+    how = parser.add_argument_group("how it is run")
+    how.add_argument("--seeds", type=int, default=1, help="runs of each policy, with the same wind and load")
+    how.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    how.add_argument("--no-cache", action="store_true", help="run again what was run before")
+    how.add_argument("--json", type=Path, help="write all results here")
+    how.add_argument("--report", type=Path, help="write an HTML page here")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run, show, write."""
+    try:
+        cells = cells_of(arguments)
+        read_inputs(cells[0], resolve)
+        results = run_cells(cells, jobs=arguments.jobs, is_cached=not arguments.no_cache)
+    except (CellError, WindFileError, TraceError, WeekError, PolicyParameterError) as error:
+        raise ConfigError(str(error)) from None
+    show(results)
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps({"cells": results}, indent=1) + "\n")
+    if arguments.report is not None:
+        write_report(arguments.report, results, title=" ".join(["heron", *sys.argv[1:]]))
+        print(f"report: {arguments.report}")
+    return exit_codes.DONE
+
+
+def cells_of(arguments: argparse.Namespace) -> list[Cell]:
+    """One per policy and seed.
+
+    Raises:
+        CellError, PolicyParameterError, WeekError: what cannot be meant.
+    """
+    if arguments.seeds < 1 or arguments.jobs < 1:
+        raise CellError("--seeds and --jobs must be at least 1")
+    names = sorted(POLICIES) if arguments.policy == "all" else arguments.policy.split(",")
+    given = _toml(arguments.parameters)
+    fleet = _toml(arguments.sites)
+    first, last, percentile = _days(arguments)
+    sample = None if arguments.sample == "all" else Sample.parse(arguments.sample)
+    faults = tuple(_fault(text) for text in arguments.fault)
+    for name in names:
+        check_parameters(name, given.get(name, {}))
+    return [
+        Cell(
+            wind=arguments.wind,
+            first_day=first,
+            last_day=last,
+            size_percentile=percentile,
+            trace=arguments.trace,
+            sizes=arguments.sizes,
+            mode=arguments.arrivals,
+            load=arguments.load,
+            sample=sample,
+            policy=name,
+            parameters=pairs(given.get(name, {})),
+            control=arguments.site_control,
+            resume=arguments.resume == "on",
+            server_switch=arguments.server_switch == "on",
+            seed=seed,
+            site_count=fleet.get("count"),
+            round_trip_seconds=fleet.get("round_trip_seconds"),
+            site_overrides=pairs(fleet.get("site")),
+            router_overrides=pairs(fleet.get("router")),
+            faults=faults,
+        )
+        for name in names
+        for seed in range(1, arguments.seeds + 1)
+    ]
+
+
+def _days(arguments: argparse.Namespace) -> tuple[int, int, float]:
+    """First day, last day, and the percentile that sites are sized by."""
+    known = WIND_SETS.get(arguments.wind)
+    percentile = known.size_percentile if known is not None else 40.0
+    if arguments.size_percentile is not None:
+        percentile = arguments.size_percentile
+    parts = arguments.days.split(":")
+    if len(parts) == 2 and all(part.isdecimal() for part in parts):
+        return int(parts[0]), int(parts[1]), percentile
+    if known is None:
+        raise CellError(
+            f"--days {arguments.days}: expected A:B; weeks have names only in {', '.join(WIND_SETS)}"
+        )
+    days = named_days(known, wind_series(arguments.wind, resolve), arguments.days)
+    return days.first, days.last, percentile
+
+
+def _toml(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise CellError(f"{path}: {error}") from None
+
+
+def _fault(text: str) -> Fault:
+    parts = text.split(":")
+    if len(parts) != 4 or parts[0] not in FAULT_KINDS:
+        raise CellError(f"--fault {text}: expected KIND:SITE:AT:FOR, KIND one of {', '.join(FAULT_KINDS)}")
+    kind, site, at, seconds = parts
+    return Fault(
+        kind=kind,
+        site_id=None if site == "all" else site,
+        at_seconds=seconds_of(at),
+        seconds=seconds_of(seconds),
+    )
+
+
+def run_cells(cells: Sequence[Cell], *, jobs: int, is_cached: bool) -> list[Result]:
+    """All results, in the order of the cells, behind a progress bar."""
+    store = Store(cache_directory()) if is_cached else None
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("blocks"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("simulating", total=None)
+        found = dict(
+            run_batch(
+                cells,
+                resolve,
+                jobs=jobs,
+                store=store,
+                on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+            )
+        )
+    return [found[cell] for cell in cells]
+
+
+def show(results: Sequence[Result]) -> None:
+    """The table."""
+    console = Console()
+    load = results[0]["result"]["load"]
+    console.print(load["description"])
+    console.print(
+        f"offered in the mean {load['mean_requests_per_second']:.2f} requests/s of a peak of "
+        f"{load['peak_requests_per_second']:.2f}; SLO: 5 times alone, by class"
+    )
+    table = Table()
+    table.add_column("")
+    is_one_seed = len({one["cell"]["seed"] for one in results}) == 1
+    for one in results:
+        name, seed = one["cell"]["policy"], one["cell"]["seed"]
+        table.add_column(name if is_one_seed else f"{name}\n{seed}", justify="right")
+    for row in ROWS:
+        table.add_row(row.long, *(shown(row, one["result"]) for one in results))
+    console.print(table)
+    console.print("percentiles count shed and broken requests as infinite (∞)")
