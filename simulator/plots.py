@@ -29,7 +29,7 @@ POLICY_ORDER = (
 )
 _COLOURS = ("#0b6e4f", "#1f77b4", "#9467bd", "#e377c2", "#ff7f0e", "#bcbd22", "#8c564b", "#7f7f7f")
 _MARKERS = ("o", "s", "^", "v", "D", "P", "X", "*")
-_STYLE = {
+_STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,

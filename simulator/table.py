@@ -23,7 +23,7 @@ class Row:
 
 
 def _all(name: str) -> Callable[[Result], float | None]:
-    return lambda result: result["all"][name]  # type: ignore[no-any-return]
+    return lambda result: result["all"][name]
 
 
 def _quantile(kind: str, name: str, part: str = "all") -> Callable[[Result], float | None]:
