@@ -1,9 +1,12 @@
 """Where a live source's newest measurement lies, and which may lie there. Pure.
 
-older than the newest              dropped: messages overtake each other
-beyond `MAX_AHEAD_SECONDS` ahead   refused: a wrong clock would make it count as fresh for ever
-a little ahead                     taken as measured now
-produced while curtailed, or while the signal is unknown   kept, but shown as not measured (DESIGN §8)
+Rule: nothing is mended, and nothing that is no measurement of the wind passes as one:
+
+    older than the newest              dropped: messages overtake each other
+    beyond `MAX_AHEAD_SECONDS` ahead   refused: a wrong clock would make it count as fresh for ever
+    a little ahead                     taken as measured now
+    no number, or no time              the newest is not shown until a newer one comes
+    produced while curtailed, or while the signal is unknown   kept, but shown as not measured (DESIGN §8)
 """
 
 from __future__ import annotations
@@ -25,15 +28,16 @@ class Latest:
     needs_curtailment: bool = False
     """A curtailment signal is configured: without its word, produced power is not used."""
     _newest: Measurement | None = None
-    _arrived_at: float = 0.0
+    _is_unusable: bool = False
+    """What came last was no measurement."""
+    _changed_at: float = 0.0
     _is_curtailed: bool | None = None
     """None: not known."""
-    _signalled_at: float = 0.0
 
-    def put(self, watts: float | None, *, observed_at: float | None, now: float) -> bool:
+    def put(self, watts: float, *, observed_at: float | None, now: float) -> bool:
         """Take a measurement; whether it is newer than the last. Both times in Unix seconds.
 
-        `observed_at` None: it has no time of its own, it is of now. `watts` None: it came, and is no number.
+        `observed_at` None: it has no time of its own, it is of now.
 
         Raises:
             SourceFaultError: `clock`, it is of the future.
@@ -51,15 +55,21 @@ class Latest:
         if newest is not None and observed <= newest.observed_at_unix_seconds <= now:
             return False
         self._newest = Measurement(observed_at_unix_seconds=observed, watts=watts)
-        self._arrived_at = now
+        self._is_unusable = False
+        self._changed_at = now
         return True
+
+    def put_unusable(self, *, now: float) -> None:
+        """Something came for a measurement that is none."""
+        self._is_unusable = True
+        self._changed_at = now
 
     def signal(self, is_curtailed: bool | None, *, now: float) -> bool:
         """Take the curtailment signal's word; whether it changed anything."""
         is_changed = is_curtailed != self._is_curtailed
         self._is_curtailed = is_curtailed
         if is_changed:
-            self._signalled_at = now
+            self._changed_at = now
         return is_changed
 
     @property
@@ -71,11 +81,10 @@ class Latest:
         """The newest; without a value before the first, and while production is no measure of the wind."""
         if self._newest is None:
             return Measurement(observed_at_unix_seconds=0.0, watts=None)
-        if self.needs_curtailment and self._is_curtailed is not False:
+        if self._is_unusable or (self.needs_curtailment and self._is_curtailed is not False):
             return Measurement(observed_at_unix_seconds=self._newest.observed_at_unix_seconds, watts=None)
         return self._newest
 
     def changed_after(self, at_unix_seconds: float) -> float | None:
         """When something last changed, if that was after the instant; nothing is known of the future."""
-        changed_at = max(self._arrived_at, self._signalled_at)
-        return changed_at if changed_at > at_unix_seconds else None
+        return self._changed_at if self._changed_at > at_unix_seconds else None

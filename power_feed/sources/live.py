@@ -59,6 +59,8 @@ class Link(Protocol):
     async def listen(self, listener: Listener) -> None:
         """Connect and listen until the connection ends, by returning or raising; release everything.
 
+        Connecting has a time-out of its own; silence is counted from `listener.connected()`.
+
         Raises:
             SourceFaultError: why it ended.
         """
@@ -135,7 +137,7 @@ class Live:
     async def _listen_once(self) -> SourceFaultError:
         """One connection, and why it ended."""
         try:
-            async with asyncio.timeout(self._silent_seconds) as self._limit:
+            async with asyncio.timeout(None) as self._limit:
                 await self._link.listen(self)
         except SourceFaultError as error:
             return error
@@ -158,6 +160,7 @@ class Live:
     def connected(self) -> None:
         """The other side answers."""
         self._connected_at = asyncio.get_running_loop().time()
+        self._postpone_silence()
         self.status.is_connected = True
         self.status.connections += 1
         logger.info("source connected: %s", self.description, extra={"connections": self.status.connections})
@@ -169,17 +172,11 @@ class Live:
         self._postpone_silence()
         now = self._clock()
         try:
-            watts: float | None = self._scaling.watts(raw)
+            is_newer = self._latest.put(self._scaling.watts(raw), observed_at=observed_at, now=now)
         except SourceFaultError as error:
-            self._count(error)
-            watts = None
-        try:
-            is_newer = self._latest.put(watts, observed_at=observed_at, now=now)
-        except SourceFaultError as error:
-            self._count(error)
+            self.fault(error, is_measurement=True)
             return
-        if watts is not None:
-            self.status.value_at_unix_seconds = now
+        self.status.value_at_unix_seconds = now
         if is_newer:
             self._tell_changed()
 
@@ -202,7 +199,7 @@ class Live:
         self._count(error)
         if is_measurement:
             self._postpone_silence()
-            self._latest.put(None, observed_at=None, now=self._clock())
+            self._latest.put_unusable(now=self._clock())
             self._tell_changed()
 
     @property

@@ -6,6 +6,7 @@ curtailment signal it is the state that the farm left there, and counts.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import ssl
 
@@ -70,6 +71,8 @@ class MqttLink:
                     self._take(message, listener)
         except (aiomqtt.MqttError, OSError) as error:
             raise self._fault(error) from None
+        finally:
+            _hang_up(client)
 
     async def _subscribe(self, client: aiomqtt.Client, topic: str) -> None:
         granted = await client.subscribe(topic, qos=self._config.qos)
@@ -104,22 +107,27 @@ class MqttLink:
 
     def _fault(self, error: Exception) -> SourceFaultError:
         where = f"{self._config.host}:{self._config.port}"
-        cause = error.__cause__ or error
         if isinstance(error, MqttConnectError):
             if _number(error.rc) in NOT_ALLOWED:
                 return SourceFaultError(
                     "credentials", f"{where} refuses the user: check username and password_file"
                 )
             return SourceFaultError("refused", f"{where} refuses the connection: {error}")
-        if isinstance(cause, ssl.SSLError) or isinstance(error, ssl.SSLError):
+        if "SSL" in str(error):
             return SourceFaultError(
-                "credentials", f"{where}: TLS: {cause}: check tls.ca_file and the broker's certificate"
+                "credentials", f"{where}: TLS: {error}: check tls.ca_file and the broker's certificate"
             )
         if "timed out" in str(error).lower():
             return SourceFaultError(
                 "timeout", f"{where} did not answer within {self._config.timeout_seconds:g} s"
             )
         return SourceFaultError("connect", f"{where}: {error}: is the broker up, the address right?")
+
+
+def _hang_up(client: aiomqtt.Client) -> None:
+    """Close the socket: aiomqtt (2.5) leaves it open, and listened to, when CONNECT is not answered."""
+    with contextlib.suppress(Exception):
+        client._client._sock_close()
 
 
 def _number(code: object) -> int:

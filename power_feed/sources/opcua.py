@@ -19,7 +19,7 @@ from typing import Any
 from asyncua import ua
 from asyncua.client.client import Client
 from asyncua.common.node import Node
-from asyncua.crypto import security_policies
+from asyncua.crypto import security_policies, uacrypto
 from asyncua.ua.status_codes import StatusCodes
 from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 
@@ -33,6 +33,7 @@ GOODBYE_SECONDS = 1.0
 MIN_PUBLISHING_SECONDS = 0.1
 MAX_MESSAGE_BYTES = 1 << 20
 MAX_CHUNKS = 64
+MAX_FILE_BYTES = 1 << 16
 _CREDENTIALS = (
     StatusCodes.BadUserAccessDenied,
     StatusCodes.BadIdentityTokenInvalid,
@@ -92,19 +93,12 @@ class OpcUaLink:
         if config.security is not None:
             security = config.security
             client.application_uri = security.application_uri
-            files = (
-                security.certificate_file,
-                security.private_key_file,
-                security.server_certificate_file,
-            )
-            for path in files:
-                _must_be_a_file(path)
             try:
                 await client.set_security(
                     getattr(security_policies, f"SecurityPolicy{security.policy}"),
-                    certificate=str(security.certificate_file),
-                    private_key=str(security.private_key_file),
-                    server_certificate=str(security.server_certificate_file),
+                    certificate=_file(security.certificate_file),
+                    private_key=_file(security.private_key_file),
+                    server_certificate=_file(security.server_certificate_file),
                     mode=getattr(ua.MessageSecurityMode, security.mode),
                 )
             except (ValueError, TypeError) as error:
@@ -229,6 +223,11 @@ def _bad_status(node: str, data: ua.DataValue) -> SourceFaultError:
     return SourceFaultError("bad_status", f"{node}: status {name}: the server does not trust the value")
 
 
-def _must_be_a_file(path: Path) -> None:
-    if not path.is_file():
-        raise SourceFaultError("credentials", f"{path}: there is no such file")
+def _file(path: Path) -> uacrypto.CertProperties:
+    """A certificate or key; PEM or DER by what is in it, whatever its name ends with."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES)
+    except OSError as error:
+        raise SourceFaultError("credentials", f"{path}: cannot be read: {error.strerror}") from None
+    return uacrypto.CertProperties(content, "pem" if content.startswith(b"-----BEGIN") else "der")

@@ -36,9 +36,9 @@ class ModbusDevice:
             await self._server.shutdown()
             self._server = None
 
-    def hold(self, address: int, format: str, value: float) -> None:
-        """Put a number there, big-endian words; `format` as struct's, e.g. `f`."""
-        raw = struct.pack(f">{format}", value)
+    def hold(self, address: int, code: str, value: float) -> None:
+        """Put a number there, big-endian words; `code` as struct's, e.g. `f`."""
+        raw = struct.pack(f">{code}", value)
         for index in range(0, len(raw), 2):
             self.registers[address + index // 2] = int.from_bytes(raw[index : index + 2], "big")
 

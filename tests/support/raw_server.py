@@ -19,7 +19,7 @@ async def raw_server(answer: bytes | None, *, hang_up: bool = False) -> AsyncIte
                 if answer is not None:
                     writer.write(answer)
                     await writer.drain()
-        except ConnectionError:
+        except (ConnectionError, asyncio.CancelledError):
             pass
         finally:
             writer.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -41,23 +41,27 @@ class RunningSource:
         return self.source.measurement(time.time()).watts
 
     async def until_watts(self, watts: float | None) -> None:
-        await until(lambda: self.watts == watts, seconds=20, what=f"{watts} W (it is {self.describe()})")
+        await self._until(lambda: self.watts == watts, f"{watts} W")
 
     async def until_fault(self, kind: FaultKind, *, more_than: int = 0) -> str:
         """The message of the latest, once there are more than so many of the kind."""
         faults = self.source.status.faults
-        await until(lambda: faults.get(kind, 0) > more_than, seconds=20, what=f"{kind} ({self.describe()})")
+        await self._until(lambda: faults.get(kind, 0) > more_than, kind)
         last = self.source.status.last_fault
         assert last is not None
         return last[1]
 
     async def until_connected(self, *, connections: int = 1) -> None:
         status = self.source.status
-        await until(
-            lambda: status.is_connected and status.connections >= connections,
-            seconds=20,
-            what=f"connection {connections} ({self.describe()})",
+        await self._until(
+            lambda: status.is_connected and status.connections >= connections, f"connection {connections}"
         )
+
+    async def _until(self, condition: Callable[[], bool], what: str) -> None:
+        try:
+            await until(condition, seconds=20, what=what)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it is {self.describe()}") from None
 
     def describe(self) -> str:
         status = self.source.status

@@ -40,7 +40,7 @@ async def test_a_register_is_read_and_followed(device: ModbusDevice) -> None:
 
 
 @pytest.mark.parametrize(
-    ("power", "format", "value"),
+    ("power", "code", "value"),
     [
         ({"type": "int16"}, "h", -123),
         ({"type": "uint16"}, "H", 65_000),
@@ -53,10 +53,10 @@ async def test_a_register_is_read_and_followed(device: ModbusDevice) -> None:
     ],
 )
 async def test_every_type_is_understood(
-    device: ModbusDevice, power: dict[str, Any], format: str, value: float
+    device: ModbusDevice, power: dict[str, Any], code: str, value: float
 ) -> None:
     """Integers and floats of one to four registers, of either table."""
-    device.hold(10, format, value)
+    device.hold(10, code, value)
     async with running_source(source(device.port, unit="W", power={"address": 10, **power})) as subject:
         await subject.until_watts(value)
 
