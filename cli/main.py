@@ -56,9 +56,12 @@ COMMANDS: dict[str, Command] = {
         examples=("heron site-agent --config fleet.toml --site north",),
     ),
     "power-feed": Command(
-        module="cli.services",
-        help="run the power feed: what the wind gives, to every site",
-        examples=("heron power-feed --config fleet.toml",),
+        module="cli.power_feed",
+        help="run the power feed: what the wind gives, to every site; or test a farm's source",
+        examples=(
+            "heron power-feed --config fleet.toml",
+            "heron power-feed test --config fleet.toml --farm coast-farm --seconds 30",
+        ),
     ),
     "replay": Command(
         module="cli.replay",

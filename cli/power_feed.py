@@ -1,0 +1,105 @@
+"""`heron power-feed [run | test]`: the service, or a look at a farm's source before it is trusted."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from typing import TYPE_CHECKING
+
+from cli import exit_codes, services
+
+if TYPE_CHECKING:
+    from power_feed.config import FarmConfig, FeedConfig
+
+ACTIONS = ("run", "test")
+DEFAULT_TEST_SECONDS = 10.0
+MAX_TEST_SECONDS = 86_400.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of a service, and what `test` asks for."""
+    parser.add_argument(
+        "action",
+        nargs="?",
+        choices=ACTIONS,
+        default="run",
+        help="run: serve (default); test: read one farm's source for a while and say what comes",
+    )
+    services.add_arguments(parser)
+    parser.add_argument("--farm", metavar="NAME", help="test: which farm; needed where there are several")
+    parser.add_argument(
+        "--seconds",
+        type=_seconds,
+        default=DEFAULT_TEST_SECONDS,
+        metavar="N",
+        help=f"test: how long to look (default: {DEFAULT_TEST_SECONDS:g})",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until SIGTERM, or look and return: 0 the source can be used, 1 it cannot.
+
+    Raises:
+        ConfigError: the configuration is wrong.
+    """
+    if arguments.action == "run":
+        return services.run(arguments)
+    return _test(arguments)
+
+
+def _test(arguments: argparse.Namespace) -> int:
+    import logging
+
+    from power_feed.config import load
+
+    logging.disable(logging.CRITICAL)  # what matters is printed, in an operator's words
+    _, config = load(arguments.config)
+    farm = _chosen(config, arguments.farm)
+    return asyncio.run(_look(config, farm, arguments.seconds))
+
+
+async def _look(config: FeedConfig, farm: FarmConfig, seconds: float) -> int:
+    from power_feed.probe import Probe
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    probe = Probe(config, farm, say)
+    result = await probe.run(seconds)
+    faults = sum(result.faults.values())
+    say("")
+    say(f"{result.measurements} measurements ({result.good} good), {faults} faults in {seconds:g} s")
+    for line in probe.advice():
+        say(f"  {line}")
+    if result.is_usable:
+        say("The feed can use this source." if not faults else "The feed can use this source, but see above.")
+        return exit_codes.DONE
+    say("The feed cannot use this source.")
+    return exit_codes.BAD_RUN
+
+
+def _chosen(config: FeedConfig, name: str | None) -> FarmConfig:
+    """The farm of that name, or the only one."""
+    from fleet.config import ConfigError
+
+    names = [farm.farm_id for farm in config.farms]
+    if name is None:
+        if len(names) > 1:
+            raise ConfigError(f"there are several farms: choose one with --farm: {', '.join(names[:20])}")
+        return config.farms[0]
+    for farm in config.farms:
+        if farm.farm_id == name:
+            return farm
+    raise ConfigError(f"--farm {name}: there is no such farm; there are {', '.join(names[:20])}")
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= MAX_TEST_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text}: more than 0 and at most {MAX_TEST_SECONDS:g} seconds")
+    return value
+
+
