@@ -101,5 +101,3 @@ def _seconds(text: str) -> float:
     if not 0 < value <= MAX_TEST_SECONDS:
         raise argparse.ArgumentTypeError(f"{text}: more than 0 and at most {MAX_TEST_SECONDS:g} seconds")
     return value
-
-

@@ -24,7 +24,7 @@ MAX_LINES = 200
 
 HINTS: Mapping[FaultKind, str] = {
     "connect": "Is the address and port right, the other side on, a firewall between? Try: nc -vz HOST PORT",
-    "timeout": "Lengthen timeout_seconds if the network is slow. A wrong unit_id of Modbus looks like this too.",
+    "timeout": "Lengthen timeout_seconds if the network is slow. Modbus: is unit_id right?",
     "silence": "Connected, but nothing is sent. Is the farm's side publishing, on this very topic?",
     "credentials": "The message above names the user, file or certificate to look at.",
     "refused": "The other side answers with a refusal: its meaning is above, the reason in its manual.",
@@ -152,10 +152,11 @@ class Probe:
             return []
         lines = [f"{kind}: {HINTS[kind]}" for kind in HINTS if kind in self.result.faults]
         lives = self._lives.of(self._farm.farm_id)
-        if any(live.status.value_at_unix_seconds is not None for live in lives) and not self.result.measurements:
+        came = any(live.status.value_at_unix_seconds is not None for live in lives)
+        if came and not self.result.measurements:
             lines.append(
-                "Numbers came, but none was used: the farm is curtailed, or its curtailment signal does not say "
-                "that it is free."
+                "Numbers came, but none was used: the farm is curtailed, or its curtailment signal does not "
+                "say that it is free."
             )
         elif not self.result.measurements and not self.result.faults:
             lines.append("Nothing came in this time: look for longer with --seconds.")

@@ -121,6 +121,9 @@ class Live:
         failures = 0
         while True:
             error = await self._listen_once()
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise asyncio.CancelledError  # a library took it for the end of a connection
             connected_at, self._connected_at = self._connected_at, None
             self.status.is_connected = False
             if self._latest.signal(None, now=self._clock()):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Coroutine
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -76,9 +77,11 @@ class OpcUaLink:
         except (OSError, UaError, TimeoutError, ConnectionError) as error:
             raise self._fault(error) from None
         finally:
-            with contextlib.suppress(Exception):
-                await asyncio.wait_for(client.disconnect(), GOODBYE_SECONDS)
-            client.disconnect_socket()
+            try:
+                with contextlib.suppress(Exception):
+                    await _within(client.disconnect(), GOODBYE_SECONDS)
+            finally:
+                client.disconnect_socket()
 
     async def _client(self) -> Client:
         config = self._config
@@ -153,8 +156,8 @@ class OpcUaLink:
         listener.fault(_bad_status(node, data), is_measurement=False)
         listener.heard_curtailment(None)
 
-    async def _within(self, work: Any) -> Any:
-        return await asyncio.wait_for(work, self._config.timeout_seconds)
+    async def _within(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return await _within(work, self._config.timeout_seconds)
 
     def _fault(self, error: Exception) -> SourceFaultError:
         """What an error of the library means for an operator."""
@@ -192,6 +195,23 @@ class _Changes:
             self._link.take_power(value, self._listener)
         else:
             self._link.take_curtailment(value, self._listener)
+
+
+async def _within(work: Coroutine[Any, Any, Any], seconds: float) -> Any:
+    """Its result. Unlike `wait_for` it does not wait for what cannot be cancelled, as much of asyncua cannot.
+
+    Raises:
+        TimeoutError: it took longer.
+    """
+    task = asyncio.ensure_future(work)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+        if not task.done():
+            raise TimeoutError
+        return task.result()
+    finally:
+        task.cancel()
 
 
 async def _value(node: Node) -> ua.DataValue:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from asyncua import ua
 from asyncua.crypto.permission_rules import User, UserRole
+from asyncua.server.binary_server_asyncio import BinaryServer
 from asyncua.server.server import Server
 from asyncua.ua.status_codes import StatusCodes
 
@@ -32,7 +35,7 @@ class _Users:
 
 
 class OpcUaServer:
-    """Nodes ns=2;s=Farm.Power and ns=2;s=Farm.Curtailed."""
+    """Nodes Farm.Power, Farm.Curtailed, and some that hold no number, in namespace 2."""
 
     def __init__(
         self, *, password: str | None = None, security: tuple[Path, Path, list[Path]] | None = None
@@ -49,7 +52,49 @@ class OpcUaServer:
     def url(self) -> str:
         return f"opc.tcp://{LOOPBACK}:{self.port}/farm"
 
-    async def start(self) -> None:
+    def start(self) -> None:
+        """Returns once it answers; it runs in a thread of its own, since it takes seconds to build."""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._run(self._start())
+
+    def stop(self) -> None:
+        """For good."""
+        self._run(self._stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=20)
+
+    def say(self, value: Any, *, status: int = StatusCodes.Good, at: datetime | None = None) -> None:
+        """The power node's value from now on."""
+        self._run(self._say(value, status, at))
+
+    def curtail(self, is_curtailed: bool) -> None:
+        """The curtailment node's value from now on."""
+        data = ua.DataValue(ua.Variant(is_curtailed))
+        self._run(self._the_server.write_attribute_value(self._curtailed.nodeid, data))
+
+    def hang_up(self) -> None:
+        """Close all connections and the port."""
+        assert self._the_server.bserver is not None
+        self._run(self._the_server.bserver.stop())
+
+    def listen_again(self) -> None:
+        """After `hang_up`."""
+        server = self._the_server
+        server.bserver = BinaryServer(server.iserver, LOOPBACK, self.port, server.limits)
+        server.bserver.set_policies(server._policies)
+        self._run(server.bserver.start())
+
+    @property
+    def _the_server(self) -> Server:
+        assert self._server is not None
+        return self._server
+
+    def _run(self, work: Any) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=60)
+
+    async def _start(self) -> None:
         server = Server(user_manager=_Users(self._password))  # type: ignore[arg-type]
         await server.init()
         server.set_endpoint(self.url)
@@ -68,6 +113,8 @@ class OpcUaServer:
         self._curtailed = await objects.add_variable(
             ua.NodeId.from_string("ns=2;s=Farm.Curtailed"), "Curtailed", False
         )
+        for name, value in (("Text", "0.5"), ("Array", [1.0, 2.0]), ("Flag", True)):
+            await objects.add_variable(ua.NodeId.from_string(f"ns=2;s=Farm.{name}"), name, value)
         await server.start()
         self._server = server
 
@@ -75,30 +122,18 @@ class OpcUaServer:
         from asyncua.crypto.truststore import TrustStore
         from asyncua.crypto.validator import CertificateValidator, CertificateValidatorOptions
 
-        await server.load_certificate(str(certificate))
-        await server.load_private_key(str(key))
+        await server.load_certificate(str(certificate), "pem")
+        await server.load_private_key(str(key), None, "pem")
         server.set_security_policy([ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt])
         store = TrustStore([path.parent / "trusted" for path in trusted], [])
         await store.load()
         options = CertificateValidatorOptions.TRUSTED
         server.set_certificate_validator(CertificateValidator(options, store))
 
-    async def stop(self) -> None:
-        if self._server is not None:
-            await self._server.stop()
-            self._server = None
+    async def _stop(self) -> None:
+        await self._the_server.stop()
 
-    async def say(
-        self, value: Any, *, status: int = StatusCodes.Good, at: datetime | None = None, kind: Any = None
-    ) -> None:
-        """The power node's value from now on."""
+    async def _say(self, value: Any, status: int, at: datetime | None) -> None:
         stamp = at or datetime.now(UTC)
-        variant = ua.Variant(value, kind) if kind is not None else ua.Variant(value)
-        data = ua.DataValue(variant, StatusCode=ua.StatusCode(status), SourceTimestamp=stamp)
-        assert self._server is not None
-        await self._server.write_attribute_value(self._power.nodeid, data)
-
-    async def curtail(self, is_curtailed: bool) -> None:
-        assert self._server is not None
-        data = ua.DataValue(ua.Variant(is_curtailed))
-        await self._server.write_attribute_value(self._curtailed.nodeid, data)
+        data = ua.DataValue(ua.Variant(value), StatusCode=ua.StatusCode(status), SourceTimestamp=stamp)
+        await self._the_server.write_attribute_value(self._power.nodeid, data)
