@@ -19,7 +19,7 @@ from fleet.keys import Keys
 from fleet.store import Store
 from gateway.server import HttpServer
 from site_agent import drivers as driver_kinds
-from site_agent import leftovers, metrics, operations, parts, sample
+from site_agent import leftovers, metrics, operations, parts, sample, survival
 from site_agent.config import SiteConfig
 from site_agent.drivers.interface import DriverError, Drivers
 from site_agent.energy_metrics import EnergyCollector
@@ -211,6 +211,9 @@ class SiteAgent:
                 idle_watts,
                 config.safe_floor_watts,
             )
+        model = self.parts.power.governor.model
+        for sentence in survival.warnings(model, config.governor_rule(), config.ride_through()):
+            logger.warning("ride-through: %s", sentence)
         if self.parts.drivers.gpus.is_fake:
             logger.warning("the GPUs of this site are fake: its watts are made up")
 

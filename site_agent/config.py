@@ -19,6 +19,7 @@ from fleet.config import ConfigError, ConfigModel, FleetConfig, Port, build, loa
 from fleet.keys import FLEET_NAME
 from fleet.power import CapRule, RideThrough
 from fleet.profile import PROFILES, PerformanceProfile, SitePowerModel
+from site_agent import survival
 from site_agent.controls import DEFAULT_CONTROL, ControlName
 from site_agent.drivers.options import EmulatedOptions, EngineOptions, ExternalOptions
 from site_agent.site_model import FULL_POWER_GUARD_RATIO, SiteModel, assumed_profile
@@ -171,13 +172,6 @@ class SiteConfig(ConfigModel):
     def _agrees(self) -> Self:
         if self.safe_floor_watts > 0 and self.firm_power_source is None:
             raise ValueError("safe_floor_watts above 0 needs firm_power_source: name what gives that power")
-        ladder = self.governor.reaction_seconds + self.governor.drain_seconds + self.governor.stop_seconds
-        if ladder > self.ride_through_seconds:
-            raise ValueError(
-                f"governor.reaction_seconds + drain_seconds + stop_seconds = {ladder:g} s do not fit "
-                f"ride_through_seconds = {self.ride_through_seconds:g}: shorten drain_seconds, or carry the "
-                "site for longer"
-            )
         if self.watchdog_seconds >= self.ride_through_seconds:
             raise ValueError("watchdog_seconds must be less than ride_through_seconds")
         profile = self.engine.profile
@@ -186,6 +180,9 @@ class SiteConfig(ConfigModel):
         self._layouts_agree()
         if self.ingress_url is None and self.host in ("0.0.0.0", "::", ""):  # noqa: S104 - refused here
             raise ValueError("ingress_url must be given where host is every address of the machine")
+        refusal = survival.refusal(self.site_model(), self.governor_rule(), self.ride_through())
+        if refusal is not None:
+            raise ValueError(refusal)
         idle_watts = self.site_model().server_idle_watts
         if self.max_site_watts is not None and self.max_site_watts < idle_watts:
             raise ValueError(

@@ -80,31 +80,37 @@ class Presumed:
         self.account.observe(draw_watts=most, cap_watts=cap_watts, now=now)
 
 
-def warnings(model: SiteModel, rule: GovernorRule, ride_through: RideThrough) -> list[str]:
-    """What this configuration cannot promise, one sentence each; empty: any fall is kept, at full power."""
+def refusal(model: SiteModel, rule: GovernorRule, ride_through: RideThrough) -> str | None:
+    """Why this configuration must not run: it breaks 1, or it could never start anything by 3."""
     limits = Survival.of(model, rule)
-    said: list[str] = []
     ladder = rule.reaction_seconds + rule.drain_seconds + rule.stop_seconds
     if ladder > ride_through.seconds:
-        said.append(
-            f"reaction + drain + stop = {ladder:g} s is longer than ride_through_seconds = "
-            f"{ride_through.seconds:g}: a deep fall exceeds it"
+        return (
+            f"governor.reaction_seconds + drain_seconds + stop_seconds = {ladder:g} s do not fit "
+            f"ride_through_seconds = {ride_through.seconds:g}: shorten drain_seconds, or carry the site for "
+            "longer"
         )
+    lowest = model.lowest_clock_mhz
+    least = min(model.worst_watts(model.uniform(1, degree), lowest) for degree in model.profiles)
+    if limits.stored_limit_watts(ride_through.joules) < least:
+        return (
+            f"ride_through_joules = {ride_through.joules:.0f} carries not one instance through a fall to "
+            f"{limits.floor_watts:.0f} W: nothing would ever be started; "
+            f"{_needed_joules(model, limits):.0f} J allow full power"
+        )
+    return None
+
+
+def warnings(model: SiteModel, rule: GovernorRule, ride_through: RideThrough) -> list[str]:
+    """What this configuration cannot promise, a sentence each; empty: any fall is kept, at full power."""
+    limits = Survival.of(model, rule)
+    said: list[str] = []
     most = limits.stored_limit_watts(ride_through.joules)
-    least = min(
-        model.worst_watts(model.uniform(1, degree), model.lowest_clock_mhz) for degree in model.profiles
-    )
-    needed = (model.full_watts - limits.floor_watts) * limits.answer_seconds
-    if most < least:
-        said.append(
-            f"ride_through_joules = {ride_through.joules:.0f} carries no instance through a fall to "
-            f"{limits.floor_watts:.0f} W: nothing will ever be started; {needed:.0f} J allow full power"
-        )
-    elif most < model.full_watts:
+    if most < model.full_watts:
         said.append(
             f"ride_through_joules = {ride_through.joules:.0f} carries a fall to {limits.floor_watts:.0f} W "
             f"from {most:.0f} W at the most: the site will draw no more than that, of "
-            f"{model.full_watts:.0f} W; {needed:.0f} J allow full power"
+            f"{model.full_watts:.0f} W; {_needed_joules(model, limits):.0f} J allow full power"
         )
     if rule.further_fall_ratio < 1:
         said.append(
@@ -112,3 +118,7 @@ def warnings(model: SiteModel, rule: GovernorRule, ride_through: RideThrough) ->
             f"than {1 - rule.further_fall_ratio:.0%} of the cap, can exceed the ride-through"
         )
     return said
+
+
+def _needed_joules(model: SiteModel, limits: Survival) -> float:
+    return (model.full_watts - limits.floor_watts) * limits.answer_seconds

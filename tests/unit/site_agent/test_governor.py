@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.site_physics import SimulatedSite
 
+from benchmarks.governor.site import SimulatedSite
 from fleet.instance import InstanceState
 from fleet.power import RideThrough
 from fleet.profile import LLAMA_70B_H100_TP4, SitePowerModel
@@ -259,7 +259,7 @@ def test_rising_power_is_taken_one_instance_at_a_time_and_only_when_it_lasts() -
     assert starts[1] >= starts[0] + 1
     assert starts[2] >= starts[1] + 1
     assert simulated.serving() == 3
-    assert simulated.governor.clock_mhz == 1980
+    assert simulated.control.clock_mhz == 1980
 
 
 def test_a_steady_cap_changes_nothing() -> None:
@@ -335,7 +335,7 @@ def test_a_meter_above_the_model_steps_down_further() -> None:
     """The profile says that it fits; the meter knows better."""
     simulated = site(steps([(20, 5000)]), meter_ratio=1.2)
     simulated.run(60)
-    assert simulated.governor.correction_ratio > 1.1
+    assert simulated.control.correction_ratio > 1.1
     assert simulated.judge.exceeded_seconds == 0
     assert simulated.gpu_watts * 1.1 + 660 < 5000
 
@@ -358,7 +358,7 @@ def test_a_governor_that_is_switched_off_sees_the_cap_exceeded() -> None:
     simulated.run(40)
     assert simulated.serving() == 3
     assert simulated.judge.exceeded_seconds > 10
-    assert simulated.governor.account.exceeded_seconds > 10
+    assert simulated.control.account.exceeded_seconds > 10
 
 
 def test_below_the_idle_draw_nothing_runs_and_the_time_is_shown_apart() -> None:
@@ -366,5 +366,5 @@ def test_below_the_idle_draw_nothing_runs_and_the_time_is_shown_apart() -> None:
     simulated = site(steps([(20, 1000.0)]))
     simulated.run(60)
     assert simulated.serving() == 0
-    assert simulated.governor.account.below_idle_seconds > 20
-    assert simulated.governor.account.exceeded_seconds == simulated.governor.account.below_idle_seconds
+    assert simulated.control.account.below_idle_seconds > 20
+    assert simulated.control.account.exceeded_seconds == simulated.control.account.below_idle_seconds

@@ -1,0 +1,209 @@
+"""A small simulated site under a site control: saturating load, GPU lag, meter noise, a feed once a second.
+
+It is judged from outside: by the wind itself, not by what the control heard of it, and by the true draw where
+`is_judged_by_meter` is False. The property tests and the benchmark drive this same site.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from fleet.instance import InstanceState
+from fleet.power import RideThrough, RideThroughAccount
+from site_agent.controls import SiteControl, make_control
+from site_agent.layouts import instance_specs
+from site_agent.site_model import SiteModel
+from site_agent.situation import (
+    Admit,
+    BreakStreams,
+    CapForecast,
+    Command,
+    Drain,
+    GovernorRule,
+    InstanceView,
+    SetClock,
+    SiteView,
+    StartEngine,
+    StopEngine,
+    Target,
+)
+
+TICK_SECONDS = 0.1
+START_SECONDS = 2.0
+STOP_SECONDS = 0.2
+LAG_SECONDS = 0.3
+FEED_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class SimulatedInstance:
+    """One engine: always as busy as it may be."""
+
+    instance_id: str
+    index: int
+    degree: int
+    gpu_indices: tuple[int, ...]
+    state: InstanceState = InstanceState.STOPPED
+    running: int = 0
+    is_stopping: bool = False
+    changes_at: float | None = None
+
+
+@dataclass(slots=True)
+class SimulatedSite:
+    """Runs a control against a cap that is a function of time."""
+
+    model: SiteModel
+    rule: GovernorRule
+    ride_through: RideThrough
+    cap_watts: Callable[[float], float]
+    rng: random.Random
+    control_name: str = "governed"
+    noise_ratio: float = 0.01
+    meter_ratio: float = 1.0
+    """What the GPUs really draw ÷ what the model says: a wrong profile."""
+    load_ratio: float = 1.0
+    finish_per_second: float = 0.05
+    """Share of a draining instance's requests that end by themselves each second."""
+    start_seconds: float = START_SECONDS
+    is_judged_by_meter: bool = True
+    targets: Callable[[float], tuple[Target, ...] | None] = lambda _now: None
+    forecast: Callable[[float], tuple[CapForecast, ...]] = lambda _now: ()
+    now: float = 0.0
+    is_server_off: bool = False
+    """Set from outside: nothing is drawn."""
+    joules: float = 0.0
+    gpu_watts: float = field(init=False)
+    control: SiteControl = field(init=False)
+    judge: RideThroughAccount = field(init=False)
+    instances: list[SimulatedInstance] = field(init=False)
+    commands: list[tuple[float, Command]] = field(default_factory=list)
+    decisions: int = 0
+    broken: int = 0
+    _by_id: dict[str, SimulatedInstance] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.control = make_control(self.control_name, self.model, self.rule, self.ride_through)
+        self.judge = RideThroughAccount(limits=self.ride_through, idle_watts=self.model.server_idle_watts)
+        self.instances = [
+            SimulatedInstance(
+                instance_id=spec.instance_id,
+                index=spec.index,
+                degree=spec.tensor_parallel_degree,
+                gpu_indices=spec.gpu_indices,
+            )
+            for spec in instance_specs("i", self.model, model_name="m")
+        ]
+        self._by_id = {one.instance_id: one for one in self.instances}
+        self.gpu_watts = self.model.instances * self.model.profile.stopped_watts
+
+    def run(self, seconds: float) -> None:
+        """Go on for so long."""
+        for _ in range(round(seconds / TICK_SECONDS)):
+            self.step()
+
+    def step(self, seconds: float = TICK_SECONDS) -> None:
+        """One tick: physics, meter, decision, orders."""
+        self.now = round(self.now + seconds, 6)
+        self._move(seconds)
+        true_watts, metered_watts = self._draw_watts(seconds)
+        self.joules += true_watts * seconds
+        draw_watts = metered_watts if self.is_judged_by_meter else true_watts
+        self.judge.observe(draw_watts=draw_watts, cap_watts=self.cap_watts(self.now), now=self.now)
+        heard_at = math.floor(self.now / FEED_SECONDS) * FEED_SECONDS
+        view = SiteView(
+            cap_watts=self.cap_watts(heard_at),
+            draw_watts=metered_watts,
+            instances=tuple(
+                InstanceView(
+                    instance_id=one.instance_id,
+                    index=one.index,
+                    state=one.state,
+                    running_requests=one.running,
+                    is_stopping=one.is_stopping,
+                    can_start=not self.is_server_off,
+                    tensor_parallel_degree=one.degree,
+                    gpu_indices=one.gpu_indices,
+                )
+                for one in self.instances
+            ),
+            targets=self.targets(self.now),
+            forecast=self.forecast(self.now),
+        )
+        self.decisions += 1
+        for command in self.control.decide(view, self.now).commands:
+            self.commands.append((self.now, command))
+            self._obey(command)
+
+    def serving(self) -> int:
+        """Instances that take requests."""
+        return sum(one.state is InstanceState.READY for one in self.instances)
+
+    @property
+    def is_dark(self) -> bool:
+        """No engine is left."""
+        return all(one.state is InstanceState.STOPPED for one in self.instances)
+
+    @property
+    def is_moving(self) -> bool:
+        """Something starts, drains or stops."""
+        return any(
+            one.changes_at is not None or one.state in (InstanceState.DRAINING, InstanceState.STARTING)
+            for one in self.instances
+        )
+
+    def _move(self, seconds: float) -> None:
+        for one in self.instances:
+            if one.changes_at is not None and self.now >= one.changes_at:
+                one.changes_at = None
+                one.state = InstanceState.STOPPED if one.is_stopping else InstanceState.READY
+                one.is_stopping = False
+            if one.state is InstanceState.READY:
+                one.running = round(self.model.concurrency[one.degree] * self.load_ratio)
+            elif one.state is InstanceState.DRAINING and one.running:
+                one.running -= self.rng.random() < one.running * self.finish_per_second * seconds
+
+    def _draw_watts(self, seconds: float) -> tuple[float, float]:
+        """(the true draw, the meter's)."""
+        clock, model = self.control.clock_mhz, self.model
+        wanted, used = 0.0, 0
+        for one in self.instances:
+            if one.state is not InstanceState.STOPPED:
+                wanted += model.profiles[one.degree].watts(one.running, clock) * self.meter_ratio
+                used += one.degree
+        wanted += (model.gpu_count - used) * model.profile.stopped_watts / model.degree
+        self.gpu_watts += (wanted - self.gpu_watts) * (1 - math.exp(-seconds / LAG_SECONDS))
+        if self.is_server_off:
+            return 0.0, 0.0
+        noisy = self.gpu_watts * (1 + self.rng.gauss(0, self.noise_ratio))
+        return model.power.site_watts(self.gpu_watts), model.power.site_watts(noisy)
+
+    def _obey(self, command: Command) -> None:
+        if isinstance(command, SetClock):
+            return
+        one = self._by_id[command.instance_id]
+        match command:
+            case Drain():
+                assert one.state is InstanceState.READY
+                one.state = InstanceState.DRAINING
+            case Admit():
+                assert one.state is InstanceState.DRAINING
+                one.state = InstanceState.READY
+            case BreakStreams():
+                self.broken += one.running
+                one.running = 0
+            case StopEngine():
+                assert one.state in (InstanceState.STARTING, InstanceState.DRAINING)
+                assert one.running == 0
+                one.is_stopping = True
+                one.changes_at = self.now + STOP_SECONDS
+            case StartEngine():
+                assert one.state is InstanceState.STOPPED
+                for other in self.instances:
+                    clashes = set(one.gpu_indices).intersection(other.gpu_indices)
+                    assert other is one or not clashes or other.state is InstanceState.STOPPED
+                one.state = InstanceState.STARTING
+                one.changes_at = self.now + self.start_seconds

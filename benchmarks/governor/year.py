@@ -1,0 +1,218 @@
+"""The pure governor on real wind: cap-exceeded seconds, and energy against perfect foresight.
+
+One server of 8 GPUs at one wind site, right-sized: its highest draw is the p-th percentile of the site's
+power. Between the record's samples the mean is linear, with turbulence on top (`simulator.wind`); sudden trips
+are injected (to a random share of the power, back after a minute or two). The load saturates. The server is
+switched off while the grant is below its idle draw, and takes `BOOT_SECONDS` to come back.
+
+**Perfect foresight** draws at every second the most that any configuration draws under that second's cap less
+the guard (the meter's noise: part of the margin), with engines that are up just when they are wanted. It
+knows no hold, no start-up, no turbulence: no governor can draw more within the same margin and ladder.
+"""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks.governor.site import SimulatedSite
+from fleet.power import RideThrough
+from fleet.profile import PROFILES, SitePowerModel
+from simulator.wind import Turbulence, per_second
+from site_agent.site_model import FULL_POWER_GUARD_RATIO, SiteModel
+from site_agent.situation import GovernorRule, SetClock
+
+DAY_SECONDS = 86_400
+MARGIN_RATIO = 0.05
+CLOCK_SECONDS = 1.0
+"""The same after a mere change of clock."""
+START_SECONDS = 60.0
+BOOT_SECONDS = 120.0
+ON_HOLD_SECONDS = 30.0
+"""A server is switched on when its grant has been worth it for so long."""
+MOVING_SECONDS = 8.0
+"""After a command the site is stepped ten times a second for so long, and in an episode, and where the next
+reading is below the draw; else once, at the feed's reading: between two readings nothing changes then."""
+
+
+def reference_model(max_concurrency: int = 64) -> SiteModel:
+    """The reference server of all experiments at tensor-parallel 4."""
+    profile = PROFILES["llama-3.1-70b/h100/tp4"]
+    return SiteModel(
+        profile=profile,
+        power=SitePowerModel(overhead_ratio=1.1, host_idle_watts=600),
+        instances=8 // profile.tensor_parallel_degree,
+        max_concurrency=max_concurrency,
+        clocks_mhz=profile.clocks_mhz,
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class DayResult:
+    """Of one stretch of wind."""
+
+    seconds: int = 0
+    trips: int = 0
+    exceeded_seconds: float = 0.0
+    episodes: int = 0
+    starts: int = 0
+    decisions: int = 0
+    broken: int = 0
+    joules: float = 0.0
+    foresight_joules: float = 0.0
+    wind_joules: float = 0.0
+
+    @property
+    def energy_ratio(self) -> float:
+        """Our draw ÷ that of perfect foresight."""
+        return self.joules / self.foresight_joules if self.foresight_joules else 1.0
+
+    def add(self, other: DayResult) -> None:
+        """Sum up."""
+        for name in DayResult.__dataclass_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+def nameplate_watts(model: SiteModel, samples: Sequence[float], percentile: float) -> float:
+    """So that the server's full draw under its margin is this percentile of the site's power."""
+    known = sorted(value for value in samples if value == value)  # noqa: PLR0124 -- not NaN
+    level = known[int(percentile / 100 * (len(known) - 1))]
+    if level <= 0:
+        raise ValueError(f"the {percentile:g}th percentile of the wind is 0: choose a higher one")
+    return model.full_watts / (1 - MARGIN_RATIO) / level
+
+
+def trips(seconds: int, per_day: float, rng: random.Random) -> list[tuple[int, int, float]]:
+    """(from, to, share of the power left); a third of them fall twice within seconds."""
+    found: list[tuple[int, int, float]] = []
+    at = rng.expovariate(per_day / DAY_SECONDS) if per_day else float("inf")
+    while at < seconds - 200:
+        begin = int(at)
+        share = rng.choice((0.0, 0.2, rng.random()))
+        if rng.random() < 1 / 3:
+            second = begin + rng.randint(1, 9)
+            found.append((begin, second, max(share, 0.5 + rng.random() / 2)))
+            begin = second
+        end = begin + rng.randint(30, 120)
+        found.append((begin, end, share))
+        at = end + rng.expovariate(per_day / DAY_SECONDS)
+    return found
+
+
+def run_day(
+    model: SiteModel,
+    samples: Sequence[float],
+    *,
+    period_seconds: float,
+    start_seconds: float,
+    seconds: int,
+    nameplate: float,
+    rule: GovernorRule,
+    trips_per_day: float,
+    turbulence: Turbulence,
+    seed: str,
+    control: str = "governed",
+) -> DayResult:
+    """One stretch, from dark to its end."""
+    rng = random.Random(seed)
+    wind = per_second(
+        samples,
+        period_seconds=period_seconds,
+        start_seconds=start_seconds,
+        seconds=seconds,
+        nameplate_watts=nameplate,
+        turbulence=turbulence,
+        seed=seed,
+    ).tolist()
+    fallen = trips(seconds, trips_per_day, rng)
+    for begin, end, share in fallen:
+        for second in range(begin, min(end, seconds)):
+            wind[second] *= share
+    most = model.full_watts * (1 + FULL_POWER_GUARD_RATIO)
+    idle = model.server_idle_watts
+    caps = [min(watts * (1 - MARGIN_RATIO), most) for watts in wind]
+    caps = [cap if cap >= idle else 0.0 for cap in caps]
+    site = SimulatedSite(
+        model,
+        rule,
+        RideThrough.for_site(max_site_watts=most),
+        lambda at: caps[min(int(at), seconds - 1)],
+        rng,
+        control_name=control,
+        start_seconds=START_SECONDS,
+        is_judged_by_meter=False,
+    )
+    server = _Server(site=site, idle_watts=idle)
+    fast_until = 0.0
+    while site.now < seconds - 1:
+        seen = len(site.commands)
+        cap_next = caps[min(int(site.now) + 1, seconds - 1)]
+        is_fast = (
+            site.now < fast_until
+            or site.is_moving
+            or site.model.power.site_watts(site.gpu_watts) > cap_next
+            or site.now != int(site.now)
+        )
+        site.step(0.1 if is_fast else 1.0)
+        server.follow(caps[int(site.now)])
+        if any(not isinstance(command, SetClock) for _, command in site.commands[seen:]):
+            fast_until = site.now + MOVING_SECONDS
+        elif len(site.commands) > seen or site.judge.is_in_episode:
+            fast_until = max(fast_until, site.now + CLOCK_SECONDS)
+    levels = _levels(model)
+    guarded = 1 - rule.guard_ratio
+    return DayResult(
+        seconds=seconds,
+        trips=len(fallen),
+        exceeded_seconds=site.judge.exceeded_seconds,
+        episodes=site.judge.episodes,
+        starts=sum(type(command).__name__ == "StartEngine" for _, command in site.commands),
+        decisions=site.decisions,
+        broken=site.broken,
+        joules=site.joules,
+        foresight_joules=sum(_most_under(levels, cap * guarded) for cap in caps),
+        wind_joules=sum(wind),
+    )
+
+
+def _levels(model: SiteModel) -> list[float]:
+    """What the site can draw under saturating load, ascending; the least is the server alone."""
+    found = {model.server_idle_watts}
+    for awake in range(1, model.instances + 1):
+        for clock in model.clocks_mhz:
+            found.add(model.modelled_watts([model.max_concurrency] * awake, clock))
+    return sorted(found)
+
+
+def _most_under(levels: Sequence[float], watts: float) -> float:
+    position = bisect_right(levels, watts)
+    return levels[position - 1] if position else 0.0
+
+
+@dataclass(slots=True, kw_only=True)
+class _Server:
+    """The feed's switch: off at a grant of 0, when dark or when the ride-through is over; on when it lasts."""
+
+    site: SimulatedSite
+    idle_watts: float
+    _zero_since: float | None = None
+    _good_since: float | None = None
+
+    def follow(self, cap: float) -> None:
+        now = self.site.now
+        if cap < self.idle_watts:
+            self._good_since = None
+            if self._zero_since is None:
+                self._zero_since = now
+            is_over = now - self._zero_since >= self.site.ride_through.seconds - 1.0
+            if self.site.is_dark or is_over:
+                self.site.is_server_off = True
+            return
+        self._zero_since = None
+        if self.site.is_server_off:
+            if self._good_since is None:
+                self._good_since = now
+            if now - self._good_since >= ON_HOLD_SECONDS + BOOT_SECONDS:
+                self.site.is_server_off = False
