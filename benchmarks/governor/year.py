@@ -12,6 +12,7 @@ knows no hold, no start-up, no turbulence: no governor can draw more within the 
 
 from __future__ import annotations
 
+import math
 import random
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -77,7 +78,7 @@ class DayResult:
 
 def nameplate_watts(model: SiteModel, samples: Sequence[float], percentile: float) -> float:
     """So that the server's full draw under its margin is this percentile of the site's power."""
-    known = sorted(value for value in samples if value == value)  # noqa: PLR0124 -- not NaN
+    known = sorted(value for value in samples if not math.isnan(value))
     level = known[int(percentile / 100 * (len(known) - 1))]
     if level <= 0:
         raise ValueError(f"the {percentile:g}th percentile of the wind is 0: choose a higher one")
@@ -193,7 +194,7 @@ def _most_under(levels: Sequence[float], watts: float) -> float:
 
 @dataclass(slots=True, kw_only=True)
 class _Server:
-    """The feed's switch: off at a grant of 0, when dark or when the ride-through is over; on when it lasts."""
+    """The feed's switch: off at a grant of 0, when dark or the ride-through is over; on when it lasts."""
 
     site: SimulatedSite
     idle_watts: float
