@@ -75,9 +75,7 @@ def _year(options: argparse.Namespace) -> int:
     rows: dict[str, dict[str, object]] = {}
     whole = DayResult()
     print(f"{wind.name}, days {days.start}:{days.stop}, {options.control}, seed {options.seed}")
-    print(
-        f"{'site':<12} {'exceeded s':>10} {'energy':>8} {'episodes':>8} {'trips':>6} {'starts':>6}  µs/decision"
-    )
+    print(f"{'site':<12} {'exceeded s':>10} {'energy':>8} {'episodes':>8} {'trips':>6} {'starts':>6}")
     for site in [options.site] if options.site else wind.sites:
         samples = list(wind.ratios[site])
         total, began = DayResult(), time.perf_counter()
@@ -100,7 +98,7 @@ def _year(options: argparse.Namespace) -> int:
                 )
             )
         microseconds = (time.perf_counter() - began) / total.decisions * 1e6
-        _print_row(site, total, f"{microseconds:.0f} (with physics)")
+        _print_row(site, total, f"{microseconds:.0f} µs/decision, physics included")
         rows[site] = asdict(total) | {"energy_ratio": total.energy_ratio}
         whole.add(total)
     _print_row("all", whole, "")

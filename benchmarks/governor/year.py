@@ -1,9 +1,9 @@
 """The pure governor on real wind: cap-exceeded seconds, and energy against perfect foresight.
 
 One server of 8 GPUs at one wind site, right-sized: its highest draw is the p-th percentile of the site's
-power. Between the record's samples the mean is linear, with turbulence on top (`simulator.wind`); sudden trips
-are injected (to a random share of the power, back after a minute or two). The load saturates. The server is
-switched off while the grant is below its idle draw, and takes `BOOT_SECONDS` to come back.
+power. Between the record's samples the mean is linear, with turbulence on top (`simulator.wind`); sudden
+trips are injected (to a random share of the power, back after a minute or two). The load saturates. The
+server is switched off while the grant is below its idle draw, and takes `BOOT_SECONDS` to come back.
 
 **Perfect foresight** draws at every second the most that any configuration draws under that second's cap less
 the guard (the meter's noise: part of the margin), with engines that are up just when they are wanted. It
