@@ -86,6 +86,14 @@ COMMANDS: dict[str, Command] = {
             "heron simulate --wind fts-213-wind --days fts-127 --trace conv-2024 --report out.html",
         ),
     ),
+    "size": Command(
+        module="cli.size",
+        help="size clusters at wind farms, and cost their GPU-hours",
+        examples=(
+            "heron size --wind fts-213-wind --farm-mw 200 --gpu h100",
+            "heron size --wind wind.csv --percentiles 20,40 --plot size.png --json size.json",
+        ),
+    ),
     "keys": Command(
         module="cli.keys",
         help='make, list and revoke API keys for a router with auth = "keys"',
