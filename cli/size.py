@@ -120,9 +120,7 @@ def _compute(arguments: argparse.Namespace) -> SizeResult:
         from simulator.sizing import Sizing, SizingError, correlations, known_power, size_fleet
         from simulator.sizing_cost import GPUS, Prices, cost
     except ModuleNotFoundError as error:
-        raise SizeError(
-            f"heron size needs {error.name}: install heron-router[simulate]"
-        ) from None
+        raise SizeError(f"heron size needs {error.name}: install heron-router[simulate]") from None
     kind = GPUS[arguments.gpu]
     overhead = SitePowerModel().overhead_ratio if arguments.overhead is None else arguments.overhead
     gpu_watts = kind.peak_watts(overhead) if arguments.gpu_watts is None else arguments.gpu_watts

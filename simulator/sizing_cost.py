@@ -149,9 +149,7 @@ def cost(fleet: FleetSize, gpu: GpuKind, prices: Prices, *, gpu_watts: float) ->
         wind_usd_per_million_tokens=wind / tokens_per_hour,
         grid_usd_per_million_tokens=grid / tokens_per_hour,
         even_use_ratio=(gpu_fixed + wind_facility) / saved if saved > 0 else math.inf,
-        even_gpu_usd=_even_gpu(
-            use, saved - gpu_fixed - wind_facility / use, server * per_hour
-        ),
+        even_gpu_usd=_even_gpu(use, saved - gpu_fixed - wind_facility / use, server * per_hour),
         even_grid_usd_per_megawatt_hour=(wind - gpu_fixed - grid_facility) / gpu_watts * 1e6,
     )
 
