@@ -10,6 +10,7 @@ import numpy as np
 mpl.use("Agg")
 
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
 from cli.size_result import SizeResult
 from simulator.sizing import duration_curves
@@ -38,7 +39,7 @@ def draw(result: SizeResult, path: Path) -> None:
         plt.close(figure)
 
 
-def _style(axis: plt.Axes, title: str, x: str, y: str) -> None:
+def _style(axis: Axes, title: str, x: str, y: str) -> None:
     axis.set_title(title, fontsize=11)
     axis.set_xlabel(x)
     axis.set_ylabel(y)
@@ -46,7 +47,7 @@ def _style(axis: plt.Axes, title: str, x: str, y: str) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _use(axis: plt.Axes, result: SizeResult) -> None:
+def _use(axis: Axes, result: SizeResult) -> None:
     percents = [fleet.percentile for fleet in result.fleets]
     for index in range(len(result.shown.farms)):
         alone = [fleet.farms[index].use_ratio for fleet in result.fleets]
@@ -62,7 +63,7 @@ def _use(axis: plt.Axes, result: SizeResult) -> None:
     _style(axis, "Use of the clusters (labels: GPUs)", "cluster peak: percentile of the farm's power", "use")
 
 
-def _curves(axis: plt.Axes, result: SizeResult) -> None:
+def _curves(axis: Axes, result: SizeResult) -> None:
     alone, together = duration_curves(result.power, result.shown)
     for index, curve in enumerate(alone):
         share = np.linspace(0, 100, len(curve))
@@ -77,7 +78,7 @@ def _curves(axis: plt.Axes, result: SizeResult) -> None:
     _style(axis, title, "% of the time", "share of the peak")
 
 
-def _shortages(axis: plt.Axes, result: SizeResult) -> None:
+def _shortages(axis: Axes, result: SizeResult) -> None:
     places = np.arange(len(result.fleets))
     alone = [fleet.shortage_hours_alone for fleet in result.fleets]
     together = [fleet.shortage_hours_per_year for fleet in result.fleets]
@@ -89,7 +90,7 @@ def _shortages(axis: plt.Axes, result: SizeResult) -> None:
     _style(axis, title, "cluster peak", "hours")
 
 
-def _costs(axis: plt.Axes, result: SizeResult) -> None:
+def _costs(axis: Axes, result: SizeResult) -> None:
     known = [(fleet, money) for fleet, money in zip(result.fleets, result.costs, strict=True) if money]
     percents = [fleet.percentile for fleet, _ in known]
     wind = [money.wind_usd_per_gpu_hour for _, money in known]

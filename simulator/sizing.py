@@ -172,7 +172,7 @@ def size_fleet(power: Ratios, percent: float, sizing: Sizing) -> FleetSize:
 def correlations(power: Ratios) -> list[list[float]]:
     """Between the farms' power; NaN for a farm whose power never changes."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        matrix = np.corrcoef(power) if len(power) > 1 else np.array([[1.0]])
+        matrix: Ratios = np.asarray(np.corrcoef(power)).reshape(len(power), len(power))
     return [[float(value) for value in row] for row in matrix]
 
 
