@@ -13,8 +13,10 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from cli.size_result import SizeResult
-from simulator.sizing import duration_curves
+from simulator.sizing import Ratios, duration_curves
 
+MAX_CURVE_POINTS = 500
+"""Of a duration curve: more cannot be seen, and an SVG would hold a year of steps."""
 _WIND, _GRID, _FARM = "#1b6ca8", "#b5532a", "#9aa5b1"
 
 
@@ -66,16 +68,21 @@ def _use(axis: Axes, result: SizeResult) -> None:
 def _curves(axis: Axes, result: SizeResult) -> None:
     alone, together = duration_curves(result.power, result.shown)
     for index, curve in enumerate(alone):
-        share = np.linspace(0, 100, len(curve))
-        axis.plot(share, curve, color=_FARM, lw=1, label="a farm alone" if index == 0 else None)
+        axis.plot(*_thinned(curve), color=_FARM, lw=1, label="a farm alone" if index == 0 else None)
     if len(together):
-        share = np.linspace(0, 100, len(together))
-        axis.plot(share, together, color=_WIND, lw=2.5, label="all farms together")
+        axis.plot(*_thinned(together), color=_WIND, lw=2.5, label="all farms together")
     axis.axhline(result.sizing.shortage_ratio, color=_GRID, lw=1, ls="--", label="deep shortage below")
     axis.set_ylim(0, 1.05)
     axis.legend(frameon=False, loc="lower left")
     title = f"Power for the clusters at p{result.shown.percentile:g}"
     _style(axis, title, "% of the time", "share of the peak")
+
+
+def _thinned(curve: Ratios) -> tuple[Ratios, Ratios]:
+    """% of the time and value, at most so many points; first and last are kept."""
+    places = np.linspace(0, len(curve) - 1, min(len(curve), MAX_CURVE_POINTS))
+    share = places / max(1, len(curve) - 1) * 100
+    return share, np.asarray(np.interp(places, np.arange(len(curve)), curve), dtype=np.float64)
 
 
 def _shortages(axis: Axes, result: SizeResult) -> None:

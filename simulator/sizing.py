@@ -131,7 +131,7 @@ def known_power(series: WindSeries, farms: Sequence[str]) -> Ratios:
     power = power[:, ~np.isnan(power).any(axis=0)]
     if power.shape[1] == 0:
         raise SizingError(f"{series.name}: no step at which all of {', '.join(farms)} were measured")
-    return np.clip(power, 0.0, 1.0)
+    return np.asarray(np.clip(power, 0.0, 1.0), dtype=np.float64)
 
 
 def size_fleet(power: Ratios, percent: float, sizing: Sizing) -> FleetSize:
