@@ -1,0 +1,79 @@
+"""When to plan, and how: slowly on the clock and as sites come or go, fast and at once as power moves. Pure.
+
+Rule: nothing is solved twice at a time, and no kind of event can make the planner run without a pause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+PlanKind = Literal["slow", "fast"]
+
+POWER_STEP_RATIO = 0.15
+"""A site's power that moved by this part of what it may draw at most, since it was last planned for."""
+FAST_GAP_SECONDS = 1.0
+SLOW_GAP_SECONDS = 30.0
+"""At least so long between two slow plans, whatever comes and goes."""
+SETTLE_SECONDS = 3.0
+"""After a site came or went: others may follow."""
+RETRY_SECONDS = 30.0
+"""After a plan that failed."""
+
+
+class Agenda:
+    """Mutable, one per leader. Instants are monotonic."""
+
+    def __init__(self, *, interval_seconds: float) -> None:
+        self._interval_seconds = interval_seconds
+        self._slow_at: float | None = None
+        """When the last slow plan was begun; None: never."""
+        self._fast_at = float("-inf")
+        self._not_before = float("-inf")
+        self._changed_at: float | None = None
+        self._is_power_moved = False
+        self._planned_watts: dict[str, float] = {}
+        self._watts: dict[str, float] = {}
+        self._sites: frozenset[str] = frozenset()
+
+    def look(self, watts: Mapping[str, float], max_watts: Mapping[str, float], now: float) -> None:
+        """The fleet as it is: sites that can be planned for, with the power of each that is known."""
+        sites = frozenset(max_watts)
+        if sites != self._sites:
+            self._sites = sites
+            self._changed_at = now
+        self._watts = dict(watts)
+        for site_id, power in watts.items():
+            before = self._planned_watts.get(site_id)
+            step = POWER_STEP_RATIO * max_watts.get(site_id, 0.0)
+            if before is not None and abs(power - before) > max(step, 1.0):
+                self._is_power_moved = True
+            elif before is None and site_id in self._sites:
+                self._planned_watts[site_id] = power
+
+    def due(self, now: float) -> PlanKind | None:
+        """What to plan now. Nothing while a failure is fresh, but power events break that silence."""
+        if self._is_power_moved and self._slow_at is not None and now - self._fast_at >= FAST_GAP_SECONDS:
+            return "fast"
+        if now < self._not_before:
+            return None
+        if self._slow_at is None or now - self._slow_at >= self._interval_seconds or now < self._slow_at:
+            return "slow"
+        is_settled = self._changed_at is not None and now - self._changed_at >= SETTLE_SECONDS
+        return "slow" if is_settled and now - self._slow_at >= SLOW_GAP_SECONDS else None
+
+    def begun(self, kind: PlanKind, now: float) -> None:
+        """A plan is made of what `look` saw last."""
+        self._planned_watts = dict(self._watts)
+        self._is_power_moved = False
+        if kind == "fast":
+            self._fast_at = now
+            return
+        self._slow_at = now
+        self._changed_at = None
+
+    def failed(self, kind: PlanKind, now: float) -> None:
+        """It came to nothing: a slow one is tried again after a pause."""
+        if kind == "slow":
+            self._not_before = now + RETRY_SECONDS
+            self._slow_at = None if self._slow_at is None else self._slow_at - self._interval_seconds
