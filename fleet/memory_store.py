@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from fleet.store import MAX_API_KEYS, POWER_LOG_ENTRIES, SITE_TTL_SECONDS, StoreError
+from fleet.store import MAX_API_KEYS, MAX_ROUTERS, POWER_LOG_ENTRIES, SITE_TTL_SECONDS, StoreError
 
 MAX_WAITING_EVENTS = 10_000
 """Of one subscriber; a slower one loses its subscription, as it would on Redis."""
@@ -55,12 +55,17 @@ class MemoryStore:
             self._logs.setdefault(site_id, deque(maxlen=POWER_LOG_ENTRIES)).append(record)
         self._publish("power", site_id, record)
 
-    async def publish_plan(self, record: bytes) -> None:
-        self._set("plan", record)
+    async def publish_plan(self, record: bytes, ttl_seconds: float | None = None) -> None:
+        self._set("plan", record, float("inf") if ttl_seconds is None else ttl_seconds)
         self._publish("plan", "", record)
 
     async def publish_router(self, router_id: str, record: bytes, ttl_seconds: int) -> None:
         self._set(f"router:{router_id}", record, ttl_seconds)
+
+    async def routers(self) -> list[bytes]:
+        self._check()
+        records = [self._get(name) for name in sorted(self._values) if name.startswith("router:")]
+        return [record for record in records if record is not None][:MAX_ROUTERS]
 
     async def acquire_planner_lease(self, holder: str, record: bytes, ttl_seconds: float) -> bool:
         self._check()

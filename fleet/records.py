@@ -35,6 +35,13 @@ from fleet.wire import (
 )
 
 API_KEY_SCHEMA_VERSION = "1.1"
+SITE_INFO_SCHEMA_VERSION = "1.1"
+"""1.1: a configuration may say its `max_concurrency`."""
+ROUTER_PRESENCE_SCHEMA_VERSION = "1.1"
+"""1.1: `demand`."""
+
+TokenMean = Annotated[float, Field(ge=0, le=1e9)]
+"""Mean tokens of a request."""
 
 SiteState = Literal["serving", "draining", "dark", "faulted"]
 DrawSource = Literal["meter", "gpu", "modelled"]
@@ -79,6 +86,8 @@ class ConfigurationInfo(WirePart):
     gpu_clock_mhz: Count | None = None
     profile_id: Text | None = None
     start_seconds: Seconds | None = None
+    max_concurrency: Count | None = None
+    """Requests that one instance runs at once. Since 1.1."""
 
 
 class Capabilities(WirePart):
@@ -98,6 +107,7 @@ class SiteInfo(Record):
     kind: ClassVar[str] = "SiteInfo"
     writer_field: ClassVar[str] = "agent_id"
 
+    schema_version: SchemaVersion = SITE_INFO_SCHEMA_VERSION
     agent_id: WriterId
     site_id: Name
     farm_id: Name
@@ -222,12 +232,21 @@ class Plan(Record):
     """model → request class → requests per second that no site can serve."""
 
 
+class ClassRate(WirePart):
+    """What came of one class in the last minute."""
+
+    requests_per_second: PerSecond
+    prompt_tokens: TokenMean
+    output_tokens: TokenMean
+
+
 class RouterPresence(Record):
-    """`router:<id>`: that a router lives, for operators."""
+    """`router:<id>`: that a router lives, for operators; and what clients ask of it, for the planner."""
 
     kind: ClassVar[str] = "RouterPresence"
     writer_field: ClassVar[str] = "router_id"
 
+    schema_version: SchemaVersion = ROUTER_PRESENCE_SCHEMA_VERSION
     router_id: WriterId
     started_at_unix_seconds: UnixSeconds
     url: Text
@@ -235,6 +254,8 @@ class RouterPresence(Record):
     version: Text
     policy: Text
     workers: Count
+    demand: Table[Table[ClassRate]] = Field(default_factory=dict)
+    """model → request class → what came. Since 1.1."""
 
 
 class PlannerLease(Record):

@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from fleet.keys import Keys, is_key_id, is_name
-from fleet.store import MAX_API_KEYS, POWER_LOG_ENTRIES, SITE_TTL_SECONDS, StoreError
+from fleet.store import MAX_API_KEYS, MAX_ROUTERS, POWER_LOG_ENTRIES, SITE_TTL_SECONDS, StoreError
 
 T = TypeVar("T")
 
@@ -88,14 +88,28 @@ class RedisStore:
             )
         await self._do(pipe.execute())
 
-    async def publish_plan(self, record: bytes) -> None:
+    async def publish_plan(self, record: bytes, ttl_seconds: float | None = None) -> None:
         pipe = self._redis.pipeline(transaction=False)
-        pipe.set(self._keys.plan, record)
+        milliseconds = None if ttl_seconds is None else max(1, round(ttl_seconds * 1000))
+        pipe.set(self._keys.plan, record, px=milliseconds)
         pipe.publish(self._keys.plan_channel, record)
         await self._do(pipe.execute())
 
     async def publish_router(self, router_id: str, record: bytes, ttl_seconds: int) -> None:
         await self._do(self._redis.set(self._keys.router(router_id), record, ex=ttl_seconds))
+
+    async def routers(self) -> list[bytes]:
+        found: set[bytes] = set()
+        cursor = 0
+        while len(found) < MAX_ROUTERS:
+            cursor, names = await self._do(
+                self._redis.scan(cursor, match=self._keys.router("*"), count=SCAN_COUNT)
+            )
+            found.update(names)
+            if cursor == 0:
+                break
+        names = [name.decode("utf-8", "replace") for name in sorted(found)[:MAX_ROUTERS]]
+        return [record for record in await self._get(names) if record is not None]
 
     async def acquire_planner_lease(self, holder: str, record: bytes, ttl_seconds: float) -> bool:
         milliseconds = max(1, round(ttl_seconds * 1000))

@@ -13,6 +13,8 @@ POWER_LOG_ENTRIES = 7 * 24 * 60
 """Seven days at one a minute."""
 
 
+MAX_ROUTERS = 1000
+"""Read of a fleet: anybody who writes to Redis may add any number."""
 MAX_API_KEYS = 10_000
 """Read of a fleet: Redis is writable by more than `heron keys`."""
 
@@ -33,11 +35,14 @@ class Store(Protocol):
     async def publish_power_reading(self, site_id: str, record: bytes, *, log: bool) -> None:
         """SET `power:<site>`, PUBLISH on its channel, and with `log` XADD `power-log:<site>`, capped."""
 
-    async def publish_plan(self, record: bytes) -> None:
-        """SET `plan`, PUBLISH `events:plan`."""
+    async def publish_plan(self, record: bytes, ttl_seconds: float | None = None) -> None:
+        """SET `plan`, gone after its TTL, PUBLISH `events:plan`."""
 
     async def publish_router(self, router_id: str, record: bytes, ttl_seconds: int) -> None:
         """SET `router:<id>` with a TTL."""
+
+    async def routers(self) -> list[bytes]:
+        """The record of every router that is there, at most MAX_ROUTERS, in no order."""
 
     async def acquire_planner_lease(self, holder: str, record: bytes, ttl_seconds: float) -> bool:
         """Take or renew the lease; False while another holds it."""

@@ -32,6 +32,8 @@ from router.live.key_reader import KEYS_NOT_READ, KeyReader
 from router.live.ledger import Ledger
 from router.live.metrics import StateCollector
 from router.live.operations import create_operations_app, fleet_page
+from router.live.plan_metrics import plan_families
+from router.live.planner import Planner
 from router.live.policy_switch import PolicySwitch
 from router.live.presence import Presence
 from router.live.site_counts import count_sites
@@ -85,7 +87,22 @@ class Router:
         StateCollector(self.metrics, self._families)
         self.policy = PolicySwitch(config, self.events)
         self.policy.on_switch = plane.route_by
-        self._presence = Presence(config, store, rng=rng, policy=lambda: self.policy.name)
+        self._presence = Presence(
+            config,
+            store,
+            demand=lambda: plane.metrics.demand.totals,
+            rng=rng,
+            policy=lambda: self.policy.name,
+        )
+        self.planner = Planner(
+            config.planner,
+            store=store,
+            view=self.view,
+            router_id=self._presence.router_id,
+            events=self.events,
+            clock=loop.time,
+            unix_clock=time.time,
+        )
         self._server = HttpServer(
             plane.application(),
             hot=plane.hot_route(),
@@ -138,6 +155,7 @@ class Router:
             asyncio.create_task(self.reader.run()),
             asyncio.create_task(watch(lambda: self.forwarder.active, self.config, self._clock)),
             asyncio.create_task(self._presence.run()),
+            asyncio.create_task(self.planner.run()),
         ]
         if self.ring is not None:
             keys = KeyReader(
@@ -180,6 +198,7 @@ class Router:
         yield from ledger_families(self.ledger)
         yield from traffic_families(self.view.registry, self.dispatcher.held_by_tier)
         yield from key_families(self.ring, now=self._clock(), unix_now=time.time())
+        yield from plan_families(self.view.plans, self.planner.figures, now=self._clock())
         yield from fleet_families(self.view, is_store_up=self.reader.is_store_up, now=self._clock())
         yield from policy_families(self.policy)
 

@@ -28,6 +28,27 @@ class SloConfig(ConfigModel):
     e2e_seconds: Positive | None = None
 
 
+class PlannerConfig(ConfigModel):
+    """`[router.planner]`: plans for the whole fleet; one router of those that share a Redis leads. Needs the
+    extra `plan` (`pip install "heron-router[plan]"`); without it the router says so and routes without plans.
+    """
+
+    enabled: bool = True
+    """Whether this router may lead. Every router follows plans, whoever makes them."""
+    interval_seconds: Annotated[float, Field(ge=10, le=86_400)] = 900.0
+    """Between two slow plans; also how far ahead they look."""
+    valid_for_seconds: Annotated[float, Field(ge=10, le=86_400)] = 1800.0
+    """After so long without a newer plan routing is reactive."""
+    timeout_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 120.0
+    """A solver that has not answered by then is killed; the last plan stays until it is over."""
+    gap_ratio: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """How far from the best possible plan the solver may end."""
+    max_nodes: Annotated[int, Field(ge=1, le=10_000_000)] = 2000
+    """Or after so many nodes of its search."""
+    margin_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """As the sites' own: of the granted power, what a plan leaves alone."""
+
+
 class RouterConfig(ConfigModel):
     """What one router does; times in seconds."""
 
@@ -76,6 +97,7 @@ class RouterConfig(ConfigModel):
     """At most so many flex requests start, of this router process."""
     slo: dict[RequestClass, SloConfig] = Field(default_factory=dict)
     """By request class (`SS` to `LL`): work that cannot meet it is refused at once. None by default."""
+    planner: PlannerConfig = PlannerConfig()
     resume_wait_seconds: Annotated[float, Field(ge=0, le=3600)] = 30.0
     resume_reserve_ratio: Annotated[float, Field(ge=0, le=0.9)] = 0.1
     """Of a site's capacity, kept free of new work for streams that lost their site."""

@@ -22,6 +22,7 @@ EventKind = Literal[
     "store",
     "worker",
     "policy",
+    "plan",
 ]
 
 

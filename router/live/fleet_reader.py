@@ -72,10 +72,12 @@ class FleetReader:
         backoff = FIRST_BACKOFF_SECONDS
         while True:
             try:
-                async for kind, raw in self._store.events(sites=True, power_of=None):
+                async for kind, raw in self._store.events(sites=True, plan=True, power_of=None):
                     backoff = FIRST_BACKOFF_SECONDS
                     if kind == "site":
                         self._view.take_report(raw, "event")
+                    elif kind == "plan":
+                        self._view.take_plan(raw)
                     elif kind == "power":
                         self._view.take_power(raw)
             except StoreError as error:
@@ -125,6 +127,9 @@ class FleetReader:
         for site_id, raw in zip(ids, await self._store.power_readings(ids), strict=True):
             if raw is not None:
                 self._view.take_power(raw, site_id)
+        plan = await self._store.plan()
+        if plan is not None:
+            self._view.take_plan(plan)
 
     def _note_store(self, *, is_up: bool, why: str = "") -> None:
         if is_up == self.is_store_up:

@@ -19,6 +19,7 @@ from fleet.wire import RecordError
 from router.live.events import EventRing
 from router.live.metrics import RouterMetrics
 from router.live.networks import Network, NotAllowedError, check_literal, check_name
+from router.live.plan_intake import PlanIntake, PlanRefusedError
 from router.live.site_records import SiteRecords, Source
 from router.live.sites import SiteRegistry
 from router.policy.outlook import power_outlook
@@ -27,7 +28,7 @@ from router.policy.snapshot import Shortage, Snapshot, shortage, view_of
 
 logger = logging.getLogger(__name__)
 
-RecordKind = Literal["report", "info", "power", "forgotten"]
+RecordKind = Literal["report", "info", "power", "plan", "forgotten"]
 MAX_SITES = 10_000
 """Beyond this further site ids are refused: Redis is writable by every site."""
 FORGET_SECONDS = 60.0
@@ -58,6 +59,9 @@ class FleetView:
         self.registry = registry
         self.snapshot = Snapshot()
         self.on_change: Callable[[], None] = lambda: None
+        self.plans = PlanIntake()
+        self._plan_refused: tuple[bytes, int] | None = None
+        self._infos_taken = 0
         self.on_record: Callable[[RecordKind, str, bytes], None] = lambda _kind, _site_id, _raw: None
         """Told of every record that is used, under its site's id, and of every site that is forgotten."""
         self._metrics = metrics
@@ -184,6 +188,7 @@ class FleetView:
             if refusal.is_worth_saying:
                 self._refuse("SiteInfo", refusal.reason, refusal.message, site_id, raw)
             return
+        self._infos_taken += 1
         self._rebuild(kept)
         self.on_record("info", site_id, raw)
 
@@ -218,6 +223,28 @@ class FleetView:
                     f" to {reading.granted_power_watts / 1000:.1f} kW"
                 )
                 self._events.add("power", text, site_id=reading.site_id)
+
+    def infos(self) -> dict[str, SiteInfo]:
+        """Of every site that says what it is."""
+        return {site_id: kept.info for site_id, kept in self._records.items() if kept.info is not None}
+
+    def take_plan(self, raw: bytes) -> None:
+        """A plan from its channel or the store."""
+        looked = (raw, self._infos_taken)
+        if raw == self.plans.raw or looked == self._plan_refused:
+            return
+        try:
+            view = self.plans.take(raw, self.infos(), now=self._clock(), unix_now=self._unix_clock())
+        except PlanRefusedError as error:
+            if self._plan_refused is None or self._plan_refused[0] != raw:
+                self._refuse("Plan", error.reason, str(error), None, raw)
+            if error.reason != "second_writer":  # that one is heard once the first is silent
+                self._plan_refused = looked  # it is read every second, and may be used once a site is known
+            return
+        if view is not None:
+            self.snapshot = self.snapshot.with_plan(view)
+            self.on_record("plan", "", raw)
+            self.on_change()
 
     def forget_absent(self, site_id: str) -> None:
         """The store has no report of this site: forget it once it has been silent for the TTL."""

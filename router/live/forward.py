@@ -96,7 +96,7 @@ class Forwarder:
         self._metrics = metrics
         authorization = f"Bearer {site_token}".encode() if site_token else None
         self._clock = clock
-        self._reader = Reader(config=config, view=view, door=door, homes=self.homes, rng=rng)
+        self._reader = Reader(config, view=view, door=door, homes=self.homes, meter=metrics.demand, rng=rng)
         self._budget = RetryBudget(
             ratio=config.retry_budget_ratio, minimum_per_second=config.retry_budget_minimum
         )

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from router.live.demand_meter import DemandMeter
 from router.live.exchange import Exchange
 from router.live.ledger import OUTCOMES, Outcome
 
@@ -55,6 +56,7 @@ class RouterMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
+        self.demand = DemandMeter()
         self.durations: dict[str, ModelDurations] = {}
         """By model."""
         self.affinity: Mapping[str, int] = {}

@@ -14,6 +14,7 @@ from typing import Any
 from fleet.records import RouterPresence
 from fleet.store import Store, StoreError
 from router.config import RouterConfig
+from router.live.demand_meter import DemandWindow, Totals, to_record
 
 logger = logging.getLogger(__name__)
 
@@ -25,13 +26,21 @@ class Presence:
     """One per router. Nothing depends on its record."""
 
     def __init__(
-        self, config: RouterConfig, store: Store, *, rng: random.Random, policy: Callable[[], str]
+        self,
+        config: RouterConfig,
+        store: Store,
+        *,
+        demand: Callable[[], Totals],
+        rng: random.Random,
+        policy: Callable[[], str],
     ) -> None:
-        """`policy`: the one that routes now."""
+        """`demand`: what clients asked for so far; `policy`: the one that routes now."""
         self.router_id = f"{os.getpid()}-{rng.getrandbits(32):08x}"
         self._about: dict[str, Any] = {}
         self._policy = policy
         self._config = config
+        self._demand = demand
+        self._window = DemandWindow()
         self._store = store
         self._sequence = time.time_ns() // 1_000_000
         self._started_at = time.time()
@@ -60,6 +69,7 @@ class Presence:
         """Write the record until cancelled."""
         while True:
             self._sequence += 1
+            self._window.take(self._demand(), time.monotonic())
             about = self.about
             record = RouterPresence(
                 sequence=self._sequence,
@@ -70,6 +80,7 @@ class Presence:
                 version=about["version"],
                 policy=about["policy"],
                 workers=self._config.workers,
+                demand=to_record(self._window.loads()),
             )
             try:
                 await self._store.publish_router(self.router_id, record.to_json(), PRESENCE_TTL_SECONDS)

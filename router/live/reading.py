@@ -13,6 +13,7 @@ from fleet.request import ANONYMOUS, ClassCutoffs
 from router.config import RouterConfig
 from router.live.admission import Door
 from router.live.answers import refuse_bad_request, refuse_path, refuse_unknown_model
+from router.live.demand_meter import DemandMeter
 from router.live.exchange import Exchange
 from router.live.fleet_view import FleetView
 from router.live.request_body import decode_body
@@ -32,13 +33,21 @@ class Reader:
     """One per process."""
 
     def __init__(
-        self, *, config: RouterConfig, view: FleetView, door: Door, homes: SiteHomes, rng: random.Random
+        self,
+        config: RouterConfig,
+        *,
+        view: FleetView,
+        door: Door,
+        homes: SiteHomes,
+        meter: DemandMeter,
+        rng: random.Random,
     ) -> None:
         self._config = config
         self._has_affinity = config.affinity
         self._view = view
         self._door = door
         self._homes = homes
+        self._meter = meter
         self._rng = rng
         self.lengths = OutputLengths()
         """Of answers, learnt by this process."""
@@ -83,6 +92,8 @@ class Reader:
             return False
         if not self._door.admit(exchange):
             return False
+        if exchange.model in models:
+            self._meter.came(exchange.features)
         if body.stream:
             exchange.resumability = resumability(exchange.api, body.fields)
         body.fields = None

@@ -46,6 +46,8 @@ class Child:
         """The one that it said it routes by."""
         self.cpu_seconds = 0.0
         self.sites: dict[str, SiteCounts] = {}
+        self.demand: list[list[Any]] = []
+        """What clients asked of it so far (`router.live.demand_meter`)."""
         self.metrics: Page = {}
         self._setup = setup
         self._memory = memory
@@ -157,7 +159,7 @@ class Child:
                 value = orjson.loads(frame.body)
                 self.held, self.sites = value["held"], value["sites"]
                 self.policy = value["policy"]
-                self.cpu_seconds = value["cpu_seconds"]
+                self.cpu_seconds, self.demand = value["cpu_seconds"], value["demand"]
                 self._answered(value["ask"])
             case Kind.METRICS:
                 value = orjson.loads(frame.body)

@@ -19,6 +19,7 @@ import orjson
 from fleet.config import FleetConfig
 from router.config import RouterConfig
 from router.live.data_plane import site_token
+from router.live.demand_meter import Totals, add_json
 from router.live.events import EventRing
 from router.live.fleet_view import FleetView, RecordKind
 from router.live.ledger import UNKNOWN_MODEL, Ledger, Outcome
@@ -52,6 +53,7 @@ RELAYED: dict[RecordKind, Kind] = {
     "report": Kind.REPORT,
     "info": Kind.INFO,
     "power": Kind.POWER,
+    "plan": Kind.PLAN,
     "forgotten": Kind.FORGET,
 }
 
@@ -95,6 +97,7 @@ class Crew:
         self.ended_ledger = Ledger()
         self.ended_metrics: Page = {}
         self.ended_sites: dict[str, SiteCounts] = {}
+        self.ended_demand: Totals = {}
 
     @property
     def living(self) -> list[Child]:
@@ -147,10 +150,15 @@ class Crew:
             child.send(self._slot_frame(site_id, model))
         for site_id in self._view().known_sites():
             self._tell_site(child, site_id)
+        self._tell_plan(child)
         for frame in self._keys():
             child.send(frame)
         child.send(self._policy())
         child.send(encode(Kind.KNOWN))
+
+    def _tell_plan(self, child: Child) -> None:
+        if raw := self._view().plans.raw:
+            child.send(encode_record(Kind.PLAN, "", raw))
 
     def _tell_site(self, child: Child, site_id: str) -> None:
         kept = self._view().records(site_id)
@@ -176,6 +184,7 @@ class Crew:
             for child in self.living:
                 for site_id in part:
                     self._tell_site(child, site_id)
+                self._tell_plan(child)
 
     # lives
     async def keep(self, index: int) -> None:
@@ -236,6 +245,7 @@ class Crew:
         self.requests[child.index] += ledger.requests
         end(self.ended_metrics, child.metrics)
         self.ended_sites = sum_sites((self.ended_sites, finished_counts(child.sites)))
+        add_json(self.ended_demand, child.demand)
         self._memory.clear_worker(child.index)
 
     async def stop(self, grace_seconds: float) -> None:
@@ -268,6 +278,13 @@ class Crew:
         """That one worker index has taken, in all its lives."""
         child = self.children[index]
         return self.requests[index] + (0 if child is None else child.page.requests)
+
+    def demand(self) -> Totals:
+        """What clients asked for so far, as workers said it last."""
+        totals = {key: list(entry) for key, entry in self.ended_demand.items()}
+        for child in self.living:
+            add_json(totals, child.demand)
+        return totals
 
     def sites(self) -> dict[str, SiteCounts]:
         """As workers said it last."""

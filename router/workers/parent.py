@@ -29,6 +29,8 @@ from router.live.fleet_view import FleetView
 from router.live.key_reader import KEYS_NOT_READ, KeyReader
 from router.live.metrics import RouterMetrics, StateCollector, counter, gauge
 from router.live.operations import create_operations_app, fleet_page
+from router.live.plan_metrics import plan_families
+from router.live.planner import Planner
 from router.live.policy_switch import PolicySwitch
 from router.live.presence import Presence
 from router.live.sites import SiteRegistry
@@ -90,7 +92,18 @@ class ParentRouter:
         )
         StateCollector(metrics, self._families)
         self._acceptor = Acceptor(lambda: self.crew.children)
-        self._presence = Presence(config, store, rng=rng, policy=lambda: self.policy.name)
+        self._presence = Presence(
+            config, store, demand=self.crew.demand, rng=rng, policy=lambda: self.policy.name
+        )
+        self.planner = Planner(
+            config.planner,
+            store=store,
+            view=self.view,
+            router_id=self._presence.router_id,
+            events=self.events,
+            clock=loop.time,
+            unix_clock=time.time,
+        )
         self._operations = HttpServer(
             create_operations_app(
                 surface=self,
@@ -136,6 +149,7 @@ class ParentRouter:
             asyncio.create_task(self.reader.run()),
             asyncio.create_task(self.crew.resend_forever()),
             asyncio.create_task(self._presence.run()),
+            asyncio.create_task(self.planner.run()),
         ]
         if self.ring is not None:
             keys = KeyReader(
@@ -195,6 +209,7 @@ class ParentRouter:
     def _families(self) -> Iterator[Metric]:
         yield from ledger_families(self.crew.ledger())
         yield from key_families(self.ring, now=self._clock(), unix_now=time.time())
+        yield from plan_families(self.view.plans, self.planner.figures, now=self._clock())
         yield from fleet_families(self.view, is_store_up=self.reader.is_store_up, now=self._clock())
         yield from policy_families(self.policy)
         yield from worker_families(self.crew)

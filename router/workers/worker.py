@@ -25,6 +25,7 @@ from fleet.log import configure_logging
 from gateway.garbage import relax_collector
 from gateway.server import HttpServer
 from router.live.data_plane import DataPlane
+from router.live.demand_meter import to_json as demand_to_json
 from router.live.events import EventKind, EventRing
 from router.live.metrics import StateCollector
 from router.live.site_counts import count_sites
@@ -117,7 +118,7 @@ class Worker:
     def take(self, frame: Frame) -> None:
         """What the parent says."""
         match frame.kind:
-            case Kind.REPORT | Kind.INFO | Kind.POWER | Kind.FORGET:
+            case Kind.REPORT | Kind.INFO | Kind.POWER | Kind.PLAN | Kind.FORGET:
                 self._take_record(frame.kind, *decode_record(frame.body))
             case Kind.SLOT:
                 self._take_slot(*orjson.loads(frame.body))
@@ -150,6 +151,8 @@ class Worker:
                 view.take_info(raw, site_id)
             case Kind.POWER:
                 view.take_power(raw, site_id)
+            case Kind.PLAN:
+                view.take_plan(raw)
             case Kind.FORGET:
                 view.forget(site_id)
 
@@ -234,6 +237,7 @@ class Worker:
                 "held": self._plane.dispatcher.held,
                 "policy": self._policy,
                 "sites": count_sites(self._sites),
+                "demand": demand_to_json(self._plane.metrics.demand.totals),
                 "cpu_seconds": time.process_time(),
             }
         self._link.send(encode(kind, orjson.dumps(value)))

@@ -96,8 +96,18 @@ async def test_infos_and_plan_are_kept(store: Store) -> None:
     await store.publish_plan(b"p1")
     await store.publish_plan(b"p2")
     await store.publish_router("r", b"here", 15)
+    await store.publish_router("s", b"too", 15)
     assert await store.site_infos(["north"]) == [b"i"]
     assert await store.plan() == b"p2"
+    assert sorted(await store.routers()) == [b"here", b"too"]
+
+
+async def test_a_plan_is_gone_when_it_is_over(store: Store) -> None:
+    """A router that starts later must not take it for a new one."""
+    await store.publish_plan(b"p", 0.05)
+    async with asyncio.timeout(5):
+        while await store.plan() is not None:
+            await asyncio.sleep(0.01)
 
 
 async def test_api_keys_are_hashes_that_are_written_whole_and_changed_by_field(store: Store) -> None:

@@ -72,6 +72,11 @@ class Agenda:
         self._slow_at = now
         self._changed_at = None
 
+    def solved(self, kind: PlanKind) -> None:
+        """It is published. A slow plan made before the last fast one knows an older power: adjust it at once."""
+        if kind == "slow" and self._slow_at is not None and self._fast_at > self._slow_at:
+            self._is_power_moved = True
+
     def failed(self, kind: PlanKind, now: float) -> None:
         """It came to nothing: a slow one is tried again after a pause."""
         if kind == "slow":

@@ -9,7 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from fleet.capacity import Slo, Work, alone_seconds, busy_watts, mean_running, reference_slo, requests_per_second
+from fleet.capacity import (
+    Slo,
+    Work,
+    alone_seconds,
+    busy_watts,
+    mean_running,
+    reference_slo,
+    requests_per_second,
+)
 from fleet.profile import PerformanceProfile
 from fleet.request import RequestClass
 from router.policy.planner.problem import CLASSES, Configuration

@@ -19,6 +19,7 @@ from router.policy.planner.model import (
 )
 from router.policy.planner.problem import (
     Configuration,
+    Instances,
     Planned,
     PlanningProblem,
     PlanningSite,
@@ -32,12 +33,9 @@ LETTING_GO_RATIO = 3.0
 than what running it at any clock costs."""
 ROUNDING = 1e-6
 
-Instances = Mapping[str, Sequence[Target]]
-"""Site → what runs there; only model, degree and number count."""
-
 
 def solve_fast(problem: PlanningProblem, instances: Instances) -> Planned:
-    """Clocks and shares for instances that exist.
+    """Clocks and shares for instances that exist; of those only model, degree and number count.
 
     `infeasible` where none of them is at a site that can be planned for.
 

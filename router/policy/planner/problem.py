@@ -82,6 +82,10 @@ class Target:
         return self.model, self.tensor_parallel_degree
 
 
+Instances = Mapping[str, Sequence[Target]]
+"""Site → what runs there."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanningSite:
     """One site: a server, what it may draw and what it runs now."""

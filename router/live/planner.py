@@ -1,0 +1,315 @@
+"""The planner's live side: one router replica leads, plans when it is due, and publishes (DESIGN §6).
+
+Rule: no request waits for any of this. The lease (`planner-lease`, with a TTL) says who plans; the epoch that
+every plan carries fences what an earlier leader still writes, and only grows, over an emptied Redis too. A plan
+that fails costs an event and a count: the last valid one stays in use until it is over, then routing is
+reactive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import logging
+from collections.abc import Callable
+
+from fleet.records import PlannerLease, RouterPresence, SiteInfo, next_sequence
+from fleet.store import Store, StoreError
+from fleet.wire import RecordError
+from router.config import PlannerConfig
+from router.live.demand_meter import from_record
+from router.live.events import EventRing
+from router.live.fleet_view import FleetView
+from router.live.plan_metrics import PlannerFigures
+from router.live.solver_process import SolverFailedError, SolverProcess, Task
+from router.policy.planner.agenda import Agenda, PlanKind
+from router.policy.planner.check import CLASSES, plan_faults
+from router.policy.planner.demand import DemandForecast, add_loads
+from router.policy.planner.from_records import SiteRecordsView, power_of, present_of, problem_of
+from router.policy.planner.problem import Instances, Planned, PlannerParameters, PlanningProblem
+from router.policy.planner.wire import from_plan, to_plan
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS = 0.2
+LEASE_TTL_SECONDS = 10.0
+RENEW_SECONDS = 3.0
+DEMAND_SECONDS = 15.0
+FAST_HORIZON_SECONDS = 60.0
+"""A fast plan looks this far ahead: the next one comes as power moves."""
+MISSING_EXTRA = (
+    'planning is off: the solver is not installed. Install it with pip install "heron-router[plan]", '
+    "or set [router.planner] enabled = false; routing goes on without plans"
+)
+
+
+class Planner:
+    """One per router, whatever number of workers it has."""
+
+    def __init__(
+        self,
+        config: PlannerConfig,
+        *,
+        store: Store,
+        view: FleetView,
+        router_id: str,
+        events: EventRing,
+        clock: Callable[[], float],
+        unix_clock: Callable[[], float],
+        solvers: dict[PlanKind, SolverProcess] | None = None,
+    ) -> None:
+        self.figures = PlannerFigures()
+        self._config = config
+        self._store = store
+        self._view = view
+        self._router_id = router_id
+        self._events = events
+        self._clock = clock
+        self._unix_clock = unix_clock
+        self._solvers = solvers or {"slow": SolverProcess(), "fast": SolverProcess()}
+        self._forecast = DemandForecast(horizon_seconds=config.interval_seconds)
+        self._agenda = Agenda(interval_seconds=config.interval_seconds)
+        self._solving: dict[PlanKind, asyncio.Task[None]] = {}
+        self._epoch: int | None = None
+        self._highest_epoch: int | None = None
+        self._sequence: int | None = None
+        self._acquired_at = 0.0
+        self._leads_until = float("-inf")
+        """Monotonic: beyond it another may lead, whatever Redis says later."""
+        self._renew_at = float("-inf")
+        self._demand_at = float("-inf")
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this router's lease still stands."""
+        return self._clock() < self._leads_until
+
+    async def run(self) -> None:
+        """Until cancelled; at once where planning is off."""
+        if not self._config.enabled:
+            return
+        if importlib.util.find_spec("highspy") is None:
+            logger.warning(MISSING_EXTRA)
+            self._events.add("plan", MISSING_EXTRA)
+            return
+        self.figures.is_available = True
+        try:
+            while True:
+                await self._tick()
+                await asyncio.sleep(TICK_SECONDS)
+        finally:
+            await self._stop_solving()
+            for solver in self._solvers.values():
+                await solver.close()
+
+    async def _tick(self) -> None:
+        now = self._clock()
+        if now >= self._renew_at:
+            self._renew_at = now + RENEW_SECONDS
+            await self._renew()
+        if now >= self._demand_at:
+            self._demand_at = now + DEMAND_SECONDS
+            await self._read_demand()
+        if self.figures.is_leader and not self.is_leader:
+            self._lose("its lease ran out")
+        if not self.is_leader:
+            await self._stop_solving()
+            return
+        now = self._clock()
+        sites = self._sites()
+        plannable = {
+            site_id: info.max_site_watts
+            for site_id, view in sites.items()
+            if (info := view.info) is not None and info.configurations
+        }
+        self._agenda.look(self._watts(sites, now), plannable, now)
+        kind = self._agenda.due(now) if plannable else None
+        if kind is not None and kind not in self._solving:
+            self._begin(kind, sites, now)
+
+    # leading
+    async def _renew(self) -> None:
+        """Take or keep the lease. The clock is read before the call: a slow answer makes no lease longer."""
+        before = self._clock()
+        unix = self._unix_clock()
+        if not self.is_leader:
+            await self._learn_epochs()
+            self._epoch = next_sequence(None, self._highest_epoch, round(unix * 1000))
+            self._acquired_at = unix
+        assert self._epoch is not None
+        self._sequence = next_sequence(self._sequence, None, round(unix * 1000))
+        record = PlannerLease(
+            router_id=self._router_id,
+            sequence=self._sequence,
+            epoch=self._epoch,
+            acquired_at_unix_seconds=self._acquired_at,
+        )
+        try:
+            is_held = await self._store.acquire_planner_lease(
+                self._router_id, record.to_json(), LEASE_TTL_SECONDS
+            )
+        except StoreError as error:
+            logger.debug("the planner's lease cannot be asked for: %s", error)
+            return
+        if not is_held:
+            if self.figures.is_leader:
+                self._lose("another router leads")
+            return
+        self._leads_until = before + LEASE_TTL_SECONDS
+        if not self.figures.is_leader:
+            self.figures.is_leader = True
+            self._highest_epoch = self._epoch
+            self._agenda = Agenda(interval_seconds=self._config.interval_seconds)
+            self._events.add("plan", f"this router plans for the fleet (epoch {self._epoch})")
+
+    async def _learn_epochs(self) -> None:
+        """The highest epoch seen anywhere: in the lease that is there, and in plans that came here."""
+        seen = [self._highest_epoch or 0, self._view.plans.highest_epoch or 0]
+        try:
+            raw = await self._store.planner_lease()
+            if raw is not None:
+                seen.append(PlannerLease.from_json(raw).epoch)
+        except (StoreError, RecordError) as error:
+            logger.debug("no planner's lease can be read: %s", error)
+        self._highest_epoch = max(seen)
+
+    def _lose(self, why: str) -> None:
+        self.figures.is_leader = False
+        self._leads_until = float("-inf")
+        self._events.add("plan", f"this router no longer plans: {why}")
+
+    async def _read_demand(self) -> None:
+        """What every router was asked for of late."""
+        try:
+            records = await self._store.routers()
+        except StoreError:
+            return
+        parts = []
+        for raw in records:
+            try:
+                parts.append(from_record(RouterPresence.from_json(raw).demand, CLASSES))
+            except RecordError as error:
+                logger.debug("a router's record cannot be used: %s", error)
+        self._forecast.observe(add_loads(parts), self._clock())
+
+    # planning
+    def _sites(self) -> dict[str, SiteRecordsView]:
+        power = self._view.snapshot.power
+        found = {}
+        for site_id in self._view.known_sites():
+            kept = self._view.records(site_id)
+            if kept is not None:
+                found[site_id] = SiteRecordsView(
+                    info=kept.info, report=kept.report, outlook=power.get(site_id)
+                )
+        return found
+
+    def _watts(self, sites: dict[str, SiteRecordsView], now: float) -> dict[str, float]:
+        """What each site whose power is known may draw now."""
+        found = {}
+        for site_id, view in sites.items():
+            if view.info is not None:
+                watts = power_of(view.outlook, view.info, now, 0.0, self._config.margin_ratio)
+                if watts is not None:
+                    found[site_id] = watts.p50
+        return found
+
+    def problem(self, kind: PlanKind, sites: dict[str, SiteRecordsView], now: float) -> PlanningProblem:
+        """The fleet and its load as they are known now."""
+        config = self._config
+        return problem_of(
+            sites,
+            self._forecast.demand(now),
+            self._forecast.works(),
+            now=now,
+            horizon_seconds=config.interval_seconds if kind == "slow" else FAST_HORIZON_SECONDS,
+            margin_ratio=config.margin_ratio,
+            parameters=PlannerParameters(
+                gap_ratio=config.gap_ratio,
+                max_nodes=config.max_nodes,
+                interval_seconds=config.interval_seconds,
+            ),
+        )
+
+    def _begin(self, kind: PlanKind, sites: dict[str, SiteRecordsView], now: float) -> None:
+        problem = self.problem(kind, sites, now)
+        self._agenda.begun(kind, now)
+        running: Instances = {} if kind == "slow" else self._running(sites)
+        task = Task(kind=kind, problem=problem, instances=running)
+        self._solving[kind] = asyncio.create_task(self._solve(task))
+
+    def _running(self, sites: dict[str, SiteRecordsView]) -> Instances:
+        """What runs, as sites report it; of a site that does not say, what the plan in use wants."""
+        planned = {} if self._view.plans.plan is None else from_plan(self._view.plans.plan)
+        reported = {site_id: present_of(view.report) for site_id, view in sites.items()}
+        return {site_id: targets or planned.get(site_id, ()) for site_id, targets in reported.items()}
+
+    async def _solve(self, task: Task) -> None:
+        began = self._clock()
+        try:
+            planned = await self._solvers[task.kind].solve(task, timeout_seconds=self._config.timeout_seconds)
+            why = "" if planned.is_usable else f"{planned.status}: {planned.explanation}"
+        except SolverFailedError as error:
+            planned, why = None, str(error)
+        seconds = self._clock() - began
+        try:
+            if planned is not None and not why:
+                why = await self._publish(planned, seconds)
+        finally:
+            self._solving.pop(task.kind, None)
+        self._note(task.kind, planned, why, seconds)
+
+    async def _publish(self, planned: Planned, seconds: float) -> str:
+        """Why the plan was not published; empty: it was."""
+        if not self.is_leader or self._epoch is None:
+            return "the lease was lost meanwhile"
+        unix = self._unix_clock()
+        self._sequence = next_sequence(self._sequence, None, round(unix * 1000))
+        plan = to_plan(
+            planned,
+            router_id=self._router_id,
+            sequence=self._sequence,
+            epoch=self._epoch,
+            solved_at_unix_seconds=unix,
+            valid_for_seconds=self._config.valid_for_seconds,
+            solver_seconds=seconds,
+        )
+        infos: dict[str, SiteInfo] = self._view.infos()
+        faults = plan_faults(plan, infos)
+        if faults:
+            return f"it breaks an invariant: {faults[0]}"
+        raw = plan.to_json()
+        if len(raw) > plan.max_bytes:
+            return f"it has {len(raw)} bytes, at most {plan.max_bytes}"
+        self._view.take_plan(raw)
+        try:
+            await self._store.publish_plan(raw, self._config.valid_for_seconds)
+        except StoreError as error:
+            return f"Redis does not take it: {error}"
+        return ""
+
+    def _note(self, kind: PlanKind, planned: Planned | None, why: str, seconds: float) -> None:
+        result = "failed" if why else "ok"
+        figures = self.figures
+        figures.solves[kind, result] = figures.solves.get((kind, result), 0) + 1
+        figures.seconds[(kind,)] = seconds
+        if planned is None or why:
+            self._agenda.failed(kind, self._clock())
+            self._events.add("plan", f"no {kind} plan: {why}; the last one stays until it is over")
+            return
+        self._agenda.solved(kind)
+        figures.shortfall_requests_per_second = sum(planned.shortfall.values())
+        figures.unplanned_sites = len(planned.unplanned)
+        instances = sum(target.instances for targets in planned.targets.values() for target in targets)
+        self._events.add(
+            "plan",
+            f"{kind} plan: {instances} instances, {figures.shortfall_requests_per_second:.1f} requests/s "
+            f"that no site can serve, in {seconds:.2f} s",
+        )
+
+    async def _stop_solving(self) -> None:
+        tasks = list(self._solving.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._solving.clear()
