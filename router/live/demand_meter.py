@@ -1,7 +1,7 @@
 """What clients ask for, by model and class: counted as it comes, told as rates of the last minute.
 
-The planner adds up what every router tells (`RouterPresence.demand`). Requests for models that no site has are
-not counted, so clients cannot make up names; what was over its quota is no demand.
+The planner adds up what every router tells (`RouterPresence.demand`). Requests for models that no site has
+are not counted, so clients cannot make up names; what was over its quota is no demand.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def plan_families(plans: PlanIntake, figures: PlannerFigures, *, now: float) -> 
     is_valid = plan is not None and age <= plan.valid_for_seconds
     yield gauge(
         "heron_router_plan_valid",
-        "1 while a plan is in use; act on 0 where planning is meant: routing is reactive, the events say why.",
+        "1 while a plan is in use; act on 0 where planning is meant: the events say why.",
         [],
         {(): 1.0 if is_valid else 0.0},
     )

@@ -1,9 +1,9 @@
 """The planner's live side: one router replica leads, plans when it is due, and publishes (DESIGN §6).
 
-Rule: no request waits for any of this. The lease (`planner-lease`, with a TTL) says who plans; the epoch that
-every plan carries fences what an earlier leader still writes, and only grows, over an emptied Redis too. A plan
-that fails costs an event and a count: the last valid one stays in use until it is over, then routing is
-reactive.
+Rule: no request waits for any of this. The lease (`planner-lease`, with a TTL) says who plans; the epoch
+that every plan carries fences what an earlier leader still writes, and only grows, over an emptied Redis too.
+A plan that fails costs an event and a count: the last valid one stays in use until it is over, then routing
+is reactive.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ class Agenda:
         self._changed_at = None
 
     def solved(self, kind: PlanKind) -> None:
-        """It is published. A slow plan made before the last fast one knows an older power: adjust it at once."""
+        """It is published. A slow one begun before the last fast one knows an older power: adjust it."""
         if kind == "slow" and self._slow_at is not None and self._fast_at > self._slow_at:
             self._is_power_moved = True
 

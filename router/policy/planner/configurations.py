@@ -26,19 +26,10 @@ SLO_FACTOR = 5.0
 """Of one request alone on the fastest configuration (issue 4's definition)."""
 GRID = 1.05
 """Sizes are rounded to powers of this."""
+_PROMPTS = {"S": 256.0, "M": 1024.0, "L": 3072.0}
+_OUTPUTS = {"S": 32.0, "M": 128.0, "L": 400.0}
 TYPICAL_WORKS: Mapping[RequestClass, Work] = {
-    name: Work(prompt_tokens=prompt, output_tokens=output)
-    for name, prompt, output in (
-        ("SS", 256.0, 32.0),
-        ("SM", 256.0, 128.0),
-        ("SL", 256.0, 400.0),
-        ("MS", 1024.0, 32.0),
-        ("MM", 1024.0, 128.0),
-        ("ML", 1024.0, 400.0),
-        ("LS", 3072.0, 32.0),
-        ("LM", 3072.0, 128.0),
-        ("LL", 3072.0, 400.0),
-    )
+    name: Work(prompt_tokens=_PROMPTS[name[0]], output_tokens=_OUTPUTS[name[1]]) for name in CLASSES
 }
 """Of a class that nobody has asked for yet: near the middle of its bounds (`fleet.request.ClassCutoffs`)."""
 
@@ -77,8 +68,8 @@ def configuration_of(
 ) -> Configuration:
     """One configuration's figures for the load that is expected.
 
-    `rates`: requests per second by class, which weigh the watts; none at all weighs every class alike. A class
-    with no SLO-keeping rate has rate 0 and a late one; one that does not fit at all has neither.
+    `rates`: requests per second by class, which weigh the watts; none at all weighs every class alike. A
+    class with no SLO-keeping rate has rate 0 and a late one; one that does not fit at all has neither.
     """
     within: list[float] = []
     late: list[float] = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from fleet.request import RequestClass
@@ -46,7 +46,7 @@ class ClassLoad:
         return all(math.isfinite(value) and value >= 0 for value in figures)
 
 
-def add_loads(parts: list[Mapping[Key, ClassLoad]]) -> dict[Key, ClassLoad]:
+def add_loads(parts: Iterable[Mapping[Key, ClassLoad]]) -> dict[Key, ClassLoad]:
     """Several routers' loads as one: rates add up, sizes are weighed by rate. Unusable ones are left out."""
     sums: dict[Key, list[float]] = {}
     for part in parts:
