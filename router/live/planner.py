@@ -117,12 +117,13 @@ class Planner:
             return
         now = self._clock()
         sites = self._sites()
+        watts = self._watts(sites, now)
         plannable = {
             site_id: info.max_site_watts
             for site_id, view in sites.items()
-            if (info := view.info) is not None and info.configurations
+            if site_id in watts and (info := view.info) is not None and info.configurations
         }
-        self._agenda.look(self._watts(sites, now), plannable, now)
+        self._agenda.look(watts, plannable, now)
         kind = self._agenda.due(now) if plannable else None
         if kind is not None and kind not in self._solving:
             self._begin(kind, sites, now)

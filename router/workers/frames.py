@@ -26,7 +26,7 @@ class Kind(IntEnum):
     REPORT = 3
     INFO = 4
     POWER = 5
-    PLAN = 12
+    PLAN = 13
     FORGET = 6
     """A record under its site's name; FORGET has an empty one."""
     KEYS = 10

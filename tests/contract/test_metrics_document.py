@@ -14,6 +14,8 @@ from router.config import RouterConfig
 from router.live.events import EventRing
 from router.live.ledger import Ledger
 from router.live.metrics import RouterMetrics, StateCollector
+from router.live.plan_intake import PlanIntake
+from router.live.plan_metrics import PlannerFigures, plan_families
 from router.live.policy_switch import PolicySwitch
 from router.live.state_metrics import (
     fleet_families,
@@ -51,6 +53,7 @@ def router_metrics() -> Described:
         yield from ledger_families(Ledger())
         yield from traffic_families(nothing, {})
         yield from key_families(None, now=100.0, unix_now=1e9)
+        yield from plan_families(PlanIntake(), PlannerFigures(), now=100.0)
         yield from fleet_families(nothing, is_store_up=True, now=100.0)
         yield from worker_families(crew)
         yield from policy_families(PolicySwitch(RouterConfig(), EventRing()))

@@ -13,10 +13,10 @@ PlanKind = Literal["slow", "fast"]
 POWER_STEP_RATIO = 0.15
 """A site's power that moved by this part of what it may draw at most, since it was last planned for."""
 FAST_GAP_SECONDS = 1.0
-SLOW_GAP_SECONDS = 30.0
+SLOW_GAP_SECONDS = 60.0
 """At least so long between two slow plans, whatever comes and goes."""
 SETTLE_SECONDS = 3.0
-"""After a site came or went: others may follow."""
+"""After a site came or went, or power moved: more may follow."""
 RETRY_SECONDS = 30.0
 """After a plan that failed."""
 
@@ -67,7 +67,7 @@ class Agenda:
         self._planned_watts = dict(self._watts)
         self._is_power_moved = False
         if kind == "fast":
-            self._fast_at = now
+            self._fast_at = self._changed_at = now  # a slow plan follows: it may start what is missing now
             return
         self._slow_at = now
         self._changed_at = None

@@ -55,7 +55,7 @@ def solve_fast(problem: PlanningProblem, instances: Instances) -> Planned:
     lit = _lit_servers(sites, layouts, budgets)
     lp, columns = _fast_problem(problem, sites, layouts, lit, budgets)
     solution = solve(lp)
-    if not solution.values.size:
+    if solution.status in ("infeasible", "failed"):
         return Planned(status=solution.status, explanation=solution.explanation)
     wanted = {key: float(solution.values[column]) for key, column in columns.items()}
     return finish(

@@ -51,7 +51,7 @@ def solve_slow(problem: PlanningProblem) -> Planned:
     lp, columns, servers, shortfalls = slow_problem(blocks, known_demand(problem), problem.parameters)
     gap = _allowed_gap(lp, shortfalls, problem)
     solution = solve(lp, gap=gap, max_nodes=problem.parameters.max_nodes)
-    if not solution.values.size:
+    if solution.status in ("infeasible", "failed"):
         return Planned(status=solution.status, explanation=solution.explanation)
     instances: dict[str, dict[Configuration, int]] = {}
     for index, block in enumerate(blocks):

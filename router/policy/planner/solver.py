@@ -119,6 +119,16 @@ def solve(
     status, info = highs.getModelStatus(), highs.getInfo()
     found = highs.getSolution()
     kinds = highspy.HighsModelStatus
+    if status == kinds.kModelEmpty:
+        return Solution(
+            status="optimal",
+            values=np.zeros(len(problem.costs)),
+            objective=0.0,
+            bound=0.0,
+            gap_ratio=0.0,
+            nodes=0,
+            row_duals=np.zeros(0),
+        )
     if status in (kinds.kInfeasible, kinds.kUnboundedOrInfeasible):
         return _nothing("infeasible", "no plan keeps every constraint")
     is_feasible = info.primal_solution_status == highspy.SolutionStatus.kSolutionStatusFeasible

@@ -32,6 +32,14 @@ def test_load_moves_away_from_the_site_that_lost_its_power() -> None:
     assert planned.targets["b"] == ()
 
 
+def test_where_nothing_can_be_kept_the_plan_says_so() -> None:
+    """The one site with instances lost its power: an empty target for each site, not an empty plan."""
+    sites = (site("a", 100.0), site("b", 7000.0))
+    planned = solve_fast(PlanningProblem(sites=sites, demand=()), {"a": TWO})
+    assert planned.status == "optimal"
+    assert planned.targets == {"a": (), "b": ()}
+
+
 def test_no_instance_is_added() -> None:
     """Starting takes minutes: that is the slow plan's."""
     planned = solve_fast(PlanningProblem(sites=(site("a"), site("b")), demand=demand(3.0)), {"a": TWO})

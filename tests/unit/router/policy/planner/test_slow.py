@@ -116,6 +116,14 @@ def test_zero_load_keeps_one_instance_and_weights_by_capacity() -> None:
     assert planned.shortfall == {}
 
 
+def test_nothing_known_of_the_demand_keeps_one_instance_and_weights_by_capacity() -> None:
+    """A planner that has just started has no class at all."""
+    planned = solve_slow(PlanningProblem(sites=(site("a"),), demand=()))
+    assert planned.status == "optimal"
+    assert sum(target.instances for target in planned.targets["a"]) == 1
+    assert planned.shortfall == {}
+
+
 def test_an_unknown_demand_is_one_that_nobody_asks_for() -> None:
     """NaN of one class spoils nothing of the others."""
     wanted = list(demand(0.2))
@@ -147,6 +155,26 @@ def test_a_site_listed_twice_is_an_error() -> None:
     """Its power would count twice."""
     with pytest.raises(ProblemError, match="site a is listed twice"):
         solve_slow(PlanningProblem(sites=(site("a"), site("a")), demand=()))
+
+
+@pytest.mark.parametrize("load", [0.3, 0.8])
+def test_flows_by_site_gain_nothing_over_flows_by_configuration(load: float) -> None:
+    """The program that has a flow per site, configuration and class ends at the same objective."""
+    small = fleet(4, seed=2, load=load, parameters=PlannerParameters(gap_ratio=1e-6))
+    apart = replace(
+        small,
+        sites=tuple(
+            replace(
+                each,
+                configurations=tuple(
+                    replace(entry, start_seconds=entry.start_seconds + 1e-6 * index)
+                    for entry in each.configurations
+                ),
+            )
+            for index, each in enumerate(small.sites)
+        ),
+    )
+    assert solve_slow(apart).objective == pytest.approx(solve_slow(small).objective, rel=1e-4)
 
 
 def test_a_running_layout_is_kept_where_another_is_no_better() -> None:
