@@ -55,6 +55,11 @@ FAULTS = {
         'heron_site_info{site="a",gpu="real"}': "1x20",
     },
     "HeronFeedFallback": {'heron_feed_quality{site="a",quality="fallback"}': "1x20"},
+    "HeronFeedCheckFailed": {'heron_feed_failed_checks_total{site="a",check="ramp"}': "_x8 1x12"},
+    "HeronSourceDown": {'heron_feed_source_connected{farm="f",source="modbus"}': "0x20"},
+    "HeronSourceFaults": {
+        'heron_feed_source_faults_total{farm="f",source="modbus",kind="timeout"}': "0+1x20"
+    },
     "HeronFeedSilent": {'heron_site_power_reading_age_seconds{site="a"}': "6x20"},
     "HeronSecondWriter": {'heron_site_records_refused_total{site="a",reason="second_writer"}': "_x8 1x12"},
     "HeronSiteFaulted": {'heron_site_state{site="a",state="faulted"}': "1x20"},
