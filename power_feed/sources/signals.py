@@ -94,7 +94,7 @@ def number_of(raw: object) -> float:
     try:
         return float(raw)
     except OverflowError:
-        return math.copysign(math.inf, raw)
+        return math.inf if raw > 0 else -math.inf
 
 
 def shown(raw: object) -> str:
