@@ -1,4 +1,7 @@
-"""`heron profile check`: how well the shipped performance profile fits the measurements it was made from."""
+"""`heron profile check`: how well the shipped performance profile fits the measurements it was made from.
+
+`heron profile run` measures an engine; it is in `cli.profile_run`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cli import exit_codes
+from cli import profile_run as running
 from cli.profile_files import read_published
 from fleet.profiles.check import SHIPPED, FitError, PublishedFigures, fit_errors, summary
 
@@ -17,7 +21,7 @@ MAX_TRANSCRIPTION_RATIO = 0.01
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `heron profile`."""
-    actions = parser.add_subparsers(dest="action", metavar="check", required=True)
+    actions = parser.add_subparsers(dest="action", metavar="check | run", required=True)
     checking = actions.add_parser(
         "check", help="print the error of the default profile's fit on every published row"
     )
@@ -25,14 +29,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--files", metavar="DIR", type=Path, help="against the official files in DIR, not the shipped figures"
     )
     checking.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    measuring = actions.add_parser("run", help="measure an engine: batch × prompt length × clock")
+    running.add_arguments(measuring)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run `heron profile check`; 1 if a shipped figure is not what its file says.
+    """Run `heron profile run`, or `check`: 1 if a shipped figure is not what its file says.
 
     Raises:
         ProfileFileError: `--files` leads to no official file, or to one of another shape.
     """
+    if arguments.action == "run":
+        return running.run(arguments)
     published = SHIPPED if arguments.files is None else read_published(arguments.files)
     errors = fit_errors(published)
     wrong = [] if arguments.files is None else _wrong_figures(published)

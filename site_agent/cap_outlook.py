@@ -43,6 +43,8 @@ class CapOutlook:
     hold_seconds: float
     horizon_seconds: float
     """How far ahead of a ramp: the time that a whole drain takes."""
+    floor_watts: float = 0.0
+    """Firm power: no ramp goes further than this."""
     _changes: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=MAX_SAMPLES))
     """(since, cap): one entry for each value in turn."""
     _lows: RecentMost = field(init=False)
@@ -71,7 +73,8 @@ class CapOutlook:
             changes.popleft()
         expected = cap_watts
         if len(changes) > 1:
-            expected = max(0.0, cap_watts - self.fall_watts_per_second(now) * self.horizon_seconds)
+            ahead = cap_watts - self.fall_watts_per_second(now) * self.horizon_seconds
+            expected = max(ahead, min(cap_watts, self.floor_watts))
         return expected, -self._lows.observe(-expected, now)
 
     def headroom_watts(self, held_watts: float, guard_ratio: float, turbulence_factor: float) -> float:

@@ -87,7 +87,9 @@ class Governor:
         self._survival = Survival.of(self.model, rule)
         self._presumed = Presumed.of(self.ride_through, rule)
         self._outlook = CapOutlook(
-            hold_seconds=rule.rise_hold_seconds, horizon_seconds=rule.drain_seconds + LEAD_SECONDS
+            hold_seconds=rule.rise_hold_seconds,
+            horizon_seconds=rule.drain_seconds + LEAD_SECONDS,
+            floor_watts=rule.safe_floor_watts,
         )
         self._correction = Correction(settle_seconds=rule.settle_seconds)
         self._load = LoadWatch(hold_seconds=rule.load_hold_seconds)

@@ -7,8 +7,10 @@ engines are real.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -18,6 +20,8 @@ import pytest
 from support import conversations
 from support.vllm_fleet import MODEL, SITES, VllmFleet
 from support.vllm_stream import Stream
+
+from cli.main import main
 
 pytestmark = [
     pytest.mark.vllm,
@@ -153,6 +157,22 @@ async def test_two_sites_keep_the_hit_rate_of_one(fleet: VllmFleet):
         both, served = await hit_rate(fleet.base_url, seed=2)
     assert served == set(SITES)
     assert both >= 0.9 * alone > 0.5, (alone, both)
+
+
+def test_an_engine_is_measured_and_its_watts_are_unknown(fleet: VllmFleet, tmp_path: Path):
+    """The short form of `heron profile run`: two batches on one engine, then nothing left to do."""
+    out = tmp_path / "profile.json"
+    command = ["profile", "run", "--url", fleet.engine_url("north"), "--out", str(out)]
+    command += ["--vocabulary-size", "2000"]
+    points = ["--batches", "1,4", "--prompts", "64", "--output-tokens", "64", "--seconds", "3"]
+    assert main([*command, *points]) == 0
+    rows = json.loads(out.read_text())["rows"]
+    assert [row["running_requests"] for row in rows] == [1, 4]
+    assert [row["watts"] for row in rows] == [None, None]
+    assert all(row["counted_prompt_tokens"] == 64 and row["itl_seconds_p50"] > 0 for row in rows)
+    written = out.read_text()
+    assert main([*command, *points]) == 0
+    assert out.read_text() == written
 
 
 @pytest.mark.parametrize("phase", ["prefill", "decode"])

@@ -47,3 +47,12 @@ def test_what_is_forgotten_holds_nothing() -> None:
     caps.observe(0, 0.0)
     caps.forget()
     assert caps.observe(5000, 0.1) == (5000, 5000)
+
+
+def test_a_ramp_is_not_run_ahead_of_below_firm_power() -> None:
+    """What is firm is there at its end: no engine that fits it must go."""
+    caps = CapOutlook(hold_seconds=3.0, horizon_seconds=2.5, floor_watts=1300.0)
+    expected = [caps.observe(4000.0 - 400.0 * second, float(second))[0] for second in range(9)]
+    assert expected[5] < 2000.0
+    assert expected[6] == 1300.0
+    assert expected[8] == 800.0, "a cap below the floor is obeyed as it is"

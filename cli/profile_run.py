@@ -1,0 +1,202 @@
+"""`heron profile run`: measures an engine through its API and writes what it found, and where it comes from.
+
+Interrupted, it keeps what it has; run again with the same arguments it goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from cli import exit_codes
+from fleet.config import ConfigError
+from replay import profile_sweep
+from replay.client import Endpoint
+from replay.profile_run import Meter, NoMeter, sweep
+from replay.profile_sweep import Document, Row, SweepError
+from replay.prompts import PromptSource, TokenIdPrompts, WordPrompts
+
+API_KEY_VARIABLE = "OPENAI_API_KEY"
+ASK_SECONDS = 10.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which engine, which points, where to."""
+    parser.add_argument(
+        "--url", default="http://127.0.0.1:8000", help="the engine's API (default %(default)s)"
+    )
+    parser.add_argument("--model", help="default: the one model that it lists")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON; gone on with if there")
+    parser.add_argument(
+        "--batches", type=numbers, default=(1, 2, 4, 8, 16, 32, 64), metavar="N,N", help="running requests"
+    )
+    parser.add_argument("--prompts", type=numbers, default=(512,), metavar="N,N", help="prompt tokens (512)")
+    parser.add_argument(
+        "--clocks", type=numbers, default=(), metavar="MHZ,MHZ", help="lock the GPUs at each; needs root"
+    )
+    parser.add_argument(
+        "--gpus", type=numbers, default=(), metavar="N,N", help="the engine's GPUs, here: their power is read"
+    )
+    parser.add_argument("--output-tokens", type=int, default=256, metavar="N", help="of each request (256)")
+    parser.add_argument("--seconds", type=float, default=20.0, metavar="S", help="each point's window (20)")
+    parser.add_argument(
+        "--vocabulary-size", type=int, metavar="N", help="send token ids (exact lengths), not words"
+    )
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the result (needs matplotlib)")
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """`1,8,64`."""
+    try:
+        values = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: numbers with commas between them") from None
+    if any(value < 0 for value in values):
+        raise argparse.ArgumentTypeError(f"{text!r}: none may be negative")
+    return values
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure; 1 where the engine fails (what was measured is kept), 130 when interrupted.
+
+    Raises:
+        ConfigError: arguments or the file that is there.
+    """
+    try:
+        endpoint = Endpoint.parse(arguments.url)
+        points = profile_sweep.points(arguments.batches, arguments.prompts, arguments.clocks or (None,))
+        if min(*arguments.batches, *arguments.prompts, arguments.output_tokens) < 1 or arguments.seconds <= 0:
+            raise SweepError("batches, prompts, output tokens and seconds must be above 0")
+        engine = ask_engine(endpoint, arguments.model)
+        document = _document(arguments, engine)
+        meter = _meter(arguments.gpus, document)
+    except ValueError as error:
+        raise ConfigError(f"heron profile run: {error}") from None
+    missing = document.missing(points)
+    print(f"{len(points)} points, {len(points) - len(missing)} measured before; {arguments.out}")
+    try:
+        asyncio.run(_sweep(arguments, endpoint, engine["model"], document, points, meter))
+    except SweepError as error:
+        print(f"heron profile run: {error}; what was measured is in {arguments.out}")
+        return exit_codes.BAD_RUN
+    except KeyboardInterrupt:
+        print(f"interrupted; run it again to go on: {len(document.missing(points))} points are left")
+        return exit_codes.INTERRUPTED
+    print("\n".join(profile_sweep.lines(document.rows)))
+    if arguments.plot is not None:
+        from cli.profile_plot import plot
+
+        plot(document, arguments.plot)
+    return exit_codes.DONE
+
+
+async def _sweep(
+    arguments: argparse.Namespace,
+    endpoint: Endpoint,
+    model: str,
+    document: Document,
+    points: Sequence[profile_sweep.Point],
+    meter: Meter,
+) -> None:
+    prompts: PromptSource = WordPrompts(model, is_exact=False, ignore_eos=True)
+    if arguments.vocabulary_size is not None:
+        prompts = TokenIdPrompts(model, vocabulary_size=arguments.vocabulary_size)
+
+    async def keep() -> None:
+        write(document, arguments.out)
+
+    def on_row(row: Row, number: int, of: int) -> None:
+        print(f"[{number}/{of}] {profile_sweep.lines([row])[1].strip()}", flush=True)
+
+    await sweep(
+        document,
+        points,
+        endpoint=endpoint,
+        prompts=prompts,
+        api_key=os.environ.get(API_KEY_VARIABLE),
+        output_tokens=arguments.output_tokens,
+        seconds=arguments.seconds,
+        meter=meter,
+        keep=keep,
+        on_row=on_row,
+    )
+
+
+def ask_engine(endpoint: Endpoint, model: str | None) -> dict[str, Any]:
+    """The model to ask for, and what the engine says of itself.
+
+    Raises:
+        SweepError: it does not answer, or has not that one model.
+    """
+    headers = {}
+    if key := os.environ.get(API_KEY_VARIABLE):
+        headers["authorization"] = f"Bearer {key}"
+    base = str(endpoint.origin)
+    with httpx.Client(headers=headers, timeout=ASK_SECONDS, trust_env=False) as http:
+        try:
+            answer = http.get(f"{base}{endpoint.root}/models")
+            names = [str(card["id"]) for card in answer.raise_for_status().json()["data"]]
+            version = http.get(f"{base}/version")
+        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+            raise SweepError(f"{base}: {error}") from None
+    if model is None and len(names) != 1:
+        raise SweepError(f"{base} lists {', '.join(names) or 'no model'}: say which with --model")
+    if model is not None and model not in names:
+        raise SweepError(f"{base} lists {', '.join(names)}, not {model!r}")
+    said = version.text[:200] if version.status_code == 200 else None
+    return {"model": model or names[0], "version": said}
+
+
+def _document(arguments: argparse.Namespace, engine: dict[str, Any]) -> Document:
+    settings = {
+        "model": engine["model"],
+        "engine_version": engine["version"],
+        "output_tokens": arguments.output_tokens,
+        "seconds": arguments.seconds,
+        "prompts": "words" if arguments.vocabulary_size is None else "token ids",
+        "gpus": list(arguments.gpus),
+    }
+    path: Path = arguments.out
+    if path.exists():
+        try:
+            return profile_sweep.read_document(json.loads(path.read_text()), settings, str(path))
+        except json.JSONDecodeError as error:
+            raise SweepError(f"{path}: is no JSON ({error}); choose another --out") from None
+    from cli.main import version
+
+    provenance = {
+        "measured_by": f"heron {version()}, closed loop over HTTP streams",
+        "began_at_unix_seconds": round(time.time()),
+        "url": arguments.url,
+        "host": platform.node(),
+        "machine": platform.platform(),
+        "cpus": os.cpu_count(),
+        "gpus": None,
+    }
+    return Document(settings=settings, provenance=provenance, rows=[])
+
+
+def _meter(gpus: tuple[int, ...], document: Document) -> Meter:
+    if not gpus:
+        return NoMeter()
+    from cli.profile_meter import NvmlMeter
+
+    meter = NvmlMeter(gpus)
+    document.provenance["gpus"] = meter.names
+    return meter
+
+
+def write(document: Document, path: Path) -> None:
+    """Whole or not at all."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(document.to_dict(), indent=1) + "\n")
+    partial.replace(path)
