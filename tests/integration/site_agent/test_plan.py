@@ -1,0 +1,194 @@
+"""A plan in a real Redis re-shards an emulated site while streams run; the site needs none to go on."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from support.redis_server import RedisServer
+from support.stub_feed import StubFeed, reading, running_feed
+from support.wait import until
+
+from fleet.config import FleetConfig
+from fleet.keys import Keys
+from fleet.records import Plan, PlanTarget, SolverReport
+from fleet.redis_store import RedisStore
+from site_agent import app
+from site_agent.config import SiteConfig
+
+MODEL = "llama-3.1-70b"
+FULL_GRANT = 9000.0
+pytestmark = pytest.mark.timeout(180)
+
+
+def plan(targets: dict[str, list[tuple[int, int, int]]], *, epoch: int, valid: float = 300.0) -> Plan:
+    """`targets`: site → (degree, clock, instances)."""
+    return Plan(
+        router_id="router-1",
+        sequence=int(time.time() * 1000),
+        epoch=epoch,
+        solved_at_unix_seconds=time.time(),
+        valid_for_seconds=valid,
+        solver=SolverReport(status="optimal", seconds=0.1),
+        targets={
+            site: tuple(
+                PlanTarget(model=MODEL, tensor_parallel_degree=degree, gpu_clock_mhz=clock, instances=count)
+                for degree, clock, count in wanted
+            )
+            for site, wanted in targets.items()
+        },
+    )
+
+
+@dataclass(slots=True)
+class Site:
+    """A running agent of 8 GPUs."""
+
+    client: httpx.AsyncClient
+    store: RedisStore
+    feed: StubFeed
+
+    async def layout(self) -> dict[tuple[int, int | None], int]:
+        """(degree, clock) → ready instances."""
+        report = (await self.client.get("/heron/v1/report")).json()
+        found: dict[tuple[int, int | None], int] = {}
+        for one in report["models"][0]["instances"]:
+            if one["state"] == "ready":
+                key = (one["tensor_parallel_degree"], one["gpu_clock_mhz"])
+                found[key] = found.get(key, 0) + 1
+        return found
+
+    async def until_layout(self, wanted: dict[tuple[int, int | None], int], seconds: float = 60) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        while (seen := await self.layout()) != wanted:
+            assert loop.time() < deadline, f"wanted {wanted}, last seen {seen}"
+            await asyncio.sleep(0.1)
+
+    async def stream(self, tokens: int = 120) -> str:
+        """How one request ended: complete | refused | broken."""
+        body = {"model": MODEL, "prompt": "one two three", "max_tokens": tokens, "stream": True}
+        data = b""
+        try:
+            async with self.client.stream("POST", "/v1/completions", json=body) as answer:
+                if answer.status_code != 200:
+                    return "refused"
+                async for piece in answer.aiter_raw():
+                    data += piece
+        except httpx.HTTPError:
+            return "broken"
+        return "complete" if data.endswith(b"data: [DONE]\n\n") else "broken"
+
+
+@asynccontextmanager
+async def running_site(tmp_path: Path, url: str, **engine: Any) -> AsyncIterator[Site]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    async with running_feed() as feed:
+        config = SiteConfig.model_validate(
+            {
+                "site_id": "north",
+                "farm_id": "farm",
+                "state_dir": tmp_path / "north",
+                "port": port,
+                "feed_url": feed.url,
+                "engine": {
+                    "kind": "emulated",
+                    "instances": 2,
+                    "other_tensor_parallel_degrees": (2, 8),
+                    "start_seconds": 0.2,
+                    **engine,
+                },
+            }
+        )
+
+        async def speak() -> None:
+            while True:
+                feed.say(reading(FULL_GRANT))
+                await asyncio.sleep(0.5)
+
+        store = RedisStore(url, Keys(fleet="default"))
+        tasks = [
+            asyncio.create_task(speak()),
+            asyncio.create_task(
+                app.serve(FleetConfig(), config, store=RedisStore(url, Keys(fleet="default")))
+            ),
+        ]
+        try:
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+                site = Site(client=client, store=store, feed=feed)
+
+                async def is_up() -> bool:
+                    with suppress(httpx.HTTPError):
+                        return sum((await site.layout()).values()) == 2
+                    return False
+
+                deadline = asyncio.get_running_loop().time() + 60
+                while not await is_up():
+                    assert asyncio.get_running_loop().time() < deadline, "the site did not come up"
+                    if tasks[1].done():
+                        tasks[1].result()
+                    await asyncio.sleep(0.1)
+                yield site
+        finally:
+            for task in tasks:
+                task.cancel()
+            for task in tasks:
+                with suppress(asyncio.CancelledError):
+                    await task
+            await store.aclose()
+
+
+async def test_a_plan_re_shards_the_site_while_streams_run(tmp_path: Path) -> None:
+    """One group of GPUs at a time: streams finish where they are, new ones come in all the while."""
+    redis = RedisServer(tmp_path)
+    redis.start()
+    try:
+        async with running_site(tmp_path, redis.url) as site:
+            endings: list[str] = []
+            stopping = asyncio.Event()
+
+            async def load() -> None:
+                while not stopping.is_set():
+                    endings.append(await site.stream())
+
+            loads = [asyncio.create_task(load()) for _ in range(4)]
+            await until(lambda: len(endings) >= 4, seconds=30, what="streams that end")
+            wanted = plan({"south": [(8, 800, 1)], "north": [(2, 1400, 4)]}, epoch=5)
+            await site.store.publish_plan(wanted.to_json())
+            await site.until_layout({(2, 1400): 4})
+            done = len(endings)
+            await until(lambda: len(endings) >= done + 4, seconds=30, what="streams on the new layout")
+            # a lower epoch, and a plan that no GPU count allows, change nothing
+            await site.store.publish_plan(plan({"north": [(4, 1980, 2)]}, epoch=4).to_json())
+            await site.store.publish_plan(plan({"north": [(4, 1980, 3)]}, epoch=6).to_json())
+            await asyncio.sleep(1.5)
+            assert {degree for degree, _ in await site.layout()} == {2}
+            stopping.set()
+            await asyncio.gather(*loads)
+            assert set(endings) == {"complete"}
+    finally:
+        redis.stop()
+
+
+async def test_a_plan_that_is_over_leaves_the_layout_and_frees_the_clock(tmp_path: Path) -> None:
+    """Without a plan the site chooses by itself: its clock, but no new layout."""
+    redis = RedisServer(tmp_path)
+    redis.start()
+    try:
+        async with running_site(tmp_path, redis.url) as site:
+            await site.store.publish_plan(plan({"north": [(8, 1000, 1)]}, epoch=1, valid=8.0).to_json())
+            await site.until_layout({(8, 1000): 1})
+            await site.until_layout({(8, 1980): 1})
+            assert await site.stream(10) == "complete"
+    finally:
+        redis.stop()
