@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from site_agent.cap_outlook import CapOutlook
+from site_agent.cap_outlook import CapOutlook, soon_watts
+from site_agent.situation import CapForecast
 
 
 def outlook() -> CapOutlook:
@@ -56,3 +57,49 @@ def test_a_ramp_is_not_run_ahead_of_below_firm_power() -> None:
     assert expected[5] < 2000.0
     assert expected[6] == 1300.0
     assert expected[8] == 800.0, "a cap below the floor is obeyed as it is"
+
+
+def test_turbulence_is_kept_as_headroom_beside_the_noise() -> None:
+    """Falls of 50 W every other second: their root mean square a second is 35 W."""
+    caps = outlook()
+    for second in range(1200):
+        _, held = caps.observe(5000 - 50 * (second % 2), float(second))
+    assert caps.headroom_watts(held, 0.0, 4.0) == pytest.approx(4 * 35.4, rel=0.02)
+    assert caps.headroom_watts(held, 0.04, 4.0) == pytest.approx(
+        ((0.04 * held) ** 2 + 141.4**2) ** 0.5, rel=0.02
+    )
+    for second in range(1200, 2400):
+        caps.observe(5000, float(second))
+    assert caps.headroom_watts(5000, 0.0, 4.0) < 2
+
+
+def test_a_deep_fall_is_no_turbulence_and_turbulence_is_bounded() -> None:
+    """More than a twentieth in one reading is what the ladder is for."""
+    caps = outlook()
+    caps.observe(5000, 0.0)
+    caps.observe(4000, 1.0)
+    assert caps.headroom_watts(4000, 0.04, 6.5) == pytest.approx(160)
+    for second in range(2, 1000):
+        caps.observe(4000 - 190 * (second % 2), float(second))
+    assert caps.headroom_watts(4000, 0.0, 20.0) == pytest.approx(400)
+
+
+def point(horizon_seconds: float, watts: float) -> CapForecast:
+    return CapForecast(horizon_seconds=horizon_seconds, p10_watts=0, p50_watts=watts, p90_watts=9e9)
+
+
+def test_an_expected_fall_counts_within_the_time_that_is_asked_for() -> None:
+    """Its median; interpolated between two horizons, and from now to the first."""
+    drop = [point(60, 5000), point(120, 2000)]
+    assert soon_watts(5000, drop, age_seconds=0, within_seconds=30) == 5000
+    assert soon_watts(5000, drop, age_seconds=0, within_seconds=90) == 3500
+    assert soon_watts(5000, drop, age_seconds=30, within_seconds=90) == 2000
+    assert soon_watts(5000, [point(100, 4000)], age_seconds=0, within_seconds=50) == 4500
+
+
+def test_an_expected_rise_raises_nothing_and_nonsense_is_left_out() -> None:
+    """Power counts when it is there."""
+    assert soon_watts(3000, [point(10, 9000)], age_seconds=0, within_seconds=60) == 3000
+    assert soon_watts(3000, [point(10, float("nan"))], age_seconds=0, within_seconds=60) == 3000
+    assert soon_watts(3000, [], age_seconds=0, within_seconds=60) == 3000
+    assert soon_watts(3000, [point(10, 100)], age_seconds=11, within_seconds=60) == 3000

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from benchmarks.governor.site import SimulatedSite
 from fleet.instance import InstanceState
 from fleet.power import RideThrough
-from fleet.profile import LLAMA_70B_H100_TP4, SitePowerModel
+from fleet.profile import LLAMA_70B_H100_TP4, PROFILES, SitePowerModel
 from site_agent.governor import Governor
 from site_agent.site_model import SiteModel
 from site_agent.situation import (
     Admit,
     BreakStreams,
+    CapForecast,
     Drain,
     GovernorRule,
     InstanceView,
@@ -26,6 +27,7 @@ from site_agent.situation import (
     SiteView,
     StartEngine,
     StopEngine,
+    Target,
 )
 
 MODEL = SiteModel(
@@ -368,3 +370,55 @@ def test_below_the_idle_draw_nothing_runs_and_the_time_is_shown_apart() -> None:
     assert simulated.serving() == 0
     assert simulated.control.account.below_idle_seconds > 20
     assert simulated.control.account.exceeded_seconds == simulated.control.account.below_idle_seconds
+
+
+def test_an_expected_fall_drains_calmly_before_it_comes() -> None:
+    """Clocks stay up until the fall itself; what must go by then begins to drain."""
+    governor = warm_governor()
+    ahead = CapForecast(horizon_seconds=20, p10_watts=2900, p50_watts=3000, p90_watts=3100)
+    seen = replace(view(MAX_WATTS, 6600, READY, (16, 3, 16)), forecast=(ahead,))
+    decision = governor.decide(seen, 1.2)  # what drifts slowly is looked at once a second
+    assert [type(command) for command in decision.commands] == [Drain, Drain]
+    assert governor.clock_mhz == 1980
+    assert not decision.is_over
+
+
+def test_an_empty_plan_is_no_lack_of_power() -> None:
+    """The site says why it takes nothing."""
+    governor = warm_governor()
+    seen = replace(view(MAX_WATTS, 2000, READY, (0, 0, 0)), targets=())
+    decision = governor.decide(seen, 0.2)
+    assert decision.target.awake == 0
+    assert not decision.is_short_of_power
+    assert governor.decide(view(2300, 2000, READY, (0, 0, 0)), 0.3).is_short_of_power
+
+
+def test_a_plan_re_shards_one_group_at_a_time_and_serves_throughout() -> None:
+    """From two of 4 to four of 2: never less than half awake."""
+    model = replace(
+        MODEL,
+        instances=2,
+        other_profiles=(PROFILES["llama-3.1-70b/h100/tp2"],),
+        other_max_concurrency=(16,),
+    )
+    wanted = (Target(tensor_parallel_degree=2, instances=4, gpu_clock_mhz=1400),)
+    simulated = SimulatedSite(
+        model,
+        GovernorRule(),
+        RIDE_THROUGH,
+        steps([]),
+        random.Random(1),
+        targets=lambda now: wanted if now > 30 else None,
+        load_ratio=0.4,
+        finish_per_second=0.5,
+    )
+    simulated.run(30)
+    least_gpus = 8
+    for _ in range(1200):
+        simulated.step()
+        ready = [one for one in simulated.instances if one.state is InstanceState.READY]
+        least_gpus = min(least_gpus, sum(one.degree for one in ready))
+    assert [one.degree for one in simulated.instances if one.state is InstanceState.READY] == [2] * 4
+    assert simulated.control.clock_mhz == 1400
+    assert least_gpus == 4
+    assert simulated.broken == 0
