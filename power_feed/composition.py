@@ -6,7 +6,8 @@ from power_feed.allocator import REST_SECONDS, START_MARGIN_RATIO, Allocator
 from power_feed.config import FarmConfig, FeedConfig
 from power_feed.farm import FarmFeed
 from power_feed.forecast import Forecaster, PowerForecaster
-from power_feed.quality import QualityChecker, QualityLimits
+from power_feed.quality import QualityChecker
+from power_feed.quality_limits import quality_limits
 from power_feed.readings import Farm
 from power_feed.sources.interface import Source
 
@@ -17,16 +18,6 @@ def farm_feed(farm: FarmConfig, source: Source, config: FeedConfig, feed_id: str
     A site that is alone at its farm neither rests nor needs a margin to start: nobody else is served
     meanwhile, and its agent has hysteresis of its own.
     """
-    limits = QualityLimits(
-        nameplate_watts=farm.nameplate_watts,
-        period_seconds=source.period_seconds,
-        speed=source.speed,
-        nameplate_tolerance_ratio=farm.quality.nameplate_tolerance_ratio,
-        max_ramp_ratio_per_second=farm.quality.max_ramp_ratio_per_second,
-        agreement_ratio=farm.quality.agreement_ratio,
-        stuck_measurements=farm.quality.stuck_measurements,
-        stale_periods=farm.quality.stale_periods,
-    )
     is_alone = len(farm.fed_sites) == 1
     return FarmFeed(
         farm=Farm(
@@ -37,7 +28,7 @@ def farm_feed(farm: FarmConfig, source: Source, config: FeedConfig, feed_id: str
         ),
         site_ids=tuple(site.site_id for site in farm.fed_sites),
         source=source,
-        checker=QualityChecker(limits=limits),
+        checker=QualityChecker(limits=quality_limits(farm, source)),
         allocator=Allocator(
             period_seconds=source.period_seconds,
             rest_seconds=0.0 if is_alone else REST_SECONDS,

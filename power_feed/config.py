@@ -26,6 +26,7 @@ from fleet.keys import FLEET_NAME
 from power_feed.live_config import HttpSource, ModbusSource, MqttSource, OpcUaSource
 from power_feed.site_config import MAX_SITES_PER_FARM, FarmSite, known_of_sites
 from power_feed.synthetic import WindPreset
+from power_feed.turbines import TurbineName
 
 MAX_FARMS = 1000
 MAX_SPEED = 1e6
@@ -80,6 +81,8 @@ class SyntheticSource(ConfigModel):
     """Which of the seed's farms; None: by the farm's place in the configuration."""
     mean_speed_metres_per_second: Annotated[float, Field(gt=0, le=40)] | None = None
     """None: the preset's, fitted to its capacity factor."""
+    turbine: TurbineName = "cubic"
+    """Its power curve (turbines.py). Presets are fitted with `cubic`; another gives another capacity factor."""
     offset_seconds: Annotated[float, Field(ge=0, le=1e9)] = 0.0
 
 

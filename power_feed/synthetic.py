@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import random
 from array import array
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -132,9 +132,16 @@ class SyntheticWind:
     """
 
     def __init__(
-        self, *, preset: WindPreset, seed: int, farm: int, mean_speed_metres_per_second: float | None = None
+        self,
+        *,
+        preset: WindPreset,
+        seed: int,
+        farm: int,
+        mean_speed_metres_per_second: float | None = None,
+        curve: Callable[[float], float] = power_ratio,
     ) -> None:
-        """`farm` counts the farms of a seed; a mean speed replaces the preset's."""
+        """`farm` counts the farms of a seed; a mean speed replaces the preset's, a curve the cubic one."""
+        self._curve = curve
         model = MODELS[preset]
         self.period_seconds = model.period_seconds
         mean = mean_speed_metres_per_second or model.mean_speed_metres_per_second
@@ -165,7 +172,7 @@ class SyntheticWind:
             + self._front_weight * self._fronts.next()
         )
         exceedance = max(0.5 * math.erfc(z / math.sqrt(2)), 1e-12)  # of a speed as high as this one
-        return power_ratio(self._scale * (-math.log(exceedance)) ** (1 / self._shape))
+        return self._curve(self._scale * (-math.log(exceedance)) ** (1 / self._shape))
 
 
 class _Process:

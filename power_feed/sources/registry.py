@@ -30,6 +30,7 @@ from power_feed.sources.playback import Playback
 from power_feed.sources.schedule import Schedule
 from power_feed.sources.signals import CurtailmentRule, Scaling, SourceFaultError
 from power_feed.synthetic import SyntheticWind
+from power_feed.turbines import TURBINES
 from power_feed.wind_files import WindOptions, read_wind_file
 from power_feed.wind_series import WindFileError, WindSeries
 
@@ -188,6 +189,7 @@ def _synthetic(config: SyntheticSource, context: SourceContext) -> Source:
         seed=config.seed,
         farm=farm,
         mean_speed_metres_per_second=config.mean_speed_metres_per_second,
+        curve=TURBINES[config.turbine],
     )
     return Playback(
         description=(
