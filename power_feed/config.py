@@ -82,7 +82,7 @@ class SyntheticSource(ConfigModel):
     mean_speed_metres_per_second: Annotated[float, Field(gt=0, le=40)] | None = None
     """None: the preset's, fitted to its capacity factor."""
     turbine: TurbineName = "cubic"
-    """Its power curve (turbines.py). Presets are fitted with `cubic`; another gives another capacity factor."""
+    """Its power curve (turbines.py). Presets are fitted with `cubic`: another changes the capacity factor."""
     offset_seconds: Annotated[float, Field(ge=0, le=1e9)] = 0.0
 
 
