@@ -82,6 +82,14 @@ COMMANDS: dict[str, Command] = {
         help="check one site: what is wrong, and what to do about it",
         examples=("heron doctor --config fleet.toml --site north", "heron doctor --config fleet.toml --json"),
     ),
+    "bound": Command(
+        module="cli.bound",
+        help="how much of a load could be served at all, and by fluid baselines",
+        examples=(
+            "heron bound --wind fts-213-wind --trace conv-2024",
+            "heron bound --days 1:7 --load 0.5 --json bound.json",
+        ),
+    ),
     "simulate": Command(
         module="cli.simulate",
         help="run policies on wind and load on a virtual clock, and compare them",

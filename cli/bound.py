@@ -1,0 +1,153 @@
+"""`heron bound`: the ceiling of any gain, before a policy is tuned.
+
+Per week and load a clairvoyant bound and fluid baselines, on the very sites, wind and load that `heron
+simulate` has for the same arguments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from cli import exit_codes
+from cli.data import resolve
+from fleet.config import ConfigError
+from power_feed.wind_series import WindFileError
+from replay.trace import TraceError
+from simulator.cell import Cell, CellError, pairs
+from simulator.inputs import read_inputs, wind_series
+from simulator.traces import SIZE_SETS
+from simulator.weeks import WIND_SETS, Days, WeekError, named_days, week_names
+
+NEEDS_EXTRA = 'heron bound needs HiGHS: pip install "heron-router[simulate]"'
+KINDS = {"within_slo": "within the SLO", "any_latency": "however late"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `heron bound`."""
+    parser.add_argument(
+        "--wind", default="synthetic-far", help="wind file or name (`heron data list`), synthetic-far, …"
+    )
+    parser.add_argument(
+        "--days",
+        help="A:B, counted from 1, or names such as fts-127,fts-median (default: all reported weeks)",
+    )
+    parser.add_argument("--trace", default="synthetic-conv", help="load: file, conv-2024, both-2024, …")
+    parser.add_argument("--sizes", choices=SIZE_SETS, default="2023", help="which year's token counts")
+    parser.add_argument(
+        "--load", default="0.3,0.5,0.7,0.9", help="mean loads as shares of the cluster's peak"
+    )
+    parser.add_argument(
+        "--size-percentile", type=float, help="a site's peak draw is its farm's power at this one"
+    )
+    parser.add_argument("--sites", type=Path, help="TOML, as of heron simulate: count, [site] table")
+    parser.add_argument("--json", type=Path, help="write everything here")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compute, show, write.
+
+    Raises:
+        ConfigError: arguments or files that cannot be used.
+    """
+    try:
+        from simulator.bounds import bounds
+    except ModuleNotFoundError as error:
+        if error.name != "highspy":
+            raise
+        raise ConfigError(NEEDS_EXTRA) from None
+    loads = _loads(arguments.load)
+    results = []
+    try:
+        for cell, name in _cells(arguments):
+            results.append({"name": name, **bounds(read_inputs(cell, resolve), loads)})
+            _show(results[-1])
+    except (CellError, WindFileError, TraceError, WeekError) as error:
+        raise ConfigError(f"heron bound: {error}") from None
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps({"weeks": results}, indent=1) + "\n")
+    return exit_codes.DONE
+
+
+def _loads(text: str) -> list[float]:
+    try:
+        loads = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"heron bound: --load {text}: expected numbers such as 0.3,0.5") from None
+    if not all(0 < load <= 10 for load in loads):
+        raise ConfigError(f"heron bound: --load {text}: each must be above 0 and at most 10")
+    return loads
+
+
+def _cells(arguments: argparse.Namespace) -> list[tuple[Cell, str]]:
+    known = WIND_SETS.get(arguments.wind)
+    percentile = arguments.size_percentile or (40.0 if known is None else known.size_percentile)
+    fleet: dict[str, Any] = {}
+    if arguments.sites is not None:
+        try:
+            fleet = tomllib.loads(arguments.sites.read_text())
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"heron bound: --sites {arguments.sites}: {error}") from None
+    return [
+        (
+            Cell(
+                wind=arguments.wind,
+                first_day=days.first,
+                last_day=days.last,
+                size_percentile=percentile,
+                trace=arguments.trace,
+                sizes=arguments.sizes,
+                site_count=fleet.get("count"),
+                site_overrides=pairs(fleet.get("site")),
+            ),
+            days.name,
+        )
+        for days in _days(arguments)
+    ]
+
+
+def _days(arguments: argparse.Namespace) -> list[Days]:
+    known = WIND_SETS.get(arguments.wind)
+    text = arguments.days
+    if text is None:
+        text = "1:7" if known is None else ",".join(week_names(known))
+    found = []
+    for part in text.split(","):
+        ends = part.split(":")
+        if len(ends) == 2 and all(end.isdecimal() for end in ends):
+            found.append(Days(name=f"days {part}", first=int(ends[0]), last=int(ends[1])))
+        elif known is None:
+            raise WeekError(f"--days {part}: expected A:B; weeks have names only in {', '.join(WIND_SETS)}")
+        else:
+            found.append(named_days(known, wind_series(arguments.wind, resolve), part))
+    return found
+
+
+def _show(result: dict[str, Any]) -> None:
+    console = Console()
+    first, last = result["days"]
+    console.print(f"\n[bold]{result['name']}[/bold]: days {first}–{last} of {result['wind']}")
+    console.print(result["trace"])
+    console.print(
+        f"{len(result['sites'])} sites sized at p{result['size_percentile']:g}; cluster peak"
+        f" {result['cluster_peak_requests_per_second']:.1f} requests/s. Shares of requests served:"
+    )
+    for kind, title in KINDS.items():
+        part = result[kind]
+        names = list(part["by_load"][0]["baselines"])
+        table = Table(title=f"{title}; last rows: load sustained", title_justify="left")
+        for column in ("load", "bound", "bound, same mix", *names):
+            table.add_column(column, justify="right")
+        for row in part["by_load"]:
+            cells = [row["bound"], row["bound_same_mix"], *(row["baselines"][name] for name in names)]
+            table.add_row(f"{row['load']:g}", *(f"{value:.3f}" for value in cells))
+        for attainment in part["sustained"]["bound_same_mix"]:
+            cells = [part["sustained"][name][attainment] for name in ("bound_same_mix", *names)]
+            table.add_row(f"at {attainment}", "–", *(f"{value:.3f}" for value in cells))
+        console.print(table)

@@ -1,0 +1,191 @@
+"""How much could be served at all: the clairvoyant bound, and fluid versions of the baselines. Pure.
+
+Perfect foresight, no queueing between sites, no start times: in each step every server runs the best mix of
+configurations for the power it has then, a server below its idle draw is off, and load is divided without
+loss. The distance from a fluid baseline to the bound is the ceiling of any gain over that baseline.
+
+Rates are `fleet.capacity`'s in two readings: *within the SLO* (its estimate of waiting inside an instance is
+in them, so this is what an instance can promise) and *however late*. Each class is served in its own time on
+an instance; batches that mix classes do slightly better than that sum, which the bound leaves out.
+
+The baselines are fluid approximations: each gives every site a share of the load, the site serves what it can
+of it, and nothing that one site cannot serve is tried elsewhere. Real ones do try; real ones also queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router.policy.planner.problem import Configuration
+from router.policy.planner.solver import LinearProblem, solve
+
+Floats = NDArray[np.float64]
+GRID_POINTS = 240
+"""Of a site's capacity over its watts; it is concave, so interpolating between them is never too much."""
+HALVINGS = 40
+MOST_LOAD = 4.0
+"""Sustained load is looked for up to so many times the cluster's peak."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoundSite:
+    """One server, and what it can run."""
+
+    site_id: str
+    gpu_count: int
+    server_idle_watts: float
+    overhead_ratio: float
+    max_site_watts: float
+    configurations: tuple[Configuration, ...]
+
+    def added_watts(self, configuration: Configuration) -> float:
+        """What one instance adds to the idle draw."""
+        return max(0.0, configuration.full_watts - configuration.stopped_watts) * self.overhead_ratio
+
+
+def rates_of(configuration: Configuration, *, is_within_slo: bool) -> tuple[float, ...]:
+    """Requests per second by class, within the SLO or however late."""
+    return configuration.requests_per_second if is_within_slo else configuration.late_requests_per_second
+
+
+def mix_rate(configuration: Configuration, shares: Sequence[float], *, is_within_slo: bool) -> float:
+    """Requests per second of the mix, each class in its own time; 0 where a class cannot be served."""
+    rates = rates_of(configuration, is_within_slo=is_within_slo)
+    seconds = 0.0
+    for share, rate in zip(shares, rates, strict=True):
+        if share > 0:
+            if rate <= 0:
+                return 0.0
+            seconds += share / rate
+    return 1 / seconds if seconds > 0 else 0.0
+
+
+def capacity_at(site: BoundSite, shares: Sequence[float], watts: float, *, is_within_slo: bool) -> float:
+    """The most of the mix that a site serves with this power: a linear program over its configurations."""
+    watts = min(watts, site.max_site_watts)
+    if watts < site.server_idle_watts:
+        return 0.0
+    lp = LinearProblem()
+    gpus, draw = [], []
+    for configuration in site.configurations:
+        rate = mix_rate(configuration, shares, is_within_slo=is_within_slo)
+        column = lp.column(cost=-rate)
+        gpus.append((column, float(configuration.tensor_parallel_degree)))
+        draw.append((column, site.added_watts(configuration)))
+    lp.row(gpus, upper=float(site.gpu_count))
+    lp.row(draw, upper=watts - site.server_idle_watts)
+    return max(0.0, -solve(lp).objective)
+
+
+def capacity_curve(
+    site: BoundSite, shares: Sequence[float], *, is_within_slo: bool
+) -> Callable[[Floats], Floats]:
+    """Watts → requests per second of the mix."""
+    idle, most = site.server_idle_watts, site.max_site_watts
+    grid = np.linspace(idle, max(idle, most), GRID_POINTS)
+    values = np.array([capacity_at(site, shares, w, is_within_slo=is_within_slo) for w in grid.tolist()])
+
+    def capacity(watts: Floats) -> Floats:
+        found = np.interp(np.minimum(watts, most), grid, values)
+        return np.where(watts < idle, 0.0, found)
+
+    return capacity
+
+
+def served_by_class(
+    sites: Sequence[BoundSite], watts: Sequence[float], wanted: Sequence[float], *, is_within_slo: bool
+) -> float:
+    """The most requests per second of any class that the fleet serves in one step, however it chooses.
+
+    Every request counts alike, so with too little power the cheap classes are served first.
+    """
+    lp = LinearProblem()
+    counts: dict[Configuration, list[tuple[int, float]]] = {}
+    for site, given in zip(sites, watts, strict=True):
+        power = min(given, site.max_site_watts)
+        if power < site.server_idle_watts:
+            continue
+        gpus, draw = [], []
+        for configuration in site.configurations:
+            column = lp.column()
+            gpus.append((column, float(configuration.tensor_parallel_degree)))
+            draw.append((column, site.added_watts(configuration)))
+            counts.setdefault(configuration, []).append((column, -1.0))
+        lp.row(gpus, upper=float(site.gpu_count))
+        lp.row(draw, upper=power - site.server_idle_watts)
+    if not counts:
+        return 0.0
+    flows: list[list[tuple[int, float]]] = [[] for _ in wanted]
+    for configuration, terms in counts.items():
+        used = list(terms)
+        for index, rate in enumerate(rates_of(configuration, is_within_slo=is_within_slo)):
+            if rate > 0 and wanted[index] > 0:
+                column = lp.column(cost=-1.0)
+                used.append((column, 1 / rate))
+                flows[index].append((column, 1.0))
+        lp.row(used, upper=0.0)
+    for index, taken in enumerate(flows):
+        if taken:
+            lp.row(taken, upper=wanted[index])
+    return max(0.0, -solve(lp).objective)
+
+
+Share = Callable[[Floats, Floats, Floats], Floats]
+"""(power, capacity, installed), each steps × sites → each site's share of the load; rows sum to ≤ 1."""
+
+
+def _normalised(weights: Floats) -> Floats:
+    total = weights.sum(axis=1, keepdims=True)
+    found: Floats = np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
+    return found
+
+
+def round_robin(power: Floats, capacity: Floats, installed: Floats) -> Floats:  # noqa: ARG001
+    """Alike over the sites that serve at all."""
+    return _normalised((capacity > 0).astype(np.float64))
+
+
+def static_weights(power: Floats, capacity: Floats, installed: Floats) -> Floats:  # noqa: ARG001
+    """By installed capacity, dark sites too: blind to power."""
+    return _normalised(installed)
+
+
+def power_weights(power: Floats, capacity: Floats, installed: Floats) -> Floats:  # noqa: ARG001
+    """By watts, whatever they can do."""
+    return _normalised(power)
+
+
+def least_loaded(power: Floats, capacity: Floats, installed: Floats) -> Floats:  # noqa: ARG001
+    """By room: in a fluid without delay, by what each site can serve."""
+    return _normalised(capacity)
+
+
+BASELINES: Mapping[str, Share] = {
+    "round_robin": round_robin,
+    "static_weighted": static_weights,
+    "power_weighted": power_weights,
+    "least_loaded": least_loaded,
+}
+
+
+def served(share: Floats, capacity: Floats, load: Floats) -> Floats:
+    """Requests per second served in each step."""
+    found: Floats = np.minimum(share * load[:, None], capacity).sum(axis=1)
+    return found
+
+
+def sustained(serve: Callable[[Floats], Floats], shape: Floats, attainment: float) -> float:
+    """The largest multiple of `shape` of which `serve` still serves this part; 0 where none."""
+    low, high = 0.0, MOST_LOAD
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        load = middle * shape
+        if serve(load).sum() >= attainment * load.sum():
+            low = middle
+        else:
+            high = middle
+    return low if low > 1e-6 else 0.0

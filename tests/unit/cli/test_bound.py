@@ -1,0 +1,49 @@
+"""`heron bound`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cli.main import main
+
+
+def test_it_says_per_load_what_could_be_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without any file: synthetic wind and load. More load, a smaller part; no baseline above the bound."""
+    file = tmp_path / "bound.json"
+    assert main(["bound", "--days", "1:1,2:2", "--load", "0.3,0.9", "--json", str(file)]) == 0
+    weeks = json.loads(file.read_text())["weeks"]
+    assert [week["days"] for week in weeks] == [[1, 1], [2, 2]]
+    for week in weeks:
+        for kind in ("within_slo", "any_latency"):
+            low, high = week[kind]["by_load"]
+            assert high["bound"] <= low["bound"] <= 1 + 1e-9
+            for row in (low, high):
+                assert row["bound_same_mix"] <= row["bound"] + 1e-9
+                assert all(value <= row["bound_same_mix"] + 1e-9 for value in row["baselines"].values())
+        better, worse = week["any_latency"]["by_load"][1], week["within_slo"]["by_load"][1]
+        assert worse["bound_same_mix"] <= better["bound_same_mix"] + 1e-9
+    assert "cluster peak" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--days", "fts-127"], "weeks have names only in"),
+        (["--days", "9:3"], "days count from 1"),
+        (["--load", "much"], "expected numbers"),
+        (["--load", "0"], "above 0"),
+        (["--wind", "nowhere.csv"], "no such file"),
+        (["--sites", "nowhere.toml"], "nowhere.toml"),
+        (["--trace", "nowhere.csv"], "no such file"),
+        (["--days", "360:371"], "has no day 371"),
+    ],
+)
+def test_what_cannot_be_meant_is_told(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit 2, with what to do."""
+    assert main(["bound", *words]) == 2
+    assert message in capsys.readouterr().err
