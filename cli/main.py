@@ -133,8 +133,8 @@ def build_parser(chosen: str | None) -> argparse.ArgumentParser:
     """The parser of the whole command line; only `chosen`'s module is imported, for its arguments."""
     parser = argparse.ArgumentParser(
         prog="heron",
-        description="Serves LLM inference on wind power: an OpenAI-compatible router over many sites.",
-        epilog="heron COMMAND --help has each command's arguments and an example. Start with: heron demo",
+        description="Serves LLM inference on wind power: an OpenAI-compatible router over many sites.\n"
+        "heron COMMAND --help has each command's arguments and an example. Start with: heron demo",
         formatter_class=_Formatter,
     )
     parser.add_argument("--version", action="version", version=f"heron {version()}")
