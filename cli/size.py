@@ -132,7 +132,8 @@ def _compute(arguments: argparse.Namespace) -> SizeResult:
     _check_prices(given | {"tokens_per_second": kind.tokens_per_second})
     try:
         series = read_wind_file(resolve(arguments.wind))
-        names = tuple(arguments.farms.split(",")) if arguments.farms else series.sites
+        chosen = [name.strip() for name in arguments.farms.split(",")] if arguments.farms else series.sites
+        names = tuple(chosen)
         power = known_power(series, names)
         sizing = Sizing(
             farm_megawatts=_megawatts(arguments.farm_mw, names),

@@ -19,7 +19,7 @@ def show(result: SizeResult) -> None:
     console = Console()
     days = result.power.shape[1] * result.series.period_seconds / 86_400
     console.print(
-        f"[bold]{escape(result.series.name)}[/bold]: {len(result.shown.farms)} farms, {days:,.0f} days of"
+        f"[bold]{escape(result.series.name)}[/bold]: {len(result.shown.farms)} farm(s), {days:,.0f} days of"
         f" {result.series.period_seconds:g} s"
         + (f", {result.left_out_steps:,} steps left out (not measured)" if result.left_out_steps else "")
         + f". {result.kind.name}: {result.sizing.gpu_watts:,.0f} W each, host and overhead in it."
@@ -32,7 +32,8 @@ def show(result: SizeResult) -> None:
     console.print(_costs(result))
     console.print(_prices(result))
     console.print(
-        "[dim]Mean: of the farm's nameplate. Use: mean share of its peak that the wind lets the cluster run."
+        f"[dim]Watts and tokens per second: {escape(result.kind.source)}. Mean: of the farm's nameplate."
+        " Corr.: with each other farm. Use: mean share of its peak that the wind lets the cluster run."
         " Hours and energy are for a year."
         f" Firm: the share of the peak that is there {FIRM_SHARE:.0%} of the time. Power is taken as capacity"
         " (docs/sizing.md).[/dim]"
@@ -58,8 +59,8 @@ def _farms(result: SizeResult) -> Table:
         "farm",
         "MW",
         "mean",
-        "correlation",
-        "cluster MW",
+        "corr.",
+        "peak MW",
         "GPUs",
         "use",
         "short h",
@@ -102,7 +103,7 @@ def _sizes(result: SizeResult) -> Table:
 
 def _shortages(result: SizeResult) -> Table:
     table = _table(
-        f"What the farms do for each other (short: below {result.sizing.shortage_ratio:.0%} of the peak)",
+        f"Alone and together (short: below {result.sizing.shortage_ratio:.0%} of the peak)",
         "",
         "short h alone",
         "together",
@@ -129,8 +130,8 @@ def _costs(result: SizeResult) -> Table:
         "÷ grid",
         "$/M tokens",
         "grid",
-        "even at use",
-        "even at grid $/MWh",
+        "even: use",
+        "grid $/MWh",
     )
     for fleet, money in zip(result.fleets, result.costs, strict=True):
         if money is None:

@@ -119,7 +119,7 @@ def known_power(series: WindSeries, farms: Sequence[str]) -> Ratios:
     """Farms × steps, shares of nameplate; steps at which some farm was not measured are left out.
 
     Raises:
-        SizingError: a farm that the record does not have, or no step with all of them.
+        SizingError: a farm that the record has not or that is named twice, or no step with all of them.
     """
     missing = [farm for farm in farms if farm not in series.ratios]
     if missing or not farms:
@@ -127,6 +127,8 @@ def known_power(series: WindSeries, farms: Sequence[str]) -> Ratios:
             f"{series.name}: no farm called {', '.join(missing) or '(none given)'};"
             f" it has {', '.join(series.sites)}"
         )
+    if len(set(farms)) < len(farms):
+        raise SizingError(f"{', '.join(farms)}: each farm counts once")
     power = np.array([np.asarray(series.ratios[farm], dtype=np.float64) for farm in farms])
     power = power[:, ~np.isnan(power).any(axis=0)]
     if power.shape[1] == 0:

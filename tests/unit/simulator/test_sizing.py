@@ -105,7 +105,12 @@ def test_steps_that_some_farm_did_not_measure_are_left_out() -> None:
 
 @pytest.mark.parametrize(
     ("farms", "message"),
-    [(("c",), "no farm called c; it has a, b"), ((), "none given"), (("a", "b"), "no step")],
+    [
+        (("c",), "no farm called c; it has a, b"),
+        ((), "none given"),
+        (("a", "b"), "no step"),
+        (("a", "a"), "once"),
+    ],
 )
 def test_power_that_is_not_there_is_refused(farms: tuple[str, ...], message: str) -> None:
     """With the names that there are."""
