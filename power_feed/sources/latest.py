@@ -5,6 +5,7 @@ Rule: nothing is mended, and nothing that is no measurement of the wind passes a
     older than the newest              dropped: messages overtake each other
     beyond `MAX_AHEAD_SECONDS` ahead   refused: a wrong clock would make it count as fresh for ever
     a little ahead                     taken as measured now
+    the same again within half a period, without a time of its own   the same measurement heard twice
     no number, or no time              the newest is not shown until a newer one comes
     produced while curtailed, or while the signal is unknown   kept, but shown as not measured (DESIGN §8)
 """
@@ -24,6 +25,8 @@ MAX_AHEAD_SECONDS = 5.0
 class Latest:
     """The newest measurement of one source."""
 
+    period_seconds: float = 0.0
+    """Between two measurements; 0: not known."""
     measures: Measures = "available"
     needs_curtailment: bool = False
     """A curtailment signal is configured: without its word, produced power is not used."""
@@ -54,10 +57,19 @@ class Latest:
         # a clock of ours that was set back must not lock the door
         if newest is not None and observed <= newest.observed_at_unix_seconds <= now:
             return False
+        if observed_at is None and self._is_heard_twice(watts, now):
+            return False
         self._newest = Measurement(observed_at_unix_seconds=observed, watts=watts)
         self._is_unusable = False
         self._changed_at = now
         return True
+
+    def _is_heard_twice(self, watts: float, now: float) -> bool:
+        """A subscription and a read of one sample are no two measurements that agree with each other."""
+        newest = self._newest
+        if newest is None or self._is_unusable or watts != newest.watts:
+            return False
+        return 0 <= now - newest.observed_at_unix_seconds < self.period_seconds / 2
 
     def put_unusable(self, *, now: float) -> None:
         """Something came for a measurement that is none."""

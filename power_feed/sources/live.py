@@ -94,7 +94,9 @@ class Live:
         self._link = link
         self._scaling = scaling
         self._curtailment = curtailment
-        self._latest = Latest(measures=measures, needs_curtailment=curtailment is not None)
+        self._latest = Latest(
+            period_seconds=period_seconds, measures=measures, needs_curtailment=curtailment is not None
+        )
         self._max_retry_seconds = max_retry_seconds
         self._silent_seconds = silent_seconds or max(MIN_SILENT_SECONDS, SILENT_PERIODS * period_seconds)
         self._clock = clock
@@ -228,6 +230,11 @@ class Live:
         if now - self._logged.get(kind, -LOG_EVERY_SECONDS) >= LOG_EVERY_SECONDS:
             self._logged[kind] = now
             logger.warning("source %s: %s", self.description, error, extra={"kind": kind})
+
+
+def keep_quiet(library: str) -> None:
+    """Silence a protocol library's own log: a traceback for each attempt, where ours has a line a minute."""
+    logging.getLogger(library).setLevel(logging.CRITICAL)
 
 
 def retry_seconds(failures: int, longest_seconds: float, rng: random.Random) -> float:

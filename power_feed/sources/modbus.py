@@ -14,7 +14,7 @@ from pymodbus.client import AsyncModbusTcpClient
 from pymodbus.exceptions import ModbusException
 
 from power_feed.live_config import REGISTERS, ModbusSource, Register, RegisterType
-from power_feed.sources.live import Listener
+from power_feed.sources.live import Listener, keep_quiet
 from power_feed.sources.signals import SourceFaultError
 
 _FORMATS: dict[RegisterType, str] = {
@@ -45,6 +45,7 @@ class ModbusLink:
     """One device."""
 
     def __init__(self, config: ModbusSource) -> None:
+        keep_quiet("pymodbus")
         self._config = config
         self.description = (
             f"modbus {config.host}:{config.port} unit {config.unit_id} "

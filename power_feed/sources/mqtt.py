@@ -16,7 +16,7 @@ from aiomqtt.exceptions import MqttConnectError
 from power_feed.live_config import MqttSource, MqttTls
 from power_feed.sources.json_reading import JsonPath, parse
 from power_feed.sources.json_time import time_reader
-from power_feed.sources.live import Listener
+from power_feed.sources.live import Listener, keep_quiet
 from power_feed.sources.secret_file import read_secret
 from power_feed.sources.signals import SourceFaultError
 
@@ -35,6 +35,7 @@ class MqttLink:
 
     def __init__(self, config: MqttSource) -> None:
         """Raises SourceFaultError: an expression is no JMESPath."""
+        keep_quiet("mqtt")
         self._config = config
         self._path = JsonPath(config.json_path, "json_path")
         self._time_path = None if config.time_path is None else JsonPath(config.time_path, "time_path")

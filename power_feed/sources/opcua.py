@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Coroutine
 from datetime import UTC
 from pathlib import Path
@@ -25,7 +24,7 @@ from asyncua.ua.status_codes import StatusCodes
 from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 
 from power_feed.live_config import OpcUaSource
-from power_feed.sources.live import Listener
+from power_feed.sources.live import Listener, keep_quiet
 from power_feed.sources.secret_file import read_secret
 from power_feed.sources.signals import SourceFaultError
 
@@ -53,14 +52,12 @@ _SECURITY = (
 )
 _NO_NODE = (StatusCodes.BadNodeIdUnknown, StatusCodes.BadNodeIdInvalid)
 
-# Each failed connection is a traceback there; what it means is in our own log, once.
-logging.getLogger("asyncua").setLevel(logging.CRITICAL)
-
 
 class OpcUaLink:
     """One node of one server."""
 
     def __init__(self, config: OpcUaSource) -> None:
+        keep_quiet("asyncua")
         self._config = config
         self.description = f"opcua {config.url} {config.node}"
 

@@ -132,6 +132,10 @@ class OpcUaServer:
 
     async def _stop(self) -> None:
         await self._the_server.stop()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     async def _say(self, value: Any, status: int, at: datetime | None) -> None:
         stamp = at or datetime.now(UTC)

@@ -36,6 +36,18 @@ def test_what_is_not_newer_is_dropped() -> None:
     assert latest.measurement().watts == 5.0
 
 
+def test_one_sample_heard_twice_is_one_measurement() -> None:
+    """Else a suspicious rise would confirm itself; another value, or the same one a period later, counts."""
+    latest = Latest(period_seconds=1.0)
+    assert latest.put(5.0, observed_at=None, now=100.0)
+    assert not latest.put(5.0, observed_at=None, now=100.4)
+    assert latest.put(4.0, observed_at=None, now=100.4)
+    assert latest.put(4.0, observed_at=None, now=101.3)
+    latest.put_unusable(now=101.4)
+    assert latest.put(4.0, observed_at=None, now=101.5)
+    assert latest.measurement().watts == 4.0
+
+
 def test_the_future_is_refused_and_a_little_of_it_is_now() -> None:
     """A clock some seconds ahead is common; an hour ahead is a wrong zone."""
     latest = Latest()
