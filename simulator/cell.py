@@ -22,6 +22,10 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
+PLANNED_POLICIES = frozenset({"heron", "planned"})
+"""They read the plan; with every other each site is optimised alone."""
+
+
 class CellError(ValueError):
     """A cell that cannot be meant; says which part and what is allowed."""
 
@@ -87,6 +91,8 @@ class Cell:
     control: str = "governed"
     control_parameters: Pairs = ()
     resume: bool = True
+    planner: bool | None = None
+    """Whether plans are made; None: for the policies that read them."""
     server_switch: bool = True
     seed: int = 1
     site_count: int | None = None
@@ -111,6 +117,11 @@ class Cell:
     def with_(self, **changes: Any) -> Cell:
         """Another one that differs in these."""
         return replace(self, **changes)
+
+    @property
+    def has_planner(self) -> bool:
+        """Whether plans are made."""
+        return self.policy in PLANNED_POLICIES if self.planner is None else self.planner
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON."""

@@ -1,25 +1,39 @@
 """The simulated power feed: every second one reading per site, made by the live feed's own code.
 
-The allocator splits each farm's power between its sites, the forecaster learns from what it has measured, and
-`site_forecasts` turns a farm's quantiles into its sites'. The forecaster learns and speaks every
+The allocator splits each farm's power between its sites, the switch turns their servers off and on, the
+forecaster learns from what it has measured, and `site_forecasts` turns a farm's quantiles into its sites'. The forecaster learns and speaks every
 `FORECAST_SECONDS`; live does so at every measurement, which at these horizons says the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from fleet.records import ForecastPoint, PowerReading, SiteReport
-from power_feed.allocator import Allocator, SiteClaim
+from fleet.records import ForecastPoint, PowerReading, SiteInfo, SiteReport
+from power_feed.allocator import REST_SECONDS, START_MARGIN_RATIO, Allocator, SiteClaim
+from power_feed.claims import SiteState, SiteTerms, claim_of
 from power_feed.forecast import Forecaster
 from power_feed.outlook import site_forecasts
+from power_feed.server_switch import ServerSwitch, SwitchView
 from simulator.events import Events
 from simulator.site import SimulatedSite
+from simulator.site_records import site_info
 from simulator.wind import History, Watts
 
 FEED_DELAY_SECONDS = 0.01
 """From the farm's feed to the agent beside it."""
 FORECAST_SECONDS = 10
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What the feed knows of one site."""
+
+    info: SiteInfo
+    switch: ServerSwitch | None
+    report: SiteReport | None = None
+    heard_at: float | None = None
 
 
 class SimulatedFarm:
@@ -40,11 +54,21 @@ class SimulatedFarm:
         self.nameplate_watts = nameplate_watts
         self.is_tripped = False
         self._watts = watts
-        self._allocator = Allocator(period_seconds=1.0)
+        is_alone = len(sites) == 1
+        self._allocator = Allocator(
+            period_seconds=1.0,
+            rest_seconds=0.0 if is_alone else REST_SECONDS,
+            start_margin_ratio=0.0 if is_alone else START_MARGIN_RATIO,
+        )
         self._forecaster = Forecaster(nameplate_watts)
         self._forecasts: dict[str, tuple[ForecastPoint, ...]] = {}
-        self._heard: dict[str, tuple[float, float | None, float | None]] = {}
-        """Site → when its last report came, its draw and its cap."""
+        self._kept = {
+            site.site_id: _Kept(
+                info=site_info(site),
+                switch=ServerSwitch() if site.settings.has_server_switch else None,
+            )
+            for site in sites
+        }
         if history is not None:
             for at, before in zip(history.at_seconds, history.watts, strict=True):
                 self._forecaster.observe(float(before), float(at))
@@ -55,17 +79,21 @@ class SimulatedFarm:
 
     def take_report(self, report: SiteReport, now: float) -> None:
         """A site's report reached the feed."""
-        self._heard[report.site_id] = now, report.power.draw_watts, report.power.cap_watts
+        kept = self._kept[report.site_id]
+        kept.report, kept.heard_at = report, now
 
     def readings(self, second: int, sequence: int) -> Iterator[tuple[SimulatedSite, PowerReading]]:
         """This second's readings of all sites."""
         available = self.available_watts(second)
-        claims = [self._claim(site) for site in self.sites]
+        claims = [self._claim(site, float(second)) for site in self.sites]
         grants = self._allocator.allocate(available, claims, float(second))
         if second % FORECAST_SECONDS == 0:
             self._forecaster.observe(available, float(second))
             self._forecasts = site_forecasts(self._forecaster.quantiles(), self._allocator.in_order(claims))
         for site in self.sites:
+            self._switch(site, float(second))
+            if site.is_down:
+                site.judge_idle(grants[site.site_id])
             yield (
                 site,
                 PowerReading.model_construct(  # nothing here comes from outside
@@ -84,21 +112,40 @@ class SimulatedFarm:
                 ),
             )
 
-    def _claim(self, site: SimulatedSite) -> SiteClaim:
-        heard_at, draw_watts, cap_watts = self._heard.get(site.site_id, (None, None, None))
-        idle_watts = site.model.server_idle_watts
-        margin = site.settings.margin_ratio
-        return SiteClaim(
-            site_id=site.site_id,
-            min_grant_watts=idle_watts / (1 - margin),
-            max_grant_watts=site.max_site_watts / (1 - margin),
-            idle_watts=idle_watts,
-            is_listening=not site.is_down,
-            heard_at=heard_at,
-            draw_watts=draw_watts,
-            cap_watts=cap_watts,
+    def _claim(self, site: SimulatedSite, now: float) -> SiteClaim:
+        kept = self._kept[site.site_id]
+        view = self._switch_view(site, kept)
+        is_off = kept.switch is not None and kept.switch.is_off
+        return claim_of(
+            SiteTerms(site_id=site.site_id, margin_ratio=site.settings.margin_ratio),
+            SiteState(
+                info=kept.info,
+                report=kept.report,
+                heard_at=kept.heard_at,
+                is_listening=not site.is_down,
+                is_server_off=is_off,
+                is_server_starting=kept.switch is not None and kept.switch.is_starting(view, now),
+            ),
+        )
+
+    def _switch_view(self, site: SimulatedSite, kept: _Kept) -> SwitchView:
+        return SwitchView(
+            granted_watts=self._allocator.granted_watts(site.site_id),
+            is_on=site.plant.is_on,
+            report_state=None if kept.report is None else kept.report.state,
+            heard_at=kept.heard_at,
             ride_through_seconds=site.settings.ride_through_seconds,
         )
+
+    def _switch(self, site: SimulatedSite, now: float) -> None:
+        kept = self._kept[site.site_id]
+        if kept.switch is None:
+            return
+        command = kept.switch.decide(self._switch_view(site, kept), now)
+        if command == "off":
+            site.switch_off()
+        elif command == "on":
+            site.switch_on()
 
 
 class SimulatedFeed:

@@ -20,8 +20,10 @@ from fleet.request import ClassCutoffs, RequestClass
 from power_feed.synthetic import SyntheticWind
 from power_feed.wind_files import read_wind_file
 from power_feed.wind_series import WindSeries
+from router.policy.planner.demand import ClassLoad
 from simulator.cell import Cell, CellError, Sample
 from simulator.fleet_size import nameplates_of, peak_requests_per_second, sites_of, slo_of
+from simulator.planning import PastLoads
 from simulator.settings import RouterSettings, SiteSettings, Telemetry
 from simulator.traces import Load, load_trace
 from simulator.weeks import DAY_SECONDS
@@ -31,6 +33,8 @@ from simulator.world import MAX_DRAIN_SECONDS, TAIL_SECONDS, Scene
 Resolve = Callable[[str], Path]
 HISTORY_SECONDS = 7 * DAY_SECONDS
 """Of wind that a feed has seen before a block."""
+PAST_ANSWERS = 256
+PAST_MINUTES = 180
 SYNTHETIC_SITES, SYNTHETIC_DAYS = 5, 365
 CUTOFFS = ClassCutoffs()
 
@@ -171,6 +175,7 @@ def scene(inputs: Inputs, start: int, seconds: int, warm_up: int) -> Scene:
             policy=cell.policy,
             parameters=dict(cell.parameters),
             resume=cell.resume,
+            has_planner=cell.has_planner,
             length_error_ratio=cell.length_error_ratio,
             **dict(cell.router_overrides),
         ),
@@ -193,7 +198,44 @@ def scene(inputs: Inputs, start: int, seconds: int, warm_up: int) -> Scene:
         seed=f"{cell.seed}/{start}",
         faults=cell.faults,
         history=history,
+        past_loads=past_loads(inputs, start) if cell.has_planner else (),
+        past_lengths=past_lengths(inputs, start),
     )
+
+
+def past_lengths(inputs: Inputs, start: int) -> tuple[int, ...]:
+    """Answers that a router had seen end: drawn as those of the block are, but others."""
+    _, output, weight = inputs.load.rows()
+    rng = np.random.default_rng(random.Random(f"{inputs.cell.seed}/past/{start}").getrandbits(64))
+    return tuple(rng.choice(output, PAST_ANSWERS, p=weight / weight.sum()).tolist())
+
+
+def past_loads(inputs: Inputs, start: int) -> PastLoads:
+    """What a planner had been told of the load of the last hours, minute by minute, by what was expected."""
+    prompt, output, weight = inputs.load.rows()
+    expected = max(1, round(float(np.average(output, weights=weight))))
+    model = inputs.sites[0].profile.model
+    shares: dict[RequestClass, list[float]] = {}
+    for one, share in zip(prompt.tolist(), (weight / weight.sum()).tolist(), strict=True):
+        entry = shares.setdefault(CUTOFFS.classify(one, expected), [0.0, 0.0])
+        entry[0] += share
+        entry[1] += share * one
+    found = []
+    for minute in range(-PAST_MINUTES, 0):
+        rate = 0.0
+        for part in inputs.load.parts:
+            edges, rates = part.rate.of_block(start + minute * 60.0, 60.0)
+            rate += float(np.sum(rates * np.diff(edges))) / 60.0 * inputs.scale
+        loads = {
+            (model, name): ClassLoad(
+                requests_per_second=rate * share,
+                prompt_tokens=prompts / share,
+                output_tokens=float(expected),
+            )
+            for name, (share, prompts) in sorted(shares.items())
+        }
+        found.append((minute * 60.0, loads))
+    return tuple(found)
 
 
 def _shifted(inputs: Inputs, site: SiteSettings, start: int) -> float:

@@ -14,7 +14,7 @@ from simulator.events import Events
 from simulator.instance import SimulatedInstance
 from simulator.sequence import Sequence
 from simulator.settings import SiteSettings
-from site_agent.drivers.interface import InstanceSpec
+from site_agent.layouts import instance_specs
 from site_agent.site_model import SiteModel
 
 
@@ -39,6 +39,9 @@ class Plant:
         self._rng = rng
         self._stopped_watts = model.gpu_count * model.profile.stopped_watts / model.degree
         """All GPUs without an engine."""
+        self.is_on = True
+        """The server; off it draws nothing."""
+        self._base_joules, self._base_at = 0.0, events.now
         self.instances = tuple(self._instances(on_first_token, on_finish, on_change))
 
     def _instances(
@@ -47,32 +50,40 @@ class Plant:
         on_finish: Callable[[Sequence, float], None],
         on_change: Callable[[], None],
     ) -> Iterator[SimulatedInstance]:
-        """Those of the site's own degree first, then of each other one that its GPUs can be split into."""
-        settings, index = self._settings, 0
-        for degree, profile in self._model.profiles.items():
-            for place in range(self._model.most(degree)):
-                spec = InstanceSpec(
-                    instance_id=f"{settings.site_id}-{index}",
-                    index=index,
-                    port=0,
-                    model=profile.model,
-                    gpu_indices=tuple(range(place * degree, (place + 1) * degree)),
-                )
-                index += 1
-                yield SimulatedInstance(
-                    spec,
-                    profile,
-                    events=self._events,
-                    max_concurrency=self._model.concurrency[degree],
-                    start_seconds=settings.start_seconds,
-                    rng=self._rng,
-                    on_first_token=on_first_token,
-                    on_finish=on_finish,
-                    on_change=on_change,
-                )
+        """In `site_agent.layouts`' order: the site's own degree first."""
+        settings, model = self._settings, self._model
+        for spec in instance_specs(settings.site_id, model, model_name=model.profile.model):
+            yield SimulatedInstance(
+                spec,
+                model.profiles[spec.tensor_parallel_degree],
+                events=self._events,
+                max_concurrency=model.concurrency[spec.tensor_parallel_degree],
+                start_seconds=settings.start_seconds,
+                rng=self._rng,
+                on_first_token=on_first_token,
+                on_finish=on_finish,
+                on_change=on_change,
+            )
+
+    def switch_off(self) -> None:
+        """No power at all."""
+        self._base_joules += self._base_since()
+        self._base_at, self.is_on = self._events.now, False
+
+    def switch_on(self) -> None:
+        """Power again; the host draws at once."""
+        self._base_at, self.is_on = self._events.now, True
+
+    def _base_since(self) -> float:
+        """Joules of host and resting GPUs since the last switch."""
+        if not self.is_on:
+            return 0.0
+        return self._model.power.site_watts(self._stopped_watts) * (self._events.now - self._base_at)
 
     def draw_watts(self) -> float:
         """What the site draws, truly."""
+        if not self.is_on:
+            return 0.0
         now = self._events.now
         watts = self._stopped_watts
         for one in self.instances:
@@ -83,9 +94,8 @@ class Plant:
     def joules(self) -> float:
         """Energy of the whole site since the start."""
         now = self._events.now
-        gpus = sum(one.gpus.joules(now) - one.stopped_watts * now for one in self.instances)
-        gpus += self._stopped_watts * now
-        return (gpus + self._settings.host_idle_watts * now) * self._settings.overhead_ratio
+        beyond = sum(one.gpus.joules(now) - one.stopped_watts * now for one in self.instances)
+        return self._base_joules + self._base_since() + beyond * self._settings.overhead_ratio
 
     def metered_watts(self) -> float:
         """The same as the agent's meter shows it: with noise."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Callable, Iterable
 
 from fleet.records import PowerReading, SiteInfo, SiteReport
 from fleet.request import ANONYMOUS, ClassCutoffs, RequestFeatures
@@ -22,6 +23,7 @@ from router.policy.fair_line import Lane, Ticket
 from router.policy.load import Load
 from router.policy.outlook import PowerOutlook, power_outlook
 from router.policy.output_length import OutputLengths
+from router.policy.plan_view import PlanView
 from router.policy.policies import make_policy
 from router.policy.queue import LATE_RESERVE_RATIO, HoldQueue, Offer
 from router.policy.retry_budget import RetryBudget
@@ -57,6 +59,8 @@ class SimulatedRouter:
         self.loads: dict[str, Load] = {}
         self.pushbacks: Counter[str] = Counter()
         self.decisions = 0
+        self.on_request: Callable[[RequestFeatures], object] = lambda _features: None
+        """Told of every request that comes."""
         self._settings = settings
         self._model = model
         self._sites = sites
@@ -121,6 +125,15 @@ class SimulatedRouter:
         )
         self.snapshot = self.snapshot.with_power(outlook)
 
+    def take_plan(self, plan: PlanView) -> None:
+        """A plan was published."""
+        self.snapshot = self.snapshot.with_plan(plan)
+
+    def learn(self, lengths: Iterable[int]) -> None:
+        """Answers that ended before the run."""
+        for tokens in lengths:
+            self.lengths.observe(self._model, ANONYMOUS, None, tokens)
+
     def is_losing_power(self, site_id: str) -> bool:
         """As `router.live.fleet_view`."""
         site = self.snapshot.sites.get(site_id)
@@ -141,6 +154,7 @@ class SimulatedRouter:
             hold_until=now + self._settings.hold_seconds,
         )
         self._budget.count_request(now)
+        self.on_request(features)
         if not self._try_place(request):
             self._wait(request)
 

@@ -16,6 +16,7 @@ from site_agent.controls import DEFAULT_CONTROL
 from site_agent.situation import GovernorRule
 
 DEFAULT_PROFILE = "llama-3.1-70b/h100/tp4"
+OTHER_PROFILES = ("llama-3.1-70b/h100/tp2", "llama-3.1-70b/h100/tp8")
 DEFAULT_MAX_CONCURRENCY = 128
 """Slots of an instance. At 128 an H100 instance still meets an E2E of 5 times alone (docs/simulator.md)."""
 DEFAULT_START_SECONDS = 60.0
@@ -39,6 +40,7 @@ class SiteSettings:
     round_trip_seconds: float = 0.02
     """Router to site and back."""
     instances: int = 2
+    """Of the site's own tensor-parallel degree, that of `profile_id`; its GPUs are as many as they need."""
     profile_id: str = DEFAULT_PROFILE
     max_concurrency: int = DEFAULT_MAX_CONCURRENCY
     start_seconds: float = DEFAULT_START_SECONDS
@@ -50,12 +52,14 @@ class SiteSettings:
     slo_ttft_seconds: float | None = None
     """As in a site's configuration: what would miss it is pushed back; None: nothing is."""
     slo_e2e_seconds: float | None = None
-    other_profile_ids: tuple[str, ...] = ()
+    other_profile_ids: tuple[str, ...] = OTHER_PROFILES
     """Further tensor-parallel degrees that its GPUs can be split into."""
     control: str = DEFAULT_CONTROL
     """See `site_agent.controls`."""
     has_server_switch: bool = True
     """The feed can switch its server off and on."""
+    boot_seconds: float = 180.0
+    """From power to an agent that answers. Assumed; engines start after it."""
     control_parameters: tuple[tuple[str, Any], ...] = ()
     """Keys of `[sites.governor]` and their values, where they are not the defaults."""
 
@@ -89,6 +93,10 @@ class RouterSettings:
     policy: str = RouterConfig.model_fields["policy"].default
     parameters: dict[str, Any] = field(default_factory=dict)
     resume: bool = True
+    has_planner: bool = False
+    """Plans are made and published; whether a policy or a site heeds them is its own affair."""
+    planner_interval_seconds: float = 900.0
+    """`[router.planner]`'s default."""
     length_error_ratio: float = 0.0
     """Standard deviation of a factor that every estimate of an output's length is off by."""
     hold_seconds: float = RouterConfig.model_fields["hold_seconds"].default

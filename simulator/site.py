@@ -22,7 +22,6 @@ from router.policy.plan_view import PlanView
 from simulator import site_records
 from simulator.events import Events
 from simulator.instance import SimulatedInstance
-from simulator.other_limits import OtherLimits
 from simulator.plant import Plant
 from simulator.request import SimRequest
 from simulator.sequence import Sequence
@@ -88,7 +87,8 @@ class SimulatedSite:
         self.site_id = settings.site_id
         self.one_way_seconds = settings.round_trip_seconds / 2
         self.is_down = False
-        """The agent is dead (a fault): nobody answers."""
+        """The agent is dead (a fault, or its server is off): nobody answers."""
+        self._boots = 0
         self.commands: Counter[str] = Counter()
         self.pushbacks: Counter[str] = Counter()
         self._events = events
@@ -146,8 +146,12 @@ class SimulatedSite:
             is_profile_assumed=False,
             slo=Slo(ttft_seconds=settings.slo_ttft_seconds, e2e_seconds=settings.slo_e2e_seconds),
             windows={one.state.instance_id: one.window for one in self.instances},
+            others={
+                one.state.instance_id: (one.engine.profile, one.engine.max_concurrency)
+                for one in self.instances
+                if one.degree != self.model.degree
+            },
         )
-        self._other_limits = OtherLimits(self.slots, self.model, self.instances, self._limits.slo)
         self.status: PowerStatus | None = None
         self._judge = RideThroughAccount(limits=self.ride_through, idle_watts=self.model.server_idle_watts)
         self._fast_until = 0.0
@@ -225,7 +229,6 @@ class SimulatedSite:
             self._obey(command)
         had_room = slots.headroom() > 0
         self._limits.update(self.governor.clock_mhz, now)
-        self._other_limits.update(self.governor.clock_mhz)
         if self.governor.rule.enabled:
             slots.set_power(cap_watts=cap, expected_watts=max(draw, self._modelled_watts(views)))
         before = self.status
@@ -374,6 +377,31 @@ class SimulatedSite:
         for one in self.instances:
             if one.state.state is not InstanceState.STOPPED:
                 one.metrics(now)
+
+    # The server, switched by the feed
+
+    def switch_off(self) -> None:
+        """Cut the server's power: agent and engines with it."""
+        if self.plant.is_on:
+            self.crash()
+            self._boots += 1
+            self.plant.switch_off()
+
+    def switch_on(self) -> None:
+        """Begin to boot it; its agent starts when that is done."""
+        if not self.plant.is_on:
+            self._boots += 1
+            self.plant.switch_on()
+            self._events.after(self.settings.boot_seconds, self._booted, self._boots)
+
+    def _booted(self, boot: int) -> None:
+        if boot == self._boots:
+            self.recover()
+
+    def judge_idle(self, granted_watts: float) -> None:
+        """Count time above the cap while no agent does: the server is off, or boots."""
+        watts = self.cap.rule.cap_watts(granted_watts)
+        self._judge.observe(draw_watts=self.plant.draw_watts(), cap_watts=watts, now=self._events.now)
 
     # Faults
 

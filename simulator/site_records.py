@@ -34,6 +34,9 @@ def site_report(site: SimulatedSite, sequence: int, now: float) -> SiteReport:
         is_profile_assumed=False,
         clock_mhz=site.governor.clock_mhz,
         now=now,
+        other_profiles={
+            degree: one for degree, one in site.model.profiles.items() if degree != site.model.degree
+        },
     )
     return SiteReport(
         agent_id=f"agent-{site.site_id}",
@@ -59,19 +62,23 @@ def site_info(site: SimulatedSite) -> SiteInfo:
         region="simulated",
         ingress_url="http://127.0.0.1:1",
         gpu_model=profile.gpu_model,
-        gpu_count=settings.instances * profile.tensor_parallel_degree,
+        gpu_count=site.model.gpu_count,
         server_idle_watts=site.model.server_idle_watts,
         overhead_ratio=settings.overhead_ratio,
         ride_through_seconds=site.ride_through.seconds,
         ride_through_joules=site.ride_through.joules,
         safe_floor_watts=0.0,
         max_site_watts=site.max_site_watts,
-        configurations=report.configurations(
-            model=profile.model,
-            profile=profile,
-            is_profile_assumed=False,
-            clocks_mhz=profile.clocks_mhz,
-            start_seconds=settings.start_seconds,
+        configurations=tuple(
+            one
+            for known in site.model.profiles.values()
+            for one in report.configurations(
+                model=known.model,
+                profile=known,
+                is_profile_assumed=False,
+                clocks_mhz=site.model.clocks_mhz,
+                start_seconds=settings.start_seconds,
+            )
         ),
         capabilities=report.capabilities(
             EngineCapabilities(
@@ -79,5 +86,5 @@ def site_info(site: SimulatedSite) -> SiteInfo:
                 token_ids=True,
                 max_model_len=profile.max_model_len,
             )
-        ),
+        ).model_copy(update={"server_power": settings.has_server_switch}),
     )

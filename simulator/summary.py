@@ -78,6 +78,7 @@ class Summary:
         self._totals: defaultdict[str, float] = defaultdict(float)
         self._commands: Counter[str] = Counter()
         self._pushbacks: Counter[str] = Counter()
+        self._solves: Counter[str] = Counter()
         self._series: list[dict[str, Any]] = []
 
     def take(self, block: Block, short: Bools) -> None:
@@ -96,6 +97,7 @@ class Summary:
         self._take_power(block)
         self._commands.update(block.commands)
         self._pushbacks.update(block.pushbacks)
+        self._solves.update(block.solves)
         for name in ("events", "decisions", "preemptions"):
             self._totals[name] += getattr(block, name)
         self._totals["simulated_requests"] += int(np.count_nonzero(record.outcome >= 0))
@@ -153,6 +155,7 @@ class Summary:
             / JOULES_PER_KILOWATT_HOUR,
             "commands": dict(sorted(self._commands.items())),
             "pushbacks": dict(sorted(self._pushbacks.items())),
+            "plans": dict(sorted(self._solves.items())),
             **{
                 name: int(totals[name])
                 for name in ("simulated_requests", "events", "decisions", "preemptions")

@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fleet.records import SiteReport
+from fleet.records import Plan, SiteReport
+from router.policy.plan_view import plan_view
 from simulator.events import Events
 from simulator.feed import SimulatedFarm, SimulatedFeed
+from simulator.planning import PastLoads, SimulatedPlanner
 from simulator.record import Record, SiteRecord
 from simulator.router import SimulatedRouter
 from simulator.settings import Fault, RouterSettings, SiteSettings, Telemetry
@@ -45,6 +47,10 @@ class Scene:
     """End of the counted part."""
     seed: str
     faults: tuple[Fault, ...] = ()
+    past_loads: PastLoads = ()
+    """What was asked for before the block, for the planner's forecast."""
+    past_lengths: tuple[int, ...] = ()
+    """Output tokens of answers before the block, for the router's estimates."""
     history: Mapping[str, History] = field(default_factory=dict)
     """Site → what its farm had measured before; a site without has a forecast that knows nothing."""
 
@@ -69,6 +75,7 @@ class Block:
     """In the counted part."""
     events: int
     decisions: int
+    solves: dict[str, int] = field(default_factory=dict)
     preemptions: int = 0
     in_flight: int = 0
     """Offered and not over when the block ended."""
@@ -94,6 +101,17 @@ class World:
             record=self.record,
             rng=random.Random(f"{scene.seed}/router"),
         )
+        self.router.learn(scene.past_lengths)
+        self.planner: SimulatedPlanner | None = None
+        if scene.router.has_planner:
+            self.planner = SimulatedPlanner(
+                events=events,
+                snapshot=lambda: self.router.snapshot,
+                publish=self._publish_plan,
+                interval_seconds=scene.router.planner_interval_seconds,
+                past=scene.past_loads,
+            )
+            self.router.on_request = self.planner.came
         for settings in scene.sites:
             self.sites[settings.site_id] = SimulatedSite(
                 settings,
@@ -133,7 +151,10 @@ class World:
         """Let it all happen."""
         scene, events = self.scene, self.events
         for site in self._site_list:
-            self.router.take_info(site_info(site))
+            info = site_info(site)
+            self.router.take_info(info)
+            if self.planner is not None:
+                self.planner.take_info(info)
         events.at(0.0, self._second, 0)
         for index, site in enumerate(self._site_list):
             offset = (index + 1) / (len(self._site_list) + 1)
@@ -174,6 +195,8 @@ class World:
                 self.events.at(events_at, self.router.take_power, reading)
         for site in self._site_list:
             site.scrape()
+        if self.planner is not None:
+            self.planner.tick()
         if second + 1 < scene.total_seconds:
             self.events.at(float(second + 1), self._second, second + 1)
 
@@ -219,6 +242,15 @@ class World:
         """Router and feed read the same record."""
         self.feed.farms[report.site_id].take_report(report, self.events.now)
         self.router.take_report(report)
+        if self.planner is not None:
+            self.planner.take_report(report)
+
+    def _publish_plan(self, plan: Plan) -> None:
+        """Router and agents read it."""
+        view = plan_view(plan, arrived_at=self.events.now)
+        self.router.take_plan(view)
+        for site in self._site_list:
+            site.take_plan(view)
 
     # Faults
 
@@ -262,6 +294,7 @@ class World:
             joules=self._joules,
             events=self.events.happened,
             decisions=self.router.decisions,
+            solves={} if self.planner is None else self.planner.solves,
             preemptions=sum(one.engine.preemptions for site in self._site_list for one in site.instances),
             in_flight=offered - record.closed,
             ends_at=self.events.now,
