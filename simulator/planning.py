@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from router.policy.planner.agenda import Agenda, PlanKind
+from router.policy.planner.demand import ClassLoad, DemandForecast, Key
+from router.policy.planner.from_records import SiteRecordsView, power_of, present_of, problem_of
+
 from fleet.records import Plan, SiteInfo, SiteReport
 from fleet.request import RequestFeatures
 from router.policy.outlook import PowerOutlook
-from router.policy.planner.agenda import Agenda, PlanKind
 from router.policy.planner.check import plan_faults
-from router.policy.planner.demand import ClassLoad, DemandForecast, Key
 from router.policy.planner.fast import solve_fast
-from router.policy.planner.from_records import SiteRecordsView, power_of, present_of, problem_of
 from router.policy.planner.problem import PlannerParameters
 from router.policy.planner.slow import solve_slow
 from router.policy.planner.wire import from_plan, to_plan
@@ -124,9 +125,7 @@ class SimulatedPlanner:
     def _sites(self) -> dict[str, SiteRecordsView]:
         power: Mapping[str, PowerOutlook] = self._snapshot().power
         return {
-            site_id: SiteRecordsView(
-                info=info, report=self._reports.get(site_id), outlook=power.get(site_id)
-            )
+            site_id: SiteRecordsView(info=info, report=self._reports.get(site_id), outlook=power.get(site_id))
             for site_id, info in self._infos.items()
         }
 
