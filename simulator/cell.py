@@ -93,6 +93,7 @@ class Cell:
     resume: bool = True
     planner: bool | None = None
     """Whether plans are made; None: for the policies that read them."""
+    planner_parameters: Pairs = ()
     server_switch: bool = True
     seed: int = 1
     site_count: int | None = None

@@ -1,8 +1,8 @@
 """The simulated power feed: every second one reading per site, made by the live feed's own code.
 
 The allocator splits each farm's power between its sites, the switch turns their servers off and on, the
-forecaster learns from what it has measured, and `site_forecasts` turns a farm's quantiles into its sites'. The
-forecaster learns and speaks every `FORECAST_SECONDS`; live does so at every measurement, which at these
+forecaster learns from what it has measured, and `site_forecasts` turns a farm's quantiles into its sites'.
+It learns and speaks every `FORECAST_SECONDS`; live does so at every measurement, which at these
 horizons says the same.
 """
 

@@ -176,6 +176,7 @@ def scene(inputs: Inputs, start: int, seconds: int, warm_up: int) -> Scene:
             parameters=dict(cell.parameters),
             resume=cell.resume,
             has_planner=cell.has_planner,
+            planner_parameters=dict(cell.planner_parameters),
             length_error_ratio=cell.length_error_ratio,
             **dict(cell.router_overrides),
         ),

@@ -8,6 +8,7 @@ runs repeat whatever the machine's speed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from router.policy.planner.agenda import Agenda, PlanKind
 from router.policy.planner.demand import ClassLoad, DemandForecast, Key
@@ -46,8 +47,10 @@ class SimulatedPlanner:
         publish: Callable[[Plan], None],
         interval_seconds: float,
         past: PastLoads,
+        parameters: Mapping[str, Any],
     ) -> None:
         """`past`: what was asked for before the block, at negative instants."""
+        self._parameters = PlannerParameters(**{"interval_seconds": interval_seconds, **parameters})
         self.solves: dict[str, int] = {}
         """By kind, and whether it came to a plan."""
         self._events = events
@@ -138,7 +141,7 @@ class SimulatedPlanner:
             now=now,
             horizon_seconds=self._interval_seconds if kind == "slow" else FAST_HORIZON_SECONDS,
             margin_ratio=MARGIN_RATIO,
-            parameters=PlannerParameters(interval_seconds=self._interval_seconds),
+            parameters=self._parameters,
         )
         if kind == "slow":
             planned = solve_slow(problem)

@@ -97,6 +97,8 @@ class RouterSettings:
     """Plans are made and published; whether a policy or a site heeds them is its own affair."""
     planner_interval_seconds: float = 900.0
     """`[router.planner]`'s default."""
+    planner_parameters: dict[str, Any] = field(default_factory=dict)
+    """Of `router.policy.planner.problem.PlannerParameters`, where they are not the defaults."""
     length_error_ratio: float = 0.0
     """Standard deviation of a factor that every estimate of an output's length is off by."""
     hold_seconds: float = RouterConfig.model_fields["hold_seconds"].default

@@ -110,6 +110,7 @@ class World:
                 publish=self._publish_plan,
                 interval_seconds=scene.router.planner_interval_seconds,
                 past=scene.past_loads,
+                parameters=scene.router.planner_parameters,
             )
             self.router.on_request = self.planner.came
         for settings in scene.sites:
