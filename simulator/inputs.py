@@ -14,13 +14,13 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from router.policy.planner.demand import ClassLoad
 
 from fleet.capacity import Slo, Work
 from fleet.request import ClassCutoffs, RequestClass
 from power_feed.synthetic import SyntheticWind
 from power_feed.wind_files import read_wind_file
 from power_feed.wind_series import WindSeries
+from router.policy.planner.demand import ClassLoad
 from simulator.cell import Cell, CellError, Sample
 from simulator.fleet_size import nameplates_of, peak_requests_per_second, sites_of, slo_of
 from simulator.planning import PastLoads

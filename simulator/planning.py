@@ -10,15 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from router.policy.planner.agenda import Agenda, PlanKind
-from router.policy.planner.demand import ClassLoad, DemandForecast, Key
-from router.policy.planner.from_records import SiteRecordsView, power_of, present_of, problem_of
-
 from fleet.records import Plan, SiteInfo, SiteReport
 from fleet.request import RequestFeatures
 from router.policy.outlook import PowerOutlook
+from router.policy.planner.agenda import Agenda, PlanKind
 from router.policy.planner.check import plan_faults
+from router.policy.planner.demand import ClassLoad, DemandForecast, Key
 from router.policy.planner.fast import solve_fast
+from router.policy.planner.from_records import SiteRecordsView, power_of, present_of, problem_of
 from router.policy.planner.problem import PlannerParameters
 from router.policy.planner.slow import solve_slow
 from router.policy.planner.wire import from_plan, to_plan
