@@ -18,6 +18,7 @@ from power_feed.forecast import Forecaster
 from power_feed.outlook import site_forecasts
 from power_feed.server_switch import ServerSwitch, SwitchView
 from simulator.events import Events
+from simulator.server import SimulatedServer
 from simulator.site import SimulatedSite
 from simulator.site_records import site_info
 from simulator.wind import History, Watts
@@ -32,6 +33,7 @@ class _Kept:
     """What the feed knows of one site."""
 
     info: SiteInfo
+    server: SimulatedServer
     switch: ServerSwitch | None
     report: SiteReport | None = None
     heard_at: float | None = None
@@ -46,6 +48,7 @@ class SimulatedFarm:
         sites: Sequence[SimulatedSite],
         watts: Watts,
         *,
+        events: Events,
         nameplate_watts: float,
         history: History | None,
     ) -> None:
@@ -66,6 +69,7 @@ class SimulatedFarm:
         self._kept = {
             site.site_id: _Kept(
                 info=site_info(site),
+                server=SimulatedServer(site, events),
                 switch=ServerSwitch() if site.settings.has_server_switch else None,
             )
             for site in sites
@@ -132,7 +136,7 @@ class SimulatedFarm:
     def _switch_view(self, site: SimulatedSite, kept: _Kept) -> SwitchView:
         return SwitchView(
             granted_watts=self._allocator.granted_watts(site.site_id),
-            is_on=site.plant.is_on,
+            is_on=kept.server.is_on,
             report_state=None if kept.report is None else kept.report.state,
             heard_at=kept.heard_at,
             ride_through_seconds=site.settings.ride_through_seconds,
@@ -144,9 +148,9 @@ class SimulatedFarm:
             return
         command = kept.switch.decide(self._switch_view(site, kept), now)
         if command == "off":
-            site.switch_off()
+            kept.server.switch_off()
         elif command == "on":
-            site.switch_on()
+            kept.server.switch_on()
 
 
 class SimulatedFeed:

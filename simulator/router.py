@@ -14,21 +14,18 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from fleet.records import PowerReading, SiteInfo, SiteReport
+from fleet.records import SiteReport
 from fleet.request import ANONYMOUS, ClassCutoffs, RequestFeatures
 from router.policy.body import DEFAULT_OUTPUT_TOKENS
-from router.policy.breaker import Breaker
 from router.policy.dispatch import FOREVER, choose, has_other_site
 from router.policy.fair_line import Lane, Ticket
 from router.policy.load import Load
-from router.policy.outlook import PowerOutlook, power_outlook
 from router.policy.output_length import OutputLengths
-from router.policy.plan_view import PlanView
 from router.policy.policies import make_policy
 from router.policy.queue import LATE_RESERVE_RATIO, HoldQueue, Offer
 from router.policy.retry_budget import RetryBudget
-from router.policy.snapshot import ModelView, Snapshot, view_of
 from simulator.events import Events
+from simulator.fleet_view import SimulatedView
 from simulator.record import Record
 from simulator.request import Outcome, SimRequest
 from simulator.settings import RouterSettings
@@ -55,8 +52,7 @@ class SimulatedRouter:
         record: Record,
         rng: random.Random,
     ) -> None:
-        self.snapshot = Snapshot()
-        self.loads: dict[str, Load] = {}
+        self.view = SimulatedView(model, events)
         self.pushbacks: Counter[str] = Counter()
         self.decisions = 0
         self.on_request: Callable[[RequestFeatures], object] = lambda _features: None
@@ -74,70 +70,18 @@ class SimulatedRouter:
         )
         self.lengths = OutputLengths()
         self._is_pump_armed = False
-        self._infos: dict[str, SiteInfo] = {}
-        self._outlooks: dict[str, tuple[object, PowerOutlook]] = {}
-        self._views: tuple[ModelView, ...] = ()
 
     # What it hears
 
-    def take_info(self, info: SiteInfo) -> None:
-        """A SiteInfo."""
-        self._infos[info.site_id] = info
-
     def take_report(self, report: SiteReport) -> None:
-        """A report, by whatever way it came; an old one is refused by its sequence."""
-        before = self.snapshot.sites.get(report.site_id)
-        if before is not None and report.sequence <= before.sequence:
-            return
-        view = view_of(
-            report,
-            self._infos.get(report.site_id),
-            arrived_at=self._events.now,
-            is_confirmed=before is not None,
-            known_models=(self._model,),
-        )
-        load = self.loads.get(report.site_id)
-        if load is None:
-            load = self.loads[report.site_id] = Load(Breaker())
-        for model in view.models:
-            if model.model == self._model:
-                load.reported(model)
-        self.snapshot = self.snapshot.with_site(view)
-        self._views = self.snapshot.models.get(self._model, ())
-        if len(self._queue):
+        """A report, by whatever way it came."""
+        if self.view.take_report(report) and len(self._queue):
             self._pump()
-
-    def take_power(self, reading: PowerReading) -> None:
-        """A power reading, for its forecast."""
-        now = self._events.now
-        kept = self._outlooks.get(reading.site_id)
-        if kept is None or kept[0] is not reading.forecast:
-            kept = self._outlooks[reading.site_id] = (
-                reading.forecast,
-                power_outlook(reading, arrived_at=now),
-            )
-        outlook = PowerOutlook(  # the same forecast as a second ago is not sorted again
-            site_id=reading.site_id,
-            granted_power_watts=reading.granted_power_watts,
-            quality=reading.quality,
-            arrived_at=now,
-            forecast=kept[1].forecast,
-        )
-        self.snapshot = self.snapshot.with_power(outlook)
-
-    def take_plan(self, plan: PlanView) -> None:
-        """A plan was published."""
-        self.snapshot = self.snapshot.with_plan(plan)
 
     def learn(self, lengths: Iterable[int]) -> None:
         """Answers that ended before the run."""
         for tokens in lengths:
             self.lengths.observe(self._model, ANONYMOUS, None, tokens)
-
-    def is_losing_power(self, site_id: str) -> bool:
-        """As `router.live.fleet_view`."""
-        site = self.snapshot.sites.get(site_id)
-        return site is not None and site.state in ("draining", "dark")
 
     # A request's life
 
@@ -182,12 +126,12 @@ class SimulatedRouter:
     ) -> bool:
         now = self._events.now
         reserve_ratio = self._settings.resume_reserve_ratio
-        if not self._views:
+        if not self.view.views:
             return False
         self.decisions += 1
         view = choose(
-            self._views,
-            self.loads,
+            self.view.views,
+            self.view.loads,
             policy=self.policy,
             features=request.features,
             excluded=request.excluded,
@@ -196,12 +140,12 @@ class SimulatedRouter:
             turn=self.decisions,
             now=now,
             rng=self._rng,
-            context=self.snapshot,
+            context=self.view.snapshot,
             is_paced=is_released,
         )
         if view is None:
             return False
-        load = self.loads[view.site_id]
+        load = self.view.loads[view.site_id]
         if is_released:
             load.send_resume(request.prompt_tokens + request.produced_tokens, view, now)
         load.begin()
@@ -268,7 +212,7 @@ class SimulatedRouter:
         """Another site, within the budget."""
         request, until = what
         now = self._events.now
-        if request.failures >= MAX_FAILED_SITES or not has_other_site(self._views, request.excluded):
+        if request.failures >= MAX_FAILED_SITES or not has_other_site(self.view.views, request.excluded):
             self._end(request, Outcome.BROKEN)
         elif self._budget.take(now):
             request.hold_until = now + self._settings.hold_seconds
@@ -312,7 +256,7 @@ class SimulatedRouter:
         now = self._events.now
         site_id = request.view.site_id
         load: Load = request.load
-        is_power = self.is_losing_power(site_id)
+        is_power = self.view.is_losing_power(site_id)
         request.is_power |= is_power
         if is_power:
             load.breaker.give_up()

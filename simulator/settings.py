@@ -17,8 +17,8 @@ from site_agent.situation import GovernorRule
 
 DEFAULT_PROFILE = "llama-3.1-70b/h100/tp4"
 OTHER_PROFILES = ("llama-3.1-70b/h100/tp2", "llama-3.1-70b/h100/tp8")
-DEFAULT_MAX_CONCURRENCY = 128
-"""Slots of an instance. At 128 an H100 instance still meets an E2E of 5 times alone (docs/simulator.md)."""
+DEFAULT_MAX_CONCURRENCY = 64
+"""Slots of an instance; of 64, 96 and 128 the best attainment on the training week (docs/simulator.md)."""
 DEFAULT_START_SECONDS = 60.0
 """From the order to a ready 70B engine: weights from local disk, graphs captured. Assumed."""
 STOP_SECONDS = 0.3

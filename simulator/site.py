@@ -88,7 +88,6 @@ class SimulatedSite:
         self.one_way_seconds = settings.round_trip_seconds / 2
         self.is_down = False
         """The agent is dead (a fault, or its server is off): nobody answers."""
-        self._boots = 0
         self.commands: Counter[str] = Counter()
         self.pushbacks: Counter[str] = Counter()
         self._events = events
@@ -377,26 +376,6 @@ class SimulatedSite:
         for one in self.instances:
             if one.state.state is not InstanceState.STOPPED:
                 one.metrics(now)
-
-    # The server, switched by the feed
-
-    def switch_off(self) -> None:
-        """Cut the server's power: agent and engines with it."""
-        if self.plant.is_on:
-            self.crash()
-            self._boots += 1
-            self.plant.switch_off()
-
-    def switch_on(self) -> None:
-        """Begin to boot it; its agent starts when that is done."""
-        if not self.plant.is_on:
-            self._boots += 1
-            self.plant.switch_on()
-            self._events.after(self.settings.boot_seconds, self._booted, self._boots)
-
-    def _booted(self, boot: int) -> None:
-        if boot == self._boots:
-            self.recover()
 
     def judge_idle(self, granted_watts: float) -> None:
         """Count time above the cap while no agent does: the server is off, or boots."""

@@ -70,7 +70,7 @@ def site_info(site: SimulatedSite) -> SiteInfo:
         safe_floor_watts=0.0,
         max_site_watts=site.max_site_watts,
         configurations=tuple(
-            one
+            one.model_copy(update={"max_concurrency": site.model.concurrency[known.tensor_parallel_degree]})
             for known in site.model.profiles.values()
             for one in report.configurations(
                 model=known.model,

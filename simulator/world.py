@@ -106,7 +106,7 @@ class World:
         if scene.router.has_planner:
             self.planner = SimulatedPlanner(
                 events=events,
-                snapshot=lambda: self.router.snapshot,
+                snapshot=lambda: self.router.view.snapshot,
                 publish=self._publish_plan,
                 interval_seconds=scene.router.planner_interval_seconds,
                 past=scene.past_loads,
@@ -130,6 +130,7 @@ class World:
                     f"farm-{site_id}",
                     [site],
                     scene.watts[site_id],
+                    events=events,
                     nameplate_watts=scene.nameplate_watts[site_id],
                     history=scene.history.get(site_id),
                 )
@@ -153,7 +154,7 @@ class World:
         scene, events = self.scene, self.events
         for site in self._site_list:
             info = site_info(site)
-            self.router.take_info(info)
+            self.router.view.take_info(info)
             if self.planner is not None:
                 self.planner.take_info(info)
         events.at(0.0, self._second, 0)
@@ -193,7 +194,7 @@ class World:
         for reading in self.feed.tick(second):
             if reading.site_id not in self._silent:
                 events_at = self.events.now + scene.telemetry.report_delay_seconds
-                self.events.at(events_at, self.router.take_power, reading)
+                self.events.at(events_at, self.router.view.take_power, reading)
         for site in self._site_list:
             site.scrape()
         if self.planner is not None:
@@ -249,7 +250,7 @@ class World:
     def _publish_plan(self, plan: Plan) -> None:
         """Router and agents read it."""
         view = plan_view(plan, arrived_at=self.events.now)
-        self.router.take_plan(view)
+        self.router.view.take_plan(view)
         for site in self._site_list:
             site.take_plan(view)
 
