@@ -19,7 +19,6 @@ Rules, in order:
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -30,8 +29,9 @@ from site_agent.choosers import Chooser, FollowPlan, Outlook
 from site_agent.correction import Correction
 from site_agent.drains import Drains
 from site_agent.load_watch import LoadWatch
+from site_agent.pace import Pace
 from site_agent.placement import blockers, place
-from site_agent.reshaping import HOUR_SECONDS, Reshaping
+from site_agent.reshaping import Reshaping
 from site_agent.site_model import Configuration, Layout, SiteModel
 from site_agent.situation import (
     Decision,
@@ -72,11 +72,8 @@ class Governor:
     _load: LoadWatch = field(init=False)
     _reshaping: Reshaping = field(init=False)
     _drains: Drains = field(init=False)
-    _starts: deque[float] = field(default_factory=deque)
+    _pace: Pace = field(init=False)
     _changed_at: float = float("-inf")
-    _stepped_up_at: float = float("-inf")
-    _is_cold: bool = True
-    """Nothing was ever taken down: what fits is started all at once, without a hold (but within a ramp)."""
     _last: tuple[float, SiteView, tuple[float, float], Decision] | None = None
     """When, from what, with which outlook, and what was decided, while that changes nothing."""
 
@@ -96,7 +93,7 @@ class Governor:
         self._reshaping = Reshaping(model=self.model, rule=rule)
         self._drains = Drains(rule=rule, account=self._presumed.account)
         self.clock_mhz = self.model.full_clock_mhz
-        self._is_cold = rule.max_ramp_watts_per_second is None
+        self._pace = Pace(rule=rule)
 
     @property
     def correction_ratio(self) -> float:
@@ -111,7 +108,7 @@ class Governor:
         for one in view.instances:
             running += one.running_requests
         self._load.observe(running, view.turned_away, now)
-        if self._is_cold:
+        if self._pace.is_cold:
             self._outlook.forget()
         outlook = self._outlook.observe(view.cap_watts, now)
         if (last := self._unchanged(view, outlook, now)) is not None:
@@ -128,7 +125,7 @@ class Governor:
         is_settled = self._set_clock(turn, target.clock_mhz)
         is_there = len(staying) >= target.awake and all(_is_ready(one) for one in staying)
         if target.awake and is_there:
-            self._is_cold = False
+            self._pace.is_cold = False
         if turn.commands:
             self._changed_at = now
         decision = Decision(
@@ -241,7 +238,7 @@ class Governor:
             return Configuration(layout=layout, clock_mhz=self.model.full_clock_mhz)
         fewer = [self._layout(order[count:]) for count in range(len(order), 0, -1)]
         best = self.model.best_of(fewer, turn.soon_watts)
-        self._is_cold = self._is_cold and not order
+        self._pace.is_cold = self._pace.is_cold and not order
         self._drains.begin(turn, order[: len(order) - best.awake])
         return Configuration(layout=best.layout, clock_mhz=self.model.full_clock_mhz)
 
@@ -264,11 +261,18 @@ class Governor:
             turn.now,
         )
         if layout != wish.layout:
-            is_calm = not self._drains and not any(
-                one.is_stopping or one.state is InstanceState.STARTING for one in turn.view.instances
+            is_calm = (
+                not self._drains
+                and not any(
+                    one.is_stopping or one.state is InstanceState.STARTING for one in turn.view.instances
+                )
+                and self._pace.may_step_down(self._widest_watts(staying), turn.now)
             )
             wanted = self._place(turn, staying, wish.layout)
-            self._drains.begin(turn, self._reshaping.drops(wanted, staying, is_calm=is_calm, now=turn.now))
+            going = self._reshaping.drops(wanted, staying, is_calm=is_calm, now=turn.now)
+            self._drains.begin(turn, going)
+            if going:
+                self._pace.stepped_down(turn.now)
         return wish
 
     def _sure_watts(self, turn: Turn) -> float:
@@ -299,37 +303,29 @@ class Governor:
             after = drawing if is_draining else [*drawing, one]
             layout = self._layout(after)
             clock = self.model.clock_that_fits(layout, turn.soon_watts)
-            if not self._may_step_up(turn, layout, clock):
+            if clock is None or not self._pace.may_step_up(self._rise_watts(turn, layout, clock), turn.now):
                 return
             if is_draining:
                 self._drains.take_back(turn, one.instance_id)
-            elif not self._may_start(turn.now):
+            elif not self._pace.may_start(turn.now):
                 return
             else:
-                self._starts.append(turn.now)
+                self._pace.started(turn.now)
                 turn.commands.append(StartEngine(instance_id=one.instance_id))
             drawing, turn.drawing = after, layout
-            if not self._is_cold:
-                self._stepped_up_at = turn.now
+            self._pace.stepped_up(turn.now)
 
-    def _may_start(self, now: float) -> bool:
-        while self._starts and self._starts[0] <= now - HOUR_SECONDS:
-            self._starts.popleft()
-        return len(self._starts) < self.rule.max_starts_per_hour
+    def _rise_watts(self, turn: Turn, after: Layout, clock_mhz: int) -> float:
+        """How much more the worst case would be."""
+        return self.model.worst_watts(after, clock_mhz) - self.model.worst_watts(turn.drawing, self.clock_mhz)
 
-    def _may_step_up(self, turn: Turn, after: Layout, clock_mhz: int | None) -> bool:
-        """One step a time, and no faster than the ramp limit allows."""
-        if clock_mhz is None:
-            return False
-        if self._is_cold:
-            return True
-        wait = self.rule.rise_step_seconds
-        if self.rule.max_ramp_watts_per_second is not None:
-            rise = self.model.worst_watts(after, clock_mhz) - self.model.worst_watts(
-                turn.drawing, self.clock_mhz
-            )
-            wait = max(wait, rise / self.rule.max_ramp_watts_per_second)
-        return turn.now - self._stepped_up_at >= wait
+    def _widest_watts(self, instances: Sequence[InstanceView]) -> float:
+        """The most that one of these draws above a stopped one."""
+        idle = self.model.server_idle_watts
+        return max(
+            (self.model.worst_watts(self._layout([one]), self.clock_mhz) - idle for one in instances),
+            default=0.0,
+        )
 
     def _set_clock(self, turn: Turn, ceiling_mhz: int) -> bool:
         """The highest clock up to the ceiling at which all that draws fits; the lowest in an episode.
@@ -341,15 +337,20 @@ class Governor:
         wanted = self.model.clock_that_fits(turn.drawing, turn.budget_watts)
         if wanted is None or (self.rule.enabled and self._is_in_episode):
             wanted = self.model.lowest_clock_mhz
+        if ceiling_mhz < min(wanted, self.clock_mhz):  # down by wish
+            fall = -self._rise_watts(turn, turn.drawing, ceiling_mhz)
+            if not self._pace.may_step_down(fall, turn.now):
+                return False
+            self._pace.stepped_down(turn.now)
         wanted = min(wanted, ceiling_mhz)
         if wanted == self.clock_mhz:
             return True
         if wanted > self.clock_mhz:
-            if not self._may_step_up(turn, turn.drawing, wanted):
+            if not self._pace.may_step_up(self._rise_watts(turn, turn.drawing, wanted), turn.now):
                 return False
-            self._stepped_up_at = turn.now
+            self._pace.stepped_up(turn.now)
         else:
-            self._is_cold = False
+            self._pace.is_cold = False
         self.clock_mhz = wanted
         turn.commands.insert(0, SetClock(clock_mhz=wanted))
         return True

@@ -249,6 +249,22 @@ def test_a_ramp_limit_spreads_the_steps_up() -> None:
     assert starts[2] - starts[1] >= step
 
 
+def test_a_ramp_limit_spreads_the_steps_down_that_nothing_forces() -> None:
+    """A plan that wants less comes about slowly; a fall of the cap is obeyed at once."""
+    governor = warm_governor(GovernorRule(max_ramp_watts_per_second=100.0))
+    nothing, ready = (Target(tensor_parallel_degree=4, instances=0),), view(MAX_WATTS, 2000, READY, (0, 0, 0))
+    drained: list[float] = []
+    for tenth in range(20, 600):
+        seen = replace(ready, targets=nothing)
+        commands = governor.decide(seen, tenth / 10).commands
+        drained += [tenth / 10 for command in commands if isinstance(command, Drain)]
+    one_watts = MODEL.worst_watts(MODEL.uniform(1), 1980) - MODEL.server_idle_watts
+    assert drained[1] - drained[0] >= one_watts / 100
+    assert any(
+        isinstance(command, SetClock) for command in governor.decide(view(5000, 4900, READY), 60.1).commands
+    )
+
+
 def test_rising_power_is_taken_one_instance_at_a_time_and_only_when_it_lasts() -> None:
     """Hold first, then a step a second."""
     simulated = site(steps([(20, FLOOR_WATTS), (40, MAX_WATTS)]))

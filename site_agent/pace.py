@@ -1,0 +1,58 @@
+"""How fast a site goes up, and down where nothing forces it: steps, ramp limit, starts per hour. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from site_agent.reshaping import HOUR_SECONDS
+from site_agent.situation import GovernorRule
+
+
+@dataclass(slots=True, kw_only=True)
+class Pace:
+    """Remembers the last steps."""
+
+    rule: GovernorRule
+    is_cold: bool = field(init=False)
+    """Nothing was ever taken down: what fits is started all at once, without a hold (but within a ramp)."""
+    _up_at: float = float("-inf")
+    _down_at: float = float("-inf")
+    """Of the last step down that nothing forced."""
+    _starts: deque[float] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        self.is_cold = self.rule.max_ramp_watts_per_second is None
+
+    def may_step_up(self, watts: float, now: float) -> bool:
+        """One step a time, and no faster than the ramp limit allows so many watts more."""
+        if self.is_cold:
+            return True
+        wait = self.rule.rise_step_seconds
+        if self.rule.max_ramp_watts_per_second is not None:
+            wait = max(wait, watts / self.rule.max_ramp_watts_per_second)
+        return now - self._up_at >= wait
+
+    def stepped_up(self, now: float) -> None:
+        """A step was made; while cold they all come at once."""
+        if not self.is_cold:
+            self._up_at = now
+
+    def may_step_down(self, watts: float, now: float) -> bool:
+        """Whether the ramp limit allows so many watts less that nothing forces."""
+        limit = self.rule.max_ramp_watts_per_second
+        return limit is None or now - self._down_at >= watts / limit
+
+    def stepped_down(self, now: float) -> None:
+        """By wish."""
+        self._down_at = now
+
+    def may_start(self, now: float) -> bool:
+        """Whether the hour has room for one more engine start."""
+        while self._starts and self._starts[0] <= now - HOUR_SECONDS:
+            self._starts.popleft()
+        return len(self._starts) < self.rule.max_starts_per_hour
+
+    def started(self, now: float) -> None:
+        """An engine was started."""
+        self._starts.append(now)
