@@ -28,6 +28,10 @@ MIN_SAMPLING_SECONDS = 30.0
 """Between two errors of a horizon: a source of 1-s values is remembered for hours, not for minutes."""
 MIN_ERRORS = 30
 """Fewer say nothing about a tenth: they are pooled over all levels, and below that the spread is assumed."""
+CHANGE_SECONDS = 900.0
+"""Over which the recent change is taken (`Moods`); the source's period where that is longer."""
+UNREST_SECONDS = 3600.0
+"""Memory of the mean size of changes."""
 MAX_WAITING = 48
 """Forecasts per horizon that wait for their hour; hence errors are sampled at this part of the horizon."""
 WIDE_ERRORS = (
@@ -53,6 +57,10 @@ class QuantileForecast:
     p10_watts: float
     p50_watts: float
     p90_watts: float
+
+
+Situation = tuple[int, ...]
+"""What errors are told apart by: the level, and where that is wanted the recent change and unrest."""
 
 
 class PowerForecaster(Protocol):
@@ -107,46 +115,98 @@ class ErrorWindow:
 
 
 class HorizonErrors:
-    """How far persistence was off at one horizon, by level."""
+    """How far persistence was off at one horizon, by situation: a level, and what is finer than it."""
 
     def __init__(self, horizon_seconds: float) -> None:
         self.horizon_seconds = horizon_seconds
-        self._waiting: deque[tuple[float, float]] = deque()
-        self._by_level = [ErrorWindow() for _ in range(len(LEVEL_EDGES) + 1)]
-        self._all = ErrorWindow()
+        self._waiting: deque[tuple[float, float, Situation]] = deque()
+        self._windows: dict[Situation, ErrorWindow] = {}
+        """By situation, by level alone, and by nothing."""
 
-    def observe(self, ratio: float, at: float, spacing_seconds: float) -> None:
+    def observe(self, ratio: float, at: float, situation: Situation, spacing_seconds: float) -> None:
         """Judge the forecasts whose time has come, and let this measurement wait for its own.
 
         A measurement that comes too late for a forecast (a gap) judges nothing.
         """
         late = max(0.05 * self.horizon_seconds, 0.75 * spacing_seconds)
         while self._waiting and self._waiting[0][0] + self.horizon_seconds <= at + 1e-6:
-            made_at, then = self._waiting.popleft()
+            made_at, then, situation_then = self._waiting.popleft()
             if at - made_at - self.horizon_seconds <= late:
-                self._by_level[level_of(then)].add(ratio - then)
-                self._all.add(ratio - then)
+                for key in coarser(situation_then):
+                    self._windows.setdefault(key, ErrorWindow()).add(ratio - then)
         sampling = max(spacing_seconds, self.horizon_seconds / MAX_WAITING, MIN_SAMPLING_SECONDS)
         if not self._waiting or at - self._waiting[-1][0] >= sampling - 1e-6:
-            self._waiting.append((at, ratio))
+            self._waiting.append((at, ratio, situation))
 
-    def quantiles(self, ratio: float) -> tuple[float, ...] | None:
-        """Errors at QUANTILES for a level; None: too little is known."""
-        window = self._by_level[level_of(ratio)]
-        if len(window) < MIN_ERRORS:
-            window = self._all
-        if len(window) < MIN_ERRORS:
-            return None
-        return tuple(window.quantile(probability) for probability in QUANTILES)
+    def quantiles(self, situation: Situation) -> tuple[float, ...] | None:
+        """Errors at QUANTILES, of the finest situation that is known well enough; None: none is."""
+        for key in coarser(situation):
+            window = self._windows.get(key)
+            if window is not None and len(window) >= MIN_ERRORS:
+                return tuple(window.quantile(probability) for probability in QUANTILES)
+        return None
 
     def forget_waiting(self) -> None:
         """The clock went back: what waits has no time any more."""
         self._waiting.clear()
 
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Of what waits, and of what is kept, for whoever checks the bounds."""
+        return len(self._waiting), sum(len(window) for window in self._windows.values())
+
+
+def coarser(situation: Situation) -> tuple[Situation, ...]:
+    """The situation itself, its level, and any."""
+    return (situation, situation[:1], ()) if len(situation) > 1 else (situation, ())
+
 
 def level_of(ratio: float) -> int:
     """Which of the levels a share of nameplate belongs to."""
     return bisect_right(LEVEL_EDGES, ratio)
+
+
+class Moods:
+    """Tells apart, within a level, how power moved of late: which third of what was seen at that level its
+    last change was in, and which third its unrest. The bounds of the thirds are learnt as it goes.
+    """
+
+    def __init__(self) -> None:
+        self._recent: deque[tuple[float, float]] = deque()
+        self._unrest = 0.0
+        self._last_at = float("-inf")
+        self._changes: dict[Situation, ErrorWindow] = {}
+        self._unrests: dict[Situation, ErrorWindow] = {}
+
+    def situation(self, ratio: float, at: float) -> Situation:
+        """Of a new measurement; only its level while too little is known."""
+        level = level_of(ratio)
+        before = self._recent[-1][1] if self._recent else ratio
+        if at <= self._last_at:  # the clock went back
+            self._recent.clear()
+        elif self._last_at > float("-inf"):
+            keep = math.exp(-(at - self._last_at) / UNREST_SECONDS)
+            self._unrest = keep * self._unrest + (1 - keep) * abs(ratio - before)
+        self._last_at = at
+        while len(self._recent) > 1 and self._recent[1][0] <= at - CHANGE_SECONDS + 1e-6:
+            self._recent.popleft()
+        change = ratio - self._recent[0][1] if self._recent else 0.0
+        if not self._recent or at - self._recent[-1][0] >= MIN_SAMPLING_SECONDS:
+            self._recent.append((at, ratio))
+        third = _third(self._changes.setdefault((level,), ErrorWindow()), change)
+        if third is None:
+            return (level,)
+        unrest = _third(self._unrests.setdefault((level, third), ErrorWindow()), self._unrest)
+        return (level,) if unrest is None else (level, third, unrest)
+
+
+def _third(window: ErrorWindow, value: float) -> int | None:
+    """Which third of the window a value falls into; it is taken in. None: the window knows too little."""
+    found = None
+    if len(window) >= 3 * MIN_ERRORS:
+        found = (value > window.quantile(1 / 3)) + (value > window.quantile(2 / 3))
+    window.add(value)
+    return found
 
 
 class Forecaster:
@@ -157,13 +217,18 @@ class Forecaster:
         nameplate_watts: float,
         *,
         horizons_seconds: Sequence[float] = STANDARD_HORIZONS_SECONDS,
+        has_moods: bool = False,
     ) -> None:
-        """`horizons_seconds`: where errors are learnt; in between they are interpolated."""
+        """`horizons_seconds`: where errors are learnt; in between they are interpolated. `has_moods`: told
+        apart by recent change and unrest as well (`Moods`), not by level alone.
+        """
         if nameplate_watts <= 0:
             raise ValueError(f"nameplate_watts = {nameplate_watts}: must be above 0")
         self._nameplate_watts = nameplate_watts
         self._errors = [HorizonErrors(horizon) for horizon in sorted(horizons_seconds)]
+        self._moods = Moods() if has_moods else None
         self._ratio: float | None = None
+        self._situation: Situation = ()
         self._at = float("-inf")
         self._period_seconds = 0.0
         """Between measurements, the shortest of late."""
@@ -185,9 +250,11 @@ class Forecaster:
             self._period_seconds = gap if not self._period_seconds else min(gap, 1.1 * self._period_seconds)
         self._ratio = min(1.0, max(0.0, watts / self._nameplate_watts))
         self._at = at
+        level = (level_of(self._ratio),)
+        self._situation = level if self._moods is None else self._moods.situation(self._ratio, at)
         for errors in self._errors:
             if errors.horizon_seconds >= self._period_seconds - 1e-6:
-                errors.observe(self._ratio, at, self._period_seconds)
+                errors.observe(self._ratio, at, self._situation, self._period_seconds)
 
     def quantiles(self, horizons_seconds: Sequence[float] = ()) -> tuple[QuantileForecast, ...]:
         """The forecast at these horizons (none given: those it learns); empty before a measurement."""
@@ -199,7 +266,7 @@ class Forecaster:
         known += [
             (errors.horizon_seconds, quantiles)
             for errors in self._errors
-            if (quantiles := errors.quantiles(ratio)) is not None
+            if (quantiles := errors.quantiles(self._situation)) is not None
         ]
         return tuple(self._forecast(ratio, horizon, known) for horizon in horizons)
 

@@ -22,8 +22,8 @@ from power_feed.forecast import (
 QUARTER = 900.0
 
 
-def fed(values: list[float], period: float = QUARTER, nameplate: float = 1000.0) -> Forecaster:
-    subject = Forecaster(nameplate)
+def fed(values: list[float], period: float = QUARTER, *, has_moods: bool = False) -> Forecaster:
+    subject = Forecaster(1000.0, has_moods=has_moods)
     for step, value in enumerate(values):
         subject.observe(value, step * period)
     return subject
@@ -124,25 +124,43 @@ def test_a_window_keeps_the_last_errors_only() -> None:
 
 
 def test_memory_is_bounded_however_fast_measurements_come() -> None:
-    """A day of ten a second."""
-    subject = Forecaster(1000.0)
+    """Some hours of ten a second, with moods as well."""
+    subject = Forecaster(1000.0, has_moods=True)
     rng = random.Random(3)
     for step in range(100_000):
         subject.observe(rng.uniform(0, 1000), step * 0.1)
     for errors in subject._errors:
-        assert len(errors._waiting) <= MAX_WAITING + 2
-        assert len(errors._all) <= MAX_ERRORS
+        waiting, kept = errors.counts
+        assert waiting <= MAX_WAITING + 2
+        assert kept <= MAX_ERRORS * 9 * (1 + 1 + 9)
+
+
+def test_moods_tell_a_rising_farm_from_a_falling_one() -> None:
+    """Where power goes on as it went, knowing how it went makes for a better median and a narrower band."""
+    values = [500.0 + 400.0 * math.sin(step / 8) for step in range(4000)]
+    off, width = {}, {}
+    for has_moods in (False, True):
+        subject = fed(values[:3500], has_moods=has_moods)
+        off[has_moods] = width[has_moods] = 0.0
+        for step in range(3500, 3999):
+            subject.observe(values[step], step * QUARTER)
+            point = at(subject, QUARTER)
+            off[has_moods] += abs(values[step + 1] - point.p50_watts)
+            width[has_moods] += point.p90_watts - point.p10_watts
+    assert off[True] < 0.85 * off[False]
+    assert width[True] < 0.85 * width[False]
 
 
 @given(
     values=st.lists(st.floats(-100.0, 2000.0), min_size=1, max_size=200),
     period=st.sampled_from([0.5, 1.0, 60.0, 300.0, 900.0]),
     horizons=st.lists(st.floats(0.0, 100_000.0), min_size=1, max_size=8),
+    has_moods=st.booleans(),
 )
 @settings(max_examples=100, deadline=None)
 def test_quantiles_are_in_order_and_within_the_farm(
-    values: list[float], period: float, horizons: list[float]
+    values: list[float], period: float, horizons: list[float], has_moods: bool
 ) -> None:
     """0 ≤ p10 ≤ p50 ≤ p90 ≤ nameplate at every horizon, whatever was measured."""
-    for point in fed(values, period).quantiles(horizons):
+    for point in fed(values, period, has_moods=has_moods).quantiles(horizons):
         assert 0.0 <= point.p10_watts <= point.p50_watts <= point.p90_watts <= 1000.0
