@@ -57,10 +57,11 @@ COMMANDS: dict[str, Command] = {
     ),
     "power-feed": Command(
         module="cli.power_feed",
-        help="run the power feed: what the wind gives, to every site; or test a farm's source",
+        help="run the power feed: what the wind gives, to every site; or test its sources",
         examples=(
             "heron power-feed --config fleet.toml",
             "heron power-feed test --config fleet.toml --farm coast-farm --seconds 30",
+            "heron power-feed backtest --wind fts-213-wind",
         ),
     ),
     "replay": Command(

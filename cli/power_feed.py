@@ -1,4 +1,4 @@
-"""`heron power-feed [run | test]`: the service, or a look at a farm's source before it is trusted."""
+"""`heron power-feed [run | test | backtest]`: the service, a look at a farm's source, or at the forecast."""
 
 from __future__ import annotations
 
@@ -6,26 +6,28 @@ import argparse
 import asyncio
 from typing import TYPE_CHECKING
 
-from cli import exit_codes, services
+from cli import backtest, exit_codes, services
 
 if TYPE_CHECKING:
     from power_feed.config import FarmConfig, FeedConfig
 
-ACTIONS = ("run", "test")
+ACTIONS = ("run", "test", "backtest")
 DEFAULT_TEST_SECONDS = 10.0
 MAX_TEST_SECONDS = 86_400.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Those of a service, and what `test` asks for."""
+    """Those of a service, and what the other actions ask for."""
     parser.add_argument(
         "action",
         nargs="?",
         choices=ACTIONS,
         default="run",
-        help="run: serve (default); test: read one farm's source for a while and say what comes",
+        help="run: serve (default); test: read one farm's source for a while and say what comes; "
+        "backtest: how good the forecast is on a record",
     )
     services.add_arguments(parser)
+    backtest.wind_argument(parser)
     parser.add_argument("--farm", metavar="NAME", help="test: which farm; needed where there are several")
     parser.add_argument(
         "--seconds",
@@ -37,13 +39,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until SIGTERM, or look and return: 0 the source can be used, 1 it cannot.
+    """Serve until SIGTERM, or look and return: 0 the source can be used, 1 it cannot; 0 after a back-test.
 
     Raises:
         ConfigError: the configuration is wrong.
     """
     if arguments.action == "run":
         return services.run(arguments)
+    if arguments.action == "backtest":
+        return backtest.run(arguments)
     return _test(arguments)
 
 

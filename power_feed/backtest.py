@@ -45,11 +45,13 @@ class Score:
             self.loss += (probability if error >= 0 else probability - 1) * error / len(QUANTILES)
             self.below[position] += error < 0
 
-    def merge(self, other: Score) -> None:
-        """Take another site's in."""
-        self.forecasts += other.forecasts
-        self.loss += other.loss
-        self.below = [one + more for one, more in zip(self.below, other.below, strict=True)]
+    def merged(self, other: Score) -> Score:
+        """Of both, each forecast with the same weight."""
+        return Score(
+            forecasts=self.forecasts + other.forecasts,
+            loss=self.loss + other.loss,
+            below=[one + more for one, more in zip(self.below, other.below, strict=True)],
+        )
 
     @property
     def mean_loss_ratio(self) -> float:
@@ -142,6 +144,8 @@ def backtest(ratios: Sequence[float], period_seconds: float) -> dict[float, dict
             for horizon, ahead in steps.items()
             if step + ahead < len(ratios) and ratios[step + ahead] == ratios[step + ahead]
         }
+        if not truths:
+            continue
         for horizon, truth in truths.items():
             scores[horizon]["point"].add(truth, reference[horizon].quantiles(now))
         for name, model in made.items():

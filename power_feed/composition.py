@@ -42,4 +42,4 @@ def farm_feed(farm: FarmConfig, source: Source, config: FeedConfig, feed_id: str
 
 def forecaster(farm: FarmConfig) -> PowerForecaster:
     """One that has seen nothing yet."""
-    return Forecaster(farm.nameplate_watts)
+    return Forecaster(farm.nameplate_watts, has_moods=farm.forecast == "moods")

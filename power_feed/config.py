@@ -152,6 +152,10 @@ class FarmConfig(ConfigModel):
     other_loads_watts: Watts = 0.0
     """Taken by the farm itself, before the site."""
     quality: QualityConfig = QualityConfig()
+    forecast: Literal["level", "moods"] = "level"
+    """By what the forecast's errors are told apart: the level of power, or its recent change and unrest
+    too.
+    """
 
     @model_validator(mode="after")
     def _has_sites(self) -> Self:
