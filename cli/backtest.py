@@ -82,8 +82,9 @@ def _show(path: Path, sites: tuple[str, ...], period_seconds: float, totals: Tot
         for name, figures in _figures(horizon, scores)["models"].items():
             print(
                 f"{horizon / 60:4.0f} min  {name:6}  {1000 * figures['pinball_loss_ratio']:6.2f}  "
-                f"{100 * figures['better_than_point_ratio']:6.1f} %  {100 * figures['below_p10_ratio']:8.1f} %  "
-                f"{100 * figures['below_p90_ratio']:8.1f} %  {figures['forecasts']:10,}"
+                f"{100 * figures['better_than_point_ratio']:6.1f} %  "
+                f"{100 * figures['below_p10_ratio']:8.1f} %  {100 * figures['below_p90_ratio']:8.1f} %  "
+                f"{figures['forecasts']:10,}"
             )
     print(NOTE)
     print("Horizons below the file's step cannot be judged by it, and are left out.")
