@@ -336,7 +336,12 @@ class Slots(Generic[S]):
                 step = self._watts_between(limits.watts, low, low + 1)
                 if watts + step <= room:
                     count, watts = count + 1, watts + step
+        if count == 0 and any(self._adds_within(one.instance_id, room) for one in admitted):
+            count = 1  # waking an empty one is too much; a busy one takes another for little
         return min(most, count)
+
+    def _adds_within(self, instance_id: str, room: float) -> bool:
+        return self._room(instance_id) > 0 and self._added_watts(instance_id) <= room
 
     def _nearest(self, open_to_it: Sequence[S], affinity: bytes | None) -> S:
         counts = self._counts

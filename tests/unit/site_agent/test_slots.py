@@ -176,6 +176,15 @@ def test_overhead_counts() -> None:
     assert slots.headroom() == 2
 
 
+def test_where_waking_an_empty_instance_is_too_much_a_busy_one_still_has_headroom() -> None:
+    """The first request costs 90 W, the second 10: with 100 W it is one and then one more."""
+    slots = site(count=3, limits=Limits(max_concurrency=5, watts=(10, 100, 110, 150, 150, 400)))
+    slots.set_power(cap_watts=100, expected_watts=0)
+    fill(slots, "i0", 1)
+    assert slots.headroom() == 1
+    assert chosen(slots) == "i0"
+
+
 def test_without_a_word_on_power_nothing_is_refused_for_it() -> None:
     """Unknown limits nothing."""
     slots = site(limits=Limits(max_concurrency=4, watts=(0, 1e9, 1e9, 1e9, 1e9)))
