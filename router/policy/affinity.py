@@ -20,6 +20,7 @@ from hashlib import blake2b
 from typing import Generic, Literal, TypeVar
 
 from router.policy.affinity_hint import Hint
+from router.policy.baselines import POLICY_FLOOR_RATIO
 from router.policy.candidate import Candidate
 from router.policy.load import KvCache, Load
 from router.policy.snapshot import ModelView
@@ -33,9 +34,6 @@ SLACK_REQUESTS = 1.0
 """So many more, as long as the load is even on average: few requests are uneven by themselves."""
 SMOOTHING_RATIO = 1 / 16
 """Weight of the latest look at what is in flight in its average over decisions."""
-POLICY_FLOOR_RATIO = 0.25
-"""Not followed: a site that the policy gives less than this of the best one's weight, by capacity. It is dark
-tomorrow, stale, or all but full."""
 WINDOW_SECONDS = 20.0
 """Requests sent in the last one to two of these are a site's recent load: what is in flight now says little
 where answers are short."""
@@ -118,17 +116,20 @@ class Affinity:
         weights: Sequence[float],
         loads: Mapping[str, Load],
         now: float,
+        *,
+        floor_ratio: float = POLICY_FLOOR_RATIO,
     ) -> ModelView | None:
         """The site for a request that has several candidates; None: as the policy chooses. `loads`: of every
         site that knows the model.
 
-        `weights` are the policy's, one per candidate, not all 0.
+        `weights` are the policy's, one per candidate, not all 0. `floor_ratio`: a site that the policy gives
+        less than this of the best one's weight, by capacity, is not followed.
         """
         stand = [candidate.load for candidate in candidates]
         for load in stand:
             load.mean_in_flight += SMOOTHING_RATIO * (load.total_in_flight() - load.mean_in_flight)
         self._turn_window(candidates[0].view.model, loads, now)
-        scale = _Scale(candidates, weights, stand)
+        scale = _Scale(candidates, weights, stand, floor_ratio)
         result: Result = "miss"
         if hint.session is not None and (cache := self._sessions.get(hint.session)) is not None:
             result = "unavailable"
@@ -196,6 +197,7 @@ class _Scale:
     __slots__ = (
         "_best",
         "_capacities",
+        "_floor_ratio",
         "_in_flight",
         "_mean",
         "_recent",
@@ -206,11 +208,16 @@ class _Scale:
     )
 
     def __init__(
-        self, candidates: Sequence[Candidate], weights: Sequence[float], stand: Sequence[Load]
+        self,
+        candidates: Sequence[Candidate],
+        weights: Sequence[float],
+        stand: Sequence[Load],
+        floor_ratio: float,
     ) -> None:
         capacities = [candidate.view.capacity_requests or 0.0 for candidate in candidates]
         if min(capacities) <= 0.0:  # unknown somewhere: all count as equal
             capacities = [1.0] * len(capacities)
+        self._floor_ratio = floor_ratio
         self._stand = stand
         self._weights = weights
         self._capacities = capacities
@@ -232,7 +239,7 @@ class _Scale:
         return self._is_wanted(index) and self._is_within(index, NEW_LOAD_RATIO)
 
     def _is_wanted(self, index: int) -> bool:
-        return self._weights[index] / self._capacities[index] >= POLICY_FLOOR_RATIO * self._best
+        return self._weights[index] / self._capacities[index] >= self._floor_ratio * self._best
 
     def _is_within(self, index: int, ratio: float) -> bool:
         """One request more keeps the site within `ratio` of its due: what the policy gives it, or its part of

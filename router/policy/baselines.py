@@ -17,9 +17,11 @@ from fleet.request import RequestFeatures
 from router.policy.candidate import Candidate
 from router.policy.figures import or_equal, with_mean
 from router.policy.parameters import NoParameters, PolicyParameters
-from router.policy.snapshot import Freshness, Snapshot
+from router.policy.snapshot import Freshness, ModelView, Snapshot
 
 FRESH = Freshness.FRESH
+POLICY_FLOOR_RATIO = 0.25
+"""Affinity does not follow into a site that is dark tomorrow, stale, or all but full."""
 STALE_WEIGHT = 0.25
 """A stale site is still used, but a fresh one with the same room gets four times as much."""
 HISTORY_SAMPLES = 64
@@ -31,6 +33,11 @@ class Baseline:
 
     may_hold = False
     is_in_turn = False
+    is_told = False
+    affinity_floor_ratio = POLICY_FLOOR_RATIO
+
+    def sent(self, view: ModelView, features: RequestFeatures, now: float) -> None:
+        """Not told."""
 
     def shortlist(
         self,

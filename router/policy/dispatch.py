@@ -90,13 +90,20 @@ def choose(
     terms = Terms(True, 0.0, surplus_ratio) if is_resume else Terms(is_paced, reserve_ratio, surplus_ratio)
     candidates = _filter(looked_at, loads, terms, excluded, most, now)
     if len(candidates) <= 1 and not (candidates and policy.may_hold):
-        return candidates[0].view if candidates else None
-    weights = policy.weigh(candidates, features, context, turn=turn, now=now)
-    total = sum(weights)
-    if total <= 0.0:
-        return None
-    holder = affinity.pick(hint, candidates, weights, loads, now) if hint and affinity else None
-    return holder or _sample(candidates, weights, rng.random() * total)
+        chosen = candidates[0].view if candidates else None
+    else:
+        weights = policy.weigh(candidates, features, context, turn=turn, now=now)
+        total = sum(weights)
+        if total <= 0.0:
+            return None
+        holder = None
+        if hint and affinity:
+            floor = policy.affinity_floor_ratio
+            holder = affinity.pick(hint, candidates, weights, loads, now, floor_ratio=floor)
+        chosen = holder or _sample(candidates, weights, rng.random() * total)
+    if policy.is_told and chosen is not None:
+        policy.sent(chosen, features, now)
+    return chosen
 
 
 class Terms(NamedTuple):

@@ -2,19 +2,20 @@
 
 For each site that passed the filter:
 
-1. When would the request end there? Round trip, queue and prefill, expected tokens × gap (`SiteForecast`).
+1. What would the request cost there, in time? Round trip, queue and prefill, which count more, as the SLO of
+   the first token is the tighter one; then expected tokens × gap (`_foresee`).
 2. Does the site's power last until then? From draw, cap and the forecast's quantiles: the chance that the
    work breaks off, and how much slower it runs if clocks must fall (`power_risk`). A break costs the time to
    see it, and reading prompt and answer again elsewhere.
-3. How much can the site still take? Its room ÷ that time: requests per second, by Little's law. Room is the
-   site's own word, inside its cap, so this is what its watts can do, not its watts.
+3. How much can the site still take? Its own word, inside its cap; but no more than its engines sustain at the
+   clocks that its watts allow (`fleet.capacity`): what its watts can do, not its watts.
 4. What did the plan say? Its fraction for this class, never quite 0, to a power below 1: a prior that live
    figures correct.
 5. Sites of one farm share its power, and a busy replica draws nearly the same at any batch: the scarcer the
    farm's power, the more of its weight goes to its fullest site that has room, so that others can stop.
 
-What is missing counts as the mean of the other sites, so with nothing known but room this is `least_loaded`
-with a sharper preference. It never holds a request back: whoever passed the filter may be asked.
+What is missing counts as the mean of the other sites, so with nothing known but room this is `least_loaded`.
+It never holds a request back: whoever passed the filter may be asked.
 """
 
 from __future__ import annotations
@@ -34,35 +35,42 @@ from router.policy.parameters import PolicyParameters
 from router.policy.plan_view import PlanView
 from router.policy.power_risk import NO_RISK, Risk
 from router.policy.site_forecast import SiteForecast, horizon_bits
-from router.policy.snapshot import Freshness, Snapshot
+from router.policy.site_rate import work_step
+from router.policy.snapshot import Freshness, ModelView, Snapshot
 
 FRESH = Freshness.FRESH
 MAX_REMEMBERED = 20_000
 """Sites' models worked out; beyond that all are worked out anew."""
-LEAST_SECONDS, MOST_SECONDS = 1e-3, 1e6
-"""No request ends sooner or later: bounds what one site can weigh against another."""
+MOST_BACKLOG_SECONDS = 60.0
+"""Of prompts sent and not read; no site that admits work is further behind."""
+LEAST_ROOM_RATIO = 0.05
+"""Of what a site sustains, what is always left to it: that is an estimate, and its own word is not."""
 MOST_ROOM = 1e6
 """More requests than any site runs at once; the same."""
 PLAN_FLOOR = 0.02
 """Of the whole: what a site that the plan leaves out counts with, so that room nobody planned is not lost."""
 
 Ratio = Annotated[float, Field(ge=0, le=1)]
-Exponent = Annotated[float, Field(ge=0, le=8)]
+Exponent = Annotated[float, Field(ge=0, le=16)]
 
 
 class HeronParameters(PolicyParameters):
     """`[router.policy_parameters.heron]`. 0 takes a part out (for an ablation)."""
 
-    room_exponent: Exponent = 1.5
-    """How much more room counts; above 1 the emptiest is preferred, and little of that is left to chance."""
-    time_exponent: Exponent = 1.5
-    """How much the expected time counts."""
+    room_exponent: Exponent = 1.0
+    """How much room counts; 1: in proportion."""
+    time_exponent: Exponent = 5.0
+    """How much the expected time counts; high, as a site that is 10 % slower gets 38 % less at 5."""
+    first_token_weight: Annotated[float, Field(ge=0, le=100)] = 15.0
+    """A second before the first token counts as so many more: its SLO is the tighter one."""
     plan_exponent: Exponent = 0.5
     """How much the plan's fraction counts; 0: no plan is read."""
+    capacity: bool = True
+    """Whether room counts only as far as engines sustain it at their clocks (`fleet.capacity`)."""
     forecast: bool = True
     """Whether power to come is looked at."""
     risk_exponent: Exponent = 2.0
-    """The chance that power lasts, to this power, beside what a break costs in time."""
+    """Room × the chance that power lasts, to this power; beside what a break costs in time."""
     break_seconds: Annotated[float, Field(ge=0, le=600)] = 2.0
     """Lost in a break before another site reads the prompt again."""
     margin_ratio: Ratio = 0.05
@@ -75,12 +83,18 @@ class Heron(Baseline):
     """See the module."""
 
     name = "heron"
+    is_told = True
+    affinity_floor_ratio = 0.03
+    """Its weights fall with the fifth power of time: so a session stays where it takes up to twice as long,
+    and leaves a site that will break four of five answers off."""
     Parameters = HeronParameters
 
     def __init__(self, parameters: HeronParameters) -> None:
         self._own = parameters
         self._forecasts: dict[str, dict[str, SiteForecast]] = {}
         """model → site → what was worked out."""
+        self._clear_at: dict[str, float] = {}
+        """Site → when the prompts that this router sent there will have been read."""
         self._farm_of: dict[str, str] = {}
         self._shares_farm = False
         """Whether any two sites are of one farm."""
@@ -99,19 +113,18 @@ class Heron(Baseline):
     ) -> Sequence[float]:
         """The five steps above."""
         own = self._own
-        forecasts, times = self._foresee(candidates, features, context)
-        if math.isnan(sum(times)):
-            times = with_mean(times)
-        weights = []
+        forecasts, costs, ends = self._foresee(candidates, features, context, now)
+        if math.isnan(sum(costs)):
+            costs, ends = with_mean(costs), with_mean(ends)
+        rooms = self._rooms(candidates, forecasts, ends, features)
+        if own.forecast and context.power:
+            self._look_ahead(forecasts, costs, rooms, features, max(ends), now)
         room_exponent, time_exponent = own.room_exponent, own.time_exponent
-        for (_, room, freshness, _), seconds in zip(candidates, times, strict=True):
-            weight = (room if room < MOST_ROOM else MOST_ROOM) ** room_exponent / seconds**time_exponent
-            weights.append(weight if freshness is FRESH else weight * STALE_WEIGHT)
-        if context.power:
-            if own.forecast:
-                self._look_ahead(forecasts, times, weights, features, now)
-            if self._shares_farm and own.packing > 0:
-                _pack(forecasts, weights, own.packing)
+        if room_exponent != 1.0:
+            rooms = [room**room_exponent for room in rooms]
+        weights = [room / cost**time_exponent for room, cost in zip(rooms, costs, strict=True)]
+        if self._shares_farm and own.packing > 0 and context.power:
+            _pack(forecasts, weights, own.packing)
         if context.plan is not None:
             factors = self._plan_factors(context.plan, features, now)
             if factors:
@@ -119,6 +132,18 @@ class Heron(Baseline):
                 for index, candidate in enumerate(candidates):
                     weights[index] *= factors.get(candidate.view.site_id, least)
         return or_equal(weights)
+
+    def sent(self, view: ModelView, features: RequestFeatures, now: float) -> None:
+        """Its prompt is read there before those that come after it."""
+        kept = self._forecasts.get(features.model, {}).get(view.site_id)
+        if kept is None or not kept.prompt_token_seconds:
+            return
+        begin = self._clear_at.get(view.site_id, now)
+        if not now < begin < now + MOST_BACKLOG_SECONDS:  # read, or a clock that jumped back
+            begin = now
+        if len(self._clear_at) > MAX_REMEMBERED:
+            self._clear_at.clear()
+        self._clear_at[view.site_id] = begin + features.prompt_tokens * kept.prompt_token_seconds
 
     def shortlist(
         self, features: RequestFeatures, context: Snapshot, count: int, *, now: float, rng: random.Random
@@ -130,20 +155,21 @@ class Heron(Baseline):
         return plan.draw(features.model, features.request_class, count, rng)
 
     def _foresee(
-        self, candidates: Sequence[Candidate], features: RequestFeatures, context: Snapshot
-    ) -> tuple[list[SiteForecast], list[float]]:
-        """What is worked out of each site, and the seconds from now to the last token, should the request go
-        there and nothing change, within bounds; NaN where that cannot be said.
+        self, candidates: Sequence[Candidate], features: RequestFeatures, context: Snapshot, now: float
+    ) -> tuple[list[SiteForecast], list[float], list[float]]:
+        """What is worked out of each site; what the request would cost there in seconds, those before its
+        first token counted more; and in how many seconds it would end. NaN where that cannot be said.
 
         Time to first token is the site's recent median, which has its queue in it, or reading this prompt
-        where that is longer; prompts that this router sent there since that report are read before it.
+        where that is longer; the prompts that this router sent there before are read before it.
         """
         prompt, output = features.prompt_tokens, features.expected_output_tokens
-        power = context.power
+        first_weight = self._own.first_token_weight
+        power, clear_at = context.power, self._clear_at
         by_site = self._forecasts.get(features.model)
         if by_site is None or len(by_site) > MAX_REMEMBERED:
             by_site = self._forecasts[features.model] = {}
-        forecasts, times = [], []
+        forecasts, costs, ends = [], [], []
         for view, _, _, load in candidates:
             site_id = view.site_id
             outlook = power.get(site_id)
@@ -153,35 +179,63 @@ class Heron(Baseline):
                     view, context.sites.get(site_id), outlook, self._own.margin_ratio
                 )
                 self._note_farm(site_id, kept)
-            forecasts.append(kept)
             seconds = kept.first_seconds
-            alone = prompt * kept.prompt_token_seconds
-            if alone > 0.0:
+            if kept.prompt_token_seconds > 0.0:
+                alone = prompt * kept.prompt_token_seconds * kept.instances
                 if alone > seconds:
                     seconds = alone
-                added = load.added_since(view)
-                if added > 0:
-                    seconds += added * alone
-            seconds += kept.gap_seconds * output
+                wait = clear_at.get(site_id, now) - now
+                if wait > 0.0:
+                    seconds += wait
             if load.round_trip_seconds is not None:
                 seconds += load.round_trip_seconds
-            if seconds < LEAST_SECONDS:
-                seconds = LEAST_SECONDS
-            elif seconds > MOST_SECONDS:
-                seconds = MOST_SECONDS
-            times.append(seconds)
-        return forecasts, times
+            end = seconds + kept.gap_seconds * output
+            forecasts.append(kept)
+            ends.append(end)
+            costs.append(end + first_weight * seconds)
+        return forecasts, costs, ends
+
+    def _rooms(
+        self,
+        candidates: Sequence[Candidate],
+        forecasts: Sequence[SiteForecast],
+        ends: Sequence[float],
+        features: RequestFeatures,
+    ) -> list[float]:
+        """Room, as far as the engines sustain it: what they end in the time of a request, less what is there;
+        of a stale site a part of it.
+
+        By Little's law a site that ends λ requests a second runs λ × time of them. A site that says too
+        little for that has the room that it says.
+        """
+        is_asked = self._own.capacity
+        step = work_step(features.prompt_tokens, features.expected_output_tokens)
+        rooms = []
+        for (view, room, freshness, load), one, seconds in zip(candidates, forecasts, ends, strict=True):
+            most = MOST_ROOM
+            if is_asked and view.running_requests is not None:
+                rate = one.rates[step] if step in one.rates else one.rate(step)
+                if rate is not None:
+                    sustained = rate * seconds
+                    added = load.added_since(view)
+                    most = sustained - view.running_requests - (added if added > 0 else 0)
+                    if most < LEAST_ROOM_RATIO * sustained:
+                        most = LEAST_ROOM_RATIO * sustained
+            most = room if room < most else most
+            rooms.append(most if freshness is FRESH else most * STALE_WEIGHT)
+        return rooms
 
     def _look_ahead(
         self,
         forecasts: Sequence[SiteForecast],
-        times: Sequence[float],
-        weights: list[float],
+        costs: list[float],
+        rooms: list[float],
         features: RequestFeatures,
+        ends_in: float,
         now: float,
     ) -> None:
-        """Correct the weights by what to expect of power until the slowest of them would be through."""
-        bits = horizon_bits(max(times))
+        """Correct costs and rooms by what to expect of power until the slowest of them would be through."""
+        bits = horizon_bits(ends_in)
         risks = []
         is_any = is_unknown = False
         for one in forecasts:
@@ -198,13 +252,14 @@ class Heron(Baseline):
             slow = with_mean([None if risk is None else risk.slow_ratio for risk in risks])
             risks = [Risk(*both) for both in zip(lost, slow, strict=True)]
         own = self._own
-        again = min(one.prompt_token_seconds for one in forecasts)
-        cost = own.break_seconds + (features.prompt_tokens + features.expected_output_tokens / 2) * again
+        tokens = features.prompt_tokens + features.expected_output_tokens / 2
+        lost_seconds = own.break_seconds + tokens * min(one.prompt_token_seconds for one in forecasts)
         for index, risk in enumerate(risks):
             if risk is not None and risk is not NO_RISK:
                 lost_ratio, slow_ratio = risk
-                longer = slow_ratio + lost_ratio * cost / times[index]
-                weights[index] *= (1.0 - lost_ratio) ** own.risk_exponent / longer**own.time_exponent
+                costs[index] = costs[index] * slow_ratio + lost_ratio * lost_seconds
+                if lost_ratio > 0.0:
+                    rooms[index] *= (1.0 - lost_ratio) ** own.risk_exponent
 
     def _plan_factors(self, plan: PlanView, features: RequestFeatures, now: float) -> Mapping[str, float]:
         """What the plan's word multiplies each site with; empty: it says nothing."""

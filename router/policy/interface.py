@@ -13,7 +13,7 @@ from typing import Protocol
 
 from fleet.request import RequestFeatures
 from router.policy.candidate import Candidate
-from router.policy.snapshot import Snapshot
+from router.policy.snapshot import ModelView, Snapshot
 
 
 class Policy(Protocol):
@@ -25,6 +25,11 @@ class Policy(Protocol):
     """It may give nobody any weight: the request waits at the router. A single candidate is weighed too."""
     is_in_turn: bool
     """Sites are taken in turn: in a large fleet the first candidates are those whose turn it is."""
+
+    affinity_floor_ratio: float
+    """Affinity does not send to a site with less than this of the best one's weight, by capacity."""
+    is_told: bool
+    """It is told where each request went (`sent`)."""
 
     def weigh(
         self,
@@ -39,6 +44,9 @@ class Policy(Protocol):
 
         `turn` counts decisions from 0. `candidates` is never empty.
         """
+
+    def sent(self, view: ModelView, features: RequestFeatures, now: float) -> None:
+        """The request goes there; only where `is_told`."""
 
     def shortlist(
         self, features: RequestFeatures, context: Snapshot, count: int, *, now: float, rng: random.Random

@@ -34,7 +34,7 @@ KINDS: tuple[Kind, ...] = (
     Heron,
 )
 POLICIES: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in KINDS})
-DEFAULT_POLICY = "least_loaded"
+DEFAULT_POLICY = "heron"
 
 
 def check_parameters(name: str, parameters: Mapping[str, Any] | None = None) -> PolicyParameters:

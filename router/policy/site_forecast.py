@@ -11,8 +11,13 @@ import math
 from router.policy.figures import known
 from router.policy.outlook import PowerOutlook, Quantiles
 from router.policy.power_risk import PowerNeed, Risk, risk_of
+from router.policy.site_rate import site_rate
 from router.policy.snapshot import ModelView, SiteView
 
+LEAST_SECONDS, MOST_SECONDS = 1e-3, 1e4
+"""Of a first token or a gap; what is reported beyond is taken to be this. They bound what one site can weigh
+against another, so that no weight is ever 0 or infinite."""
+LEAST_PREFILL_RATE = 1e-2
 MOST_HORIZON_BITS = 16
 """Horizons are powers of two, up to 18 hours."""
 
@@ -30,8 +35,10 @@ class SiteForecast:
         "_site",
         "first_seconds",
         "gap_seconds",
+        "instances",
         "outlook",
         "prompt_token_seconds",
+        "rates",
         "risks",
         "view",
     )
@@ -43,11 +50,13 @@ class SiteForecast:
         self.outlook = outlook
         self._site = site
         rate = known(view.prefill_tokens_per_second)
+        rate = max(rate, LEAST_PREFILL_RATE) if rate else None
         first, gap = known(view.ttft_seconds_p50), known(view.itl_seconds_p50)
         self.prompt_token_seconds = 1.0 / rate if rate else 0.0
-        """0 where the rate is unknown: a prompt then takes what prompts took lately."""
-        self.first_seconds = first or 0.0
-        self.gap_seconds = math.nan if gap is None or (first is None and not rate) else gap
+        """Of all its instances together; 0 where unknown: a prompt then takes what prompts took lately."""
+        self.instances = view.ready_instances or 1
+        self.first_seconds = min(max(first or 0.0, LEAST_SECONDS), MOST_SECONDS)
+        self.gap_seconds = math.nan if gap is None or (first is None and not rate) else min(gap, MOST_SECONDS)
         """NaN where no time can be said."""
         self._need: PowerNeed | None = None
         draw = None if site is None or outlook is None else known(site.draw_watts)
@@ -58,6 +67,8 @@ class SiteForecast:
             else:
                 idle = info.server_idle_watts
                 self._need = PowerNeed(draw, min(idle, draw), margin_ratio, info.safe_floor_watts)
+        self.rates: dict[int, float | None] = {}
+        """By `work_step`; what is not there is worked out by `rate`."""
         self.risks: dict[int, Risk | None] = {}
         """By `horizon_bits`; what is not there is worked out by `risk`."""
 
@@ -76,6 +87,12 @@ class SiteForecast:
         """How full it is; 0 where it does not say."""
         running, capacity = known(self.view.running_requests), known(self.view.capacity_requests)
         return running / capacity if running and capacity else 0.0
+
+    def rate(self, step: int) -> float | None:
+        """Requests of this size per second that its engines sustain as they run now (`site_rate`)."""
+        info = None if self._site is None else self._site.info
+        rate = self.rates[step] = site_rate(self.view, info, step)
+        return rate
 
     def risk(self, bits: int, now: float) -> Risk | None:
         """Of a request that ends 2^bits s from now; None where power or draw are not known.

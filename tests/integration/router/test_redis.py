@@ -26,7 +26,7 @@ async def test_presence_is_written_with_a_ttl(redis_store: Any, redis_server: An
         await until(lambda: redis_server.client().ttl(key) > 0, what="presence is there")
         assert redis_server.client().ttl(key) <= 15
         presence = orjson.loads(redis_server.client().get(key))
-        assert (presence["policy"], presence["workers"]) == ("least_loaded", 1)
+        assert (presence["policy"], presence["workers"]) == ("heron", 1)
 
 
 async def test_requests_go_on_without_redis(redis_store: Any, redis_server: Any):

@@ -1,0 +1,55 @@
+"""What a site's engines sustain as they run now: their configurations, through `fleet.capacity`. Pure.
+
+Rule: None where any part is unknown (no SiteInfo, no profile, no clock): a site is then judged by its room.
+"""
+
+from __future__ import annotations
+
+from fleet.capacity import Work, requests_per_second
+from fleet.profile import PROFILES
+from fleet.records import SiteInfo
+from router.policy.snapshot import ModelView
+
+STEPS = 64
+"""Of each length: 2^32 tokens and more are the last."""
+
+
+def work_step(prompt_tokens: int, output_tokens: int) -> int:
+    """Which of the sizes it is: both lengths to within √2, as one small figure (this is per request)."""
+    prompt = (prompt_tokens * prompt_tokens).bit_length()
+    output = (output_tokens * output_tokens).bit_length()
+    return (prompt if prompt < STEPS else STEPS - 1) * STEPS + (output if output < STEPS else STEPS - 1)
+
+
+def work_of(step: int) -> Work:
+    """The middle of a step."""
+    prompt, output = divmod(step, STEPS)
+    return Work(prompt_tokens=_tokens(prompt), output_tokens=_tokens(output))
+
+
+def _tokens(bits: int) -> float:
+    return max(1.0, float(2.0 ** ((bits - 0.5) / 2)))
+
+
+def site_rate(view: ModelView, info: SiteInfo | None, step: int) -> float | None:
+    """Requests of this `work_step` per second, of all its ready instances together."""
+    if info is None or not view.instances:
+        return None
+    ready = [one for one in view.instances if one.state == "ready"]
+    slots = view.capacity_requests
+    if not ready or not slots:
+        return None
+    profiles: dict[tuple[int | None, int | None], str | None] = {
+        (one.tensor_parallel_degree, one.gpu_clock_mhz): one.profile_id
+        for one in info.configurations
+        if one.model == view.model
+    }
+    work = work_of(step)
+    total = 0.0
+    for one in ready:
+        profile = PROFILES.get(profiles.get((one.tensor_parallel_degree, one.gpu_clock_mhz)) or "")
+        if profile is None or one.gpu_clock_mhz is None:
+            return None
+        most = max(1, int(slots / len(ready)))
+        total += requests_per_second(profile, float(one.gpu_clock_mhz), work, max_concurrency=most)
+    return total
