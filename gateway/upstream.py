@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Sequence
+from itertools import islice
 
 from gateway.origin import Origin
 from gateway.upstream_connection import UpstreamConnection
@@ -30,6 +31,8 @@ __all__ = [
 ]
 
 
+MAX_MEASURED = 1024
+"""Connections whose round trip is asked for at once: a system call each."""
 STALE_SECONDS = 1.0
 """A pooled connection that was closed under a request shows it within a round trip; what closes later has the
 request and may have worked on it: it is not sent again."""
@@ -120,6 +123,16 @@ class UpstreamPool:
                 raise
             else:
                 return response
+
+    def round_trip_seconds(self) -> dict[Origin, float]:
+        """The least round trip that the kernel has seen on some connections to each origin, where it says."""
+        least: dict[Origin, float] = {}
+        for connection in islice(self._open, MAX_MEASURED):
+            seconds = connection.round_trip_seconds()
+            if seconds is not None:
+                origin = connection.origin
+                least[origin] = min(seconds, least.get(origin, seconds))
+        return least
 
     def take_idle(self, origin: Origin) -> UpstreamConnection | None:
         """A pooled connection, None where there is none: for one `exchange` that may find it stale."""

@@ -6,6 +6,8 @@ Body pieces are handed over synchronously, as they arrive, with no task per chun
 from __future__ import annotations
 
 import asyncio
+import socket
+import sys
 from typing import Protocol
 
 import httptools
@@ -15,6 +17,9 @@ from gateway.upstream_response import ResponseObserver, UpstreamError, UpstreamR
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 256
+MIN_RTT_OFFSET = 148
+"""Of `tcpi_min_rtt` in Linux's `struct tcp_info` (include/uapi/linux/tcp.h): microseconds, 32 bits."""
+UNKNOWN_RTT = 2**32 - 1
 
 
 class ConnectionOwner(Protocol):
@@ -146,6 +151,20 @@ class UpstreamConnection(asyncio.Protocol):
         response.complete()
 
     # the pool's side
+    def round_trip_seconds(self) -> float | None:
+        """The kernel's least (Linux: `tcpi_min_rtt`, from 4.6 on); None where it does not say."""
+        link = None if self.transport is None else self.transport.get_extra_info("socket")
+        if link is None or not hasattr(socket, "TCP_INFO"):
+            return None
+        try:
+            info = link.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, MIN_RTT_OFFSET + 4)
+        except OSError:
+            return None
+        if len(info) < MIN_RTT_OFFSET + 4:
+            return None
+        microseconds = int.from_bytes(info[MIN_RTT_OFFSET : MIN_RTT_OFFSET + 4], sys.byteorder)
+        return microseconds / 1e6 if 0 < microseconds < UNKNOWN_RTT else None
+
     def exchange(
         self, head: bytes, body: bytes, observer: ResponseObserver | None = None
     ) -> UpstreamResponse:

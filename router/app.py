@@ -154,6 +154,7 @@ class Router:
         self._tasks = [
             asyncio.create_task(self.reader.run()),
             asyncio.create_task(watch(lambda: self.forwarder.active, self.config, self._clock)),
+            asyncio.create_task(self._plane.measure_round_trips()),
             asyncio.create_task(self._presence.run()),
             asyncio.create_task(self.planner.run()),
         ]

@@ -30,6 +30,7 @@ from router.live.hold import Dispatcher
 from router.live.ledger import Ledger
 from router.live.metrics import RouterMetrics
 from router.live.response_calls import ResponseCalls
+from router.live.round_trips import measure_round_trips
 from router.live.sites import SiteRegistry
 from router.policy.affinity import Affinity
 from router.policy.key_ring import KeyRing
@@ -67,6 +68,7 @@ class DataPlane:
     ) -> None:
         self.registry = CollectorRegistry()
         """Of metrics."""
+        self.sites = sites
         self._clock = clock
         self._rng = rng
         self.cors = CorsPolicy(config.cors_origins) if config.cors_origins else None
@@ -140,6 +142,10 @@ class DataPlane:
         """
         self.dispatcher.policy = make_policy(name, parameters)
         self.dispatcher.pump()
+
+    async def measure_round_trips(self) -> None:
+        """How far away sites are, until cancelled."""
+        await measure_round_trips(self.pool, self.sites)
 
     def application(self) -> Application:
         """The public surface beside the hot paths."""

@@ -165,6 +165,7 @@ class Worker:
         self._link.send(encode(Kind.READY))
         loops = [
             asyncio.create_task(watch(lambda: self._plane.forwarder.active, self._config, self._loop.time)),
+            asyncio.create_task(self._plane.measure_round_trips()),
             asyncio.create_task(self._tell()),
         ]
         stop = asyncio.create_task(self._stop_asked.wait())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -356,3 +357,18 @@ def test_an_origin_knows_its_host_header() -> None:
     assert Origin.parse("http://h:80").host_header == b"h"
     assert Origin.parse("https://h:444/").host_header == b"h:444"
     assert Origin.parse("http://[::1]:8").host_header == b"[::1]:8"
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="this system does not say it")
+async def test_the_round_trip_is_the_kernels(pool: UpstreamPool, peer: Peer) -> None:
+    """Of open connections only, without what the other side takes to answer."""
+
+    async def slowly(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.2)
+        writer.write(OK)
+
+    assert pool.round_trip_seconds() == {}
+    peer.script = slowly
+    await exchange(pool, peer)
+    seconds = pool.round_trip_seconds()[peer.origin]
+    assert 0 < seconds < 0.2
