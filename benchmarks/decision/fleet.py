@@ -144,4 +144,13 @@ class BenchFleet:
             "ride_through_joules": 30_000.0,
             "safe_floor_watts": 0.0,
             "max_site_watts": 6500.0,
+            "configurations": [
+                {
+                    "model": MODEL,
+                    "tensor_parallel_degree": 2,
+                    "gpu_clock_mhz": clock,
+                    "profile_id": "llama-3.1-70b/h100/tp2",
+                }
+                for clock in (800, 1000, 1200, 1400, 1600, 1800, 1980)
+            ],
         }

@@ -39,6 +39,8 @@ from router.policy.site_rate import work_step
 from router.policy.snapshot import Freshness, ModelView, Snapshot
 
 FRESH = Freshness.FRESH
+NOT_ASKED = Risk(-1.0, -1.0)
+"""Not worked out yet: None is "unknown"."""
 MAX_REMEMBERED = 20_000
 """Sites' models worked out; beyond that all are worked out anew."""
 MOST_BACKLOG_SECONDS = 60.0
@@ -239,7 +241,9 @@ class Heron(Baseline):
         risks = []
         is_any = is_unknown = False
         for one in forecasts:
-            risk = one.risks[bits] if bits in one.risks else one.risk(bits, now)
+            risk = one.risks.get(bits, NOT_ASKED)
+            if risk is NOT_ASKED:
+                risk = one.risk(bits, now)
             risks.append(risk)
             if risk is None:
                 is_unknown = True

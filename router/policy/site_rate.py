@@ -35,21 +35,26 @@ def site_rate(view: ModelView, info: SiteInfo | None, step: int) -> float | None
     """Requests of this `work_step` per second, of all its ready instances together."""
     if info is None or not view.instances:
         return None
-    ready = [one for one in view.instances if one.state == "ready"]
+    ready: dict[tuple[int | None, int | None], int] = {}
+    for one in view.instances:
+        if one.state == "ready":
+            kind = one.tensor_parallel_degree, one.gpu_clock_mhz
+            ready[kind] = ready.get(kind, 0) + 1
     slots = view.capacity_requests
     if not ready or not slots:
         return None
-    profiles: dict[tuple[int | None, int | None], str | None] = {
-        (one.tensor_parallel_degree, one.gpu_clock_mhz): one.profile_id
-        for one in info.configurations
-        if one.model == view.model
-    }
-    work = work_of(step)
-    total = 0.0
-    for one in ready:
-        profile = PROFILES.get(profiles.get((one.tensor_parallel_degree, one.gpu_clock_mhz)) or "")
-        if profile is None or one.gpu_clock_mhz is None:
+    work, total = work_of(step), 0.0
+    most = max(1, int(slots / sum(ready.values())))
+    for (degree, clock), count in ready.items():
+        profile = PROFILES.get(_profile_id(view.model, info, degree, clock) or "")
+        if profile is None or clock is None:
             return None
-        most = max(1, int(slots / len(ready)))
-        total += requests_per_second(profile, float(one.gpu_clock_mhz), work, max_concurrency=most)
+        total += count * requests_per_second(profile, float(clock), work, max_concurrency=most)
     return total
+
+
+def _profile_id(model: str, info: SiteInfo, degree: int | None, clock: int | None) -> str | None:
+    for one in info.configurations:
+        if one.gpu_clock_mhz == clock and one.tensor_parallel_degree == degree and one.model == model:
+            return one.profile_id
+    return None
