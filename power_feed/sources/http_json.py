@@ -114,7 +114,7 @@ class HttpLink:
                 observed_at = self._time.unix_seconds(self._time_path.find(document))
             value = self._path.find(document)
         except SourceFaultError as error:
-            listener.fault(error, is_measurement=True)
+            listener.fault(error)
             return
         listener.heard(value, observed_at=observed_at)
 

@@ -84,11 +84,6 @@ class Latest:
             self._changed_at = now
         return is_changed
 
-    @property
-    def is_curtailed(self) -> bool | None:
-        """None: not known."""
-        return self._is_curtailed
-
     def measurement(self) -> Measurement:
         """The newest; without a value before the first, and while production is no measure of the wind."""
         if self._newest is None:

@@ -41,13 +41,13 @@ class Listener(Protocol):
         """A value of the power signal, as the protocol gave it. `observed_at` in Unix seconds; None: now."""
 
     def heard_curtailment(self, raw: object) -> None:
-        """A value of the curtailment signal."""
+        """A value of the curtailment signal, as the protocol gave it."""
 
-    def fault(self, error: SourceFaultError, *, is_measurement: bool) -> None:
-        """Something that came was of no use, and the connection goes on.
+    def lose_curtailment(self, error: SourceFaultError) -> None:
+        """The curtailment signal could not be read: whether the farm is free is not known."""
 
-        `is_measurement`: it stood for the power, which is then not measured (the reading falls back).
-        """
+    def fault(self, error: SourceFaultError) -> None:
+        """What came for the power is no measurement (the reading falls back); the connection goes on."""
 
 
 class Link(Protocol):
@@ -179,7 +179,7 @@ class Live:
         try:
             is_newer = self._latest.put(self._scaling.watts(raw), observed_at=observed_at, now=now)
         except SourceFaultError as error:
-            self.fault(error, is_measurement=True)
+            self.fault(error)
             return
         self.status.value_at_unix_seconds = now
         if is_newer:
@@ -189,31 +189,31 @@ class Live:
         """A value of the curtailment signal."""
         if self._curtailment is None:
             return
-        is_curtailed: bool | None = None
         try:
-            is_curtailed = self._curtailment.is_curtailed(raw)
+            self._signal(self._curtailment.is_curtailed(raw))
         except SourceFaultError as error:
-            self._count(error)
+            self.lose_curtailment(error)
+
+    def lose_curtailment(self, error: SourceFaultError) -> None:
+        """The curtailment signal could not be read; unknown is not free."""
+        self._count(error)
+        self._signal(None)
+
+    def _signal(self, is_curtailed: bool | None) -> None:
         if self._latest.signal(is_curtailed, now=self._clock()):
             word = {True: "curtailed", False: "not curtailed", None: "perhaps curtailed"}[is_curtailed]
             logger.info("farm is %s, says %s", word, self.description)
             self._tell_changed()
 
-    def fault(self, error: SourceFaultError, *, is_measurement: bool) -> None:
-        """Something that came was of no use, and the connection goes on."""
+    def fault(self, error: SourceFaultError) -> None:
+        """What came for the power is no measurement, and the connection goes on."""
         self._count(error)
-        if is_measurement:
-            self._postpone_silence()
-            self._latest.put_unusable(now=self._clock())
-            self._tell_changed()
-
-    @property
-    def is_curtailed(self) -> bool | None:
-        """What the curtailment signal says; None: unknown, or there is none."""
-        return self._latest.is_curtailed
+        self._postpone_silence()
+        self._latest.put_unusable(now=self._clock())
+        self._tell_changed()
 
     def _postpone_silence(self) -> None:
-        if self._limit is not None:
+        if self._limit is not None and not self._limit.expired():
             self._limit.reschedule(asyncio.get_running_loop().time() + self._silent_seconds)
 
     def _tell_changed(self) -> None:

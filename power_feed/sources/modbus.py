@@ -83,12 +83,11 @@ class ModbusLink:
             try:
                 listener.heard_curtailment(await self._read(client, self._config.curtailment))
             except _DeviceRefusalError as refusal:
-                listener.fault(refusal, is_measurement=False)
-                listener.heard_curtailment(None)
+                listener.lose_curtailment(refusal)
         try:
             listener.heard(await self._power(client))
         except _DeviceRefusalError as refusal:
-            listener.fault(refusal, is_measurement=True)
+            listener.fault(refusal)
 
     async def _power(self, client: AsyncModbusTcpClient) -> float | None:
         config = self._config

@@ -88,15 +88,16 @@ class MqttLink:
         is_power = str(message.topic) == config.topic
         try:
             document = parse(payload)
-            if is_power:
-                self._take_power(document, listener, is_retained=message.retain)
             if config.curtailment is not None and str(message.topic) == config.curtailment.topic:
                 assert self._curtailment_path is not None, "made with the configuration"
                 listener.heard_curtailment(self._curtailment_path.find(document))
+            if is_power:
+                self._take_power(document, listener, is_retained=message.retain)
         except SourceFaultError as error:
-            listener.fault(error, is_measurement=is_power)
-            if not is_power:
-                listener.heard_curtailment(None)
+            if is_power:
+                listener.fault(error)
+            else:
+                listener.lose_curtailment(error)
 
     def _take_power(self, document: object, listener: Listener, *, is_retained: bool) -> None:
         observed_at = None

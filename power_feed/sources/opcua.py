@@ -132,14 +132,14 @@ class OpcUaLink:
     def take_power(self, data: ua.DataValue, listener: Listener) -> None:
         """A value of the power node, read or reported."""
         if not _is_good(data):
-            listener.fault(_bad_status(self._config.node, data), is_measurement=True)
+            listener.fault(_bad_status(self._config.node, data))
             return
         observed_at = None
         if self._config.timestamp == "source":
             stamp = data.SourceTimestamp
             if stamp is None:
                 error = SourceFaultError("clock", 'no SourceTimestamp came: set timestamp = "arrival"')
-                listener.fault(error, is_measurement=True)
+                listener.fault(error)
                 return
             observed_at = (stamp if stamp.tzinfo is not None else stamp.replace(tzinfo=UTC)).timestamp()
         listener.heard(_content(data), observed_at=observed_at)
@@ -150,8 +150,7 @@ class OpcUaLink:
             listener.heard_curtailment(_content(data))
             return
         node = "" if self._config.curtailment is None else self._config.curtailment.node
-        listener.fault(_bad_status(node, data), is_measurement=False)
-        listener.heard_curtailment(None)
+        listener.lose_curtailment(_bad_status(node, data))
 
     async def _within(self, work: Coroutine[Any, Any, Any]) -> Any:
         return await _within(work, self._config.timeout_seconds)

@@ -12,7 +12,7 @@ from support.wait import until
 
 from power_feed.sources.interface import FaultKind
 from power_feed.sources.live import Listener, Live, retry_seconds
-from power_feed.sources.signals import Scaling, SourceFaultError
+from power_feed.sources.signals import CurtailmentRule, Scaling, SourceFaultError
 
 
 class ScriptedLink:
@@ -110,6 +110,28 @@ async def test_a_library_that_swallows_the_cancellation_does_not_keep_it_alive()
     await asyncio.wait({task}, timeout=5)
     assert task.cancelled()
     assert link.connections == 1
+
+
+async def test_a_lost_signal_is_unknown_even_where_nothing_means_free() -> None:
+    """`not_empty`: a field that is empty says free; a field that cannot be read says nothing."""
+
+    async def script(listener: Listener) -> None:
+        listener.connected()
+        listener.heard_curtailment(None)
+        listener.heard(5.0)
+        await heard.wait()
+        listener.lose_curtailment(SourceFaultError("protocol", "garbage"))
+        await asyncio.sleep(3600)
+
+    heard = asyncio.Event()
+    rule = CurtailmentRule(curtailed_if="not_empty")
+    subject = live(ScriptedLink(script), measures="produced", curtailment=rule)
+    task = asyncio.create_task(subject.run())
+    await until(lambda: subject.measurement(0.0).watts == 5.0)
+    heard.set()
+    await until(lambda: subject.measurement(0.0).watts is None)
+    task.cancel()
+    assert subject.status.faults == {"protocol": 1}
 
 
 async def test_an_end_without_a_reason_is_the_other_sides() -> None:
