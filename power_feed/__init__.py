@@ -1,6 +1,5 @@
 """The power feed: what the wind gives, checked, to every site, over a direct stream and through Redis.
 
 Rule: a measurement is marked, never mended; a step that was not measured stays without a value. The pure
-modules (wind_series, wind_table, wind_grid, synthetic, quality, readings, farm, sources except registry) take
-time as an argument; `app` and what it composes are the shell.
+modules (see the import contract in pyproject.toml) take time as an argument; `app` and what it composes are the shell.
 """

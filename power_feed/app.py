@@ -16,6 +16,7 @@ import secrets
 import signal
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from fleet.config import ConfigError, FleetConfig
 from fleet.keys import Keys
@@ -24,13 +25,15 @@ from fleet.store import Store
 from gateway.server import HttpServer
 from power_feed.allocator import SiteClaim
 from power_feed.claims import claim_of
-from power_feed.composition import farm_feed, forecaster
+from power_feed.composition import farm_feed, forecaster, server_drivers
 from power_feed.config import FeedConfig
 from power_feed.farm import FarmFeed
 from power_feed.http import create_app
 from power_feed.hub import Hub
 from power_feed.live_tasks import LiveTasks
 from power_feed.metrics import FeedMetrics
+from power_feed.server_switch import SwitchView
+from power_feed.server_tasks import ServerTasks
 from power_feed.site_watch import SiteWatch
 from power_feed.sources.interface import Source
 from power_feed.sources.registry import LiveSources, WindFiles, build_sources
@@ -90,6 +93,12 @@ class FeedService:
             on_poll=lambda result: self.metrics.report_polls.labels(result).inc(),
             on_refused=lambda reason: self.metrics.records_refused.labels(reason).inc(),
         )
+        self._servers = ServerTasks(
+            server_drivers(config),
+            self._switch_view,
+            on_command=lambda site_id, command: self.metrics.server_commands.labels(site_id, command).inc(),
+            on_error=lambda site_id: self.metrics.server_errors.labels(site_id).inc(),
+        )
         self._connect_gauges()
         self._server = HttpServer(create_app(self), host=config.host, port=config.port)
         self._changed = asyncio.Event()
@@ -120,6 +129,7 @@ class FeedService:
             asyncio.create_task(self._writer.run(), name="store"),
             asyncio.create_task(self._watch.follow_store(), name="sites-store"),
             asyncio.create_task(self._watch.poll_agents(), name="sites-agents"),
+            *(asyncio.create_task(work, name=name) for name, work in self._servers.start()),
             *self._live_tasks.start(),
         ]
         if self.start_unix_seconds is None:
@@ -144,6 +154,7 @@ class FeedService:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._servers.aclose()
         self.hub.close()
         await self._server.stop(STOP_GRACE_SECONDS)
 
@@ -197,20 +208,35 @@ class FeedService:
             )
 
     def _claims(self, farm: FarmFeed) -> list[SiteClaim]:
-        equal_part = farm.farm.deliverable_watts(farm.farm.nameplate_watts) / len(farm.site_ids)
-        return [
-            claim_of(
-                self._terms[site_id],
-                self._watch.state(
-                    site_id,
-                    farm_id=farm.farm.farm_id,
-                    is_listening=self.hub.subscribers(site_id) > 0,
-                    is_server_off=False,
-                ),
-                equal_part_watts=equal_part if len(farm.site_ids) > 1 else math.inf,
-            )
-            for site_id in farm.site_ids
-        ]
+        return [self._claim(farm, site_id) for site_id in farm.site_ids]
+
+    def _claim(self, farm: FarmFeed, site_id: str) -> SiteClaim:
+        sites = len(farm.site_ids)
+        equal_part = farm.farm.deliverable_watts(farm.farm.nameplate_watts) / sites
+        state = self._watch.state(
+            site_id,
+            farm_id=farm.farm.farm_id,
+            is_listening=self.hub.subscribers(site_id) > 0,
+            is_server_off=self._servers.is_off(site_id),
+        )
+        now = asyncio.get_running_loop().time()
+        state = replace(state, is_server_starting=self._servers.is_starting(site_id, state.heard_at, now))
+        return claim_of(self._terms[site_id], state, equal_part_watts=equal_part if sites > 1 else math.inf)
+
+    def _switch_view(self, site_id: str) -> SwitchView | None:
+        """What the switch of a site's server is told; None before anything was shared out."""
+        farm = next(farm for farm in self._farms if site_id in farm.site_ids)
+        if not farm.readings:
+            return None
+        claim = self._claim(farm, site_id)
+        return SwitchView(
+            granted_watts=farm.allocator.granted_watts(site_id),
+            is_on=None,
+            report_state=self._watch.report_state(site_id),
+            heard_at=claim.heard_at,
+            ride_through_seconds=claim.ride_through_seconds,
+            is_idle_firm=0 < claim.firm_watts >= claim.idle_watts,
+        )
 
     def _note_reading(self, reading: PowerReading) -> None:
         """What the store holds of a site, by whomever it was written."""
@@ -259,6 +285,9 @@ class FeedService:
                 )
                 metrics.counted_watts.labels(site_id).set_function(
                     functools.partial(farm.allocator.counted_watts, site_id)
+                )
+                metrics.server_off.labels(site_id).set_function(
+                    functools.partial(self._servers.is_off, site_id)
                 )
                 metrics.report_age_seconds.labels(site_id).set_function(
                     functools.partial(self._watch.report_age_seconds, site_id)

@@ -9,6 +9,9 @@ from power_feed.forecast import Forecaster, PowerForecaster
 from power_feed.quality import QualityChecker
 from power_feed.quality_limits import quality_limits
 from power_feed.readings import Farm
+from power_feed.server_config import build_driver
+from power_feed.server_switch import ServerSwitch
+from power_feed.servers.interface import ServerDriver
 from power_feed.sources.interface import Source
 
 
@@ -43,3 +46,17 @@ def farm_feed(farm: FarmConfig, source: Source, config: FeedConfig, feed_id: str
 def forecaster(farm: FarmConfig) -> PowerForecaster:
     """One that has seen nothing yet."""
     return Forecaster(farm.nameplate_watts, has_moods=farm.forecast == "moods")
+
+
+def server_drivers(config: FeedConfig) -> dict[str, tuple[ServerDriver, ServerSwitch]]:
+    """The switches of the servers that have one, by site.
+
+    Raises:
+        ConfigError: one cannot be built.
+    """
+    return {
+        site.site_id: (build_driver(site.server, site.site_id), ServerSwitch(rule=site.server.rule()))
+        for farm in config.farms
+        for site in farm.fed_sites
+        if site.server is not None
+    }

@@ -155,6 +155,25 @@ class FeedMetrics:
             ("reason",),
             registry=registry,
         )
+        self.server_off = Gauge(
+            "heron_feed_server_off",
+            "1 while the site's server is switched off. Long in good wind: see heron_feed_ungranted_watts.",
+            by_site,
+            registry=registry,
+        )
+        self.server_commands = Counter(
+            "heron_feed_server_commands",
+            "Orders to switch a server. Many: raise min_off_seconds, or the farm is too small for them.",
+            ("site", "command"),
+            registry=registry,
+        )
+        self.server_errors = Counter(
+            "heron_feed_server_errors",
+            "Server switches that did not answer or refused. Growing: the log says what to do; a server that "
+            "cannot be switched off draws without a grant.",
+            by_site,
+            registry=registry,
+        )
         self.redis_errors = Counter(
             "heron_feed_redis_errors",
             "Failed exchanges with Redis. Growing: routers do not see this feed's readings; streams go on.",

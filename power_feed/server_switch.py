@@ -90,6 +90,7 @@ class ServerSwitch:
         if wanted == "on" and self._ordered != "on":
             self._starts.append(now)
             self._on_at = now
+        self.is_off = self.is_off and wanted == "off"
         self._ordered, self._ordered_at = wanted, now
         return wanted
 

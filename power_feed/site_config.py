@@ -24,6 +24,7 @@ from pydantic import Field, field_validator
 from fleet.config import ConfigModel
 from fleet.keys import FLEET_NAME
 from power_feed.claims import DEFAULT_MARGIN_RATIO, SiteTerms
+from power_feed.server_config import ServerConfig
 
 MAX_SITES_PER_FARM = 256
 MAX_SITE_WATTS = 1e9
@@ -50,6 +51,9 @@ class FarmSite(ConfigModel):
     """Its firm power; None: as its SiteInfo says."""
     ingress_url: Annotated[str, Field(pattern=r"^https?://[^/]+$", max_length=512)] | None = None
     """Where its agent is asked for its report while Redis is silent; None: it is not asked."""
+
+    server: ServerConfig | None = None
+    """How its whole server is switched off and on; None: that is never done."""
 
     @field_validator("ingress_url")
     @classmethod

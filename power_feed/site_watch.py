@@ -16,10 +16,10 @@ from typing import TypeVar
 import httpx
 
 from fleet.intake import RecordJudge
-from fleet.records import Plan, SiteInfo, SiteReport
+from fleet.records import Plan, SiteInfo, SiteReport, SiteState
 from fleet.store import Store, StoreError
 from fleet.wire import MAX_RECORD_BYTES, Record, RecordError
-from power_feed.claims import SiteState
+from power_feed.claims import SiteKnowledge
 
 logger = logging.getLogger(__name__)
 
@@ -87,10 +87,10 @@ class SiteWatch:
         self._plan_at = 0.0
         self._said_at: dict[str, float] = {}
 
-    def state(self, site_id: str, *, farm_id: str, is_listening: bool, is_server_off: bool) -> SiteState:
+    def state(self, site_id: str, *, farm_id: str, is_listening: bool, is_server_off: bool) -> SiteKnowledge:
         """What is known of a site now."""
         kept = self._kept[site_id]
-        return SiteState(
+        return SiteKnowledge(
             info=kept.info,
             report=kept.report,
             heard_at=kept.heard_at,
@@ -104,6 +104,11 @@ class SiteWatch:
         if self._plan is None or now - self._plan_at > self._plan.valid_for_seconds:
             return {}
         return self._plan.shares.get(farm_id, {})
+
+    def report_state(self, site_id: str) -> SiteState | None:
+        """As its last report says; None without one."""
+        report = self._kept[site_id].report
+        return None if report is None else report.state
 
     def report_age_seconds(self, site_id: str) -> float:
         """Since its last report; infinite before the first."""

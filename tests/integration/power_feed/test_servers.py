@@ -1,0 +1,241 @@
+"""Switching a server: against a controller that speaks Redfish, and by Wake-on-LAN on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+from support.wait import until, until_it_says
+
+from cli.ports import free_ports
+from fleet.memory_store import MemoryStore
+from power_feed.app import FeedService
+from power_feed.config import FeedConfig
+from power_feed.server_switch import ServerSwitch, SwitchCommand, SwitchRule, SwitchView
+from power_feed.server_tasks import ServerTasks
+from power_feed.servers.interface import ServerDriverError
+from power_feed.servers.redfish import RedfishServer
+from power_feed.servers.wake_on_lan import WakeOnLanServer, magic_packet
+
+SYSTEM = "/redfish/v1/Systems/1"
+EMULATOR = os.environ.get("HERON_SUSHY_EMULATOR") or shutil.which("sushy-emulator")
+EMULATED_ID = "27946b59-9e44-4fa7-8e91-f3527a1ef094"
+
+
+class Controller:
+    """A management controller with one system."""
+
+    def __init__(self) -> None:
+        self.state = "On"
+        self.asked: list[tuple[str, str, str]] = []
+        self.status = 200
+        controller = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+                """Quiet."""
+
+            def do_GET(self) -> None:
+                self._answer("")
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"])).decode()
+                if controller.status == 200:
+                    controller.state = "On" if json.loads(body)["ResetType"] == "On" else "Off"
+                self._answer(body)
+
+            def _answer(self, body: str) -> None:
+                controller.asked.append((self.command, self.path, body))
+                raw = json.dumps({"PowerState": controller.state}).encode()
+                self.send_response(controller.status)
+                self.send_header("content-length", str(len(raw)))
+                self.end_headers()
+                self.wfile.write(raw)
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}{SYSTEM}"
+
+
+@pytest.fixture
+def controller() -> Iterator[Controller]:
+    subject = Controller()
+    yield subject
+    subject.server.shutdown()
+    subject.server.server_close()
+
+
+def redfish(url: str) -> RedfishServer:
+    return RedfishServer(url, username="heron", password="secret", is_verified=True)
+
+
+async def test_redfish_says_and_sets_the_power_state(controller: Controller) -> None:
+    """The standard's two calls, with a hard switch."""
+    server = redfish(controller.url)
+    assert await server.is_on() is True
+    await server.switch(on=False)
+    assert await server.is_on() is False
+    await server.switch(on=True)
+    assert await server.is_on() is True
+    posts = [one for one in controller.asked if one[0] == "POST"]
+    assert [json.loads(body)["ResetType"] for _, _, body in posts] == ["ForceOff", "On"]
+    assert {path for _, path, _ in posts} == {f"{SYSTEM}/Actions/ComputerSystem.Reset"}
+    controller.state = "Unknown"
+    assert await server.is_on() is None
+    await server.aclose()
+
+
+async def test_a_controller_that_refuses_or_is_away_says_what_to_do(controller: Controller) -> None:
+    """Wrong password; nobody there."""
+    server = redfish(controller.url)
+    controller.status = 401
+    with pytest.raises(ServerDriverError, match="check username"):
+        await server.is_on()
+    controller.status = 500
+    with pytest.raises(ServerDriverError, match="status 500"):
+        await server.switch(on=True)
+    await server.aclose()
+    away = redfish("http://127.0.0.1:1/redfish/v1/Systems/1")
+    with pytest.raises(ServerDriverError, match="is the controller up"):
+        await away.is_on()
+    await away.aclose()
+
+
+@pytest.fixture
+async def emulator(tmp_path: Path) -> AsyncIterator[str]:
+    """OpenStack's emulated controller (sushy-tools), with a server that is only pretended."""
+    if EMULATOR is None:
+        pytest.skip("no sushy-emulator: pip install sushy-tools, or name it in HERON_SUSHY_EMULATOR")
+    [port] = free_ports(1)
+    system = {"uuid": EMULATED_ID, "name": "coast-1", "power_state": "On", "nics": []}
+    path = tmp_path / "emulator.conf"
+    path.write_text(
+        f"SUSHY_EMULATOR_LISTEN_IP = '127.0.0.1'\nSUSHY_EMULATOR_LISTEN_PORT = {port}\n"
+        f"SUSHY_EMULATOR_FAKE_DRIVER = True\nSUSHY_EMULATOR_FAKE_SYSTEMS = [{system!r}]\n"
+        f"SUSHY_EMULATOR_STATE_DIR = {str(tmp_path)!r}\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        EMULATOR, "--config", str(path), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+    )
+    url = f"http://127.0.0.1:{port}/redfish/v1/Systems/{EMULATED_ID}"
+
+    async def answers() -> bool:
+        async with httpx.AsyncClient() as client:
+            try:
+                return (await client.get(url)).status_code == 200
+            except httpx.HTTPError:
+                return False
+
+    try:
+        await until_it_says(answers, seconds=60, what="the emulator's start")
+        yield url
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def test_a_redfish_controller_of_another_maker_is_switched(emulator: str) -> None:
+    """Not our own stub: what it takes is what the standard says."""
+    server = redfish(emulator)
+    assert await server.is_on() is True
+    for on in (False, True):
+        await server.switch(on=on)
+
+        async def has_switched(wanted: bool = on) -> bool:
+            return await server.is_on() is wanted
+
+        await until_it_says(has_switched, seconds=60)
+    await server.aclose()
+
+
+async def test_wake_on_lan_sends_the_magic_packet() -> None:
+    """Six times 0xFF and sixteen times the address; what is no address is refused."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(("127.0.0.1", 0))
+        receiver.settimeout(10)
+        port = receiver.getsockname()[1]
+        server = WakeOnLanServer("00:1a:2B:3c:4d:5e", broadcast="127.0.0.1", port=port, off_command=["true"])
+        await server.switch(on=True)
+        assert receiver.recv(1024) == b"\xff" * 6 + bytes.fromhex("001a2b3c4d5e") * 16
+    assert await server.is_on() is None
+    with pytest.raises(ValueError, match="six pairs"):
+        magic_packet("00:1a")
+
+
+async def test_a_server_that_wakes_by_packet_is_stopped_by_a_command() -> None:
+    """It is off once the command has ended with 0; one that fails says so."""
+    server = WakeOnLanServer("00:1a:2b:3c:4d:5e", broadcast="127.0.0.1", port=9, off_command=["true"])
+    await server.switch(on=False)
+    assert await server.is_on() is False
+    for command, says in ((["false"], "ended with 1"), (["no-such-program-here"], "No such file")):
+        broken = WakeOnLanServer("00:1a:2b:3c:4d:5e", broadcast="127.0.0.1", port=9, off_command=command)
+        with pytest.raises(ServerDriverError, match=says):
+            await broken.switch(on=False)
+        assert await broken.is_on() is None
+
+
+async def test_the_tasks_switch_off_what_has_no_grant_and_on_what_has_one(controller: Controller) -> None:
+    """Through the rule; a controller that is away is counted and tried again."""
+    commands: list[SwitchCommand] = []
+    errors: list[str] = []
+    watts = [0.0]
+    rule = SwitchRule(min_off_seconds=0.0, retry_seconds=0.5)
+    tasks = ServerTasks(
+        {"coast": (redfish(controller.url), ServerSwitch(rule=rule))},
+        lambda _site: SwitchView(granted_watts=watts[0], is_on=None, ride_through_seconds=0.2),
+        on_command=lambda _site, command: commands.append(command),
+        on_error=errors.append,
+    )
+    controller.status = 500
+    running = [asyncio.create_task(work) for _, work in tasks.start()]
+    await until(lambda: errors, seconds=60)
+    controller.status = 200
+    await until(lambda: tasks.is_off("coast"), seconds=60)
+    assert controller.state == "Off"
+    watts[0] = 2000.0
+    await until(lambda: controller.state == "On", seconds=60)
+    assert not tasks.is_off("coast")
+    assert set(commands) == {"off", "on"}
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    await tasks.aclose()
+    assert not tasks.is_off("another")
+
+
+async def test_a_feed_switches_a_server_with_the_wind(controller: Controller) -> None:
+    """No wind: off, and shown so. Wind again: on, and granted to while it starts and says nothing."""
+    site = {
+        "site_id": "coast",
+        "server_idle_watts": 100.0,
+        "max_site_watts": 900.0,
+        "server": {"kind": "redfish", "system_url": controller.url, "min_off_seconds": 0},
+    }
+    farm = {
+        "farm_id": "coast-farm",
+        "nameplate_watts": 1000.0,
+        "source": {"kind": "schedule", "points": [[0, 0.5], [2, 0.0], [12, 0.5]]},
+        "quality": {"max_ramp_ratio_per_second": 10},
+        "sites": [site],
+    }
+    config = FeedConfig.model_validate({"port": 0, "interval_seconds": 0.1, "farms": [farm]})
+    feed = FeedService(config, MemoryStore(clock=time.monotonic))
+    await feed.start()
+    try:
+        await until(lambda: controller.state == "Off", seconds=60)
+        await until(lambda: b'heron_feed_server_off{site="coast"} 1.0' in feed.exposition(), seconds=60)
+        await until(lambda: controller.state == "On", seconds=60)
+        await until(lambda: b'heron_feed_granted_watts{site="coast"} 500.0' in feed.exposition(), seconds=60)
+        assert b'heron_feed_server_commands_total{command="off",site="coast"}' in feed.exposition()
+    finally:
+        await feed.stop()
