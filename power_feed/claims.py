@@ -29,7 +29,7 @@ class SiteTerms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SiteKnowledge:
+class SiteState:
     """What is known of a site at this moment."""
 
     info: SiteInfo | None = None
@@ -42,7 +42,7 @@ class SiteKnowledge:
     share: float | None = None
 
 
-def claim_of(terms: SiteTerms, state: SiteKnowledge, *, equal_part_watts: float = float("inf")) -> SiteClaim:
+def claim_of(terms: SiteTerms, state: SiteState, *, equal_part_watts: float = float("inf")) -> SiteClaim:
     """The site as the allocator sees it.
 
     A grant is worth nothing unless the cap that it makes is above what the site draws idle, and above its

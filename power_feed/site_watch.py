@@ -15,11 +15,12 @@ from typing import TypeVar
 
 import httpx
 
+from fleet import records
 from fleet.intake import RecordJudge
-from fleet.records import Plan, SiteInfo, SiteReport, SiteState
+from fleet.records import Plan, SiteInfo, SiteReport
 from fleet.store import Store, StoreError
 from fleet.wire import MAX_RECORD_BYTES, Record, RecordError
-from power_feed.claims import SiteKnowledge
+from power_feed.claims import SiteState
 
 logger = logging.getLogger(__name__)
 
@@ -87,10 +88,10 @@ class SiteWatch:
         self._plan_at = 0.0
         self._said_at: dict[str, float] = {}
 
-    def state(self, site_id: str, *, farm_id: str, is_listening: bool, is_server_off: bool) -> SiteKnowledge:
+    def state(self, site_id: str, *, farm_id: str, is_listening: bool, is_server_off: bool) -> SiteState:
         """What is known of a site now."""
         kept = self._kept[site_id]
-        return SiteKnowledge(
+        return SiteState(
             info=kept.info,
             report=kept.report,
             heard_at=kept.heard_at,
@@ -105,7 +106,7 @@ class SiteWatch:
             return {}
         return self._plan.shares.get(farm_id, {})
 
-    def report_state(self, site_id: str) -> SiteState | None:
+    def report_state(self, site_id: str) -> records.SiteState | None:
         """As its last report says; None without one."""
         report = self._kept[site_id].report
         return None if report is None else report.state
