@@ -33,8 +33,11 @@ class PlannerConfig(ConfigModel):
     extra `plan` (`pip install "heron-router[plan]"`); without it the router says so and routes without plans.
     """
 
-    enabled: bool = True
-    """Whether this router may lead. Every router follows plans, whoever makes them."""
+    enabled: bool = False
+    """Whether this router may lead. Every router and every agent follows plans, whoever makes them. Off unless
+    asked for: a plan also stops engines that the load does not need."""
+    learn_seconds: Annotated[float, Field(ge=0, le=86_400)] = 300.0
+    """No plan before the load was watched for so long: what is not known yet must not look like no load."""
     interval_seconds: Annotated[float, Field(ge=10, le=86_400)] = 900.0
     """Between two slow plans; also how far ahead they look."""
     valid_for_seconds: Annotated[float, Field(ge=10, le=86_400)] = 1800.0

@@ -124,7 +124,8 @@ class Planner:
             if site_id in watts and (info := view.info) is not None and info.configurations
         }
         self._agenda.look(watts, plannable, now)
-        kind = self._agenda.due(now) if plannable else None
+        is_ready = bool(plannable) and self._forecast.known_seconds() >= self._config.learn_seconds
+        kind = self._agenda.due(now) if is_ready else None
         if kind is not None and kind not in self._solving:
             self._begin(kind, sites, now)
 
@@ -191,7 +192,9 @@ class Planner:
                 parts.append(from_record(RouterPresence.from_json(raw).demand, CLASSES))
             except RecordError as error:
                 logger.debug("a router's record cannot be used: %s", error)
-        self._forecast.observe(add_loads(parts), self._clock())
+        loads = add_loads(parts)
+        self._forecast.observe(loads, self._clock())
+        self._agenda.look_at_load(sum(load.requests_per_second for load in loads.values()), self._clock())
 
     # planning
     def _sites(self) -> dict[str, SiteRecordsView]:
@@ -299,6 +302,7 @@ class Planner:
             self._events.add("plan", f"no {kind} plan: {why}; the last one stays until it is over")
             return
         self._agenda.solved(kind)
+        self._agenda.planned_for(sum(planned.demand.values()))
         figures.shortfall_requests_per_second = sum(planned.shortfall.values())
         figures.unplanned_sites = len(planned.unplanned)
         instances = sum(target.instances for targets in planned.targets.values() for target in targets)

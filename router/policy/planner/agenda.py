@@ -12,6 +12,8 @@ PlanKind = Literal["slow", "fast"]
 
 POWER_STEP_RATIO = 0.15
 """A site's power that moved by this part of what it may draw at most, since it was last planned for."""
+LOAD_STEP_RATIO, LOAD_STEP = 1.1, 0.5
+"""Load beyond this times what was planned for, and half a request a second: then plan anew."""
 FAST_GAP_SECONDS = 1.0
 SLOW_GAP_SECONDS = 60.0
 """At least so long between two slow plans, whatever comes and goes."""
@@ -35,6 +37,7 @@ class Agenda:
         self._planned_watts: dict[str, float] = {}
         self._watts: dict[str, float] = {}
         self._sites: frozenset[str] = frozenset()
+        self._planned_load: float | None = None
 
     def look(self, watts: Mapping[str, float], max_watts: Mapping[str, float], now: float) -> None:
         """The fleet as it is: sites that can be planned for, with the power of each that is known."""
@@ -50,6 +53,16 @@ class Agenda:
                 self._is_power_moved = True
             elif before is None and site_id in self._sites:
                 self._planned_watts[site_id] = power
+
+    def look_at_load(self, requests_per_second: float, now: float) -> None:
+        """The load of the last minute, of all classes. More than what was planned for is an event."""
+        planned = self._planned_load
+        if planned is not None and requests_per_second > LOAD_STEP_RATIO * planned + LOAD_STEP:
+            self._changed_at = now if self._changed_at is None else self._changed_at
+
+    def planned_for(self, requests_per_second: float) -> None:
+        """What the plan in use was made to carry."""
+        self._planned_load = requests_per_second
 
     def due(self, now: float) -> PlanKind | None:
         """What to plan now. Nothing while a failure is fresh, but power events break that silence."""

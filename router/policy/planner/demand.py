@@ -90,6 +90,11 @@ class DemandForecast:
         self._horizon_seconds = horizon_seconds
         self._series: dict[Key, _Series] = {}
         self._at: float | None = None
+        self._since: float | None = None
+
+    def known_seconds(self) -> float:
+        """For how long the load has been watched without a longer pause."""
+        return 0.0 if self._at is None or self._since is None else self._at - self._since
 
     def observe(self, loads: Mapping[Key, ClassLoad], now: float) -> None:
         """What came between the last call and now, of all routers together. Absent: none came."""
@@ -99,7 +104,9 @@ class DemandForecast:
             for series in self._series.values():
                 series.rates.clear()
                 series.levels.clear()
+            self._since = None
         self._at = now
+        self._since = now if self._since is None else self._since
         for key, load in loads.items():
             if key not in self._series and load.is_usable and len(self._series) < MAX_KEYS:
                 self._series[key] = _Series()

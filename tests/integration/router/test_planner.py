@@ -21,7 +21,7 @@ from support.wait import until_it_says
 from fleet.records import Plan, PlannerLease
 from fleet.store import StoreError
 
-FAST = "[router.planner]\ninterval_seconds = 10\nvalid_for_seconds = 30\n"
+FAST = "[router.planner]\nenabled = true\nlearn_seconds = 0\ninterval_seconds = 10\nvalid_for_seconds = 30\n"
 
 
 async def value(router: RouterProcess, name: str) -> float | None:
