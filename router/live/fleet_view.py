@@ -231,7 +231,7 @@ class FleetView:
     def take_plan(self, raw: bytes) -> None:
         """A plan from its channel or the store."""
         looked = (raw, self._infos_taken)
-        if raw == self.plans.raw or looked == self._plan_refused:
+        if (raw and raw == self.plans.raw) or looked == self._plan_refused:
             return
         try:
             view = self.plans.take(raw, self.infos(), now=self._clock(), unix_now=self._unix_clock())

@@ -48,7 +48,7 @@ class PlanIntake:
         Raises:
             PlanRefusedError: it may not be used.
         """
-        if raw == self.raw:
+        if raw == self.raw and self.plan is not None:
             return None
         try:
             plan = Plan.from_json(raw)

@@ -114,7 +114,7 @@ def planner_of(store: Any, **solvers: SolverProcess) -> tuple[Planner, FleetView
     view.take_info(stub.info(), "a")
     view.take_power(power_reading("a", 9000.0, 5), "a")
     planner = Planner(
-        PlannerConfig(timeout_seconds=30),
+        PlannerConfig(enabled=True, learn_seconds=0, timeout_seconds=30),
         store=store,
         view=view,
         router_id="r",
@@ -177,7 +177,7 @@ async def test_a_new_leaders_epoch_is_above_every_plan_that_it_has_seen():
 
 async def test_without_the_extra_there_is_a_message_and_no_planning(monkeypatch: pytest.MonkeyPatch):
     """The router runs."""
-    monkeypatch.setattr(router.live.planner.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(router.live.planner.importlib.util, "find_spec", lambda _name: None)
     planner, _, events = planner_of(MemoryStore())
     async with asyncio.timeout(5):
         await planner.run()

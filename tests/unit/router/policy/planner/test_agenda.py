@@ -69,6 +69,18 @@ def test_a_slow_plan_follows_a_fast_one() -> None:
     assert agenda.due(73.0) == "slow"
 
 
+def test_more_load_than_was_planned_for_is_a_slow_plan() -> None:
+    """Engines that the last plan stopped must start again; within a tenth nothing happens."""
+    agenda = Agenda(interval_seconds=900.0)
+    begun(agenda, {"a": 5000.0}, 0.0)
+    agenda.planned_for(10.0)
+    agenda.look_at_load(11.4, 100.0)
+    assert agenda.due(110.0) is None
+    agenda.look_at_load(11.6, 115.0)
+    agenda.look_at_load(40.0, 117.0)
+    assert agenda.due(118.0) == "slow"
+
+
 def test_a_failed_plan_is_tried_again_after_a_pause() -> None:
     """Not at once: what failed would fail again."""
     agenda = Agenda(interval_seconds=900.0)

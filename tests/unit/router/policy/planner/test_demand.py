@@ -98,6 +98,18 @@ def test_after_a_long_silence_the_level_begins_anew() -> None:
     assert forecast.demand(MAX_GAP_SECONDS + 1.0)[0].requests_per_second.p50 == 1.0
 
 
+def test_it_says_for_how_long_it_has_watched() -> None:
+    """A planner that has watched for a moment does not know that there is no load."""
+    forecast = DemandForecast()
+    assert forecast.known_seconds() == 0.0
+    forecast.observe({}, 100.0)
+    assert forecast.known_seconds() == 0.0
+    forecast.observe({}, 400.0)
+    assert forecast.known_seconds() == 300.0
+    forecast.observe({}, 401.0 + MAX_GAP_SECONDS)
+    assert forecast.known_seconds() == 0.0
+
+
 def test_nothing_seen_is_no_demand() -> None:
     """A planner that has just started."""
     assert DemandForecast().demand(0.0) == ()
