@@ -34,7 +34,7 @@ class PlannerConfig(ConfigModel):
     """
 
     enabled: bool = False
-    """Whether this router may lead. Every router and every agent follows plans, whoever makes them. Off unless
+    """Whether this router may lead; every router and agent follows plans, whoever makes them. Off unless
     asked for: a plan also stops engines that the load does not need."""
     learn_seconds: Annotated[float, Field(ge=0, le=86_400)] = 300.0
     """No plan before the load was watched for so long: what is not known yet must not look like no load."""
