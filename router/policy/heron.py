@@ -42,7 +42,9 @@ FRESH = Freshness.FRESH
 NOT_ASKED = Risk(-1.0, -1.0)
 """Not worked out yet: None is "unknown"."""
 MAX_REMEMBERED = 20_000
-"""Sites' models worked out; beyond that all are worked out anew."""
+"""Sites of one model worked out; beyond that all are worked out anew."""
+MAX_MODELS = 256
+"""The same of models: sites may name any."""
 MOST_BACKLOG_SECONDS = 60.0
 """Of prompts sent and not read; no site that admits work is further behind."""
 LEAST_ROOM_RATIO = 0.05
@@ -170,6 +172,8 @@ class Heron(Baseline):
         power, clear_at = context.power, self._clear_at
         by_site = self._forecasts.get(features.model)
         if by_site is None or len(by_site) > MAX_REMEMBERED:
+            if len(self._forecasts) >= MAX_MODELS:
+                self._forecasts.clear()
             by_site = self._forecasts[features.model] = {}
         forecasts, costs, ends = [], [], []
         for view, _, _, load in candidates:

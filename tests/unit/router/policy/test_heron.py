@@ -207,3 +207,13 @@ def test_a_newer_record_is_worked_out_anew():
     later = policy.weigh(slower, LONG, NOTHING_KNOWN, turn=1, now=101.0)
     assert even[0] == even[1]
     assert later[0] > 10 * later[1]
+
+
+def test_what_is_remembered_is_bounded_whatever_models_sites_name():
+    """A site may name any model; so may a thousand of them, one after the other."""
+    policy: Any = make_policy("heron")
+    for number in range(1000):
+        two = [candidate("a", model=f"m{number}"), candidate("b", model=f"m{number}")]
+        features = LONG._replace(model=f"m{number}")
+        policy.weigh(two, features, NOTHING_KNOWN, turn=0, now=100.0)
+    assert len(policy._forecasts) <= 256
