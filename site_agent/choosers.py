@@ -119,8 +119,8 @@ class FollowPlan:
         model, full = self.model, self.model.full_clock_mhz
         count = most.awake
         clock = model.clock_that_fits(most.layout, outlook.budget_watts)
-        if clock == full or count <= 1:
-            return most
+        if clock == full or count <= 1 or len(most.layout) > 1:
+            return most  # a mixed layout, as a plan left it, is not taken apart
         slots = model.concurrency[degree] * self.rule.load_ratio
         needed = max(1, -int(-outlook.load.most // slots))
         if needed >= count:

@@ -109,6 +109,13 @@ def test_what_was_packed_stays_packed_while_nothing_changes() -> None:
     assert wish(outlook(ONE_OF_FOUR, SHORT, requests=load(4))).layout == ONE_OF_FOUR
 
 
+def test_a_mixed_layout_that_a_plan_left_is_not_taken_apart() -> None:
+    """Only a plan re-shards."""
+    mixed = ((2, 2), (4, 1))
+    tight = MODEL.worst_watts(mixed, 1000)
+    assert wish(outlook(mixed, tight, requests=load(2))).layout == mixed
+
+
 def test_a_mixed_plan_has_the_mean_clock_on_the_next_step_up() -> None:
     """A site has one clock."""
     targets = (
