@@ -37,6 +37,8 @@ from fleet.wire import (
 API_KEY_SCHEMA_VERSION = "1.1"
 SITE_INFO_SCHEMA_VERSION = "1.1"
 """1.1: a configuration may say its `max_concurrency`."""
+SITE_REPORT_SCHEMA_VERSION = "1.1"
+"""1.1: joules per token."""
 ROUTER_PRESENCE_SCHEMA_VERSION = "1.1"
 """1.1: `demand`."""
 
@@ -165,6 +167,9 @@ class ModelReport(WirePart):
     itl_seconds_p99: Seconds | None = None
     ttft_seconds_p50: Seconds | None = None
     ttft_seconds_p99: Seconds | None = None
+    joules_per_prompt_token: Joules | None = None
+    joules_per_output_token: Joules | None = None
+    """Of late, overhead in, idle time out. Since 1.1."""
 
 
 class SiteReport(Record):
@@ -173,6 +178,7 @@ class SiteReport(Record):
     kind: ClassVar[str] = "SiteReport"
     writer_field: ClassVar[str] = "agent_id"
 
+    schema_version: SchemaVersion = SITE_REPORT_SCHEMA_VERSION
     agent_id: WriterId
     site_id: Name
     observed_at_unix_seconds: UnixSeconds

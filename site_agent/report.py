@@ -33,6 +33,9 @@ class Load:
     headroom_requests: int
     headroom_prefill_tokens: float | None = None
     """Prompt tokens that may still wait for their prefill inside the SLO; None: no limit is known."""
+    joules_per_prompt_token: float | None = None
+    joules_per_output_token: float | None = None
+    """What the energy account says of late; None: unknown."""
 
 
 def site_state(
@@ -109,6 +112,8 @@ def model_report(
         itl_seconds_p99=engine_metrics.quantile(itl, 0.99),
         ttft_seconds_p50=engine_metrics.quantile(ttft, 0.5),
         ttft_seconds_p99=engine_metrics.quantile(ttft, 0.99),
+        joules_per_prompt_token=load.joules_per_prompt_token,
+        joules_per_output_token=load.joules_per_output_token,
     )
 
 

@@ -44,6 +44,8 @@ class SiteRecords:
                 ),
                 slots=parts.admission.slots.slots(),
                 headroom_requests=parts.admission.slots.headroom(),
+                joules_per_prompt_token=parts.energy.account.joules_per_prompt_token,
+                joules_per_output_token=parts.energy.account.joules_per_output_token,
                 headroom_prefill_tokens=parts.admission.slots.waiting_tokens(),
             ),
             windows=parts.scraper.windows,

@@ -34,6 +34,7 @@ from router.live.answers import (
     refuse_for_now,
 )
 from router.live.attempt import Attempt, Verdict
+from router.live.energy import note_energy
 from router.live.exchange import Exchange
 from router.live.fleet_view import FleetView
 from router.live.hold import Dispatcher, NoRoomError
@@ -205,6 +206,7 @@ class Forwarder:
         if exchange.taken_tokens is not None:
             self._door.leave(exchange)
         note_length(self._reader.lengths, exchange)
+        note_energy(self._metrics.energy, self._view.snapshot, exchange)
         self._ledger.close(exchange)
         self._metrics.finished(exchange, self._clock())
         if self._access_log is not None:

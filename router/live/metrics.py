@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from router.live.demand_meter import DemandMeter
+from router.live.energy import Energy
 from router.live.exchange import Exchange
 from router.live.ledger import OUTCOMES, Outcome
 
@@ -61,6 +62,8 @@ class RouterMetrics:
         """By model."""
         self.affinity: Mapping[str, int] = {}
         """Decisions by result; empty where affinity is switched off."""
+        self.energy: Energy = {}
+        """Joules by tenant, model and phase."""
         self.retries: dict[str, int] = {}
         """By reason."""
         self.resumes: dict[tuple[str, ...], int] = {}
@@ -130,6 +133,12 @@ class StateCollector(Collector):
             " overridden: load is uneven or sites are full.",
             ["result"],
             {(result,): count for result, count in metrics.affinity.items()},
+        )
+        yield counter(
+            "heron_router_energy_joules",
+            "Energy of requests: tokens times what their site says a token takes; idle time is in none.",
+            ["tenant", "model", "phase"],
+            metrics.energy,
         )
         yield counter(
             "heron_router_retries",

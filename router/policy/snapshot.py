@@ -61,6 +61,8 @@ class ModelView:
     itl_seconds_p99: float | None = None
     ttft_seconds_p50: float | None = None
     ttft_seconds_p99: float | None = None
+    joules_per_prompt_token: float | None = None
+    joules_per_output_token: float | None = None
     instances: tuple[InstanceReport, ...] = ()
     """With their configurations, as far as the site says."""
     has_power: bool = True
@@ -233,6 +235,8 @@ def view_of(
             itl_seconds_p99=entry.itl_seconds_p99,
             ttft_seconds_p50=entry.ttft_seconds_p50,
             ttft_seconds_p99=entry.ttft_seconds_p99,
+            joules_per_prompt_token=entry.joules_per_prompt_token,
+            joules_per_output_token=entry.joules_per_output_token,
             instances=entry.instances,
             has_power=has_power,
             token_ids=capabilities.token_ids if capabilities is not None else False,

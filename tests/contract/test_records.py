@@ -142,7 +142,7 @@ def test_what_a_minimal_report_does_not_say_is_unknown_and_never_zero() -> None:
     (model,) = report.models
     rest = model.model_dump(exclude={"model", "instances"})
     assert set(rest.values()) == {None}
-    assert len(rest) == 13
+    assert len(rest) == 15
     assert model.instances == ()
     assert SiteReport.from_json(report.to_json()) == report
 

@@ -1,0 +1,60 @@
+"""Whose tokens took how many joules."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from router.live import energy
+from router.live.energy import Energy, note_energy
+
+
+def exchange(**changes: Any) -> Any:
+    values: dict[str, Any] = {
+        "site_id": "north",
+        "is_committed": False,
+        "output_tokens": 50,
+        "scanner": None,
+        "resumes": 0,
+        "features": SimpleNamespace(tenant="acme", model="m", prompt_tokens=200),
+    }
+    return SimpleNamespace(**values | changes)
+
+
+def snapshot(prompt: float | None = 0.5, output: float | None = 2.0) -> Any:
+    views = [
+        SimpleNamespace(site_id="coast", joules_per_prompt_token=9.0, joules_per_output_token=9.0),
+        SimpleNamespace(site_id="north", joules_per_prompt_token=prompt, joules_per_output_token=output),
+    ]
+    return SimpleNamespace(models={"m": tuple(views)})
+
+
+def test_tokens_are_priced_by_the_site_that_made_them() -> None:
+    """Prompt and answer apart, added up."""
+    found: Energy = {}
+    note_energy(found, snapshot(), exchange())
+    note_energy(found, snapshot(), exchange(is_committed=True, scanner=SimpleNamespace(events=10, record=None)))
+    assert found == {("acme", "m", "prefill"): 200.0, ("acme", "m", "decode"): 120.0}
+
+
+def test_what_is_not_known_is_not_counted() -> None:
+    """No site, no tokens, no price, a stream of two sites."""
+    found: Energy = {}
+    note_energy(found, snapshot(), exchange(site_id=""))
+    note_energy(found, snapshot(), exchange(output_tokens=None))
+    note_energy(found, snapshot(), exchange(site_id="gone"))
+    note_energy(found, snapshot(None, None), exchange())
+    note_energy(found, snapshot(), exchange(is_committed=True, resumes=1, scanner=SimpleNamespace(events=9)))
+    assert found == {}
+
+
+def test_series_are_bounded(monkeypatch: Any) -> None:
+    """A known one still counts."""
+    monkeypatch.setattr(energy, "MAX_SERIES", 2)
+    found: Energy = {}
+    note_energy(found, snapshot(), exchange())
+    other = SimpleNamespace(tenant="other", model="m", prompt_tokens=1)
+    note_energy(found, snapshot(), exchange(features=other))
+    note_energy(found, snapshot(), exchange())
+    assert len(found) == 2
+    assert found["acme", "m", "decode"] == 200.0
