@@ -122,6 +122,9 @@ class VllmFleet:
             "firm_power_source": "the test",
             # far above what it needs: its cap may sink for a while when a feed is replaced on a busy machine
             "max_site_watts": 4000.0,
+            # an agent on a crowded machine is silent for seconds; its engines must not be killed for that
+            "ride_through_seconds": 60.0,
+            "watchdog_seconds": 40.0,
             "engine": {
                 "kind": "vllm",
                 "model": MODEL,

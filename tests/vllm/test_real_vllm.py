@@ -182,14 +182,17 @@ async def test_an_engine_stops_computing_when_the_client_goes(
 ):
     """By vLLM's own gauge of running and waiting requests, from the client's close to 0.
 
-    The gauge moves once an engine step (and is read every 5 ms or so): the best of three counts, as whatever
-    else runs on the machine can only make it later.
+    200 ms are meant, plus what it takes to see it: a reading of the gauge, and the engine's step before it. The
+    best of three counts, as whatever else runs on the machine can only make it later.
     """
     took: list[float] = []
+    reads: list[float] = []
     async with httpx.AsyncClient(trust_env=False, timeout=120) as http:
 
         async def at_work() -> float:
+            began = asyncio.get_running_loop().time()
             pages = [(await http.get(f"{fleet.engine_url(site)}/metrics")).text for site in SITES]
+            reads.append(asyncio.get_running_loop().time() - began)
             return sum(conversations.requests_at_work(page) for page in pages)
 
         async def until(condition: Callable[[float], bool], seconds: float) -> float:
@@ -201,7 +204,7 @@ async def test_an_engine_stops_computing_when_the_client_goes(
 
         for attempt in range(3):
             await until(lambda count: count == 0, 30)
-            words = 12 if phase == "decode" else 3500
+            words = 12 if phase == "decode" else 2000
             prompts = [f"{attempt} {is_streamed} {number} " + "wind " * words for number in range(4)]
             asks = [asyncio.create_task(ask(fleet, prompt, is_streamed=is_streamed)) for prompt in prompts]
             await until(lambda count: count > 0, 30)
@@ -214,12 +217,12 @@ async def test_an_engine_stops_computing_when_the_client_goes(
             took.append(await until(lambda count: count == 0, 10))
     record_property("seconds_to_zero", [round(one, 3) for one in took])
     print(f"client's close to gauge 0, {phase}, streamed={is_streamed}: {[f'{one:.3f} s' for one in took]}")  # noqa: T201
-    assert min(took) <= 0.2, took
+    assert min(took) <= 0.2 + 3 * max(reads), (took, max(reads))
 
 
 async def ask(fleet: VllmFleet, prompt: str, *, is_streamed: bool) -> None:
     """One request on a connection of its own, read until it ends or the task is cancelled."""
-    body = {"model": MODEL, "prompt": prompt, "max_tokens": 2000, "stream": is_streamed, "ignore_eos": True}
+    body = {"model": MODEL, "prompt": prompt, "max_tokens": 1000, "stream": is_streamed, "ignore_eos": True}
     async with (
         httpx.AsyncClient(trust_env=False, timeout=120) as http,
         http.stream("POST", f"{fleet.base_url}/completions", json=body) as answer,

@@ -33,7 +33,9 @@ def test_tokens_are_priced_by_the_site_that_made_them() -> None:
     """Prompt and answer apart, added up."""
     found: Energy = {}
     note_energy(found, snapshot(), exchange())
-    note_energy(found, snapshot(), exchange(is_committed=True, scanner=SimpleNamespace(events=10, record=None)))
+    note_energy(
+        found, snapshot(), exchange(is_committed=True, scanner=SimpleNamespace(events=10, record=None))
+    )
     assert found == {("acme", "m", "prefill"): 200.0, ("acme", "m", "decode"): 120.0}
 
 
