@@ -182,7 +182,7 @@ async def test_an_engine_stops_computing_when_the_client_goes(
 ):
     """By vLLM's own gauge of running and waiting requests, from the client's close to 0.
 
-    200 ms are meant, plus what it takes to see it: a reading of the gauge, and the engine's step before it. The
+    200 ms are meant, plus what it takes to see it: readings of the gauge, and the engine's step before. The
     best of three counts, as whatever else runs on the machine can only make it later.
     """
     took: list[float] = []
