@@ -45,6 +45,9 @@ START_POLL_SECONDS = 0.05
 """Between two looks for the start file."""
 STOP_GRACE_SECONDS = 2.0
 """For answers in flight; streams are ended first."""
+STOP_TRIES = 5
+STOP_TRY_SECONDS = 0.5
+"""A client library that is just losing its connection may swallow a cancellation: it is told again."""
 MAX_START_FILE_BYTES = 64
 
 
@@ -151,9 +154,13 @@ class FeedService:
 
     async def stop(self) -> None:
         """End the streams, answer what is in flight, close everything."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        pending = set(self._tasks)
+        for _ in range(STOP_TRIES):
+            if not pending:
+                break
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=STOP_TRY_SECONDS)
         await self._servers.aclose()
         self.hub.close()
         await self._server.stop(STOP_GRACE_SECONDS)
