@@ -242,7 +242,7 @@ async def serve(fleet: FleetConfig, config: SiteConfig, *, store: Store | None =
         processes.open()
         try:
             try:
-                drivers = driver_kinds.create(parts.driver_context(config, processes))
+                drivers = await _create_drivers(config, processes)
             except DriverError as error:
                 raise ConfigError(f"{where} engine: {error}") from None
             try:
@@ -252,6 +252,17 @@ async def serve(fleet: FleetConfig, config: SiteConfig, *, store: Store | None =
                 await drivers.gpus.aclose()
         finally:
             processes.close()
+
+
+async def _create_drivers(config: SiteConfig, processes: Processes) -> Drivers:
+    """In a thread, while the heart beats: NVML opens slowly where nothing keeps the driver loaded."""
+    making = asyncio.create_task(
+        asyncio.to_thread(driver_kinds.create, parts.driver_context(config, processes))
+    )
+    while not making.done():
+        processes.beat()
+        await asyncio.wait([making], timeout=config.governor.tick_seconds)
+    return making.result()
 
 
 async def _run(
