@@ -47,7 +47,9 @@ def run(arguments: argparse.Namespace) -> int:
                 kept = totals.setdefault(horizon, {})
                 for name, score in scores.items():
                     kept[name] = kept[name].merged(score) if name in kept else score
-    except (WindFileError, BacktestError) as error:
+    except WindFileError as error:
+        raise ConfigError(f"heron power-feed backtest: {error}") from None
+    except BacktestError as error:
         raise ConfigError(f"heron power-feed backtest: {path}: {error}") from None
     if arguments.json:
         print(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,8 @@ from rich.table import Table
 
 from cli import exit_codes
 from cli.data import resolve
+from cli.files import check_writable, read_tables
+from cli.simulate import SITES_KEYS
 from fleet.config import ConfigError
 from power_feed.wind_series import WindFileError
 from replay.trace import TraceError
@@ -62,6 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         if error.name != "highspy":
             raise
         raise ConfigError(NEEDS_EXTRA) from None
+    check_writable("--json", arguments.json)
     loads = _loads(arguments.load)
     results = []
     try:
@@ -88,12 +90,7 @@ def _loads(text: str) -> list[float]:
 def _cells(arguments: argparse.Namespace) -> list[tuple[Cell, str]]:
     known = WIND_SETS.get(arguments.wind)
     percentile = arguments.size_percentile or (40.0 if known is None else known.size_percentile)
-    fleet: dict[str, Any] = {}
-    if arguments.sites is not None:
-        try:
-            fleet = tomllib.loads(arguments.sites.read_text())
-        except (OSError, tomllib.TOMLDecodeError) as error:
-            raise ConfigError(f"heron bound: --sites {arguments.sites}: {error}") from None
+    fleet = read_tables("--sites", arguments.sites, SITES_KEYS)
     return [
         (
             Cell(

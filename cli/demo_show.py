@@ -23,6 +23,7 @@ from cli import demo_inputs, exit_codes
 from cli.demo_config import DemoOptions, demo_tables, site_directory
 from cli.demo_run import DemoCallbacks, DemoRun, DemoTraffic, log_directory
 from cli.demo_view import RunView, headless_line, kilowatts, screen
+from cli.files import check_writable
 from cli.signals import stop_request
 from cli.supervisor import StartError
 from cli.toml_text import to_toml
@@ -56,7 +57,7 @@ class DemoShow:
         Raises:
             ConfigError: arguments or files that do not fit.
         """
-        self._check_output()
+        check_writable("--json", self._arguments.json)
         directory = Path(tempfile.mkdtemp(prefix="heron-demo-"))
         is_kept = True
         try:
@@ -206,12 +207,6 @@ class DemoShow:
             self._console.print(line)
         for problem in values["problems"]:
             print(f"this run cannot be believed: {problem}", file=sys.stderr)
-
-    def _check_output(self) -> None:
-        """Better now than after an hour's run."""
-        path: Path | None = self._arguments.json
-        if path is not None and not os.access(path if path.exists() else path.parent, os.W_OK):
-            raise ConfigError(f"heron demo: --json {path}: cannot be written")
 
 
 def seconds_since_launch() -> float:

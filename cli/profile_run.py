@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 
 from cli import exit_codes
+from cli.files import check_writable
 from fleet.config import ConfigError
 from replay import profile_sweep
 from replay.client import Endpoint
@@ -71,6 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ConfigError: arguments or the file that is there.
     """
+    check_writable("--out", arguments.out)
+    check_writable("--plot", arguments.plot)
     try:
         endpoint = Endpoint.parse(arguments.url)
         points = profile_sweep.points(arguments.batches, arguments.prompts, arguments.clocks or (None,))

@@ -18,6 +18,7 @@ import uvloop
 from rich.console import Console
 from rich.status import Status
 
+from cli.files import check_writable
 from fleet.config import ConfigError
 from fleet.profile import PROFILES
 from replay.client import ClientLimits, Endpoint
@@ -124,11 +125,11 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ConfigError: an argument, the trace file or the endpoint cannot be used.
     """
+    check_writable("--json", arguments.json)
     with _refusing(ValueError):
         source, rule = _load_of(arguments)
         Endpoint.parse(arguments.base_url)
         prompts = _prompts(arguments, arguments.model or _only_model(arguments.base_url))
-        _check_output(arguments.json)
     console = Console(stderr=True, quiet=arguments.quiet)
     with _refusing(TraceError), open_load(source, rule, seed=arguments.seed) as load:
         console.print(f"trace: {load.description}", highlight=False)
@@ -212,12 +213,6 @@ def _only_model(base_url: str) -> str:
 def _authorization() -> dict[str, str]:
     key = os.environ.get(API_KEY_VARIABLE)
     return {} if key is None else {"authorization": f"Bearer {key}"}
-
-
-def _check_output(path: Path | None) -> None:
-    """Better now than after an hour's run."""
-    if path is not None and not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise ValueError(f"--json {path}: cannot be written")
 
 
 def _plan(arguments: argparse.Namespace, load: Load, prompts: PromptSource) -> ReplayPlan:

@@ -6,10 +6,8 @@ import argparse
 import json
 import os
 import sys
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -17,6 +15,7 @@ from rich.table import Table
 
 from cli import exit_codes
 from cli.data import resolve
+from cli.files import check_writable, read_tables
 from fleet.config import ConfigError
 from power_feed.wind_series import WindFileError
 from replay.trace import TraceError
@@ -35,6 +34,8 @@ from site_agent.controls import DEFAULT_CONTROL, SITE_CONTROLS
 
 FAULT_KINDS = ("crash", "trip", "silence")
 DEFAULT_SAMPLE = "6h:15m:5m"
+SITES_KEYS = ("count", "round_trip_seconds", "site", "router")
+"""Of the file that `--sites` names."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,6 +83,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run, show, write."""
+    check_writable("--json", arguments.json)
+    check_writable("--report", arguments.report)
     try:
         cells = cells_of(arguments)
         read_inputs(cells[0], resolve)
@@ -106,8 +109,8 @@ def cells_of(arguments: argparse.Namespace) -> list[Cell]:
     if arguments.seeds < 1 or arguments.jobs < 1:
         raise CellError("--seeds and --jobs must be at least 1")
     names = sorted(POLICIES) if arguments.policy == "all" else arguments.policy.split(",")
-    given = _toml(arguments.parameters)
-    fleet = _toml(arguments.sites)
+    given = read_tables("--parameters", arguments.parameters, POLICIES)
+    fleet = read_tables("--sites", arguments.sites, SITES_KEYS)
     first, last, percentile = _days(arguments)
     sample = None if arguments.sample == "all" else Sample.parse(arguments.sample)
     faults = tuple(_fault(text) for text in arguments.fault)
@@ -156,15 +159,6 @@ def _days(arguments: argparse.Namespace) -> tuple[int, int, float]:
         )
     days = named_days(known, wind_series(arguments.wind, resolve), arguments.days)
     return days.first, days.last, percentile
-
-
-def _toml(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        return tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise CellError(f"{path}: {error}") from None
 
 
 def _fault(text: str) -> Fault:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cli import exit_codes
 from cli.data import resolve
+from cli.files import check_writable
 from fleet.config import ConfigError
 from fleet.profile import SitePowerModel
 
@@ -95,6 +96,8 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if arguments.plot is not None and arguments.plot.suffix not in PLOT_SUFFIXES:
         raise SizeError(f"{arguments.plot}: a plot ends in {', '.join(PLOT_SUFFIXES)}")
+    check_writable("--json", arguments.json)
+    check_writable("--plot", arguments.plot)
     result = _compute(arguments)
     if not arguments.quiet:
         from cli.size_show import show

@@ -261,7 +261,7 @@ class SiteCollector(Collector):
         )
         self._gauge(
             "clock_skew_seconds",
-            "This clock less the feed's, transport included. Above a few seconds: fix NTP.",
+            "This clock less the feed's, less a period of the source. Beyond a few seconds: fix NTP.",
             sample.clock_skew_seconds,
         )
         self._gauges(

@@ -24,7 +24,8 @@ class IntakeJudge:
     def __init__(self, *, site_id: str, max_clock_skew_seconds: float) -> None:
         self.refused: Counter[str] = Counter()
         self.clock_skew_seconds: float | None = None
-        """Clock here less the writer's at the last new measurement, transport included."""
+        """Clock here less the writer's at the last new measurement, transport included, as far as it is sure:
+        one may be heard up to a period after it was made, as when the agent starts in between."""
         self._site_id = site_id
         self._max_clock_skew_seconds = max_clock_skew_seconds
         self._records = RecordJudge(max_clock_skew_seconds=max_clock_skew_seconds)
@@ -48,7 +49,8 @@ class IntakeJudge:
             return None
         if reading.observed_at_unix_seconds != self._observed_at_unix_seconds:
             self._observed_at_unix_seconds = reading.observed_at_unix_seconds
-            self.clock_skew_seconds = unix_now - reading.observed_at_unix_seconds
+            age = unix_now - reading.observed_at_unix_seconds
+            self.clock_skew_seconds = min(age, max(0.0, age - reading.period_seconds))
             if abs(self.clock_skew_seconds) > self._max_clock_skew_seconds:
                 self._say("clock_skew", f"the feed's clock is off by {self.clock_skew_seconds:.1f} s", now)
         return reading

@@ -67,12 +67,10 @@ def test_the_plot_is_of_the_kind_that_its_name_says(
     assert path.read_bytes().startswith(magic)
 
 
-def test_a_place_that_cannot_be_written_is_a_bad_run(
-    wind: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The work was done; the message names the file."""
-    assert run("--wind", wind, "--quiet", "--json", tmp_path / "no" / "size.json") == exit_codes.BAD_RUN
-    assert "cannot be written" in capsys.readouterr().err
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(wind: Path, tmp_path: Path) -> None:
+    """The message names the file."""
+    with pytest.raises(ConfigError, match=r"--json .*size\.json: cannot be written"):
+        run("--wind", wind, "--quiet", "--json", tmp_path / "no" / "size.json")
 
 
 @pytest.mark.parametrize(

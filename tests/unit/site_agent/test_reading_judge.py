@@ -62,3 +62,14 @@ def test_a_foreign_clock_is_measured_and_never_believed() -> None:
     assert one.take(reading(1, observed_at=NOW + 3600.0).to_json(), now=0.0, unix_now=NOW) is not None
     assert one.clock_skew_seconds == pytest.approx(-3600.0)
     assert not one.refused
+
+
+def test_a_measurement_of_the_period_before_is_no_skew() -> None:
+    """An agent that starts ten minutes into a quarter of an hour; what is older than a period counts."""
+    one = judge()
+    period = reading(1).period_seconds
+    assert one.take(reading(1, observed_at=NOW - 0.7 * period).to_json(), now=0.0, unix_now=NOW) is not None
+    assert one.clock_skew_seconds == 0.0
+    late = reading(1, observed_at=NOW - period - 40.0)
+    assert one.take(late.to_json(), now=1.0, unix_now=NOW) is not None
+    assert one.clock_skew_seconds == pytest.approx(40.0)
