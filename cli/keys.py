@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from cli import exit_codes
 from cli.services import CONFIG_VARIABLE
 from fleet.api_key import KEY_BYTES, KEY_PREFIX, format_key, key_id
-from fleet.config import ConfigError, load_fleet, read_file
+from fleet.config import NO_FILE, ConfigError, load_fleet, read_file
 from fleet.keys import Keys
 from fleet.records import ApiKey
 from fleet.redis_store import RedisStore
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
         ConfigError: wrong arguments or configuration.
     """
     path: Path | None = arguments.config
-    fleet = load_fleet({} if path is None else read_file(path), "defaults" if path is None else str(path))
+    fleet = load_fleet({} if path is None else read_file(path), NO_FILE if path is None else str(path))
     action: dict[str, Any] = {"add": _add, "list": _list, "revoke": _revoke}
     return asyncio.run(
         _with_store(RedisStore(fleet.redis_url, Keys(fleet=fleet.name)), action[arguments.action], arguments)

@@ -7,6 +7,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from cli import backtest, exit_codes, services
+from fleet.config import ConfigError
 
 if TYPE_CHECKING:
     from power_feed.config import FarmConfig, FeedConfig
@@ -47,6 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.action == "run":
         return services.run(arguments)
     if arguments.action == "backtest":
+        if arguments.farm is not None:
+            raise ConfigError("heron power-feed backtest: --farm is for `test`; all columns are scored")
         return backtest.run(arguments)
     return _test(arguments)
 
@@ -84,8 +87,6 @@ async def _look(config: FeedConfig, farm: FarmConfig, seconds: float) -> int:
 
 def _chosen(config: FeedConfig, name: str | None) -> FarmConfig:
     """The farm of that name, or the only one."""
-    from fleet.config import ConfigError
-
     names = [farm.farm_id for farm in config.farms]
     if name is None:
         if len(names) > 1:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cli import exit_codes
+from fleet.config import ConfigError
 
 CONFIG_VARIABLE = "HERON_CONFIG"
 CANNOT_LISTEN = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES})
@@ -90,11 +91,15 @@ def _load(arguments: argparse.Namespace) -> tuple[Coroutine[Any, Any, None], str
     if arguments.command == "router":
         from router.app import serve as serve_router
         from router.config import load as load_router
+        from router.policy.policies import POLICIES
 
         environ = dict(os.environ)
         if arguments.workers is not None:
             environ["HERON_ROUTER_WORKERS"] = str(arguments.workers)
         if arguments.policy is not None:
+            if arguments.policy not in POLICIES:
+                names = ", ".join(sorted(POLICIES))
+                raise ConfigError(f"--policy {arguments.policy}: no such policy; allowed are {names}")
             environ["HERON_ROUTER_POLICY"] = arguments.policy
         fleet, router = load_router(path, environ, parameters=arguments.policy_parameters)
         return serve_router(fleet, router), router.log_level

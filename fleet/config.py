@@ -36,6 +36,10 @@ MAX_VALUE_CHARACTERS = 200
 _URL_SECRET = re.compile(r"(?<=://)[^/@\s]*@")
 
 
+NO_FILE = "without --config FILE"
+"""Where a key is missing that no file could give."""
+
+
 class ConfigError(Exception):
     """What is wrong in a configuration, one line a fault; the command line prints it and exits 2."""
 
@@ -204,7 +208,7 @@ def _allowed(model: type[BaseModel], fault: Any) -> str:
         )
     if fault["type"] == "missing":
         return "is missing and has no default"
-    return str(fault["msg"])
+    return str(fault["msg"]).removeprefix("Value error, ")  # pydantic's word for a check of our own
 
 
 def load_fleet(

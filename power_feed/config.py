@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from fleet.config import ConfigError, ConfigModel, FleetConfig, Port, build, load_fleet, read_file
+from fleet.config import NO_FILE, ConfigError, ConfigModel, FleetConfig, Port, build, load_fleet, read_file
 from fleet.keys import FLEET_NAME
 from power_feed.live_config import HttpSource, ModbusSource, MqttSource, OpcUaSource
 from power_feed.site_config import MAX_SITES_PER_FARM, FarmSite, known_of_sites
@@ -213,7 +213,7 @@ def load(path: Path | None, environment: Mapping[str, str] | None = None) -> tup
         ConfigError: one line per fault.
     """
     tables = {} if path is None else read_file(path)
-    source = "environment" if path is None else str(path)
+    source = NO_FILE if path is None else str(path)
     table = tables.get("power_feed", {})
     if not isinstance(table, Mapping):
         raise ConfigError(f"{source}: [power_feed] must be a table")

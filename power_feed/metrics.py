@@ -1,6 +1,7 @@
 """The feed's metrics. Each help text says what to do when the number is bad (docs/metrics.md repeats them).
 
-Rule: labels are bounded by the configuration (site, farm) or by a fixed list (quality, check).
+Rule: labels are bounded by the configuration (site, farm) or by a fixed list (quality, check,
+horizon).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from fleet.records import PowerReading
 from power_feed.quality import Verdict
 
 QUALITIES = ("good", "suspect", "fallback")
+FORECAST_QUANTILES = ("0.1", "0.5", "0.9")
 
 
 class FeedMetrics:
@@ -32,6 +34,13 @@ class FeedMetrics:
             "heron_feed_granted_watts",
             "What is granted to the site. Below available: the allocator gave the rest to other sites.",
             by_site,
+            registry=registry,
+        )
+        self.forecast_watts = Gauge(
+            "heron_feed_forecast_watts",
+            "What the site will be granted, by wall seconds from now and quantile. p10 near 0: its work moves "
+            "away soon; nothing to do.",
+            ("site", "horizon_seconds", "quantile"),
             registry=registry,
         )
         self.nameplate_watts = Gauge(
@@ -200,6 +209,10 @@ class FeedMetrics:
         self.sequence.labels(site).set(reading.sequence)
         self.source_period_seconds.labels(site).set(reading.period_seconds)
         self.readings.labels(site).inc()
+        for point in reading.forecast:
+            watts = (point.p10_watts, point.p50_watts, point.p90_watts)
+            for quantile, value in zip(FORECAST_QUANTILES, watts, strict=True):
+                self.forecast_watts.labels(site, f"{point.horizon_seconds:g}", quantile).set(value)
         for quality in QUALITIES:
             self.quality.labels(site, quality).set(1.0 if quality == reading.quality else 0.0)
         for check in verdict.failed:

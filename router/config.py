@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from fleet.config import ConfigError, ConfigModel, FleetConfig, Port, build, load_fleet, read_file
+from fleet.config import NO_FILE, ConfigError, ConfigModel, FleetConfig, Port, build, load_fleet, read_file
 from fleet.request import RequestClass
 from router.live.networks import Network
 from router.parameter_file import read_parameters
@@ -169,7 +169,7 @@ def load(
         ConfigError: one line per fault.
     """
     tables = {} if path is None else read_file(path)
-    source = "defaults" if path is None else str(path)
+    source = NO_FILE if path is None else str(path)
     fleet = load_fleet(tables, source, environ)
     table = dict(tables.get("router", {}))
     if parameters is not None:

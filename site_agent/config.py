@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from fleet.config import ConfigError, ConfigModel, FleetConfig, Port, build, load_fleet, read_file
+from fleet.config import NO_FILE, ConfigError, ConfigModel, FleetConfig, Port, build, load_fleet, read_file
 from fleet.keys import FLEET_NAME
 from fleet.power import CapRule, RideThrough
 from fleet.profile import PROFILES, PerformanceProfile, SitePowerModel
@@ -331,7 +331,7 @@ def load(
     """
     variables = os.environ if environment is None else environment
     tables = read_file(path) if path is not None else {}
-    source = str(path) if path is not None else "defaults"
+    source = NO_FILE if path is None else str(path)
     fleet = load_fleet(tables, source, variables)
     values, table = _entry(tables, source, site_id, variables)
     if path is not None and isinstance(values.get("state_dir"), str):

@@ -40,6 +40,11 @@ ALWAYS_THERE = (
     "Waiting for room",
     "Broken, failed, lost",
     "Seconds above cap",
+    "Policy",
+    "Wind granted to sites, and not",
+    "Where the energy goes",
+    "Tenants' energy",
+    "Grant in 5 to 15 minutes, p10",
 )
 """Panels that must show something once a healthy fleet has answered; the others wait for something bad."""
 
@@ -73,6 +78,12 @@ FAULTS = {
     "HeronRequestsBroken": {'heron_router_requests_total{model="m",outcome="broken"}': "0+1x20"},
     "HeronRequestsLost": {"heron_router_lost_requests": "1x20"},
     "HeronRedisDown": {"heron_router_store_up": "0x20"},
+    "HeronPoliciesDiffer": {
+        'heron_router_policy_info{instance="a",policy="heron"}': "1x20",
+        'heron_router_policy_info{instance="b",policy="reactive"}': "1x20",
+    },
+    "HeronPlanOld": {"heron_router_plan_age_seconds": "1900+15x20", "heron_router_planner_available": "1x20"},
+    "HeronServerSwitchFails": {'heron_feed_server_errors_total{site="a"}': "0+1x20"},
     "HeronClockSkew": {'heron_site_clock_skew_seconds{site="a"}': "-6x20"},
     "HeronTargetDown": {'up{job="heron-site",instance="a"}': "0x20"},
 }
