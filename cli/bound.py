@@ -26,7 +26,6 @@ from simulator.inputs import read_inputs, wind_series
 from simulator.traces import SIZE_SETS
 from simulator.weeks import WIND_SETS, Days, WeekError, named_days, week_names
 
-NEEDS_EXTRA = 'heron bound needs HiGHS: pip install "heron-router[simulate]"'
 KINDS = {"within_slo": "within the SLO", "any_latency": "however late"}
 
 
@@ -57,12 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ConfigError: arguments or files that cannot be used.
     """
-    try:
-        from simulator.bounds import bounds
-    except ModuleNotFoundError as error:
-        if error.name != "highspy":
-            raise
-        raise ConfigError(NEEDS_EXTRA) from None
+    from simulator.bounds import bounds
+
     check_writable("--json", arguments.json)
     loads = _loads(arguments.load)
     results = []

@@ -124,6 +124,10 @@ COMMANDS: dict[str, Command] = {
 }
 
 
+OF_EXTRA_SIMULATE = frozenset({"highspy", "matplotlib", "numpy"})
+"""Packages that a service can do without. (A router that should plan says itself that it cannot.)"""
+
+
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=32, width=100)
@@ -175,6 +179,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(run(arguments))
     except ConfigError as error:
         print(error, file=sys.stderr)
+        return exit_codes.CONFIGURATION
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in OF_EXTRA_SIMULATE:
+            raise
+        print(f"this needs {package}: pip install 'heron-router[simulate]'", file=sys.stderr)
         return exit_codes.CONFIGURATION
     except KeyboardInterrupt:
         return exit_codes.INTERRUPTED

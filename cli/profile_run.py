@@ -12,6 +12,7 @@ import os
 import platform
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
     """
     check_writable("--out", arguments.out)
     check_writable("--plot", arguments.plot)
+    if arguments.plot is not None and find_spec("matplotlib") is None:
+        raise ConfigError("--plot needs matplotlib: pip install 'heron-router[simulate]'")
     try:
         endpoint = Endpoint.parse(arguments.url)
         points = profile_sweep.points(arguments.batches, arguments.prompts, arguments.clocks or (None,))

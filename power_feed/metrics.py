@@ -38,8 +38,8 @@ class FeedMetrics:
         )
         self.forecast_watts = Gauge(
             "heron_feed_forecast_watts",
-            "What the site will be granted, by wall seconds from now and quantile. p10 near 0: its work moves "
-            "away soon; nothing to do.",
+            "What the site will be granted, by wall seconds from now and quantile. 0.1 near 0: its work "
+            "moves away soon; nothing to do.",
             ("site", "horizon_seconds", "quantile"),
             registry=registry,
         )

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from cli import exit_codes
 from cli import main as command_line
 
 EXAMPLES = [
@@ -60,6 +61,20 @@ def test_help_imports_no_service() -> None:
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.splitlines()[-1] == "LOADED []"
+
+
+@pytest.mark.parametrize("command", ["bound", "simulate"])
+def test_an_absent_extra_is_said(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2, and what to install."""
+
+    def absent(name: str) -> None:
+        raise ModuleNotFoundError("No module named 'numpy'", name="numpy.linalg")
+
+    monkeypatch.setattr(command_line, "import_module", absent)
+    assert command_line.main([command, "--days", "1:1"]) == exit_codes.CONFIGURATION
+    assert capsys.readouterr().err == "this needs numpy: pip install 'heron-router[simulate]'\n"
 
 
 def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
