@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         cells = cells_of(arguments)
         read_inputs(cells[0], resolve)
-        results = run_cells(cells, jobs=arguments.jobs, is_cached=not arguments.no_cache)
+        results = run_with_progress(cells, resolve, jobs=arguments.jobs, is_cached=not arguments.no_cache)
     except (CellError, WindFileError, TraceError, WeekError, PolicyParameterError) as error:
         raise ConfigError(str(error)) from None
     show(results)
@@ -174,7 +174,9 @@ def _fault(text: str) -> Fault:
     )
 
 
-def run_cells(cells: Sequence[Cell], *, jobs: int, is_cached: bool) -> list[Result]:
+def run_with_progress(
+    cells: Sequence[Cell], files: Callable[[str], Path], *, jobs: int, is_cached: bool
+) -> list[Result]:
     """All results, in the order of the cells, behind a progress bar."""
     store = Store(cache_directory()) if is_cached else None
     columns = (
@@ -189,7 +191,7 @@ def run_cells(cells: Sequence[Cell], *, jobs: int, is_cached: bool) -> list[Resu
         found = dict(
             run_batch(
                 cells,
-                resolve,
+                files,
                 jobs=jobs,
                 store=store,
                 on_progress=lambda done, total: progress.update(task, completed=done, total=total),

@@ -1,0 +1,64 @@
+"""Experiment 4: `heron` with one part taken out at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.experiments.setting import Setting, markdown, number, run_all, slim, write
+from simulator import plots
+from simulator.cell import pairs
+
+WITHOUT: dict[str, dict[str, Any]] = {
+    "whole": {},
+    "plan": {"planner": False},
+    "live signals": {"parameters": pairs({"room_exponent": 0.0, "time_exponent": 0.0})},
+    "forecast": {"parameters": pairs({"forecast": False})},
+    "packing": {"parameters": pairs({"packing": 0.0})},
+    "clock scaling": {"control": "gpu_idling"},
+    "server switch": {"server_switch": False},
+    "resume": {"resume": False},
+}
+"""What is taken out, and how. Live signals: the policy then weighs by plan and forecast alone."""
+
+
+def run(setting: Setting) -> None:
+    """On every week at its middle load."""
+    load, seed = setting.loads[len(setting.loads) // 2 - 1], setting.seeds[0]
+    cells = {
+        (week[1], name): setting.cell(week, "heron", load, seed, **changes)
+        for week in setting.weeks
+        for name, changes in WITHOUT.items()
+    }
+    found = run_all(setting, list(cells.values()))
+    lines, rows, figures = [], [], {}
+    for week in setting.weeks:
+        whole = found[cells[week[1], "whole"]]["result"]["all"]["slo_attainment_ratio"]
+        bars = {}
+        for name in WITHOUT:
+            one = found[cells[week[1], name]]["result"]
+            part = one["all"]
+            lines.append(
+                [
+                    week[1],
+                    name if name == "whole" else f"without {name}",
+                    f"{part['slo_attainment_ratio']:.1%}",
+                    f"{part['slo_attainment_ratio'] - whole:+.1%}",
+                    *(f"{part[key]}" for key in ("shed", "broken")),
+                    number(part["ttft_seconds"]["p99"]),
+                    number(part["e2e_seconds"]["p99"], "{:.1f}"),
+                    f"{one['cap_exceeded_seconds']:.1f}",
+                    number(one["joules_per_output_token"], missing="–"),
+                ]
+            )
+            rows.append({"week": week[1], "without": name, **slim(found[cells[week[1], name]])})
+            bars[name] = [part["slo_attainment_ratio"]]
+        figures[week[1]] = plots.bars(bars, title=f"{week[1]}: heron without …", y="share within the SLO")
+    head = (
+        *("week", "variant", "attained", "against whole", "shed", "broken", "TTFT p99", "E2E p99"),
+        *("over cap s", "J/token"),
+    )
+    text = (
+        f"# What each part of heron brings\n\nLoad {load:g}, blocks `{setting.sample}`, seed {seed}. One "
+        "farm has one site here, so packing (which is between the sites of a farm) has nothing to do.\n\n"
+    )
+    write(setting, "ablation", data=rows, text=text + markdown(head, lines), plots=figures)
