@@ -22,8 +22,8 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
-PLANNED_POLICIES = frozenset({"heron", "planned"})
-"""They read the plan; with every other each site is optimised alone."""
+PLANNED_POLICIES = frozenset({"planned"})
+"""It is nothing without a plan. `heron` reads one where one is made; by default none is, as live."""
 
 
 class CellError(ValueError):

@@ -64,10 +64,11 @@ def run(setting: Setting) -> None:
 
 def _said(setting: Setting) -> str:
     return (
-        f"Load: conversation 2024, sizes drawn jointly from 2023's rows, bursty. Blocks `{setting.sample}` of "
-        f"each week, {len(setting.seeds)} seed(s). Shares of the offered requests within the SLO (5 × alone, by "
-        "class); in brackets as a share of the clairvoyant bound (`heron bound`: no queue, no second, no start). "
-        "static_weighted and power_weighted with dynamo_like sites, all others governed."
+        "Load: conversation 2024, sizes drawn jointly from 2023's rows, bursty. Blocks "
+        f"`{setting.sample}` of each week, {len(setting.seeds)} seed(s). Shares of the offered requests within "
+        "the SLO (5 × alone, by class); in brackets as a share of the clairvoyant bound of the whole week "
+        "(`heron bound`: no queue, no second, no start). All sites governed; `planned` with its planner on, "
+        "`heron` without, as is the default."
     )
 
 

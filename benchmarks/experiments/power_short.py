@@ -104,6 +104,6 @@ def _claim(results: dict[str, Any]) -> str:
         return "No minute was short of power."
     return (
         f"P99 E2E of heron at equal completion: {ours:.1f} s, {ours / others[best]:.2f} × that of the "
-        f"strongest baseline ({best}, {others[best]:.1f} s); the goal is 0.48 ×. With shed and broken requests "
-        f"as infinite: {'∞' if math.isinf(plain) else f'{plain:.1f} s'}."
+        f"strongest baseline ({best}, {others[best]:.1f} s); the goal is 0.48 ×. With shed and broken "
+        f"requests as infinite: {'∞' if math.isinf(plain) else f'{plain:.1f} s'}."
     )
