@@ -18,8 +18,8 @@ WITHOUT: dict[str, dict[str, Any]] = {
     "resume": {"resume": False},
     "(with plan)": {"planner": True},
 }
-"""What is taken out, and how; the planner is off by default, so the last row adds it. Live signals: the policy
-then weighs by the forecast alone."""
+"""What is taken out, and how; the planner is off by default, so the last row adds it. Live signals: the
+policy then weighs by the forecast alone."""
 
 
 def run(setting: Setting) -> None:

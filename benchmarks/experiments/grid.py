@@ -57,7 +57,7 @@ def run(setting: Setting) -> None:
         "# Against the grid\n\nThe same five servers with constant power and one round trip of 20 ms, "
         "against five wind farms. Energy only: the grid at "
         f"{GRID_DOLLARS_PER_KILOWATT_HOUR:g} $/kWh, wind at the farm at "
-        f"{WIND_DOLLARS_PER_KILOWATT_HOUR:g} $/kWh (both assumed; `heron size` has a GPU-hour's whole cost).\n\n"
+        f"{WIND_DOLLARS_PER_KILOWATT_HOUR:g} $/kWh (both assumed; `heron size`: whole cost).\n\n"
     )
     plot: dict[str, Any] = {
         "attained": plots.bars(bars, title="heron, wind and grid", y="share within the SLO")
