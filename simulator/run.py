@@ -27,6 +27,7 @@ def run_cell(
     """
     began, cpu = time.perf_counter(), time.process_time()
     inputs = read_inputs(cell, resolve)
+    read_seconds = time.process_time() - cpu
     summary = Summary(inputs.class_slos)
     blocks = blocks_of(cell)
     for index, (start, seconds, warm_up) in enumerate(blocks):
@@ -53,7 +54,8 @@ def run_cell(
         "cost": {
             "wall_seconds": round(wall, 3),
             "cpu_seconds": round(used, 3),
-            "requests_per_cpu_second": round(result["simulated_requests"] / used) if used else None,
+            "read_seconds": round(read_seconds, 3),
+            "requests_per_cpu_second": round(result["simulated_requests"] / max(1e-9, used - read_seconds)),
             "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIBIBYTE,
         },
     }
