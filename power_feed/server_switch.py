@@ -3,7 +3,8 @@
 Rules:
 
 * off when its grant is 0 and its report, written since, says `dark`; or when the grant has been 0 for longer
-  than the ride-through, whatever the report says: the cap outranks everything;
+  than the ride-through, whatever the report says: the cap outranks everything; and at once while it boots,
+  for nothing runs on it yet;
 * on when it is granted at least its idle draw (the allocator grants nothing less);
 * off is never put off, on is: a server rests for `min_off_seconds` and starts at most `max_starts_per_hour`
   times, so that what wears it out is bounded, and staying off is always within the cap;
@@ -115,6 +116,8 @@ class ServerSwitch:
         if view.is_idle_firm:
             is_rested = now - self._on_at >= self.rule.min_on_seconds
             return is_rested and now - emptied_at >= self.rule.firm_wait_seconds
+        if self.is_starting(view, now):
+            return True
         is_dark = view.report_state == "dark" and view.heard_at is not None and view.heard_at > emptied_at
         return is_dark or now - emptied_at > view.ride_through_seconds
 

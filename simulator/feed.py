@@ -17,6 +17,7 @@ from power_feed.claims import SiteState, SiteTerms, claim_of
 from power_feed.forecast import Forecaster
 from power_feed.outlook import site_forecasts
 from power_feed.server_switch import ServerSwitch, SwitchView
+from power_feed.server_tasks import LOOK_SECONDS
 from simulator.events import Events
 from simulator.server import SimulatedServer
 from simulator.site import SimulatedSite
@@ -57,6 +58,7 @@ class SimulatedFarm:
         self.sites = sites
         self.nameplate_watts = nameplate_watts
         self.is_tripped = False
+        self._events = events
         self._watts = watts
         is_alone = len(sites) == 1
         self._allocator = Allocator(
@@ -96,7 +98,7 @@ class SimulatedFarm:
             self._forecaster.observe(available, float(second))
             self._forecasts = site_forecasts(self._forecaster.quantiles(), self._allocator.in_order(claims))
         for site in self.sites:
-            self._switch(site, float(second))
+            self._look(site)
             if site.is_down:
                 site.judge_idle(grants[site.site_id])
             yield (
@@ -142,8 +144,16 @@ class SimulatedFarm:
             ride_through_seconds=site.settings.ride_through_seconds,
         )
 
-    def _switch(self, site: SimulatedSite, now: float) -> None:
-        kept = self._kept[site.site_id]
+    def _look(self, site: SimulatedSite) -> None:
+        """Now, and as often as live until the next second while a server that has no power is on."""
+        self._switch(site)
+        if self._kept[site.site_id].switch is not None and self._allocator.granted_watts(site.site_id) <= 0:
+            looks = round(1 / LOOK_SECONDS)
+            for look in range(1, looks if site.plant.is_on else 0):
+                self._events.after(look * LOOK_SECONDS, self._switch, site)
+
+    def _switch(self, site: SimulatedSite) -> None:
+        kept, now = self._kept[site.site_id], self._events.now
         if kept.switch is None:
             return
         command = kept.switch.decide(self._switch_view(site, kept), now)

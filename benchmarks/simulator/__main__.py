@@ -1,7 +1,7 @@
 """`python -m benchmarks.simulator`: simulated requests per second of one core, by number of sites and policy.
 
 No file is needed: synthetic wind and load, at half the cluster's peak, in one process. Memory is its peak.
-peak. Bars: 5,000 requests/s at 5 sites with the default policy; 20,000 the goal.
+Bars: 5,000 requests/s at 5 sites with the default policy; 20,000 the goal.
 """
 
 from __future__ import annotations

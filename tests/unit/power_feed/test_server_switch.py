@@ -29,6 +29,14 @@ def test_after_the_ride_through_it_goes_off_whatever_its_report_says() -> None:
     assert ServerSwitch().decide(view(0.0, is_on=None), 0.0) is None
 
 
+def test_a_server_that_boots_goes_off_at_once() -> None:
+    """Nothing runs on it yet: no ride-through is spent on it."""
+    switch = off_at(100.0)
+    assert switch.decide(view(1000.0, is_on=False), 400.0) == "on"
+    assert switch.decide(view(1000.0, heard_at=90.0, report_state="dark"), 401.0) is None
+    assert switch.decide(view(0.0, heard_at=90.0, report_state="dark"), 410.0) == "off"
+
+
 def test_a_grant_that_comes_back_in_time_leaves_it_on() -> None:
     """The time without a grant starts anew."""
     switch = ServerSwitch()
