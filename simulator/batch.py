@@ -25,6 +25,8 @@ from simulator.run import run_cell
 Result = dict[str, Any]
 Resolve = Callable[[str], Path]
 POLL_SECONDS = 0.5
+STOP = -(1 << 40)
+"""Written over the count of blocks: workers end with the block that is under way."""
 
 
 def cache_directory(environment: Mapping[str, str] | None = None) -> Path:
@@ -74,7 +76,7 @@ def run_batch(
 ) -> Iterator[tuple[Cell, Result]]:
     """Each cell with its result, in whatever order they end; `on_progress(blocks done, of all)`.
 
-    Raises whatever a cell raises; those that are done are kept.
+    Raises whatever a cell raises, Ctrl-C too; cells that are done are kept, workers end with their block.
     """
     sizes = {cell: len(blocks_of(cell)) for cell in cells}
     total, done = sum(sizes.values()), 0
@@ -112,23 +114,32 @@ def run_batch(
                         store.keep(cell, result)
                     yield cell, result
         except BaseException:
+            counter.value = STOP
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
 _counter: Any = None
+_parent = 0
+
+
+class StoppedError(Exception):
+    """The batch is given up; what was under way is not kept."""
 
 
 def _begin_worker(counter: Any) -> None:
     """A worker leaves Ctrl-C to its parent, and counts its blocks where the parent reads them."""
-    global _counter
+    global _counter, _parent
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _counter = counter
+    _counter, _parent = counter, os.getppid()
 
 
 def _run_in_worker(cell: Cell, resolve: Resolve) -> Result:
     def count(_done: int, _total: int) -> None:
         with _counter.get_lock():
             _counter.value += 1
+            is_over = _counter.value < 0
+        if is_over or os.getppid() != _parent:
+            raise StoppedError
 
     return run_cell(cell, resolve, count)

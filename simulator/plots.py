@@ -161,6 +161,7 @@ def power(blocks: Sequence[Mapping[str, Any]], *, title: str) -> str:
         all_axes[0, 0].set_title(title)
         all_axes[0, 0].legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
         all_axes[-1, 0].set_xlabel("block")
+        all_axes[-1, 0].xaxis.get_major_locator().set_params(integer=True)
         return _svg(figure)
 
 

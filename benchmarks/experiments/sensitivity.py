@@ -17,8 +17,8 @@ FULL: dict[str, tuple[Any, ...]] = {
 }
 QUICK: dict[str, tuple[Any, ...]] = {
     "forecast_error_ratio": (0.0, 0.4),
-    "report_delay_seconds": (0.1, 3.0, 30.0),
-    "site_count": (2, 5, 10),
+    "report_delay_seconds": (0.02, 3.0, 30.0),
+    "site_count": (2, 10),
     "round_trip_seconds": (0.005, 0.15),
     "length_error_ratio": (0.0, 1.0),
 }
