@@ -273,11 +273,3 @@ def wind_series(name: str, resolve: Resolve) -> WindSeries:
 @lru_cache(maxsize=8)
 def _trace(name: str, sizes: str, resolve: Resolve) -> Load:
     return load_trace(name, resolve, sizes=sizes)  # type: ignore[arg-type]
-
-
-def forecast_noise(seed: str, ratio: float) -> Callable[[], float]:
-    """A factor of mean 1 for every forecast; always 1 without an error."""
-    if ratio <= 0:
-        return lambda: 1.0
-    rng = random.Random(seed)
-    return lambda: max(0.0, rng.gauss(1.0, ratio))

@@ -133,6 +133,8 @@ class World:
                     events=events,
                     nameplate_watts=scene.nameplate_watts[site_id],
                     history=scene.history.get(site_id),
+                    error_ratio=scene.telemetry.forecast_error_ratio,
+                    rng=random.Random(f"{scene.seed}/{site_id}/forecast"),
                 )
                 for site_id, site in self.sites.items()
             },
