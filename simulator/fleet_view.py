@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fleet.records import PowerReading, SiteInfo, SiteReport
 from router.policy.breaker import Breaker
 from router.policy.load import Load
@@ -14,7 +16,8 @@ from simulator.events import Events
 class SimulatedView:
     """One per router."""
 
-    def __init__(self, model: str, events: Events) -> None:
+    def __init__(self, model: str, events: Events, round_trips: Mapping[str, float]) -> None:
+        """`round_trips`: seconds to each site and back, which live reads from the kernel."""
         self.snapshot = Snapshot()
         self.views: tuple[ModelView, ...] = ()
         """Of the model, in order of site."""
@@ -22,6 +25,7 @@ class SimulatedView:
         """By site: what this router has sent there."""
         self._model = model
         self._events = events
+        self._round_trips = round_trips
         self._infos: dict[str, SiteInfo] = {}
         self._outlooks: dict[str, tuple[object, PowerOutlook]] = {}
 
@@ -44,6 +48,7 @@ class SimulatedView:
         load = self.loads.get(report.site_id)
         if load is None:
             load = self.loads[report.site_id] = Load(Breaker())
+            load.round_trip_seconds = self._round_trips.get(report.site_id)
         for model in view.models:
             if model.model == self._model:
                 load.reported(model)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from fleet.records import SiteReport
 from fleet.request import ANONYMOUS, ClassCutoffs, RequestFeatures
@@ -24,6 +24,7 @@ from router.policy.output_length import OutputLengths
 from router.policy.policies import make_policy
 from router.policy.queue import LATE_RESERVE_RATIO, HoldQueue, Offer
 from router.policy.retry_budget import RetryBudget
+from router.policy.snapshot import ModelView
 from simulator.events import Events
 from simulator.fleet_view import SimulatedView
 from simulator.record import Record
@@ -48,11 +49,12 @@ class SimulatedRouter:
         *,
         model: str,
         sites: dict[str, SimulatedSite],
+        round_trips: Mapping[str, float],
         events: Events,
         record: Record,
         rng: random.Random,
     ) -> None:
-        self.view = SimulatedView(model, events)
+        self.view = SimulatedView(model, events, round_trips)
         self.pushbacks: Counter[str] = Counter()
         self.decisions = 0
         self.on_request: Callable[[RequestFeatures], object] = lambda _features: None
@@ -125,23 +127,12 @@ class SimulatedRouter:
         self, request: SimRequest, *, is_resume: bool, is_released: bool, must_leave_room: bool = False
     ) -> bool:
         now = self._events.now
-        reserve_ratio = self._settings.resume_reserve_ratio
-        if not self.view.views:
-            return False
-        self.decisions += 1
-        view = choose(
-            self.view.views,
-            self.view.loads,
-            policy=self.policy,
-            features=request.features,
-            excluded=request.excluded,
+        view = self.decide(
+            request.features,
+            request.excluded,
             is_resume=is_resume,
-            reserve_ratio=reserve_ratio + LATE_RESERVE_RATIO if must_leave_room else reserve_ratio,
-            turn=self.decisions,
-            now=now,
-            rng=self._rng,
-            context=self.view.snapshot,
-            is_paced=is_released,
+            is_released=is_released,
+            must_leave_room=must_leave_room,
         )
         if view is None:
             return False
@@ -156,6 +147,35 @@ class SimulatedRouter:
         request.attempts += 1
         self._events.at(now + site.one_way_seconds, self._reach, request)
         return True
+
+    def decide(
+        self,
+        features: RequestFeatures,
+        excluded: Mapping[str, int],
+        *,
+        is_resume: bool,
+        is_released: bool,
+        must_leave_room: bool = False,
+    ) -> ModelView | None:
+        """Where a request would go now, as `router.live.hold` asks it."""
+        if not self.view.views:
+            return None
+        self.decisions += 1
+        reserve_ratio = self._settings.resume_reserve_ratio
+        return choose(
+            self.view.views,
+            self.view.loads,
+            policy=self.policy,
+            features=features,
+            excluded=excluded,
+            is_resume=is_resume,
+            reserve_ratio=reserve_ratio + LATE_RESERVE_RATIO if must_leave_room else reserve_ratio,
+            turn=self.decisions,
+            now=self._events.now,
+            rng=self._rng,
+            context=self.view.snapshot,
+            is_paced=is_released,
+        )
 
     def _reach(self, request: SimRequest) -> None:
         """The request is at the site's door."""

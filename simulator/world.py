@@ -97,6 +97,7 @@ class World:
             scene.router,
             model=scene.sites[0].profile.model,
             sites=self.sites,
+            round_trips={site.site_id: site.round_trip_seconds for site in scene.sites},
             events=events,
             record=self.record,
             rng=random.Random(f"{scene.seed}/router"),
