@@ -8,6 +8,7 @@ import pytest
 
 from cli import main as command_line
 from cli.simulate import cells_of
+from fleet.config import ConfigError
 from router.policy.parameters import PolicyParameterError
 from simulator.batch import Store
 from simulator.cell import Cell, CellError, Sample, seconds_of
@@ -80,7 +81,7 @@ def test_each_policy_and_seed_is_a_cell() -> None:
 )
 def test_what_cannot_be_meant_is_refused(words: tuple[str, ...], message: str) -> None:
     """Before anything runs, naming it."""
-    with pytest.raises((CellError, PolicyParameterError), match=message):
+    with pytest.raises((CellError, ConfigError, PolicyParameterError), match=message):
         cells(*words)
 
 
