@@ -135,7 +135,7 @@ def _show(result: dict[str, Any]) -> None:
         names = list(part["by_load"][0]["baselines"])
         table = Table(title=f"{title}; last rows: load sustained", title_justify="left")
         for column in ("load", "bound", "bound, same mix", *names):
-            table.add_column(column, justify="right")
+            table.add_column(column, justify="right", overflow="fold")
         for row in part["by_load"]:
             cells = [row["bound"], row["bound_same_mix"], *(row["baselines"][name] for name in names)]
             table.add_row(f"{row['load']:g}", *(f"{value:.3f}" for value in cells))
