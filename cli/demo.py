@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=tuple(SCENARIOS),
         help="; ".join(f"{name}: {what}" for name, what in SCENARIOS.items()),
     )
-    wind.add_argument("--wind", type=Path, metavar="FILE", help="RTS-GMLC, FTS-213 or a plain CSV")
+    wind.add_argument("--wind", type=Path, metavar="FILE", help="wind CSV, or a `heron data` name")
     wind.add_argument(
         "--dark-seconds",
         type=_positive,
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     wind.add_argument("--wind-speed", type=_positive, metavar="X", help="seconds of wind in a second")
 
     load = parser.add_argument_group("load")
-    load.add_argument("--trace", type=Path, metavar="FILE", help="an Azure LLM trace, 2023 or 2024 week")
+    load.add_argument("--trace", type=Path, metavar="FILE", help="Azure LLM trace, or a `heron data` name")
     load.add_argument("--speed", type=_positive, metavar="X", help="seconds of trace and wind in a second")
     load.add_argument("--rate", type=_positive, metavar="R", help="requests a second, without --trace")
 

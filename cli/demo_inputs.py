@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from cli.data import resolve
 from cli.demo_config import (
     DARK_SECONDS,
     INSTANCES,
@@ -95,7 +96,7 @@ def demo_options(arguments: argparse.Namespace, run_directory: Path) -> DemoOpti
         site_token=secrets.token_urlsafe(24),
         seconds=DEFAULT_SECONDS if arguments.seconds is None else arguments.seconds,
         scenario=arguments.scenario,
-        wind=None if arguments.wind is None else _wind_file(arguments.wind.resolve(), SITES[engine]),
+        wind=None if arguments.wind is None else _wind_file(resolve(arguments.wind).resolve(), SITES[engine]),
         wind_speed=wind_speed(arguments),
         engine=engine,
         vllm=_vllm_engine(arguments) if engine == "vllm" else None,
@@ -156,13 +157,15 @@ def open_traffic(arguments: argparse.Namespace) -> Iterator[tuple[Load, ReplayPl
     seconds = arguments.seconds
     if seconds is None and arguments.trace is None:
         seconds = DEFAULT_SECONDS
-    source = arguments.trace or SyntheticSpec(
+    source: Path | SyntheticSpec = SyntheticSpec(
         requests_per_second=arguments.rate or shape.requests_per_second,
         arrivals="poisson",
         mean_prompt_tokens=shape.mean_prompt_tokens,
         mean_output_tokens=shape.mean_output_tokens,
         max_output_tokens=shape.max_output_tokens,
     )
+    if arguments.trace is not None:
+        source = resolve(arguments.trace)
     rule = ScheduleRule(
         speed=arguments.speed or 1.0, max_seconds=seconds, max_total_tokens=shape.max_model_len
     )

@@ -18,6 +18,7 @@ import uvloop
 from rich.console import Console
 from rich.status import Status
 
+from cli.data import resolve
 from cli.files import check_writable
 from fleet.config import ConfigError
 from fleet.profile import PROFILES
@@ -54,7 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no live line and no table")
 
     load = parser.add_argument_group("load")
-    load.add_argument("--trace", type=Path, metavar="FILE", help="an Azure LLM trace, 2023 or 2024 week")
+    load.add_argument(
+        "--trace", type=Path, metavar="FILE", help="an Azure LLM trace, or its name in `heron data`"
+    )
     load.add_argument("--speed", type=float, default=1.0, help="trace seconds per second (default 1)")
     load.add_argument("--start-seconds", type=float, default=0.0, help="trace time to begin at")
     load.add_argument(
@@ -159,13 +162,13 @@ def _load_of(arguments: argparse.Namespace) -> tuple[Path | SyntheticSpec, Sched
     seconds = arguments.seconds
     source: Path | SyntheticSpec
     if arguments.trace is not None:
-        source = arguments.trace
         for name in ("shape", "rate", "arrivals", "mean_prompt_tokens", "mean_output_tokens"):
             if getattr(arguments, name) is not None:
                 option = "--" + name.replace("_", "-")
                 raise ValueError(
                     f"{option} is for a synthetic load; with --trace use --speed and --keep-ratio"
                 )
+        source = resolve(arguments.trace)
     else:
         source = SyntheticSpec(
             shape=arguments.shape or "conv",

@@ -22,15 +22,19 @@ class PowerState(StrEnum):
     SERVER_OFF = "server_off"
 
 
+GPU_IDLE_WATTS = 115.0
+"""vLLM's note on sleep mode: an awake, empty H100."""
+GPU_STOPPED_WATTS = 70.0
+"""Assumed; NVIDIA publishes no figure."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerPower:
     """One server of H100s."""
 
     gpu_count: int = 8
-    gpu_idle_watts: float = 115.0
-    """vLLM's note on sleep mode: an awake, empty H100."""
-    gpu_stopped_watts: float = 70.0
-    """Assumed; NVIDIA publishes no figure."""
+    gpu_idle_watts: float = GPU_IDLE_WATTS
+    gpu_stopped_watts: float = GPU_STOPPED_WATTS
     host_watts: float = 1_000.0
     """Assumed: processors, memory, fans, switches and network cards of a server that waits. A DGX H100's
     nameplate is 10,200 W (NVIDIA), 5,600 W of them GPUs; the rest is far from used when nothing runs."""

@@ -13,6 +13,7 @@ from fleet.performance import (
     PerformanceProfile,
     ProfileRow,
 )
+from fleet.power_states import GPU_IDLE_WATTS, GPU_STOPPED_WATTS
 from fleet.profiles.figures import DEGREES, FULL_CLOCK_MHZ, LLAMA_70B, LLAMA_70B_TP4, DecodeFigure
 from fleet.profiles.fit import MAX_FITTED_BATCH, PowerModel, StepModel, decode_seconds
 
@@ -27,8 +28,6 @@ GPU_MEMORY_BYTES = 80e9
 GPU_MEMORY_SHARE = 0.9
 """Of it for weights and KV cache; the rest is activations, CUDA graphs and the context. By it TP 4 holds
 448,000 tokens; ML.ENERGY's engine stopped growing at 898 requests of about 480 tokens: 433,000."""
-GPU_STOPPED_WATTS = 70.0
-GPU_IDLE_WATTS = 115.0
 MAX_MODEL_LEN = 8_192
 MOST_BATCH: dict[int, int] = {2: 64, 4: 1024, 8: 1024}
 """Rows end here; at TP 2 the KV cache does not hold more."""

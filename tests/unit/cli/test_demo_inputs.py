@@ -74,7 +74,7 @@ def test_a_scenario_over_a_file_names_both(tmp_path: Path, wind_file: Path) -> N
         ("time,a,b\n0,0.1,0.2\n900,0.1,0.2\n", r"has 2 columns of wind \(a, b\); the demo's 3 sites"),
         ('{"a": 1}', "JSON, not CSV"),
         ("", "empty"),
-        (None, "cannot be read"),
+        (None, "no such file"),
     ],
 )
 def test_a_wind_file_that_does_not_fit_is_refused(tmp_path: Path, content: str | None, message: str) -> None:
@@ -160,7 +160,7 @@ def test_a_trace_runs_to_its_end_unless_told_otherwise(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--trace", "missing.csv"], "--trace: missing.csv: cannot be read"),
+        (["--trace", "missing.csv"], "missing.csv: no such file"),
         (["--trace", "missing.csv", "--rate", "5"], "--rate is for the synthetic load"),
     ],
 )

@@ -21,7 +21,7 @@ from replay.progress import Progress
         (["--keep-ratio", "2"], "keep_ratio = 2.0: must be above 0 and at most 1"),
         (["--prompt", "ids"], "--prompt ids needs --vocabulary-size"),
         (["--json", "/nowhere/at/all.json"], "--json /nowhere/at/all.json: cannot be written"),
-        (["--trace", "/nowhere.csv"], "/nowhere.csv: cannot be read: No such file"),
+        (["--trace", "/nowhere.csv"], "/nowhere.csv: no such file, and no data set of that name"),
         (["--trace", "t.csv", "--rate", "5"], "--rate is for a synthetic load; with --trace use --speed"),
         (["--trace", "t.csv", "--mean-output-tokens", "5"], "--mean-output-tokens is for a synthetic load"),
     ],
