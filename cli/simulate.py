@@ -23,7 +23,7 @@ from router.policy.parameters import PolicyParameterError
 from router.policy.policies import POLICIES, check_parameters
 from simulator.batch import Result, Store, cache_directory, run_batch
 from simulator.cell import Cell, CellError, Sample, pairs, seconds_of
-from simulator.inputs import read_inputs, wind_series
+from simulator.inputs import Inputs, read_inputs, wind_series
 from simulator.report import write_report
 from simulator.settings import Fault
 from simulator.table import ROWS, shown
@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_writable("--report", arguments.report)
     try:
         cells = cells_of(arguments)
-        read_inputs(cells[0], resolve)
+        _check_sites(cells[0].faults, read_inputs(cells[0], resolve))
         results = run_with_progress(cells, resolve, jobs=arguments.jobs, is_cached=not arguments.no_cache)
     except (CellError, WindFileError, TraceError, WeekError, PolicyParameterError) as error:
         raise ConfigError(str(error)) from None
@@ -172,6 +172,14 @@ def _fault(text: str) -> Fault:
         at_seconds=seconds_of(at),
         seconds=seconds_of(seconds),
     )
+
+
+def _check_sites(faults: Sequence[Fault], inputs: Inputs) -> None:
+    """Every fault is of a site that there is."""
+    names = [site.site_id for site in inputs.sites]
+    for fault in faults:
+        if fault.site_id is not None and fault.site_id not in names:
+            raise CellError(f"--fault: no site {fault.site_id}; there are {', '.join(names)}, and all")
 
 
 def run_with_progress(

@@ -23,7 +23,7 @@ from fleet.request import RequestClass
 from router.policy.planner.problem import CLASSES, Configuration
 
 SLO_FACTOR = 5.0
-"""Of one request alone on the fastest configuration (issue 4's definition)."""
+"""Of one request alone on the fastest configuration (fixed before any run)."""
 GRID = 1.05
 """Sizes are rounded to powers of this."""
 _PROMPTS = {"S": 256.0, "M": 1024.0, "L": 3072.0}

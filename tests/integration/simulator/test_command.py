@@ -46,3 +46,11 @@ def test_a_missing_file_says_what_to_do(capsys: pytest.CaptureFixture[str], tmp_
     """Exit code 2 and the name of what is missing."""
     assert command_line.main([*WORDS, "--wind", str(tmp_path / "none.csv")]) == 2
     assert "none.csv" in capsys.readouterr().err
+
+
+def test_a_fault_of_a_site_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the names that there are."""
+    assert command_line.main([*WORDS, "--fault", "crash:nowhere:30s:10s"]) == 2
+    assert "--fault: no site nowhere; there are farm1, farm2, farm3, farm4, farm5, and all" in (
+        capsys.readouterr().err
+    )
