@@ -25,16 +25,17 @@ from router.policy.planner.bound import (
 from router.policy.planner.configurations import configuration_of, slos_of
 from router.policy.planner.problem import CLASSES
 from simulator.fleet_size import model_of, profiles_of
-from simulator.inputs import CUTOFFS, Inputs, works_of
+from simulator.inputs import CUTOFFS, Inputs, blocks_of, works_of
 from simulator.settings import SiteSettings
 from simulator.weeks import DAY_SECONDS
 
 ATTAINMENTS = (0.99, 0.95, 0.9)
+MINUTE_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Steps:
-    """A week in the wind record's steps."""
+    """A week in the wind record's steps; of a sampled cell the step of each counted minute."""
 
     watts: Floats
     """Cap of each step and site: what the farm gives, less the margin."""
@@ -176,4 +177,12 @@ def _steps(inputs: Inputs) -> Steps:
         for step in range(count):
             edges, found = part.rate.of_block(step * period, period)
             rates[step] += float((found * np.diff(edges)).sum()) / period
-    return Steps(watts=np.stack(columns, axis=1), shape=rates / rates.mean())
+    watts, shape = np.stack(columns, axis=1), rates / rates.mean()
+    if cell.sample is None:
+        return Steps(watts=watts, shape=shape)
+    counted = [
+        int((start + second) // period)
+        for start, seconds, warm_up in blocks_of(cell)
+        for second in range(warm_up, seconds, MINUTE_SECONDS)
+    ]
+    return Steps(watts=watts[counted], shape=shape[counted])

@@ -60,7 +60,7 @@ class Setting:
                 is_quick=True,
                 jobs=jobs,
                 data=directory,
-                sample=Sample.parse("1d:10m:4m"),
+                sample=Sample.parse("25h:10m:4m"),
                 seeds=(1,),
                 loads=(0.5, 0.7),
                 weeks=((FTS, "fts-127"), (RTS, "rts-median")),
