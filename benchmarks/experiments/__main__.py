@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -22,8 +23,11 @@ def main() -> None:
     parser.add_argument(
         "--data", type=Path, help="folder of the official files (else HERON_OFFICIAL_DATA, heron data)"
     )
+    parser.add_argument("--load", type=float, action="append", help="only this one; may be repeated")
     arguments = parser.parse_args()
     setting = Setting.make(is_quick=arguments.quick, jobs=arguments.jobs, data=arguments.data)
+    if arguments.load:
+        setting = replace(setting, loads=tuple(arguments.load))
     for name in EXPERIMENTS if arguments.name == "all" else (arguments.name,):
         began = time.perf_counter()
         import_module(f"benchmarks.experiments.{name}").run(setting)

@@ -25,7 +25,7 @@ policy then weighs by the forecast alone."""
 def run(setting: Setting) -> None:
     """On every week at its middle load; quick: on the first."""
     weeks = setting.weeks[:1] if setting.is_quick else setting.weeks
-    load, seed = setting.loads[len(setting.loads) // 2 - 1], setting.seeds[0]
+    load, seed = setting.middle_load, setting.seeds[0]
     cells = {
         (week[1], name): setting.cell(week, "heron", load, seed, **changes)
         for week in weeks

@@ -13,7 +13,7 @@ CONTROLS = ("governed", "power_cap_only", "gpu_idling", "dynamo_like")
 
 def run(setting: Setting) -> None:
     """On the first far week at its middle load; quick: two policies, resume off for our control alone."""
-    week, load, seed = setting.weeks[0], setting.loads[len(setting.loads) // 2 - 1], setting.seeds[0]
+    week, load, seed = setting.weeks[0], setting.middle_load, setting.seeds[0]
     cells = {
         (policy, control, resume): setting.cell(week, policy, load, seed, control=control, resume=resume)
         for policy in (POLICIES[:2] if setting.is_quick else POLICIES)

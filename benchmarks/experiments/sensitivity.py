@@ -27,7 +27,7 @@ UNITS = {"report_delay_seconds": "s", "round_trip_seconds": "s", "site_count": "
 
 def run(setting: Setting) -> None:
     """On the first far week at its middle load; sites beyond the record's columns read them days later."""
-    week, load, seed = setting.weeks[0], setting.loads[len(setting.loads) // 2 - 1], setting.seeds[0]
+    week, load, seed = setting.weeks[0], setting.middle_load, setting.seeds[0]
     grid = QUICK if setting.is_quick else FULL
     policies = POLICIES[:2] if setting.is_quick else POLICIES
     cells = {

@@ -82,6 +82,11 @@ class Setting:
             ),
         )
 
+    @property
+    def middle_load(self) -> float:
+        """Where an experiment takes one load; of an even number the lower of the two."""
+        return self.loads[(len(self.loads) - 1) // 2]
+
     def resolve(self) -> partial[Path]:
         """From a name to a file; picklable, for the workers."""
         return partial(find_file, self.data)
