@@ -67,7 +67,7 @@ def _said(setting: Setting) -> str:
         "Load: conversation 2024, sizes drawn jointly from 2023's rows, bursty. Blocks "
         f"`{setting.sample}` of each week, {len(setting.seeds)} seed(s). Shares of the offered requests "
         "within the SLO (5 × alone, by class); in brackets as a share of the clairvoyant bound of the same "
-        "minutes (as `heron bound`: no queue, no start). All sites governed; `planned` has its planner, `heron` "
+        "minutes (as `heron bound`: no queue, no start). Sites governed; `planned` has its planner, `heron` "
         "none, as is the default."
     )
 
