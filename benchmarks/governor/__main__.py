@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     year.add_argument("--seed", default="0")
     year.add_argument("--json", type=Path)
     kinds.add_parser("speed", help="microseconds per decision")
-    live = kinds.add_parser("live", help="a real agent over emulated engines: steps to 20 % of power")
+    live = kinds.add_parser("live", help="a real agent over emulated engines: steps to 20 %% of power")
     live.add_argument("--steps", type=int, default=5)
     live.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
