@@ -46,18 +46,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="synthetic-far",
         help="wind file or name (`heron data list`), synthetic-far, synthetic-near",
     )
+    what.add_argument("--days", default="1:7", help="A:B from 1 (%(default)s), or a week's name, as fts-127")
     what.add_argument(
-        "--days", default="1:7", help="A:B from 1 (default %(default)s), or a week's name, as fts-127"
-    )
-    what.add_argument(
-        "--sample", default=DEFAULT_SAMPLE, help="EVERY:LENGTH:WARM_UP of blocks (default %(default)s), or all"
+        "--sample", default=DEFAULT_SAMPLE, help="EVERY:LENGTH:WARM_UP of blocks (%(default)s), or all"
     )
     what.add_argument(
         "--trace", default="synthetic-conv", help="load: file, conv-2024, both-2024, synthetic-conv, …"
     )
     what.add_argument("--sizes", choices=SIZE_SETS, default="2023", help="which year's token counts")
     what.add_argument("--arrivals", choices=MODES, default="bursty", help="how requests come inside a bin")
-    what.add_argument("--load", type=float, default=0.5, help="mean load ÷ the cluster's peak (default %(default)s)")
+    what.add_argument("--load", type=float, default=0.5, help="mean load ÷ the cluster's peak (0.5)")
     what.add_argument(
         "--size-percentile", type=float, help="a site's peak draw is its farm's power at this one"
     )
@@ -66,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument("--fault", action="append", default=[], help="KIND:SITE:AT:FOR, as crash:area1:6m:60s")
     who = parser.add_argument_group("who decides")
-    who.add_argument("--policy", default="least_loaded", help="comma-separated names, or all (default %(default)s)")
+    who.add_argument("--policy", default="least_loaded", help="comma-separated (%(default)s), or all")
     who.add_argument("--parameters", type=Path, help="TOML: a table of parameters per policy")
     who.add_argument("--site-control", choices=sorted(SITE_CONTROLS), default=DEFAULT_CONTROL)
     who.add_argument(
@@ -74,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     who.add_argument("--server-switch", choices=("on", "off"), default="on", help="may switch servers off")
     how = parser.add_argument_group("how it is run")
-    how.add_argument("--seeds", type=int, default=1, help="runs of each policy, on the same wind and load (default 1)")
+    how.add_argument("--seeds", type=int, default=1, help="of each policy, on the same wind and load (1)")
     how.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     how.add_argument("--no-cache", action="store_true", help="run again what was run before")
     how.add_argument("--json", type=Path, help="write all results here")

@@ -190,7 +190,7 @@ class SiteCollector(Collector):
         )
         self._counter(
             "watchdog_restarts",
-            "Watchdogs that ended and were replaced. Above 0: the machine is overloaded, or somebody kills them.",
+            "Watchdogs that ended and were replaced. Above 0: an overloaded machine, or somebody kills them.",
             sample.watchdog_restarts,
         )
 
