@@ -19,6 +19,7 @@ spread`). It finds a site with room where there is one, as it goes on until it h
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -41,6 +42,7 @@ from router.policy.snapshot import (
 from router.policy.spread import MAX_CANDIDATES, SCAN_ALL_SITES, spread
 
 FRESH, STALE, EXPIRED = Freshness.FRESH, Freshness.STALE, Freshness.EXPIRED
+GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 FOREVER = -1
 """In `excluded`: this site failed the request and is never asked again for it."""
 
@@ -79,6 +81,7 @@ def choose(
     others that have are read. `surplus_ratio`: it is flex, and so much must stay free. `hint`: None where it
     is all the same which site it is.
     """
+    point = turn * GOLDEN_RATIO % 1.0
     looked_at: Iterable[ModelView] = views
     most = len(views)
     if most > SCAN_ALL_SITES:
@@ -100,7 +103,7 @@ def choose(
         if hint and affinity:
             floor = policy.affinity_floor_ratio
             holder = affinity.pick(hint, candidates, weights, loads, now, floor_ratio=floor)
-        chosen = holder or _sample(candidates, weights, rng.random() * total)
+        chosen = holder or _sample(candidates, weights, point * total)
     if policy.is_told and chosen is not None:
         policy.sent(chosen, features, now)
     return chosen
