@@ -9,8 +9,9 @@ The cases, in order. A site is left out when it
   6. is still reading the prompts of work released before (resumes and work that waited only),
   7. would have too little left over (flex only).
 Of the rest the policy weighs; where it weighs all with 0 the request waits. A request with affinity goes
-where its cache is, as far as load and weights allow (`router.policy.affinity`); otherwise the pick is sampled
-in proportion to the weights.
+where its cache is, as far as load and weights allow (`router.policy.affinity`). Otherwise picks follow the
+weights in proportion, evenly: the n-th decision takes the site at n × the golden ratio of their sum. Dice
+would do the same on average, in clusters that make requests wait for each other; replicas are at different n.
 
 In a fleet of more than `SCAN_ALL_SITES` a request looks at `MAX_CANDIDATES` that pass: those that hold its
 cache and those that the policy names first, then others, spread evenly over the fleet (`router.policy.
@@ -43,6 +44,7 @@ from router.policy.spread import MAX_CANDIDATES, SCAN_ALL_SITES, spread
 
 FRESH, STALE, EXPIRED = Freshness.FRESH, Freshness.STALE, Freshness.EXPIRED
 GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
+"""Its multiples lie evenly between 0 and 1, whatever their number."""
 FOREVER = -1
 """In `excluded`: this site failed the request and is never asked again for it."""
 
@@ -103,7 +105,7 @@ def choose(
         if hint and affinity:
             floor = policy.affinity_floor_ratio
             holder = affinity.pick(hint, candidates, weights, loads, now, floor_ratio=floor)
-        chosen = holder or _sample(candidates, weights, point * total)
+        chosen = holder or _at(candidates, weights, point * total)
     if policy.is_told and chosen is not None:
         policy.sent(chosen, features, now)
     return chosen
@@ -174,7 +176,7 @@ def _room(view: ModelView, load: Load, now: float, terms: Terms, is_expired: boo
     return room
 
 
-def _sample(candidates: Sequence[Candidate], weights: Sequence[float], point: float) -> ModelView:
+def _at(candidates: Sequence[Candidate], weights: Sequence[float], point: float) -> ModelView:
     """The candidate at `point` of the sum of weights; nobody without weight."""
     chosen = candidates[-1].view
     for candidate, weight in zip(candidates, weights, strict=True):
