@@ -99,6 +99,11 @@ class _Count:
     kv_tokens: float = 0.0
     waiting_tokens: float = 0.0
 
+    @property
+    def queue(self) -> tuple[float, int]:
+        """What a request meets there: first the prompts before its own, then who shares the batch."""
+        return self.waiting_tokens, self.in_flight
+
 
 @dataclass(slots=True, kw_only=True)
 class Slots(Generic[S]):
@@ -345,9 +350,9 @@ class Slots(Generic[S]):
 
     def _nearest(self, open_to_it: Sequence[S], affinity: bytes | None) -> S:
         counts = self._counts
-        least = min(open_to_it, key=lambda one: (counts[one.instance_id].in_flight, one.index))
         if affinity is None:
-            return least
+            return min(open_to_it, key=lambda one: (*counts[one.instance_id].queue, one.index))
+        least = min(open_to_it, key=lambda one: (counts[one.instance_id].in_flight, one.index))
         slack = self.limits_at(least.instance_id).max_concurrency * AFFINITY_SLACK_RATIO
         most = counts[least.instance_id].in_flight + slack
         near = [one for one in open_to_it if counts[one.instance_id].in_flight <= most]

@@ -23,6 +23,8 @@ from support.redis_server import RedisServer
 
 ROOT = Path(__file__).parents[2]
 LOOPBACK = "127.0.0.1"
+FEED_PERIOD_SECONDS = 10.0
+"""The feed is replaced to change the wind, and may be away for seconds: caps must not walk down meanwhile."""
 SITES = ("north", "coast")
 MODEL = "tiny"
 NAMEPLATE_WATTS = 5000.0
@@ -184,7 +186,11 @@ class VllmFleet:
                 "farm_id": f"{site}-farm",
                 "site_id": site,
                 "nameplate_watts": NAMEPLATE_WATTS,
-                "source": {"kind": "schedule", "points": [[0.0, ratio]]},
+                "source": {
+                    "kind": "schedule",
+                    "points": [[0.0, ratio]],
+                    "period_seconds": FEED_PERIOD_SECONDS,
+                },
             }
             for site, ratio in ratios.items()
         ]
