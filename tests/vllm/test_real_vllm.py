@@ -182,7 +182,7 @@ async def test_an_engine_stops_computing_when_the_client_goes(
 ):
     """By vLLM's own gauge of running and waiting requests, from the client's close to 0.
 
-    200 ms are meant; the time is printed, and what is asserted is that it is far shorter than the answers would
+    200 ms are meant; the time is printed. What is asserted is that it is far shorter than the answers would
     take: whatever else runs on the machine makes it, and the reading of the gauge, later.
     """
     took: list[float] = []
