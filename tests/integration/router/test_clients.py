@@ -89,7 +89,7 @@ async def test_openai_tools(fleet: RouterFleet, client: AsyncOpenAI):
     await client.chat.completions.create(
         model="tiny", messages=[*MESSAGES, message.model_dump(exclude_none=True), result], tools=[TOOL]
     )
-    assert asked(fleet)[-1].fields["messages"][-1] == result
+    assert result in [one.fields["messages"][-1] for one in asked(fleet)]
     await fleet.settled(completed=2)
 
 
