@@ -171,12 +171,20 @@ async def test_the_epoch_grows_over_an_emptied_redis(redis_server: Any, redis_st
         first = await until_plan(redis_store)
         redis_server.stop()
         redis_server.start()
-        with contextlib.suppress(StoreError):  # the connection to the old server
-            await redis_store.ping()
-        await redis_store.publish_site_info("a", site.info())
+
+        async def knows_the_site() -> bool:
+            try:
+                await redis_store.publish_site_info("a", site.info())
+            except StoreError:  # the connection to the old server, or the new one is not up
+                return False
+            return True
+
+        async def leads() -> bool:
+            raw = await redis_store.planner_lease()
+            epoch = None if raw is None else PlannerLease.from_json(raw).epoch
+            return epoch is not None and epoch == await value(router, "heron_router_plan_epoch")
+
+        await until_it_says(knows_the_site, what="a Redis that answers")
         again = await until_plan(redis_store, above_epoch=first.epoch - 1)
         assert again.epoch >= first.epoch
-        assert await value(router, "heron_router_plan_epoch") == again.epoch
-        raw = await redis_store.planner_lease()
-        assert raw is not None
-        assert PlannerLease.from_json(raw).epoch == again.epoch
+        await until_it_says(leads, what="the plan under the lease's epoch")
