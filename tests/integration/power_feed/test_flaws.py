@@ -144,7 +144,10 @@ async def firing(url: str) -> set[tuple[str, str, str]]:
     """(alert, site, check or farm) of all that fire."""
     try:
         async with httpx.AsyncClient(trust_env=False) as client:
-            alerts = (await client.get(f"{url}/api/v1/alerts")).json()["data"]["alerts"]
+            answer = await client.get(f"{url}/api/v1/alerts")
+            if answer.status_code != 200:  # Prometheus is not ready yet
+                return set()
+            alerts = answer.json()["data"]["alerts"]
     except httpx.HTTPError:
         return set()
     return {

@@ -230,7 +230,7 @@ async def test_workers_follow_the_fleet_through_their_parent(
         await until_it_says(all_refuse, what="all refuse")
         redis_server.stop()
         site.state = "serving"
-        await until_it_says(all_serve, what="all serve again")
+        await until_it_says(all_serve, what="all serve again", seconds=60)
         polls = (await router.metrics())['heron_router_report_polls_total{result="ok"}']
         assert 0 < polls <= site.reports_asked
         redis_server.start()
