@@ -27,6 +27,8 @@ POLICY_ORDER = (
     "static_weighted",
     "round_robin",
 )
+BOUND = "bound"
+"""The clairvoyant ceiling: black and dashed, so that it hides no policy's line."""
 _COLOURS = ("#0b6e4f", "#1f77b4", "#9467bd", "#e377c2", "#ff7f0e", "#bcbd22", "#8c564b", "#7f7f7f")
 _MARKERS = ("o", "s", "^", "v", "D", "P", "X", "*")
 _STYLE: Any = {
@@ -46,11 +48,15 @@ def colour_of(name: str) -> str:
     """Of a policy, or of anything else by its place."""
     if name in POLICY_ORDER:
         return _COLOURS[POLICY_ORDER.index(name)]
+    if name == BOUND:
+        return "black"
     return _COLOURS[sum(name.encode()) % len(_COLOURS)]
 
 
 def _marker_of(name: str) -> str:
-    return _MARKERS[POLICY_ORDER.index(name)] if name in POLICY_ORDER else "o"
+    if name in POLICY_ORDER:
+        return _MARKERS[POLICY_ORDER.index(name)]
+    return "_" if name == BOUND else "o"
 
 
 def ordered(names: Sequence[str]) -> list[str]:
@@ -75,8 +81,9 @@ def lines(points: Points, *, title: str, x: str, y: str, diagonal: bool = False,
                 color=colour_of(name),
                 marker=_marker_of(name),
                 label=name,
+                linestyle="--" if name == BOUND else "-",
                 linewidth=1.6,
-                markersize=5,
+                markersize=12 if name == BOUND else 5,
             )
             top = max(top, *ys)
         if diagonal and top:
