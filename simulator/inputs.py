@@ -204,11 +204,12 @@ def scene(inputs: Inputs, start: int, seconds: int, warm_up: int) -> Scene:
     )
 
 
-def past_lengths(inputs: Inputs, start: int) -> tuple[int, ...]:
-    """Answers that a router had seen end: drawn as those of the block are, but others."""
-    _, output, weight = inputs.load.rows()
+def past_lengths(inputs: Inputs, start: int) -> tuple[tuple[int, int], ...]:
+    """(prompt, answer) in tokens, that a router had seen end: drawn as those of the block are, but others."""
+    prompt, output, weight = inputs.load.rows()
     rng = np.random.default_rng(random.Random(f"{inputs.cell.seed}/past/{start}").getrandbits(64))
-    return tuple(rng.choice(output, PAST_ANSWERS, p=weight / weight.sum()).tolist())
+    rows = rng.choice(len(output), PAST_ANSWERS, p=weight / weight.sum())
+    return tuple(zip(prompt[rows].tolist(), output[rows].tolist(), strict=True))
 
 
 def past_loads(inputs: Inputs, start: int) -> PastLoads:

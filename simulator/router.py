@@ -80,10 +80,10 @@ class SimulatedRouter:
         if self.view.take_report(report) and len(self._queue):
             self._pump()
 
-    def learn(self, lengths: Iterable[int]) -> None:
-        """Answers that ended before the run."""
-        for tokens in lengths:
-            self.lengths.observe(self._model, ANONYMOUS, None, tokens)
+    def learn(self, lengths: Iterable[tuple[int, int]]) -> None:
+        """(prompt, answer) in tokens, of what ended before the run."""
+        for prompt_tokens, output_tokens in lengths:
+            self.lengths.observe(self._model, ANONYMOUS, None, prompt_tokens, output_tokens)
 
     # A request's life
 
@@ -106,7 +106,7 @@ class SimulatedRouter:
 
     def _features(self, prompt_tokens: int) -> RequestFeatures:
         """As `router.policy.body.features_of` makes them: of the answer's length only what was learnt."""
-        learnt = self.lengths.expect(self._model, ANONYMOUS, None)
+        learnt = self.lengths.expect(self._model, ANONYMOUS, None, prompt_tokens)
         expected = DEFAULT_OUTPUT_TOKENS if learnt is None else round(learnt.mean_tokens) or 1
         if self._settings.length_error_ratio:
             error = self._rng.gauss(1.0, self._settings.length_error_ratio)
@@ -267,7 +267,7 @@ class SimulatedRouter:
         load.finished()
         self._release(request)
         if not request.breaks:
-            self.lengths.observe(self._model, ANONYMOUS, None, request.output_tokens)
+            self.lengths.observe(self._model, ANONYMOUS, None, request.prompt_tokens, request.output_tokens)
         request.produced_tokens = request.output_tokens
         self._end(request, Outcome.SERVED)
 

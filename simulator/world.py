@@ -49,8 +49,8 @@ class Scene:
     faults: tuple[Fault, ...] = ()
     past_loads: PastLoads = ()
     """What was asked for before the block, for the planner's forecast."""
-    past_lengths: tuple[int, ...] = ()
-    """Output tokens of answers before the block, for the router's estimates."""
+    past_lengths: tuple[tuple[int, int], ...] = ()
+    """(prompt, answer) in tokens, of before the block, for the router's estimates."""
     history: Mapping[str, History] = field(default_factory=dict)
     """Site → what its farm had measured before; a site without has a forecast that knows nothing."""
 

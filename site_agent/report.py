@@ -91,7 +91,9 @@ def model_report(
     return ModelReport(
         model=model,
         ready_instances=len(ready),
-        instances=tuple(_instance_report(one, profile, has_profile=has_profile) for one in instances),
+        instances=tuple(
+            _instance_report(one, profile, has_profile=has_profile, clock_mhz=clock_mhz) for one in instances
+        ),
         max_concurrency=load.slots,
         running_requests=load.running_requests,
         waiting_requests=sum(waiting) if waiting else None,
@@ -117,7 +119,10 @@ def model_report(
     )
 
 
-def _instance_report(instance: Instance, profile: PerformanceProfile, *, has_profile: bool) -> InstanceReport:
+def _instance_report(
+    instance: Instance, profile: PerformanceProfile, *, has_profile: bool, clock_mhz: int
+) -> InstanceReport:
+    """`clock_mhz`: what the site reckons with while none was ordered for this instance."""
     state: WireInstanceState = instance.state.value
     if instance.is_stopping and instance.state is InstanceState.READY:
         state = "draining"  # its engine has failed and is being put away
@@ -127,7 +132,7 @@ def _instance_report(instance: Instance, profile: PerformanceProfile, *, has_pro
         tensor_parallel_degree=(
             (instance.spec.tensor_parallel_degree or profile.tensor_parallel_degree) if has_profile else None
         ),
-        gpu_clock_mhz=instance.clock_mhz,
+        gpu_clock_mhz=clock_mhz if instance.clock_mhz is None and has_profile else instance.clock_mhz,
     )
 
 

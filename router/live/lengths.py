@@ -32,4 +32,6 @@ def note_length(lengths: OutputLengths, exchange: Exchange) -> None:
     if tokens:
         features = exchange.features
         each = tokens // exchange.body.choices or 1
-        lengths.observe(features.model, features.tenant, exchange.body.max_tokens, each)
+        lengths.observe(
+            features.model, features.tenant, exchange.body.max_tokens, features.prompt_tokens, each
+        )

@@ -202,7 +202,7 @@ def features_of(
         prompt_tokens = body.text_bytes // BYTES_PER_TOKEN
     output_tokens = DEFAULT_OUTPUT_TOKENS
     if lengths is not None and body.api in LEARNT_APIS:
-        learnt = lengths.expect(model, tenant, body.max_tokens)
+        learnt = lengths.expect(model, tenant, body.max_tokens, prompt_tokens)
         if learnt is not None:
             output_tokens = round(learnt.mean_tokens) or 1
     if body.max_tokens is not None and body.max_tokens < output_tokens:

@@ -47,6 +47,8 @@ MAX_MODELS = 256
 """The same of models: sites may name any."""
 MOST_BACKLOG_SECONDS = 60.0
 """Of prompts sent and not read; no site that admits work is further behind."""
+MOST_INSTANCES = 64
+"""Of one site, told apart by what they have to read."""
 LEAST_ROOM_RATIO = 0.05
 """Of what a site sustains, what is always left to it: that is an estimate, and its own word is not."""
 MOST_ROOM = 1e6
@@ -97,8 +99,8 @@ class Heron(Baseline):
         self._own = parameters
         self._forecasts: dict[str, dict[str, SiteForecast]] = {}
         """model → site → what was worked out."""
-        self._clear_at: dict[str, float] = {}
-        """Site → when the prompts that this router sent there will have been read."""
+        self._clear_at: dict[str, list[float]] = {}
+        """Site → when each of its instances will have read what this router sent there."""
         self._farm_of: dict[str, str] = {}
         self._shares_farm = False
         """Whether any two sites are of one farm."""
@@ -142,12 +144,17 @@ class Heron(Baseline):
         kept = self._forecasts.get(features.model, {}).get(view.site_id)
         if kept is None or not kept.prompt_token_seconds:
             return
-        begin = self._clear_at.get(view.site_id, now)
-        if not now < begin < now + MOST_BACKLOG_SECONDS:  # read, or a clock that jumped back
+        read = self._clear_at.get(view.site_id)
+        count = min(kept.instances, MOST_INSTANCES)
+        if read is None or len(read) != count:
+            if len(self._clear_at) > MAX_REMEMBERED:
+                self._clear_at.clear()
+            read = self._clear_at[view.site_id] = [now] * count
+        begin = min(read)  # a site gives a prompt to the instance that has the least to read
+        least = read.index(begin)
+        if not now < begin < now + MOST_BACKLOG_SECONDS:  # idle, or a clock that jumped back
             begin = now
-        if len(self._clear_at) > MAX_REMEMBERED:
-            self._clear_at.clear()
-        self._clear_at[view.site_id] = begin + features.prompt_tokens * kept.prompt_token_seconds
+        read[least] = begin + features.prompt_tokens * kept.prompt_token_seconds * kept.instances
 
     def shortlist(
         self, features: RequestFeatures, context: Snapshot, count: int, *, now: float, rng: random.Random
@@ -190,8 +197,8 @@ class Heron(Baseline):
                 alone = prompt * kept.prompt_token_seconds * kept.instances
                 if alone > seconds:
                     seconds = alone
-                wait = clear_at.get(site_id, now) - now
-                if wait > 0.0:
+                read = clear_at.get(site_id)
+                if read is not None and (wait := min(read) - now) > 0.0:
                     seconds += wait
             if load.round_trip_seconds is not None:
                 seconds += load.round_trip_seconds

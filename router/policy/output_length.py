@@ -1,10 +1,13 @@
 """How long answers get, learnt from those that have ended: nobody knows on arrival. Pure.
 
-Kept per (model, tenant, bucket of `max_tokens`), and per (model, bucket) for tenants that are new: histograms
-over 40 buckets of length, √2 apart. Each observation counts 1; when a histogram has `MOST_OBSERVATIONS` all
-its counts are halved, so that what was seen `MOST_OBSERVATIONS` ago counts a quarter: a change of load is
-followed within some 250 answers, at any rate of requests. A length counts as its bucket's middle: at most
-19 % off, so an estimate may be above `max_tokens`, and whoever uses it takes the lesser.
+Kept per (model, tenant, kind), and per (model, kind) for tenants that are new; requests are of one kind
+where their `max_tokens` are within a factor of two and their prompts within a factor of four, for long
+prompts get other answers than short ones (in Azure's conversations 334 tokens after 512 to 2,048, 80 after
+more). Each is a histogram over 40 buckets of length, √2 apart. Each observation counts 1; when a histogram
+has `MOST_OBSERVATIONS` all its counts are halved, so that what was seen `MOST_OBSERVATIONS` ago counts a
+quarter: a change of load is followed within some 250 answers, at any rate of requests. A length counts as
+its bucket's middle: at most 19 % off, so an estimate may be above `max_tokens`, and whoever uses it takes
+the lesser.
 
 Rule: a wrong estimate makes nothing fail, only worse choices; memory is bounded whatever keys clients send.
 What a client's `max_tokens` says is a limit and no estimate, but for the bucket.
@@ -25,6 +28,8 @@ REFRESH_OBSERVATIONS = 16
 """The estimate is worked out anew after so many."""
 MAX_KEYS = 4096
 """Histograms: 0.5 KiB each. When there are more, the half that was made first goes."""
+PROMPT_BUCKETS = 16
+"""From below 2 tokens, a factor of four each: 128 to 511, 512 to 2,047 …"""
 NO_LIMIT = 0
 """The bucket of requests without `max_tokens`."""
 _BOUNDS = tuple(math.sqrt(2.0**number) for number in range(BUCKETS + 1))
@@ -49,6 +54,12 @@ def bucket_of(tokens: int) -> int:
 def limit_bucket(max_tokens: int | None) -> int:
     """Requests are alike where their `max_tokens` is within a factor of two; none is a bucket of its own."""
     return NO_LIMIT if max_tokens is None else 1 + max(0, max_tokens - 1).bit_length()
+
+
+def kind_of(max_tokens: int | None, prompt_tokens: int) -> int:
+    """Which requests are alike, as one small figure."""
+    prompt = min(PROMPT_BUCKETS - 1, prompt_tokens.bit_length() // 2)
+    return limit_bucket(max_tokens) * PROMPT_BUCKETS + prompt
 
 
 class _Histogram:
@@ -97,25 +108,29 @@ class OutputLengths:
     def __len__(self) -> int:
         return len(self._own) + len(self._all)
 
-    def observe(self, model: str, tenant: str, max_tokens: int | None, output_tokens: int) -> None:
+    def observe(
+        self, model: str, tenant: str, max_tokens: int | None, prompt_tokens: int, output_tokens: int
+    ) -> None:
         """An answer has ended by itself after so many tokens. (One that was cut off says nothing.)"""
-        limit = limit_bucket(max_tokens)
+        kind = kind_of(max_tokens, prompt_tokens)
         bucket = bucket_of(output_tokens)
-        key = (model, tenant, limit)
+        key = (model, tenant, kind)
         kept = self._own.get(key)
         if kept is None:
             _bound(self._own, self._max_keys)
             _bound(self._all, self._max_keys)
-            kept = self._own[key] = _Histogram(), self._all.setdefault((model, limit), _Histogram())
+            kept = self._own[key] = _Histogram(), self._all.setdefault((model, kind), _Histogram())
         own, every = kept
         own.add(bucket)
         every.add(bucket)
 
-    def expect(self, model: str, tenant: str, max_tokens: int | None) -> OutputEstimate | None:
+    def expect(
+        self, model: str, tenant: str, max_tokens: int | None, prompt_tokens: int
+    ) -> OutputEstimate | None:
         """What to expect of an answer; None where too few like it have ended."""
-        limit = limit_bucket(max_tokens)
-        kept = self._own.get((model, tenant, limit))
-        found = self._all.get((model, limit)) if kept is None else kept[0]
+        kind = kind_of(max_tokens, prompt_tokens)
+        kept = self._own.get((model, tenant, kind))
+        found = self._all.get((model, kind)) if kept is None else kept[0]
         if kept is not None and kept[0].total < ENOUGH_OBSERVATIONS:
             found = kept[1]
         return None if found is None or found.total < ENOUGH_OBSERVATIONS else found.read()

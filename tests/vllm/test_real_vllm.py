@@ -33,8 +33,8 @@ pytestmark = [
 ]
 
 LONG = 5000
-"""Tokens of an answer that a crash comes into the middle of: several seconds, on a machine that may stand still
-for two of them."""
+"""Tokens of an answer that a crash comes into the middle of: seconds, on a machine that may stand
+still for two of them."""
 
 
 @pytest.fixture

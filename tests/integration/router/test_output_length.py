@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from support.router_fleet import chat, router_fleet
 
+from router.policy.body import BYTES_PER_TOKEN
 from router.policy.output_length import ENOUGH_OBSERVATIONS
 
 
@@ -20,7 +21,8 @@ async def test_the_site_is_told_what_was_learnt(store: Any, stream: bool):
             response = await fleet.client.post("/v1/chat/completions", json=body)
             assert response.status_code == 200
         await fleet.settled(completed=int(ENOUGH_OBSERVATIONS))
-        learnt = fleet.router.forwarder._reader.lengths.expect("m", "anonymous", 12)
+        prompt_tokens = len(response.request.content) // BYTES_PER_TOKEN
+        learnt = fleet.router.forwarder._reader.lengths.expect("m", "anonymous", 12, prompt_tokens)
         assert learnt is not None
         assert 10 <= learnt.mean_tokens <= 17  # the few events without text are counted too
         await fleet.client.post("/v1/chat/completions", json=chat(stream=stream, max_tokens=16))

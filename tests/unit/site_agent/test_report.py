@@ -93,6 +93,15 @@ def test_figures_come_from_the_engines_pages() -> None:
     assert model.prefill_tokens_per_second == pytest.approx(21_000)
 
 
+def test_a_clock_that_nobody_ordered_is_the_one_the_site_reckons_with() -> None:
+    """Until the first order; after it each instance's own."""
+    first, second = made = instances(READY, READY)
+    second.clock_mhz = 1200
+    model = _model(made, {})
+    assert first.clock_mhz is None
+    assert [one.gpu_clock_mhz for one in model.instances] == [1980, 1200]
+
+
 def test_what_nobody_says_is_unknown() -> None:
     """No page, no profile: no figure."""
     profile = assumed_profile(model="m", stopped_watts=0, idle_watts=1, busy_watts=2)
@@ -111,6 +120,7 @@ def test_what_nobody_says_is_unknown() -> None:
     assert model.headroom_kv_tokens is None
     assert model.prefill_tokens_per_second is None
     assert model.instances[0].tensor_parallel_degree is None
+    assert model.instances[0].gpu_clock_mhz is None  # without a profile clocks mean nothing
     assert model.headroom_requests == 27
 
 
