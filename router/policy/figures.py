@@ -20,7 +20,9 @@ def with_mean(values: Sequence[float | None], default: float = 1.0) -> list[floa
     some = [value for value in values if value is not None and 0.0 <= value < math.inf]
     if len(some) == len(values):
         return some
-    mean = sum(value / len(some) for value in some) if some else default
+    if not some:
+        return [default] * len(values)
+    mean = sum(value / len(some) for value in some)
     return [value if value is not None and 0.0 <= value < math.inf else mean for value in values]
 
 

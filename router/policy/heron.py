@@ -185,7 +185,7 @@ class Heron(Baseline):
         forecasts, costs, ends = [], [], []
         for view, _, _, load in candidates:
             site_id = view.site_id
-            outlook = power.get(site_id)
+            outlook = power.get(site_id) if power else None
             kept = by_site.get(site_id)
             if kept is None or kept.view is not view or kept.outlook is not outlook:
                 kept = by_site[site_id] = SiteForecast(
@@ -200,8 +200,9 @@ class Heron(Baseline):
                 read = clear_at.get(site_id)
                 if read is not None and (wait := min(read) - now) > 0.0:
                     seconds += wait
-            if load.round_trip_seconds is not None:
-                seconds += load.round_trip_seconds
+            round_trip = load.round_trip_seconds
+            if round_trip is not None:
+                seconds += round_trip
             end = seconds + kept.gap_seconds * output
             forecasts.append(kept)
             ends.append(end)
