@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from gateway.known_heads import KnownHead
+
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 HotHandler = Callable[["ClientRequest"], Coroutine[Any, Any, None] | None]
 """Called when the request is whole. It returns what is still to be done, or None: it has answered, or will in
@@ -56,6 +58,8 @@ class ClientRequest:
     started = False
     is_whole = False
     is_turn = False
+    known: KnownHead | None = None
+    """Its head has come before; None: it was parsed for this request."""
     on_pause: Callable[[], None] | None = None
     on_resume: Callable[[], None] | None = None
     on_gone: Callable[[], None] | None = None
@@ -90,6 +94,31 @@ class ClientRequest:
         self.received_at = received_at
         self.keep_alive = keep_alive
 
+    @classmethod
+    def of_known(
+        cls, protocol: ClientConnection, known: KnownHead, body: bytes, received_at: float
+    ) -> ClientRequest:
+        """One that came whole, with a head that was parsed before."""
+        self = cls.__new__(cls)
+        self._protocol = protocol
+        self._is_chunked = self.keep_alive = self.is_turn = self.is_whole = True
+        self.known = known
+        self.handler = known.handler
+        self.method = "POST"
+        self.path = known.path
+        self.query = known.query
+        self.headers = known.headers
+        self.fields = known.fields
+        self.extra_head = known.extra_head
+        self.body = body
+        self.received_at = received_at
+        return self
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether its connection goes on after it as HTTP/1.1 has it."""
+        return self._is_chunked and self.keep_alive and self.is_whole
+
     def run(self, rest: Coroutine[Any, Any, None]) -> None:
         """Go on in a task."""
         self._protocol.run_task(self, rest)
@@ -111,16 +140,23 @@ class ClientRequest:
 
     def respond(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         """Write a whole answer; `content-length` is added."""
-        head = b"%bcontent-length: %d\r\n\r\n" % (self._head(status, headers), len(body))
-        if len(body) > 65_536:
+        self.respond_lines(status, b"".join([b"%b: %b\r\n" % field for field in headers]), body)
+
+    def respond_lines(self, status: int, lines: bytes, body: bytes) -> None:
+        """The same with the headers written out, each with its line end."""
+        size = len(body)
+        if size > 65_536:
+            head = b"%bcontent-length: %d\r\n\r\n" % (self._head(status, lines), size)
             self._protocol.transport.writelines((head, body))
         else:
-            self._protocol.transport.write(head + body)
+            self._protocol.transport.write(
+                b"%bcontent-length: %d\r\n\r\n%b" % (self._head(status, lines), size, body)
+            )
         self._end()
 
     def start(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """Begin an answer of unknown length."""
-        head = self._head(status, headers)
+        head = self._head(status, b"".join([b"%b: %b\r\n" % field for field in headers]))
         if self._is_chunked:
             head += b"transfer-encoding: chunked\r\n\r\n"
         else:  # HTTP/1.0: the end of the connection is the end of the answer
@@ -152,13 +188,11 @@ class ClientRequest:
         if not self.disconnected:
             self._protocol.transport.close()
 
-    def _head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    def _head(self, status: int, lines: bytes) -> bytes:
         if self.started:
             raise RuntimeError(f"{self.method} {self.path}: the answer has begun already")
         self.started = True
-        head = STATUS_LINE[status] + self._protocol.date_header()
-        for field in headers:
-            head += b"%b: %b\r\n" % field
+        head = STATUS_LINE[status] + self._protocol.date_header() + lines
         if self.extra_head:
             head += self.extra_head
         if not self.keep_alive:

@@ -22,7 +22,7 @@ HOP_BY_HOP = frozenset(
 """Meant for one connection; never forwarded. `content-length` and `host` are written anew."""
 
 _NOT_FORWARDED = HOP_BY_HOP | {b"content-length", b"host", b"expect"}
-_NOT_RETURNED = HOP_BY_HOP | {b"content-length", b"date", b"server"}
+NOT_RETURNED = HOP_BY_HOP | {b"content-length", b"date", b"server"}
 
 
 def request_headers(
@@ -43,5 +43,5 @@ def response_headers(
     return [
         header
         for header in headers
-        if header[0] not in _NOT_RETURNED and header[0] not in drop and header[0][:8] != b"x-heron-"
+        if header[0] not in NOT_RETURNED and header[0] not in drop and header[0][:8] != b"x-heron-"
     ]

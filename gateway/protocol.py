@@ -29,6 +29,7 @@ from gateway.client_request import CONTINUE, ClientRequest, HotRoute
 from gateway.cors import CorsPolicy, header_of
 from gateway.errors import JSON_HEADERS, anthropic_body, error_body, speaks_anthropic
 from gateway.half_close import watch_client
+from gateway.known_heads import KnownHeads
 from gateway.request_id import MAX_REQUEST_ID, is_token
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class HotPathProtocol(HttpToolsProtocol):
         hot: HotRoute,
         max_body_bytes: int,
         known_urls: dict[bytes, tuple[str, bytes]],
+        known_heads: KnownHeads,
         cors: CorsPolicy | None = None,
         allows_half_close: bool = False,
         config: uvicorn.Config,
@@ -74,12 +76,15 @@ class HotPathProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._hot = hot
         self._known_urls = known_urls
+        self._known_heads = known_heads
         self._max_body_bytes = max_body_bytes
         self._cors = cors
         self._allows_half_close = allows_half_close
         self._is_half_closed = False
         self._is_in_head = False
         self._is_in_message = False
+        self._is_plain = True
+        """The parser stands between two messages, and the last one was plain."""
         self._head_bytes = 0
         self._body_bytes = 0
         self._is_refused = False
@@ -136,6 +141,18 @@ class HotPathProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
             return
+        is_plain = self._is_plain
+        if is_plain:
+            cycle = self.cycle
+            if cycle is None or cycle.response_complete:
+                found = self._known_heads.find(data)
+                if found is not None:
+                    self.read_since = self.idle_since = None
+                    request = ClientRequest.of_known(self, *found, self.loop.time())
+                    self.cycle = request  # type: ignore[assignment]
+                    self._start_hot(request)
+                    return
+            self._is_plain = False
         if self.read_since is None:
             self.read_since = self.loop.time()
             self.idle_since = None
@@ -153,6 +170,10 @@ class HotPathProtocol(HttpToolsProtocol):
                 self._refuse(
                     431, error_body(f"The head is over {MAX_HEAD_BYTES} bytes.", type="invalid_request_error")
                 )
+        elif not self._is_in_message and not self.pipeline and isinstance(self.cycle, ClientRequest):
+            self._is_plain = self.cycle.is_plain
+            if is_plain and self._is_plain:
+                self._known_heads.learn(data, self.cycle)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -290,7 +311,8 @@ class HotPathProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)

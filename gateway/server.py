@@ -15,6 +15,7 @@ from uvicorn.server import Server
 from gateway.client_request import ClientRequest, HotHandler, HotRoute
 from gateway.cors import CorsPolicy
 from gateway.errors import error_body
+from gateway.known_heads import KnownHeads
 from gateway.protocol import HotPathProtocol
 
 __all__ = ["ClientRequest", "HotHandler", "HotRoute", "HttpServer", "listen"]
@@ -115,6 +116,7 @@ class HttpServer:
                 hot=hot,
                 max_body_bytes=max_body_bytes,
                 known_urls={},
+                known_heads=KnownHeads(max_body_bytes),
                 cors=cors,
                 allows_half_close=allows_half_close,
             ),

@@ -6,6 +6,7 @@ Body pieces are handed over synchronously, as they arrive, with no task per chun
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import sys
 from typing import Protocol
@@ -20,6 +21,10 @@ MAX_HEADERS = 256
 MIN_RTT_OFFSET = 148
 """Of `tcpi_min_rtt` in Linux's `struct tcp_info` (include/uapi/linux/tcp.h): microseconds, 32 bits."""
 UNKNOWN_RTT = 2**32 - 1
+_OK = b"HTTP/1.1 200 OK\r\n"
+_FIELD = re.compile(rb"\n([a-z0-9-]+): ([!-~\x80-\xff][ -~\x80-\xff]*)\r")
+"""A header as most servers write it: a small name, one space, a value. Others are left to the parser."""
+_NOT_PLAIN = frozenset({b"transfer-encoding", b"connection", b"upgrade", b"trailer"})
 
 
 class ConnectionOwner(Protocol):
@@ -78,6 +83,8 @@ class UpstreamConnection(asyncio.Protocol):
         if response is None:
             self.cut()  # nobody asked: the connection is out of step
             return
+        if not response.has_bytes and data.startswith(_OK) and self._take_whole(response, data):
+            return
         response.has_bytes = True
         self._is_parsing = True
         try:
@@ -97,6 +104,30 @@ class UpstreamConnection(asyncio.Protocol):
                     self.cut()
         finally:
             self._is_parsing = self._is_released = False
+
+    def _take_whole(self, response: UpstreamResponse, data: bytes) -> bool:
+        """A plain answer that came in one piece, without the parser, which stands before it and stays there.
+
+        False where anything about it is not plain; then nothing has happened.
+        """
+        end = data.find(b"\r\n\r\n") + 2
+        headers = _FIELD.findall(data, 0, end)
+        fields = dict(headers)
+        size = fields.get(b"content-length")
+        if (
+            size is None
+            or not size.isdigit()
+            or len(size) > 9
+            or len(data) - end - 2 != int(size)
+            or not len(fields) == len(headers) == data.count(b"\n", 0, end) - 1
+            or data.find(b" \r", 0, end) >= 0
+            or len(headers) > MAX_HEADERS
+            or not _NOT_PLAIN.isdisjoint(fields)
+        ):
+            return False
+        self.is_keep_alive = True
+        response.arrive(headers, fields, data[end + 2 :])
+        return True
 
     def eof_received(self) -> bool | None:
         return None

@@ -36,6 +36,9 @@ class ResponseObserver(Protocol):
     def body_ended(self, error: Exception | None) -> None:
         """The answer is whole, or is over with this error, be it before its head."""
 
+    def answer_arrived(self, body: bytes) -> None:
+        """In place of both: status 200, the headers and this body came in one piece."""
+
 
 class Carrier(Protocol):
     """What an answer needs of the connection that it comes by."""
@@ -189,6 +192,22 @@ class UpstreamResponse:
             self._connection.cut()
 
     # the connection's side
+    def arrive(self, headers: list[tuple[bytes, bytes]], fields: dict[bytes, bytes], body: bytes) -> None:
+        """All of it at once, with status 200."""
+        self.has_bytes = True
+        observer = self._observer
+        if observer is None:
+            self.headers = headers
+            self.start(200)
+            self.take(body)
+            self.complete()
+            return
+        self.status = 200
+        self.headers = headers
+        self.fields = fields
+        self.is_head_complete = self.is_complete = True
+        observer.answer_arrived(body)
+
     def start(self, status: int) -> None:
         self.status = status
         self.is_head_complete = True

@@ -7,8 +7,8 @@ from typing import Literal
 
 from gateway.content_encoding import ACCEPTED
 from gateway.errors import JSON_HEADERS, anthropic_body, error_body
-from gateway.headers import HeaderList, response_headers
-from gateway.upstream import UpstreamErrorKind
+from gateway.headers import NOT_RETURNED, HeaderList, response_headers
+from gateway.upstream import UpstreamErrorKind, UpstreamResponse
 from router.live.exchange import Exchange
 from router.live.ledger import Outcome
 from router.policy.body import Api, BadRequestError
@@ -54,6 +54,30 @@ def answer(
     exchange.request.respond(status, [*headers, *own_headers(exchange)], body)
 
 
+def pass_on(exchange: Exchange, response: UpstreamResponse, body: bytes) -> None:
+    """Answer with what a site answered in one piece, and set the outcome by its status."""
+    status = response.status
+    credential = exchange.credential
+    if status >= 400 or (credential is not None and credential.quota.is_limited):
+        answer(exchange, status, body, site_answer_headers(response.headers))
+        return
+    exchange.outcome = "completed"
+    exchange.status = status
+    lines = b"".join(
+        [
+            b"%b: %b\r\n" % header
+            for header in response.headers
+            if header[0] not in _KEPT_BACK and header[0][:8] != b"x-heron-"
+        ]
+    )
+    exchange.request.respond_lines(
+        status,
+        b"%bx-request-id: %b\r\nx-heron-site: %b\r\n"
+        % (lines, exchange.request_id, exchange.site_id.encode()),
+        body,
+    )
+
+
 def own_headers(exchange: Exchange) -> HeaderList:
     """What the router adds to every answer."""
     headers = [(b"x-request-id", exchange.request_id)] if exchange.request_id else []
@@ -70,6 +94,8 @@ def site_answer_headers(headers: Sequence[tuple[bytes, bytes]]) -> HeaderList:
 
 
 _OWN_HEADERS = frozenset({b"x-request-id"})
+_KEPT_BACK = NOT_RETURNED | _OWN_HEADERS | {b"x-heron-headroom", b"x-heron-instance"}
+"""Of a site's headers, with those of `x-heron-` that always come."""
 
 
 def refuse_bad_request(exchange: Exchange, error: BadRequestError) -> None:

@@ -13,7 +13,7 @@ from enum import Enum
 from gateway.errors import error_body
 from gateway.upstream import UpstreamError, UpstreamPool, UpstreamResponse
 from router.config import RouterConfig
-from router.live.answers import answer, site_answer_headers, site_error
+from router.live.answers import answer, pass_on, site_error
 from router.live.exchange import Exchange
 from router.live.fleet_view import FleetView
 from router.live.placement import Placement
@@ -182,7 +182,7 @@ class Attempt:
             exchange.output_tokens = output_tokens(data)
         if exchange.on_opening is not None and response.status == 200:
             exchange.on_opening(data)
-        answer(exchange, response.status, data, site_answer_headers(response.headers))
+        pass_on(exchange, response, data)
         return Verdict.DONE
 
     def broke_off(

@@ -20,14 +20,17 @@ Energy = dict[tuple[str, ...], float]
 
 def note_energy(energy: Energy, snapshot: Snapshot, exchange: Exchange) -> None:
     """A request is over."""
-    if not exchange.site_id:
+    site_id = exchange.site_id
+    if not site_id:
         return
     tokens = output_tokens(exchange)
     if not tokens:
         return
     features = exchange.features
     for view in snapshot.models.get(features.model, ()):
-        if view.site_id == exchange.site_id:
+        if view.site_id == site_id:
+            if view.joules_per_prompt_token is None and view.joules_per_output_token is None:
+                return
             whose = features.tenant, features.model
             _add(energy, (*whose, "prefill"), features.prompt_tokens, view.joules_per_prompt_token)
             _add(energy, (*whose, "decode"), tokens, view.joules_per_output_token)

@@ -87,7 +87,7 @@ class Exchange(LedgerEntry):
     """The same of its answers alone."""
 
     def __init__(self, request: ClientRequest, api: Api, *, hold_until: float, deadline_at: float) -> None:
-        super().__init__(request.received_at)
+        self.received_at = request.received_at  # as the base does, without its call
         self.request = request
         self.api = api
         self.hold_until = hold_until

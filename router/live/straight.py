@@ -100,6 +100,29 @@ class Straight:
         except Exception:  # noqa: BLE001 - told and counted by the owner
             self._owner.fail_inside(self._exchange)
 
+    def answer_arrived(self, body: bytes) -> None:
+        """The whole answer at once: the commonest end."""
+        exchange, response, owner = self._exchange, self._response, self._owner
+        try:
+            if self._timer is not None:
+                self._stop_timer()
+            if is_stream(response):
+                response.is_complete = False
+                self.head_arrived()
+                response.take(body)
+                response.complete()
+                return
+            note_headroom(response, self._placement.load)
+            if len(body) > owner.max_answer_bytes:
+                error = UpstreamError("too_large", "the answer is too large")
+                verdict = owner.attempt.broke_off(exchange, self._placement, error)
+            else:
+                verdict = owner.attempt.whole(exchange, self._placement, response, body)
+            self._release()
+            owner.reach(exchange, verdict)
+        except Exception:  # noqa: BLE001 - told and counted by the owner
+            owner.fail_inside(exchange)
+
     def _leave(self) -> None:
         """A task goes on from here."""
         self._stop_timer()

@@ -45,7 +45,7 @@ from router.policy.spread import MAX_CANDIDATES, SCAN_ALL_SITES, spread
 
 FRESH, STALE, EXPIRED = Freshness.FRESH, Freshness.STALE, Freshness.EXPIRED
 _candidate: Callable[[tuple[ModelView, float, Freshness, Load]], Candidate]
-_candidate = partial(tuple.__new__, Candidate)  # type: ignore[arg-type]
+_candidate = partial(tuple.__new__, Candidate)
 """`Candidate(*fields)` without the call in Python that a NamedTuple makes of it: five per request."""
 GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 """Its multiples lie evenly between 0 and 1, whatever their number."""

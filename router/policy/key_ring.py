@@ -102,7 +102,10 @@ class KeyRing:
         if shown is None:
             return "missing"
         credential = self._shown.get(shown)
-        if credential is None:
+        if credential is not None:
+            if not credential.is_revoked and unix_now < credential.expires_at_unix_seconds:
+                return credential
+        else:
             key = shown[len(BEARER) :].strip() if shown[: len(BEARER)].lower() == BEARER else shown.strip()
             if not key:
                 return "missing"

@@ -67,13 +67,15 @@ class OverQuota(NamedTuple):
 class Quota:
     """All quotas of one key. None of its figures is shared between processes."""
 
-    __slots__ = ("concurrent_limit", "in_flight", "requests", "tokens")
+    __slots__ = ("concurrent_limit", "in_flight", "is_limited", "requests", "tokens")
 
     def __init__(self) -> None:
         self.requests: Bucket | None = None
         self.tokens: Bucket | None = None
         self.concurrent_limit: int | None = None
         self.in_flight = 0
+        self.is_limited = False
+        """Whether there is anything to count."""
 
     def configure(
         self,
@@ -87,11 +89,8 @@ class Quota:
         self.requests = _resized(self.requests, requests_per_minute, now)
         self.tokens = _resized(self.tokens, tokens_per_minute, now)
         self.concurrent_limit = concurrent_requests
-
-    @property
-    def is_limited(self) -> bool:
-        """Whether there is anything to count."""
-        return not (self.requests is None and self.tokens is None and self.concurrent_limit is None)
+        limits = (requests_per_minute, tokens_per_minute, concurrent_requests)
+        self.is_limited = any(limit is not None for limit in limits)
 
     def take(self, tokens: int, now: float) -> OverQuota | None:
         """Take one request of so many tokens, all of it or nothing; None: it may run.
