@@ -114,14 +114,17 @@ class UpstreamConnection(asyncio.Protocol):
         headers = _FIELD.findall(data, 0, end)
         fields = dict(headers)
         size = fields.get(b"content-length")
+        count = len(headers)
         if (
             size is None
             or not size.isdigit()
             or len(size) > 9
             or len(data) - end - 2 != int(size)
-            or not len(fields) == len(headers) == data.count(b"\n", 0, end) - 1
+            or len(fields) != count
+            or count > MAX_HEADERS
+            or data.count(b"\n", 0, end) != count + 1
+            or data.count(b"\r", 0, end) != count + 1
             or data.find(b" \r", 0, end) >= 0
-            or len(headers) > MAX_HEADERS
             or not _NOT_PLAIN.isdisjoint(fields)
         ):
             return False

@@ -90,6 +90,8 @@ class Forwarder:
         self._access_log = access_log
         self.homes = SiteHomes(clock)
         self._config = config
+        self._hold_seconds = config.hold_seconds
+        self._timeout_seconds = config.request_timeout_seconds
         self._door = door
         self._view = view
         self._dispatcher = dispatcher
@@ -150,11 +152,12 @@ class Forwarder:
 
     def _open(self, api: Api, request: ClientRequest) -> Exchange:
         """Count a request in; from here on somebody owns it."""
+        received_at = request.received_at
         exchange = Exchange(
             request,
             api,
-            hold_until=request.received_at + self._config.hold_seconds,
-            deadline_at=request.received_at + self._config.request_timeout_seconds,
+            hold_until=received_at + self._hold_seconds,
+            deadline_at=received_at + self._timeout_seconds,
         )
         self._ledger.open()
         self.active.add(exchange)

@@ -19,7 +19,7 @@ from router.live.fleet_view import FleetView
 from router.live.request_body import decode_body
 from router.live.request_head import JSON, RequestHead, shared_head
 from router.live.response_homes import SiteHomes
-from router.policy.affinity_hint import read_hint
+from router.policy.affinity_hint import MIN_PROMPT_BYTES, read_hint
 from router.policy.body import Api, BadRequestError, RequestBody, features_of, read_body, read_form
 from router.policy.dispatch import FOREVER
 from router.policy.output_length import OutputLengths
@@ -55,17 +55,21 @@ class Reader:
     def read(self, exchange: Exchange) -> bool:
         """Read the request; False if it was answered with the client's mistake."""
         request = exchange.request
-        head = RequestHead(request, self._rng)
-        exchange.request_id = head.request_id
+        head = RequestHead.of(request, self._rng)
+        request_id = exchange.request_id = head.request_id
         if head.is_retry:
             exchange.is_retry = True
         credential = exchange.credential
         try:
-            body, model, content_type = self._read_body(exchange)
+            if exchange.api is Api.FORM or b"content-encoding" in request.fields:
+                body, model, content_type = self._read_body(exchange)
+            else:
+                body, model = read_body(exchange.api, request.body)
+                content_type = JSON
             assert body.fields is not None
             exchange.body = body
             tenant = ANONYMOUS if credential is None else credential.tenant
-            if self._has_affinity:
+            if self._has_affinity and (len(body.raw) >= MIN_PROMPT_BYTES or head.affinity is not None):
                 exchange.hint = read_hint(body, model, header=head.affinity, tenant=tenant)
             exchange.features = features_of(
                 body,
@@ -79,7 +83,7 @@ class Reader:
         except BadRequestError as error:
             refuse_bad_request(exchange, error)
             return False
-        exchange.shared_head = shared_head(head.passed_on, exchange.features, head.request_id, content_type)
+        exchange.shared_head = shared_head(head.passed_on, exchange.features, request_id, content_type)
         if head.deadline_seconds is not None:
             exchange.deadline_at = min(exchange.deadline_at, request.received_at + head.deadline_seconds)
         models = self._view.snapshot.models

@@ -26,6 +26,19 @@ class RequestHead:
 
     __slots__ = ("affinity", "deadline_seconds", "is_retry", "passed_on", "request_id")
 
+    @classmethod
+    def of(cls, request: ClientRequest, rng: random.Random) -> RequestHead:
+        """The same, worked out once for a head that comes again and again (its request id is a new one)."""
+        known = request.known
+        if known is None:
+            return cls(request, rng)
+        head = known.memo
+        if head is None:
+            head = known.memo = cls(request, rng)
+        else:
+            head.request_id = b"%032x" % rng.getrandbits(128)  # a head with an id of its own is not known
+        return head  # type: ignore[no-any-return]
+
     def __init__(self, request: ClientRequest, rng: random.Random) -> None:
         fields = request.fields
         self.passed_on: HeaderList = (
@@ -49,11 +62,10 @@ def shared_head(
     content_type: bytes = JSON,
 ) -> bytes:
     """The lines that every site asked for this request gets."""
-    told = b"content-type: %b\r\nx-request-id: %b\r\n%b%b: %d\r\n" % (
+    told = b"content-type: %b\r\nx-request-id: %b\r\n%bx-heron-expected-output-tokens: %d\r\n" % (
         content_type,  # it was read as that, whatever the client called it
         request_id,
         _TOLD[features.request_class, features.tier],
-        b"x-heron-expected-output-tokens",
         features.expected_output_tokens,
     )
     if features.affinity_key is not None:

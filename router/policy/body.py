@@ -78,18 +78,19 @@ class RequestBody:
     )
 
     def __init__(self, api: Api, raw: bytes, fields: dict[str, Any]) -> None:
+        get = fields.get
         self.api = api
         self.raw = raw
         self.text_bytes = len(raw)
         """What the prompt's length is estimated from; of a form its text fields only."""
         self.fields: dict[str, Any] | None = fields
         """Parsed; dropped once the request is under way, a long prompt is not kept twice."""
-        self.stream: bool = fields.get("stream") is True
+        self.stream: bool = get("stream") is True
         self.max_tokens: int | None = None
-        self.choices: int = fields.get("n") or 1
-        self.asks_token_ids: bool = fields.get("return_token_ids") is True
-        options = fields.get("stream_options")
-        self.include_usage: bool = isinstance(options, dict) and options.get("include_usage") is True
+        self.choices: int = get("n") or 1
+        self.asks_token_ids: bool = get("return_token_ids") is True
+        options = get("stream_options")
+        self.include_usage: bool = type(options) is dict and options.get("include_usage") is True
 
 
 def read_body(api: Api, raw: bytes) -> tuple[RequestBody, str]:
@@ -106,12 +107,19 @@ def read_body(api: Api, raw: bytes) -> tuple[RequestBody, str]:
         raise BadRequestError(
             f"The body must be a JSON object, not {_kind(fields)}.", code="invalid_request_body"
         )
-    model = _model_of(fields)
+    model = fields.get("model")
+    if type(model) is not str or not model or len(model) > MAX_MODEL_NAME:
+        raise _wrong_model(model)
     stream = fields.get("stream")
     if stream is not None and type(stream) is not bool:
         raise _wrong("stream", "true or false", stream)
     if api is Api.CHAT or api is Api.MESSAGES:
-        _check_messages(fields.get("messages"))
+        messages = fields.get("messages")
+        if type(messages) is not list:
+            raise _wrong("messages", "a list of messages", messages)
+        for message in messages:
+            if type(message) is not dict:
+                raise _wrong("messages", "a list of objects", message)
     if "n" in fields:
         _check_int(fields, "n", least=1)
     body = RequestBody(api, raw, fields)
@@ -122,14 +130,6 @@ def read_body(api: Api, raw: bytes) -> tuple[RequestBody, str]:
     if options is not None and type(options) is not dict:
         raise _wrong("stream_options", "an object", options)
     return body, model
-
-
-def _check_messages(messages: Any) -> None:
-    if type(messages) is not list:
-        raise _wrong("messages", "a list of messages", messages)
-    for message in messages:
-        if type(message) is not dict:
-            raise _wrong("messages", "a list of objects", message)
 
 
 def read_form(content_type: bytes, raw: bytes) -> tuple[RequestBody, str]:
@@ -160,8 +160,12 @@ _TRUE_FIELDS = ("true", "1", "on", "yes", "t", "y")
 def _model_of(fields: Mapping[str, Any]) -> str:
     model = fields.get("model")
     if type(model) is not str or not model or len(model) > MAX_MODEL_NAME:
-        raise _wrong("model", "a string that names a model", model)
+        raise _wrong_model(model)
     return model
+
+
+def _wrong_model(model: Any) -> BadRequestError:
+    return _wrong("model", "a string that names a model", model)
 
 
 def read_tier(fields: dict[str, Any]) -> ServiceTier:
