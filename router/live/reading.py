@@ -61,15 +61,11 @@ class Reader:
             exchange.is_retry = True
         credential = exchange.credential
         try:
-            if exchange.api is Api.FORM or b"content-encoding" in request.fields:
-                body, model, content_type = self._read_body(exchange)
-            else:
-                body, model = read_body(exchange.api, request.body)
-                content_type = JSON
+            body, model, content_type = self._read_body(exchange)
             assert body.fields is not None
             exchange.body = body
             tenant = ANONYMOUS if credential is None else credential.tenant
-            if self._has_affinity and (len(body.raw) >= MIN_PROMPT_BYTES or head.affinity is not None):
+            if self._has_affinity and not (head.affinity is None and len(body.raw) < MIN_PROMPT_BYTES):
                 exchange.hint = read_hint(body, model, header=head.affinity, tenant=tenant)
             exchange.features = features_of(
                 body,

@@ -114,12 +114,7 @@ def read_body(api: Api, raw: bytes) -> tuple[RequestBody, str]:
     if stream is not None and type(stream) is not bool:
         raise _wrong("stream", "true or false", stream)
     if api is Api.CHAT or api is Api.MESSAGES:
-        messages = fields.get("messages")
-        if type(messages) is not list:
-            raise _wrong("messages", "a list of messages", messages)
-        for message in messages:
-            if type(message) is not dict:
-                raise _wrong("messages", "a list of objects", message)
+        _check_messages(fields.get("messages"))
     if "n" in fields:
         _check_int(fields, "n", least=1)
     body = RequestBody(api, raw, fields)
@@ -130,6 +125,14 @@ def read_body(api: Api, raw: bytes) -> tuple[RequestBody, str]:
     if options is not None and type(options) is not dict:
         raise _wrong("stream_options", "an object", options)
     return body, model
+
+
+def _check_messages(messages: Any) -> None:
+    if type(messages) is not list:
+        raise _wrong("messages", "a list of messages", messages)
+    for message in messages:
+        if type(message) is not dict:
+            raise _wrong("messages", "a list of objects", message)
 
 
 def read_form(content_type: bytes, raw: bytes) -> tuple[RequestBody, str]:
