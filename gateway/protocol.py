@@ -22,15 +22,15 @@ from typing import Any
 
 import httptools
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from gateway.client_request import CONTINUE, ClientRequest, HotRoute
-from gateway.cors import CorsPolicy, header_of
-from gateway.errors import JSON_HEADERS, anthropic_body, error_body, speaks_anthropic
+from gateway.cors import CorsPolicy
+from gateway.errors import JSON_HEADERS, error_body
 from gateway.half_close import watch_client
 from gateway.known_heads import KnownHeads
-from gateway.request_id import MAX_REQUEST_ID, is_token
+from gateway.refusal import early_refusal, too_large
 
 logger = logging.getLogger(__name__)
 
@@ -46,14 +46,6 @@ in a reset."""
 WRITE_HIGH_BYTES = 256 * 1024
 MAX_KNOWN_URLS = 64
 """Parsed ones that are kept: clients use a handful."""
-
-
-def _too_large(limit: int) -> tuple[int, bytes]:
-    return 413, error_body(
-        f"The request body is larger than {limit} bytes, the most that this server takes.",
-        type="invalid_request_error",
-        code="request_too_large",
-    )
 
 
 class HotPathProtocol(HttpToolsProtocol):
@@ -213,7 +205,7 @@ class HotPathProtocol(HttpToolsProtocol):
         fields = dict(headers)
         length = fields.get(b"content-length")
         if length is not None and length.isdigit() and int(length) > self._max_body_bytes:
-            self._refuse(*_too_large(self._max_body_bytes))
+            self._refuse(*too_large(self._max_body_bytes))
             return
         if b"expect" in fields and fields[b"expect"].lower() == b"100-continue":
             self.expect_100_continue = True
@@ -270,7 +262,7 @@ class HotPathProtocol(HttpToolsProtocol):
             return
         self._body_bytes += len(body)
         if self._body_bytes > self._max_body_bytes:
-            self._refuse(*_too_large(self._max_body_bytes))
+            self._refuse(*too_large(self._max_body_bytes))
             return
         cycle = self.cycle
         if isinstance(cycle, ClientRequest):
@@ -375,30 +367,17 @@ class HotPathProtocol(HttpToolsProtocol):
                 return
             cycle.disconnected = True
             cycle.message_event.set()
-        if speaks_anthropic(self.url.decode("ascii", "replace").partition("?")[0]):
-            body = anthropic_body(status, body)
         self.transport.write(
-            b"".join(
-                (
-                    STATUS_LINE[status],
-                    self.date_header(),
-                    self._refusal_lines(),
-                    b"content-type: application/json\r\nconnection: close\r\n",
-                    b"content-length: %d\r\n\r\n" % len(body),
-                    body,
-                )
+            early_refusal(
+                status,
+                body,
+                url=self.url,
+                headers=self.headers or [],
+                date=self.date_header(),
+                cors=self._cors,
             )
         )
         self.loop.call_later(LINGER_SECONDS, self.transport.close)
-
-    def _refusal_lines(self) -> bytes:
-        """What else the head of a refusal carries: the client's own request id, and CORS."""
-        headers = self.headers or []
-        request_id = header_of(headers, b"x-request-id")
-        lines = b"" if self._cors is None else self._cors.lines(headers)
-        if is_token(request_id, MAX_REQUEST_ID):
-            lines += b"x-request-id: %b\r\n" % request_id
-        return lines
 
     def check_timeouts(self, now: float) -> None:
         """Called once a second: drop clients that send or take nothing."""
