@@ -35,6 +35,14 @@ class ClassCutoffs:
 _CLASSES: tuple[RequestClass, ...] = get_args(RequestClass)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassSlo:
+    """What one request class is promised, from when the router has received it; None: nothing."""
+
+    ttft_seconds: float | None = None
+    e2e_seconds: float | None = None
+
+
 class RequestFeatures(NamedTuple):
     """The part of a request that decisions may look at (a tuple: it is made for every request)."""
 
@@ -49,3 +57,5 @@ class RequestFeatures(NamedTuple):
     affinity_key: str | None = None
     deadline_seconds: float | None = None
     """Seconds left when the request was read; None: no deadline."""
+    slo: ClassSlo | None = None
+    """What its class is promised; None: nothing."""

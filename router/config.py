@@ -99,7 +99,9 @@ class RouterConfig(ConfigModel):
     flex_requests_per_second: Annotated[float, Field(gt=0, le=100_000)] = 5.0
     """At most so many flex requests start, of this router process."""
     slo: dict[RequestClass, SloConfig] = Field(default_factory=dict)
-    """By request class (`SS` to `LL`): work that cannot meet it is refused at once. None by default."""
+    """By request class (`SS` to `LL`): work that cannot meet it is refused at once, and where there is too
+    little for all, `heron` serves what can be in time, the cheapest first (`router.policy.triage`). None by
+    default; `flex` has none."""
     planner: PlannerConfig = PlannerConfig()
     resume_wait_seconds: Annotated[float, Field(ge=0, le=3600)] = 30.0
     resume_reserve_ratio: Annotated[float, Field(ge=0, le=0.9)] = 0.1

@@ -12,6 +12,7 @@ import re
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from router.policy.policies import POLICIES
 from simulator.settings import Fault
 from simulator.traces import SizeSet
 from simulator.workload import Mode
@@ -91,6 +92,9 @@ class Cell:
     control: str = "governed"
     control_parameters: Pairs = ()
     resume: bool = True
+    router_slo: bool | None = None
+    """Whether the router is told the SLO of each class (`[router.slo]`), as results are judged by it; None:
+    for the policies that sort out by it. The others do better untold: they only refuse more."""
     planner: bool | None = None
     """Whether plans are made; None: for the policies that read them."""
     planner_parameters: Pairs = ()
@@ -118,6 +122,11 @@ class Cell:
     def with_(self, **changes: Any) -> Cell:
         """Another one that differs in these."""
         return replace(self, **changes)
+
+    @property
+    def has_router_slo(self) -> bool:
+        """Whether the router knows the SLO."""
+        return POLICIES[self.policy].is_choosy if self.router_slo is None else self.router_slo
 
     @property
     def has_planner(self) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from fleet.capacity import Slo, Work
-from fleet.request import ClassCutoffs, RequestClass
+from fleet.request import ClassCutoffs, ClassSlo, RequestClass
 from power_feed.synthetic import SyntheticWind
 from power_feed.wind_files import read_wind_file
 from power_feed.wind_series import WindSeries
@@ -178,6 +178,12 @@ def scene(inputs: Inputs, start: int, seconds: int, warm_up: int) -> Scene:
             has_planner=cell.has_planner,
             planner_parameters=dict(cell.planner_parameters),
             length_error_ratio=cell.length_error_ratio,
+            class_slos={
+                name: ClassSlo(ttft_seconds=slo.ttft_seconds, e2e_seconds=slo.e2e_seconds)
+                for name, slo in inputs.class_slos.items()
+            }
+            if cell.has_router_slo
+            else {},
             **dict(cell.router_overrides),
         ),
         telemetry=Telemetry(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import IntEnum
 from typing import Any
 
@@ -35,6 +36,7 @@ class SimRequest:
         "hold_until",
         "index",
         "is_cut",
+        "is_patient",
         "is_power",
         "load",
         "outcome",
@@ -44,6 +46,7 @@ class SimRequest:
         "pushbacks",
         "resume_until",
         "site",
+        "start_by",
         "ticket",
         "view",
     )
@@ -65,6 +68,10 @@ class SimRequest:
         self.output_tokens = output_tokens
         self.features = features
         self.hold_until = hold_until
+        self.start_by = math.inf
+        """Later it cannot be within its class's SLO."""
+        self.is_patient = False
+        """The policy would have it wait, though there is room."""
         self.excluded: dict[str, int] = {}
         self.pushbacks = 0
         self.failures = 0

@@ -10,6 +10,7 @@ waiting (`ticket` is set), waiting for a retry, or over (`outcome` is set).
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -17,7 +18,8 @@ from collections.abc import Callable, Iterable, Mapping
 from fleet.records import SiteReport
 from fleet.request import ANONYMOUS, ClassCutoffs, RequestFeatures
 from router.policy.body import DEFAULT_OUTPUT_TOKENS
-from router.policy.dispatch import FOREVER, choose, has_other_site
+from router.policy.deadline import start_by, wait_seconds
+from router.policy.dispatch import FOREVER, NOT_YET, NotYet, choose, has_other_site
 from router.policy.fair_line import Lane, Ticket
 from router.policy.load import Load
 from router.policy.output_length import OutputLengths
@@ -101,6 +103,18 @@ class SimulatedRouter:
         )
         self._budget.count_request(now)
         self.on_request(features)
+        if features.slo is not None:
+            request.start_by = start_by(
+                self.view.views,
+                prompt_tokens=prompt_tokens,
+                output_tokens=features.expected_output_tokens,
+                received_at=now,
+                deadline_seconds=None,
+                slo=features.slo,
+            )
+            if request.start_by < now:
+                self._give_up(request)
+                return
         if not self._try_place(request):
             self._wait(request)
 
@@ -111,9 +125,9 @@ class SimulatedRouter:
         if self._settings.length_error_ratio:
             error = self._rng.gauss(1.0, self._settings.length_error_ratio)
             expected = max(1, round(expected * max(0.05, error)))
-        return RequestFeatures(
-            self._model, CUTOFFS.classify(prompt_tokens, expected), prompt_tokens, expected, True
-        )
+        name = CUTOFFS.classify(prompt_tokens, expected)
+        slo = self._settings.class_slos.get(name)
+        return RequestFeatures(self._model, name, prompt_tokens, expected, True, slo=slo)
 
     def _try_place(self, request: SimRequest, *, is_resume: bool = False) -> bool:
         """Send it now, unless nothing fits or others wait before it."""
@@ -121,11 +135,11 @@ class SimulatedRouter:
             features = request.features
             if self._queue.is_before(features.model, features.tier, self._events.now, is_resume=is_resume):
                 return False
-        return self._place(request, is_resume=is_resume, is_released=is_resume)
+        return self._place(request, is_resume=is_resume, is_released=is_resume) is Offer.PLACED
 
     def _place(
         self, request: SimRequest, *, is_resume: bool, is_released: bool, must_leave_room: bool = False
-    ) -> bool:
+    ) -> Offer:
         now = self._events.now
         view = self.decide(
             request.features,
@@ -134,8 +148,11 @@ class SimulatedRouter:
             is_released=is_released,
             must_leave_room=must_leave_room,
         )
+        request.is_patient = view is NOT_YET
         if view is None:
-            return False
+            return Offer.NOT_THIS if request.excluded else Offer.NO_ROOM
+        if view is NOT_YET:
+            return Offer.NOT_YET
         load = self.view.loads[view.site_id]
         if is_released:
             load.send_resume(request.prompt_tokens + request.produced_tokens, view, now)
@@ -146,7 +163,7 @@ class SimulatedRouter:
         request.load, request.site, request.view = load, site, view
         request.attempts += 1
         self._events.at(now + site.one_way_seconds, self._reach, request)
-        return True
+        return Offer.PLACED
 
     def decide(
         self,
@@ -156,7 +173,7 @@ class SimulatedRouter:
         is_resume: bool,
         is_released: bool,
         must_leave_room: bool = False,
-    ) -> ModelView | None:
+    ) -> ModelView | NotYet | None:
         """Where a request would go now, as `router.live.hold` asks it."""
         if not self.view.views:
             return None
@@ -308,11 +325,16 @@ class SimulatedRouter:
     def _wait(self, request: SimRequest) -> None:
         now = self._events.now
         is_resume = request.is_resume or request.is_cut
+        features = request.features
         until = request.resume_until if request.is_resume else request.hold_until
+        if not is_resume:
+            until = min(until, request.start_by)
+            is_limited = request.start_by < math.inf and not request.is_patient
+            if is_limited and now + self._expected_wait(features) > request.start_by:
+                until = now
         if until <= now:
             self._give_up(request)
             return
-        features = request.features
         request.ticket = Ticket(
             model=features.model,
             tier=features.tier,
@@ -321,6 +343,7 @@ class SimulatedRouter:
             waits_since=now,
             expires_at=until,
             lane=Lane.RESUME if is_resume else Lane.RETURNING if request.has_had_turn else Lane.NEW,
+            is_patient=request.is_patient,
             payload=request,
         )
         gives_way = self._queue.add(request.ticket)
@@ -344,12 +367,20 @@ class SimulatedRouter:
     def _offer(self, ticket: Ticket) -> Offer:
         request: SimRequest = ticket.payload
         is_resume = ticket.lane is Lane.RESUME
-        if not self._place(
+        offer = self._place(
             request, is_resume=is_resume, is_released=True, must_leave_room=ticket.must_leave_room
-        ):
-            return Offer.NOT_THIS if request.excluded else Offer.NO_ROOM
-        request.ticket = None
-        return Offer.PLACED
+        )
+        if offer is Offer.PLACED:
+            request.ticket = None
+        return offer
+
+    def _expected_wait(self, features: RequestFeatures) -> float:
+        return wait_seconds(
+            self.view.views,
+            ahead=self._queue.ahead(features.model, features.tier, features.tenant, self._events.now),
+            prompt_tokens=features.prompt_tokens,
+            output_tokens=features.expected_output_tokens,
+        )
 
     def _release(self, request: SimRequest) -> None:
         """It is no longer at its site; whoever waits may take the place."""

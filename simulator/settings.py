@@ -6,10 +6,12 @@ drift from what runs live.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from fleet.profile import PROFILES, PerformanceProfile, SitePowerModel
+from fleet.request import ClassSlo, RequestClass
 from router.config import RouterConfig
 from site_agent.config import GovernorOptions
 from site_agent.controls import DEFAULT_CONTROL
@@ -99,6 +101,8 @@ class RouterSettings:
     """`[router.planner]`'s default."""
     planner_parameters: dict[str, Any] = field(default_factory=dict)
     """Of `router.policy.planner.problem.PlannerParameters`, where they are not the defaults."""
+    class_slos: Mapping[RequestClass, ClassSlo] = field(default_factory=dict)
+    """`[router.slo]`."""
     length_error_ratio: float = 0.0
     """Standard deviation of a factor that every estimate of an output's length is off by."""
     hold_seconds: float = RouterConfig.model_fields["hold_seconds"].default

@@ -18,7 +18,7 @@ from router.live.exchange import Exchange
 from router.live.fleet_view import FleetView
 from router.live.metrics import RouterMetrics
 from router.live.request_head import RequestHead
-from router.policy.deadline import ClassSlo, start_by
+from router.policy.deadline import start_by
 from router.policy.key_ring import Credential, KeyFault, KeyRing, shown_key
 from router.policy.retry_after import quota_retry_after_seconds
 
@@ -44,10 +44,6 @@ class Door:
         self._clock = clock
         self._unix_clock = unix_clock
         self._rng = rng
-        self._slo = {
-            name: ClassSlo(ttft_seconds=slo.ttft_seconds, e2e_seconds=slo.e2e_seconds)
-            for name, slo in config.slo.items()
-        }
         self._flex_hold_seconds = config.flex_hold_seconds
 
     def find(self, authorization: bytes | None, x_api_key: bytes | None) -> Credential | KeyFault | None:
@@ -85,7 +81,7 @@ class Door:
                 return False
             if credential.quota.is_limited and not self._take(exchange, credential):
                 return False
-        if features.deadline_seconds is not None or self._slo:
+        if features.deadline_seconds is not None or features.slo is not None:
             return self._can_be_in_time(exchange)
         return True
 
@@ -123,7 +119,7 @@ class Door:
             output_tokens=features.expected_output_tokens,
             received_at=exchange.received_at,
             deadline_seconds=features.deadline_seconds,
-            slo=self._slo.get(features.request_class),
+            slo=features.slo,
         )
         if self._clock() <= exchange.start_by:
             return True

@@ -75,6 +75,8 @@ class Exchange(LedgerEntry):
     progress = 0
     quiet_since = 0.0
     wrote_at = 0.0
+    is_patient = False
+    """The policy would have it wait, though there is room (`router.policy.triage`)."""
     start_by = math.inf
     """Loop time by which a site must begin, or the answer would come too late."""
     credential: Credential | None = None

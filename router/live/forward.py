@@ -297,7 +297,7 @@ class Forwarder:
 
     async def _wait(self, exchange: Exchange) -> Placement | None:
         """A place in time, or None: the client was told when to come back."""
-        if exchange.start_by < math.inf and not exchange.is_cut:
+        if exchange.start_by < math.inf and not exchange.is_cut and not exchange.is_patient:
             expected = self._dispatcher.expected_wait_seconds(exchange)
             if self._clock() + expected > exchange.start_by:
                 self._door.refuse_late(exchange)

@@ -21,7 +21,7 @@ from router.live.placement import Placement
 from router.live.sites import SiteRegistry
 from router.policy.affinity import Affinity
 from router.policy.deadline import wait_seconds
-from router.policy.dispatch import choose
+from router.policy.dispatch import NOT_YET, choose
 from router.policy.fair_line import Lane, Ticket
 from router.policy.flex import Pace
 from router.policy.interface import Policy
@@ -122,6 +122,7 @@ class Dispatcher:
             expires_at=until,
             lane=Lane.RESUME if is_resume else Lane.RETURNING if is_returning else Lane.NEW,
             is_late=exchange.is_retry,
+            is_patient=exchange.is_patient,
             payload=_Waiter(exchange, future),
         )
         gives_way = self._queue.add(ticket)
@@ -202,7 +203,8 @@ class Dispatcher:
             affinity=self.affinity,
             hint=None if is_resume else exchange.hint,
         )
-        if view is None:
+        exchange.is_patient = view is NOT_YET
+        if view is None or view is NOT_YET:
             return None
         load = loads[view.site_id]
         if exchange.hint is not None and self.affinity is not None:
@@ -228,6 +230,8 @@ class Dispatcher:
             must_leave_room=ticket.must_leave_room,
         )
         if placement is None:
+            if waiter.exchange.is_patient:
+                return Offer.NOT_YET
             return Offer.NOT_THIS if waiter.exchange.excluded else Offer.NO_ROOM
         waiter.future.set_result(placement)
         return Offer.PLACED

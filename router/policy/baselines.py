@@ -32,6 +32,7 @@ class Baseline:
     """What the plain ones have in common."""
 
     may_hold = False
+    is_choosy = False
     is_in_turn = False
     is_told = False
     affinity_floor_ratio = POLICY_FLOOR_RATIO

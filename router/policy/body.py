@@ -7,11 +7,12 @@ engine's business and reaches it byte for byte.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import orjson
 
-from fleet.request import ANONYMOUS, ClassCutoffs, RequestFeatures, ServiceTier
+from fleet.request import ANONYMOUS, ClassCutoffs, ClassSlo, RequestClass, RequestFeatures, ServiceTier
 from gateway import form
 from gateway.api_paths import Api
 from router.policy.output_length import OutputLengths
@@ -34,6 +35,7 @@ LEARNT_APIS = frozenset({Api.CHAT, Api.COMPLETION, Api.RESPONSES, Api.MESSAGES})
 """Whose answers are text, so that their lengths are learnt."""
 BYTES_PER_TOKEN = 4
 MAX_MODEL_NAME = 512
+NO_SLOS: Mapping[RequestClass, ClassSlo] = MappingProxyType({})
 
 
 class BadRequestError(ValueError):
@@ -195,8 +197,11 @@ def features_of(
     deadline_seconds: float | None,
     tenant: str = ANONYMOUS,
     lengths: OutputLengths | None = None,
+    slos: Mapping[RequestClass, ClassSlo] = NO_SLOS,
 ) -> RequestFeatures:
-    """The features that decisions may look at; token counts are estimates. `lengths`: what was learnt.
+    """The features that decisions may look at; token counts are estimates.
+
+    `lengths`: what was learnt; `slos`: what classes are promised, `flex` apart.
 
     Raises:
         BadRequestError: an unknown service tier.
@@ -214,16 +219,19 @@ def features_of(
             output_tokens = round(learnt.mean_tokens) or 1
     if body.max_tokens is not None and body.max_tokens < output_tokens:
         output_tokens = body.max_tokens
+    request_class = cutoffs.classify(prompt_tokens, output_tokens)
+    tier = read_tier(body.fields) if "service_tier" in body.fields else "default"
     return RequestFeatures(  # by position: it is made for every request
         model,
-        cutoffs.classify(prompt_tokens, output_tokens),
+        request_class,
         prompt_tokens,
         output_tokens,
         body.stream,
-        read_tier(body.fields) if "service_tier" in body.fields else "default",
+        tier,
         tenant,
         affinity_key,
         deadline_seconds,
+        slos.get(request_class) if slos and tier != "flex" else None,
     )
 
 

@@ -9,25 +9,19 @@ The wait is Little's law: a site that runs C requests at once, each for T second
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from fleet.request import ClassSlo
 from router.policy.snapshot import ModelView
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClassSlo:
-    """What one request class is promised, from when the router has received it; None: nothing."""
-
-    ttft_seconds: float | None = None
-    e2e_seconds: float | None = None
-
-
 def ttft_seconds(view: ModelView, prompt_tokens: int) -> float | None:
-    """From arrival at the site to the first token: its median, or reading this prompt where it is longer."""
-    known = [] if view.ttft_seconds_p50 is None else [view.ttft_seconds_p50]
-    if view.prefill_tokens_per_second:
-        known.append(prompt_tokens / view.prefill_tokens_per_second)
-    return max(known, default=None)
+    """From arrival at the site to the first token, at best: one instance reads this prompt.
+
+    Where nobody knows how fast it reads, its median of late: it has other prompts and a queue in it, so
+    a site that could be in time is not judged by it if there is anything better.
+    """
+    rate = view.prefill_tokens_per_second
+    return prompt_tokens / rate * (view.ready_instances or 1) if rate else view.ttft_seconds_p50
 
 
 def e2e_seconds(view: ModelView, prompt_tokens: int, output_tokens: int) -> float | None:

@@ -23,8 +23,9 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import Enum
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from fleet.request import RequestFeatures
 from router.policy.affinity import Affinity
@@ -49,6 +50,15 @@ _candidate = partial(tuple.__new__, Candidate)
 """`Candidate(*fields)` without the call in Python that a NamedTuple makes of it: five per request."""
 GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 """Its multiples lie evenly between 0 and 1, whatever their number."""
+
+
+class NotYet(Enum):
+    """There is room, but the policy would not give it to this request now."""
+
+    NOT_YET = "not_yet"
+
+
+NOT_YET: Final = NotYet.NOT_YET
 FOREVER = -1
 """In `excluded`: this site failed the request and is never asked again for it."""
 
@@ -79,14 +89,16 @@ def choose(
     surplus_ratio: float | None = None,
     affinity: Affinity | None = None,
     hint: Hint | None = None,
-) -> ModelView | None:
-    """The site for this request, or None when nothing fits now or the policy has it wait.
+) -> ModelView | NotYet | None:
+    """The site for this request. None: nothing fits now, or the policy has all wait; NOT_YET: it has this
+    one wait.
 
     `views` are the sites that know the model, in order of name and of the snapshot `context`; `loads` (by
     site) what this router has sent there. `is_paced`: it has waited, and does not go before the prompts of
     others that have are read. `surplus_ratio`: it is flex, and so much must stay free. `hint`: None where it
     is all the same which site it is.
     """
+    is_choosy = policy.is_choosy and features.slo is not None and not is_resume and surplus_ratio is None
     point = turn * GOLDEN_RATIO % 1.0
     looked_at: Iterable[ModelView] = views
     most = len(views)
@@ -98,13 +110,17 @@ def choose(
         turn = 0
     terms = Terms(True, 0.0, surplus_ratio) if is_resume else Terms(is_paced, reserve_ratio, surplus_ratio)
     candidates = _filter(looked_at, loads, terms, excluded, most, now)
-    if len(candidates) <= 1 and not (candidates and policy.may_hold):
+    if len(candidates) <= 1 and not (candidates and (policy.may_hold or is_choosy)):
         chosen = candidates[0].view if candidates else None
     else:
         weights = policy.weigh(candidates, features, context, turn=turn, now=now)
         total = sum(weights)
         if total <= 0.0:
-            return None
+            if policy.may_hold:
+                return None
+            if is_choosy:
+                return NOT_YET
+            weights, total = [1.0] * len(candidates), float(len(candidates))  # a resume goes on at any cost
         holder = None
         if hint and affinity:
             floor = policy.affinity_floor_ratio

@@ -38,6 +38,7 @@ class Ticket:
     __slots__ = (
         "expires_at",
         "is_late",
+        "is_patient",
         "lane",
         "model",
         "must_leave_room",
@@ -60,6 +61,7 @@ class Ticket:
         expires_at: float,
         lane: Lane = Lane.NEW,
         is_late: bool = False,
+        is_patient: bool = False,
         payload: Any = None,
     ) -> None:
         self.model = model
@@ -73,6 +75,8 @@ class Ticket:
         self.payload = payload
         self.is_late = is_late
         """From the beginning where its client was refused before."""
+        self.is_patient = is_patient
+        """The policy would have it wait, though there is room."""
         self.must_leave_room = False
         """The place that is offered now is for it only if others find room after it."""
         self.sequence = 0

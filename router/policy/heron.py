@@ -27,7 +27,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fleet.request import RequestFeatures
+from fleet.request import ClassSlo, RequestFeatures
 from router.policy.baselines import STALE_WEIGHT, Baseline
 from router.policy.candidate import Candidate
 from router.policy.figures import known, or_equal, with_mean
@@ -37,6 +37,7 @@ from router.policy.power_risk import NO_RISK, Risk
 from router.policy.site_forecast import SiteForecast, horizon_bits
 from router.policy.site_rate import work_step
 from router.policy.snapshot import Freshness, ModelView, Snapshot
+from router.policy.triage import Triage
 
 FRESH = Freshness.FRESH
 NOT_ASKED = Risk(-1.0, -1.0)
@@ -47,6 +48,8 @@ MAX_MODELS = 256
 """The same of models: sites may name any."""
 MOST_BACKLOG_SECONDS = 60.0
 """Of prompts sent and not read; no site that admits work is further behind."""
+MOST_COST_SECONDS = 60.0
+"""Of a site's time, for one request that it takes though it cannot be in time there."""
 MOST_INSTANCES = 64
 """Of one site, told apart by what they have to read."""
 LEAST_ROOM_RATIO = 0.05
@@ -81,6 +84,13 @@ class HeronParameters(PolicyParameters):
     """Lost in a break before another site reads the prompt again."""
     margin_ratio: Ratio = 0.05
     """The site agents' `margin_ratio`: of a grant, what they leave unused."""
+    burst_seconds: Annotated[float, Field(ge=0, le=60)] = 0.2
+    """What a site may have before it, in seconds of what it sustains within the SLO, for a request of mean
+    cost; 0: no triage. Only classes with an SLO (`[router.slo]`) are sorted out (`router.policy.triage`)."""
+    cheapness_exponent: Exponent = 1.0
+    """How much more of that the cheap may use, and how much less the dear."""
+    utilisation: Annotated[float, Field(gt=0, le=2)] = 0.9
+    """Of what a site sustains, how much is given away."""
     packing: Ratio = 0.8
     """Of a farm's weight, what goes to its fullest site when it has no power at all."""
 
@@ -90,6 +100,7 @@ class Heron(Baseline):
 
     name = "heron"
     is_told = True
+    is_choosy = True
     affinity_floor_ratio = 0.03
     """Its weights fall with the fifth power of time: so a session stays where it takes up to twice as long,
     and leaves a site that will break four of five answers off."""
@@ -97,6 +108,11 @@ class Heron(Baseline):
 
     def __init__(self, parameters: HeronParameters) -> None:
         self._own = parameters
+        self._given = Triage(
+            burst_seconds=parameters.burst_seconds,
+            cheapness_exponent=parameters.cheapness_exponent,
+            utilisation=parameters.utilisation,
+        )
         self._forecasts: dict[str, dict[str, SiteForecast]] = {}
         """model → site → what was worked out."""
         self._clear_at: dict[str, list[float]] = {}
@@ -123,6 +139,12 @@ class Heron(Baseline):
         if math.isnan(sum(costs)):
             costs, ends = with_mean(costs), with_mean(ends)
         rooms = self._rooms(candidates, forecasts, ends, features)
+        slo = features.slo
+        is_open = None
+        if slo is not None and own.burst_seconds > 0.0 and features.tier != "flex":
+            is_open = self._triage(candidates, forecasts, features, slo, now)
+            if True not in is_open:
+                return [0.0] * len(candidates)
         if own.forecast and context.power:
             self._look_ahead(forecasts, costs, rooms, features, max(ends), now)
         room_exponent, time_exponent = own.room_exponent, own.time_exponent
@@ -137,11 +159,40 @@ class Heron(Baseline):
                 least = PLAN_FLOOR**own.plan_exponent
                 for index, candidate in enumerate(candidates):
                     weights[index] *= factors.get(candidate.view.site_id, least)
+        if is_open is not None and False in is_open:
+            weights = [weight if is_it else 0.0 for is_it, weight in zip(is_open, weights, strict=True)]
+            if sum(weights) <= 0.0:
+                return [1.0 if is_it else 0.0 for is_it in is_open]
+            return weights
         return or_equal(weights)
+
+    def _triage(
+        self,
+        candidates: Sequence[Candidate],
+        forecasts: Sequence[SiteForecast],
+        features: RequestFeatures,
+        slo: ClassSlo,
+        now: float,
+    ) -> list[bool]:
+        """Where it is worth its place. A site whose costs nobody knows is open."""
+        step = work_step(features.prompt_tokens, features.expected_output_tokens)
+        found, costs = [], []
+        for (view, _, _, load), one in zip(candidates, forecasts, strict=True):
+            cost = one.cost_seconds(step, slo, load.round_trip_seconds)
+            if cost is not None and cost < math.inf:
+                costs.append(cost)
+            found.append(cost is None or (cost < math.inf and self._given.is_open(view.site_id, cost, now)))
+        self._given.note(costs)
+        return found
 
     def sent(self, view: ModelView, features: RequestFeatures, now: float) -> None:
         """Its prompt is read there before those that come after it."""
         kept = self._forecasts.get(features.model, {}).get(view.site_id)
+        if kept is not None and features.slo is not None and self._own.burst_seconds > 0.0:
+            step = work_step(features.prompt_tokens, features.expected_output_tokens)
+            cost = kept.cost_seconds(step, features.slo, None)
+            if cost is not None:
+                self._given.given(view.site_id, min(cost, MOST_COST_SECONDS), now)
         if kept is None or not kept.prompt_token_seconds:
             return
         read = self._clear_at.get(view.site_id)
@@ -192,6 +243,9 @@ class Heron(Baseline):
                     view, context.sites.get(site_id), outlook, self._own.margin_ratio
                 )
                 self._note_farm(site_id, kept)
+                self._given.reported(
+                    site_id, own_requests=load.in_flight, running_requests=known(view.running_requests)
+                )
             seconds = kept.first_seconds
             if kept.prompt_token_seconds > 0.0:
                 alone = prompt * kept.prompt_token_seconds * kept.instances

@@ -23,6 +23,9 @@ class Policy(Protocol):
     """As in the registry."""
     may_hold: bool
     """It may give nobody any weight: the request waits at the router. A single candidate is weighed too."""
+    is_choosy: bool
+    """Of a request whose class has an SLO it may give nobody any weight: that one waits, others need not. A
+    single candidate is weighed too."""
     is_in_turn: bool
     """Sites are taken in turn: in a large fleet the first candidates are those whose turn it is."""
 

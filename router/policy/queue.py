@@ -7,7 +7,9 @@ The order, for each model:
      so default gets at least one place in PRIORITY_RUN + 1 and never starves. First those that are not late,
      then, in the same way, the late ones, each only if it leaves room for newcomers (`must_leave_room`); but
      after FRESH_RUN places in a row for others, one late request, so that they never starve either;
-  4. `flex`, only while nobody of the above waits.
+  4. the patient: those that the policy would rather not place now, though there is room (`router.policy.
+     triage`); each is asked about again by itself, in order of arrival, and stands in nobody's way;
+  5. `flex`, only while nobody of 1 to 3 waits.
 Within a tier tenants are equals, whatever number of requests each has waiting (`router.policy.fair_line`).
 
 The queue is bounded per tier. When it is full, the tenant with the most waiting gives up its newest request,
@@ -32,7 +34,10 @@ LATE_RESERVE_RATIO = 0.05
 """Of a site's capacity, kept free by those that are late for those that come: with every slot taken a new
 request would wait for one, and be late too."""
 MAX_SKIPPED = 64
-"""Resumes or returning requests passed over, for sites that they exclude, before the rest must wait too."""
+"""Resumes, returning or patient requests passed over, for sites that they exclude or are not worth, before
+the rest must wait too."""
+PATIENT_SECONDS = 0.02
+"""The patient are asked about no more often."""
 TIERS: tuple[ServiceTier, ...] = ("priority", "default", "flex")
 
 
@@ -44,6 +49,8 @@ class Offer(Enum):
     """Nobody like it fits now."""
     NOT_THIS = "not_this"
     """It excludes the sites that have room; another one may fit."""
+    NOT_YET = "not_yet"
+    """The policy would have it wait: it is one of the patient from now on."""
     GONE = "gone"
     """It waits no longer: take it out."""
 
@@ -51,11 +58,14 @@ class Offer(Enum):
 class _ModelQueue:
     """All that waits for one model."""
 
-    __slots__ = ("fresh_run", "priority_run", "resumes", "returning", "tiers")
+    __slots__ = ("fresh_run", "patient", "patient_at", "priority_run", "resumes", "returning", "tiers")
 
     def __init__(self) -> None:
         self.resumes: Fifo = OrderedDict()
         self.returning: Fifo = OrderedDict()
+        self.patient: Fifo = OrderedDict()
+        self.patient_at = float("-inf")
+        """When they are asked about next."""
         self.tiers: dict[ServiceTier, FairLine] = {
             tier: FairLine(keeps_order=tier == "flex") for tier in TIERS
         }
@@ -63,13 +73,25 @@ class _ModelQueue:
         self.fresh_run = 0
 
     def is_empty(self) -> bool:
-        return not (self.resumes or self.returning or any(self.tiers.values()))
+        return not (self.resumes or self.returning or self.patient or any(self.tiers.values()))
 
     def fifo_of(self, ticket: Ticket) -> Fifo | None:
         """The plain line that a ticket stands in; None: its tier's. Flex that returns stays flex."""
         if ticket.lane is Lane.RESUME:
             return self.resumes
+        if ticket.is_patient:
+            return self.patient
         return self.returning if ticket.lane is Lane.RETURNING and ticket.tier != "flex" else None
+
+    def newest_of(self, tier: ServiceTier, tenant: str) -> Ticket | None:
+        """The tenant's newest request of this tier that never had a turn."""
+        patient = (
+            one
+            for one in self.patient.values()
+            if one.lane is Lane.NEW and one.tier == tier and one.tenant == tenant
+        )
+        waiting = [*patient, *filter(None, [self.tiers[tier].newest_of(tenant)])]
+        return max(waiting, key=lambda one: one.sequence, default=None)
 
     def age(self, now: float) -> None:
         for line in self.tiers.values():
@@ -214,6 +236,9 @@ class HoldQueue:
         while (turn := queue.turn()) is not None:
             if not self._serve_tier(queue, turn[0], offer, late=turn[1]):
                 return
+        if queue.patient and not now < queue.patient_at < now + 2 * PATIENT_SECONDS:
+            queue.patient_at = now + PATIENT_SECONDS
+            self._serve_fifo(queue, queue.patient, offer)
         while queue.tiers["flex"] and not queue.resumes and not queue.returning:
             if not self._serve_tier(queue, "flex", offer):
                 return
@@ -226,6 +251,10 @@ class HoldQueue:
                 if result is Offer.PLACED or result is Offer.GONE:
                     del fifo[ticket.sequence]
                     self._forget(ticket, queue)
+                    continue
+                if result is Offer.NOT_YET and fifo is queue.returning:
+                    del fifo[ticket.sequence]
+                    self._make_patient(ticket, queue)
                     continue
                 skipped += 1
                 if result is Offer.NO_ROOM or skipped >= MAX_SKIPPED:
@@ -245,10 +274,19 @@ class HoldQueue:
             queue.take_turn(tier, late=late)
         elif result is Offer.GONE:
             queue.tiers[tier].remove(ticket)
+        elif result is Offer.NOT_YET:
+            queue.tiers[tier].remove(ticket)
+            self._make_patient(ticket, queue)
+            return True
         else:
             return False
         self._forget(ticket, queue)
         return True
+
+    @staticmethod
+    def _make_patient(ticket: Ticket, queue: _ModelQueue) -> None:
+        ticket.is_patient = True
+        queue.patient[ticket.sequence] = ticket
 
     def _forget(self, ticket: Ticket, queue: _ModelQueue) -> None:
         del self._tickets[ticket.sequence]
@@ -268,5 +306,5 @@ class HoldQueue:
         largest = max(tenants, key=lambda tenant: (tenants[tenant], tenant))
         if tenants.get(newcomer.tenant, 0) + 1 >= tenants[largest]:
             return newcomer
-        candidates = (queue.tiers[newcomer.tier].newest_of(largest) for queue in self._models.values())
+        candidates = [queue.newest_of(newcomer.tier, largest) for queue in self._models.values()]
         return max((one for one in candidates if one is not None), key=lambda one: one.sequence)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 
+from fleet.capacity import Slo
+from fleet.request import ClassSlo
 from router.policy.figures import known
 from router.policy.outlook import PowerOutlook, Quantiles
 from router.policy.power_risk import PowerNeed, Risk, risk_of
@@ -31,6 +33,7 @@ class SiteForecast:
     """One model at one site, as of its last records."""
 
     __slots__ = (
+        "_costs",
         "_need",
         "_site",
         "first_seconds",
@@ -69,6 +72,7 @@ class SiteForecast:
                 self._need = PowerNeed(draw, min(idle, draw), margin_ratio, info.safe_floor_watts)
         self.rates: dict[int, float | None] = {}
         """By `work_step`; what is not there is worked out by `rate`."""
+        self._costs: dict[tuple[int, ClassSlo, int], float | None] = {}
         self.risks: dict[int, Risk | None] = {}
         """By `horizon_bits`; what is not there is worked out by `risk`."""
 
@@ -94,6 +98,22 @@ class SiteForecast:
         rate = self.rates[step] = site_rate(self.view, info, step)
         return rate
 
+    def cost_seconds(self, step: int, slo: ClassSlo, round_trip_seconds: float | None) -> float | None:
+        """Of the site's time, what a request of this size takes within its SLO; infinite where it cannot be
+        in time, None where nobody knows. The round trip counts to the next hundredth of a second."""
+        hundredths = math.ceil(100.0 * (round_trip_seconds or 0.0))
+        key = step, slo, hundredths
+        if key in self._costs:
+            return self._costs[key]
+        left = Slo(
+            ttft_seconds=_less(slo.ttft_seconds, hundredths / 100),
+            e2e_seconds=_less(slo.e2e_seconds, hundredths / 100),
+        )
+        info = None if self._site is None else self._site.info
+        rate = site_rate(self.view, info, step, left)
+        cost = self._costs[key] = None if rate is None else 1.0 / rate if rate > 0.0 else math.inf
+        return cost
+
     def risk(self, bits: int, now: float) -> Risk | None:
         """Of a request that ends 2^bits s from now; None where power or draw are not known.
 
@@ -111,3 +131,7 @@ class SiteForecast:
             risk = risk_of(need, watts)
         self.risks[bits] = risk
         return risk
+
+
+def _less(seconds: float | None, by_seconds: float) -> float:
+    return math.inf if seconds is None else seconds - by_seconds

@@ -5,7 +5,7 @@ Rule: None where any part is unknown (no SiteInfo, no profile, no clock): a site
 
 from __future__ import annotations
 
-from fleet.capacity import Work, requests_per_second
+from fleet.capacity import Slo, Work, requests_per_second
 from fleet.profile import PROFILES
 from fleet.records import SiteInfo
 from router.policy.snapshot import ModelView
@@ -31,8 +31,8 @@ def _tokens(bits: int) -> float:
     return max(1.0, float(2.0 ** ((bits - 0.5) / 2)))
 
 
-def site_rate(view: ModelView, info: SiteInfo | None, step: int) -> float | None:
-    """Requests of this `work_step` per second, of all its ready instances together."""
+def site_rate(view: ModelView, info: SiteInfo | None, step: int, slo: Slo | None = None) -> float | None:
+    """Requests of this `work_step` per second, of all its ready instances together; `slo`: within it."""
     if info is None or not view.instances:
         return None
     ready: dict[tuple[int | None, int | None], int] = {}
@@ -49,7 +49,7 @@ def site_rate(view: ModelView, info: SiteInfo | None, step: int) -> float | None
         profile = PROFILES.get(_profile_id(view.model, info, degree, clock) or "")
         if profile is None or clock is None:
             return None
-        total += count * requests_per_second(profile, float(clock), work, max_concurrency=most)
+        total += count * requests_per_second(profile, float(clock), work, max_concurrency=most, slo=slo)
     return total
 
 

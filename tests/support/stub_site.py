@@ -91,6 +91,8 @@ class StubSite:
         self.pushed_back = 0
         self.model_fields: dict[str, Any] = {}
         """More of the model's report."""
+        self.info_fields: dict[str, Any] = {}
+        """More of the SiteInfo."""
         self.agent_id = f"agent-{site_id}"
         self.sequence = time.time_ns() // 1_000_000
         self._server: asyncio.Server | None = None
@@ -173,6 +175,7 @@ class StubSite:
                     "token_ids": self.token_ids,
                     "max_model_len": toy_engine.MAX_MODEL_LEN,
                 },
+                **self.info_fields,
             }
         )
 

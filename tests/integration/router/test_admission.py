@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from typing import Any
 
 import httpx
@@ -184,6 +185,44 @@ async def test_a_queue_that_is_too_long_for_a_deadline_is_not_joined(store: Any)
         await report(fleet, 40)
         assert (await patient).status_code == 200
         await fleet.settled(shed=1, completed=1)
+
+
+def known_site(site_id: str) -> StubSite:
+    """One that says how fast it is: a 70B instance."""
+    site = StubSite(site_id)
+    site.headroom = 200
+    kind = {"tensor_parallel_degree": 4, "gpu_clock_mhz": 1980}
+    site.model_fields = {
+        "max_concurrency": 256,
+        "running_requests": 0,
+        "instances": [{"instance_id": "i", "state": "ready", **kind}],
+    }
+    known = {"model": site.model, "profile_id": "llama-3.1-70b/h100/tp4", "start_seconds": 60.0, **kind}
+    site.info_fields = {"configurations": [known]}
+    return site
+
+
+async def test_where_more_comes_than_can_be_in_time_only_as_many_go_there_as_can(store: Any):
+    """Though the site has room for all: some wait a little, some are refused, and later there is time again.
+    A class without an SLO knows no such limit."""
+    promised = {"MS": {"ttft_seconds": 0.5, "e2e_seconds": 5.0}}
+    long = [{"role": "user", "content": "wind " * 1200}]
+    async with router_fleet(store, "a", make_site=known_site, policy="heron", slo=promised) as fleet:
+        burst = await asyncio.gather(*(fleet.post(chat(max_tokens=10, messages=long)) for _ in range(60)))
+        codes = Counter(one.status_code for one in burst)
+        assert set(codes) == {200, 503}
+        assert len(fleet.site("a").inference) == codes[200] >= 2
+        assert {code_of(one) for one in burst if one.status_code == 503} == {"deadline_unreachable"}
+        assert fleet.router.dispatcher.held == 0
+        await fleet.announce()
+        others = await asyncio.gather(*(fleet.post(chat(max_tokens=10)) for _ in range(60)))
+        assert {one.status_code for one in others} == {200}, "SS is promised nothing"
+        for _ in range(50):
+            again = await fleet.post(chat(max_tokens=10, messages=long))
+            if again.status_code == 200:
+                break
+            await asyncio.sleep(0.1)
+        assert again.status_code == 200
 
 
 async def test_a_deadline_that_passes_in_the_queue_ends_the_wait(store: Any):

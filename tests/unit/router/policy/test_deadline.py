@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from support.views import view
 
-from router.policy.deadline import ClassSlo, e2e_seconds, start_by, ttft_seconds, wait_seconds
+from fleet.request import ClassSlo
+from router.policy.deadline import e2e_seconds, start_by, ttft_seconds, wait_seconds
 
 INFINITE = float("inf")
 
@@ -23,12 +24,13 @@ def latest(*views: Any, deadline: float | None = None, slo: ClassSlo | None = No
     )
 
 
-def test_the_first_token_takes_the_median_or_the_reading_of_this_prompt():
-    """The longer of what is known."""
+def test_the_first_token_takes_one_instance_s_reading_of_this_prompt_at_best():
+    """The median counts only where nobody knows how fast it reads: it has longer prompts in it."""
     assert ttft_seconds(view(), 1000) is None
     assert ttft_seconds(view(ttft_seconds_p50=0.5), 1000) == 0.5
     assert ttft_seconds(view(prefill_tokens_per_second=500.0), 1000) == 2.0
-    assert ttft_seconds(view(ttft_seconds_p50=0.5, prefill_tokens_per_second=500.0), 100) == 0.5
+    assert ttft_seconds(view(prefill_tokens_per_second=500.0, ready_instances=2), 1000) == 4.0
+    assert ttft_seconds(view(ttft_seconds_p50=0.5, prefill_tokens_per_second=500.0), 100) == 0.2
 
 
 def test_a_whole_answer_is_its_first_token_and_the_gaps_between_the_rest():

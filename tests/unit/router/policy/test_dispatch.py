@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.views import FEATURES, loads, view
 
-from router.policy.dispatch import FOREVER, choose, has_other_site
+from fleet.request import ClassSlo, RequestFeatures
+from router.policy.baselines import LeastLoaded
+from router.policy.candidate import Candidate
+from router.policy.dispatch import FOREVER, NOT_YET, choose, has_other_site
 from router.policy.load import Load
+from router.policy.parameters import NoParameters
 from router.policy.policies import make_policy
 from router.policy.snapshot import ModelView
 
@@ -37,7 +43,43 @@ def pick(
         now=now,
         rng=random.Random(1),
     )
+    assert chosen is not NOT_YET
     return None if chosen is None else chosen.site_id
+
+
+class Choosy(LeastLoaded):
+    """Nothing is worth a place."""
+
+    is_choosy = True
+
+    def weigh(self, candidates: Sequence[Candidate], *_: Any, **__: Any) -> Sequence[float]:
+        return [0.0] * len(candidates)
+
+
+@pytest.mark.parametrize("names", ["a", "ab"])
+def test_a_choosy_policy_has_a_request_with_an_slo_wait_and_no_other(names: str):
+    """A resume goes on at any cost, and without room there is nothing to choose."""
+    promised = FEATURES._replace(slo=ClassSlo(ttft_seconds=1.0))
+    views = [view(name) for name in names]
+
+    def chosen(features: RequestFeatures, sites: Sequence[ModelView], *, is_resume: bool = False) -> Any:
+        return choose(
+            sites,
+            loads(*names),
+            policy=Choosy(NoParameters()),
+            features=features,
+            excluded={},
+            is_resume=is_resume,
+            reserve_ratio=0.0,
+            turn=1,
+            now=101.0,
+            rng=random.Random(1),
+        )
+
+    assert chosen(promised, views) is NOT_YET
+    assert chosen(promised, views, is_resume=True) in views
+    assert chosen(FEATURES, views) in views
+    assert chosen(promised, [view("a", headroom_requests=0.0)]) is None
 
 
 def test_only_serving_sites_are_chosen():

@@ -8,6 +8,7 @@ import pytest
 from support.views import FEATURES, candidate, info, outlook, snapshot_of
 
 from fleet.records import InstanceReport
+from fleet.request import ClassSlo
 from router.policy.candidate import Candidate
 from router.policy.plan_view import PlanView
 from router.policy.policies import make_policy
@@ -217,3 +218,80 @@ def test_what_is_remembered_is_bounded_whatever_models_sites_name():
         features = LONG._replace(model=f"m{number}")
         policy.weigh(two, features, NOTHING_KNOWN, turn=0, now=100.0)
     assert len(policy._forecasts) <= 256
+
+
+SLO = ClassSlo(ttft_seconds=5.0, e2e_seconds=100.0)
+CONFIGURATION = {
+    "model": "m",
+    "tensor_parallel_degree": 4,
+    "gpu_clock_mhz": 1980,
+    "profile_id": "llama-3.1-70b/h100/tp4",
+}
+READY = InstanceReport(instance_id="i", state="ready", tensor_parallel_degree=4, gpu_clock_mhz=1980)
+PROMISED = FEATURES._replace(prompt_tokens=1000, expected_output_tokens=200, slo=SLO)
+
+
+def known_sites(*names: str) -> tuple[list[Candidate], Snapshot]:
+    """Sites of one 70B instance each, whose profile is known."""
+    found = [
+        candidate(name, 100.0, instances=(READY,), capacity_requests=64.0, running_requests=0.0)
+        for name in names
+    ]
+    infos = {name: {"info": info(name, configurations=[CONFIGURATION])} for name in names}
+    return found, snapshot_of(found, **infos)
+
+
+def test_beyond_what_a_site_sustains_within_the_slo_a_request_waits():
+    """Not for want of room: it would be late, and make others late."""
+    found, context = known_sites("a", "b")
+    policy = make_policy("heron", {"burst_seconds": 0.5})
+    sent = {"a": 0, "b": 0}
+    for number in range(200):
+        got = policy.weigh(found, PROMISED, context, turn=number, now=100.0)
+        if not sum(got):
+            break
+        one = found[max((0, 1), key=got.__getitem__)].view
+        sent[one.site_id] += 1
+        policy.sent(one, PROMISED, 100.0)
+    assert 2 <= min(sent.values()) <= max(sent.values()) <= 20
+    assert sum(policy.weigh(found, PROMISED, context, turn=0, now=101.0)) > 0, "a second later there is time"
+
+
+def test_without_an_slo_or_without_triage_nobody_waits():
+    """`[router.slo]` is what asks for it; flex is not promised anything."""
+    found, context = known_sites("a")
+    for parameters, features in (
+        ({}, PROMISED._replace(slo=None)),
+        ({}, PROMISED._replace(tier="flex")),
+        ({"burst_seconds": 0}, PROMISED),
+    ):
+        policy = make_policy("heron", parameters)
+        for _ in range(200):
+            assert policy.weigh(found, features, context, turn=0, now=100.0)[0] > 0
+            policy.sent(found[0].view, features, 100.0)
+
+
+def test_a_site_where_it_cannot_be_in_time_is_left_out_and_one_that_nobody_knows_is_not():
+    """A round trip longer than the whole SLO; and a site without a profile."""
+    found, context = known_sites("far", "near")
+    found.append(candidate("unknown", 100.0))
+    found[0].load.round_trip_seconds = 6.0
+    policy = make_policy("heron")
+    far, near, unknown = policy.weigh(found, PROMISED, context, turn=0, now=100.0)
+    assert far == 0.0
+    assert near > 0.0
+    assert unknown > 0.0
+
+
+def test_dear_requests_wait_before_cheap_ones():
+    """A long prompt with a long answer takes a site many times as long."""
+    found, context = known_sites("a")
+    policy = make_policy("heron", {"burst_seconds": 0.5})
+    dear = PROMISED._replace(prompt_tokens=6000, expected_output_tokens=800)
+    cheap = PROMISED._replace(prompt_tokens=200, expected_output_tokens=50)
+    for number in range(400):
+        for features in (dear, cheap):
+            policy.weigh(found, features, context, turn=number, now=100.0)
+    while sum(policy.weigh(found, dear, context, turn=0, now=100.0)):
+        policy.sent(found[0].view, dear, 100.0)
+    assert sum(policy.weigh(found, cheap, context, turn=0, now=100.0)) > 0

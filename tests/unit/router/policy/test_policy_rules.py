@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.views import FEATURES, info, loads, view
 
+from fleet.records import InstanceReport, SiteInfo
+from fleet.request import ClassSlo
 from router.policy.candidate import Candidate
 from router.policy.dispatch import choose
 from router.policy.outlook import Horizon, PowerOutlook, Quantiles
@@ -22,6 +24,7 @@ NAMES = sorted(POLICIES)
 FIGURES = st.sampled_from([None, 0.0, math.nan, math.inf, -1.0, 1e-300, 1e300, 1.0, 0.5, 7.0, 4000.0])
 STATES = st.sampled_from(["serving", "serving", "serving", "draining", "dark", "faulted"])
 NOWS = st.floats(-1e6, 1e6)
+READY = InstanceReport(instance_id="i", state="ready", tensor_parallel_degree=4, gpu_clock_mhz=1980)
 
 
 @st.composite
@@ -43,7 +46,19 @@ def models(draw: st.DrawFn, site_id: str) -> Any:
         itl_seconds_p99=figure(),
         ttft_seconds_p50=figure(),
         ttft_seconds_p99=figure(),
+        instances=draw(st.sampled_from([(), (READY,), (READY, READY)])),
     )
+
+
+def known_info(site_id: str) -> SiteInfo:
+    """Of a site whose profile is known."""
+    configuration = {
+        "model": "m",
+        "tensor_parallel_degree": 4,
+        "gpu_clock_mhz": 1980,
+        "profile_id": "llama-3.1-70b/h100/tp4",
+    }
+    return info(site_id, configurations=[configuration])
 
 
 @st.composite
@@ -51,6 +66,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     snapshot = NOTHING_KNOWN
     for site_id in ("a", "b", "c", "d")[: draw(st.integers(0, 4))]:
         one = draw(models(site_id))
+        powerless = info(site_id, 0, server_idle_watts=0.0)
         site = SiteView(
             site_id=site_id,
             agent_id="agent",
@@ -64,7 +80,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
             draw_watts=draw(FIGURES),
             headroom_watts=draw(FIGURES),
             region=draw(st.sampled_from([None, "north"])),
-            info=draw(st.sampled_from([None, info(site_id), info(site_id, 0, server_idle_watts=0.0)])),
+            info=draw(st.sampled_from([None, info(site_id), powerless, known_info(site_id)])),
             models=(one,),
         )
         snapshot = snapshot.with_site(site)
@@ -85,14 +101,18 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     return snapshot
 
 
+SLOS = (None, ClassSlo(), ClassSlo(ttft_seconds=1e-9), ClassSlo(ttft_seconds=2.0, e2e_seconds=30.0))
+
+
 @pytest.mark.parametrize("name", NAMES)
-@given(snapshot=snapshots(), now=NOWS, later=NOWS)
+@given(snapshot=snapshots(), now=NOWS, later=NOWS, slo=st.sampled_from(SLOS))
 @settings(max_examples=100, deadline=None)
 def test_weights_are_finite_and_not_negative_whatever_is_known(
-    name: str, snapshot: Snapshot, now: float, later: float
+    name: str, snapshot: Snapshot, now: float, later: float, slo: ClassSlo | None
 ):
     """NaN, infinity, 0 and nothing at all come in; what comes out can be sampled, and not all is 0 unless the
-    policy may hold. Clocks may jump."""
+    policy may hold, or is choosy about a request with an SLO. Clocks may jump."""
+    features = FEATURES._replace(slo=slo)
     views = snapshot.models.get("m", ())
     known = loads(*(one.site_id for one in views))
     candidates = [Candidate(one, 3.0, Freshness.FRESH, known[one.site_id]) for one in views]
@@ -100,11 +120,14 @@ def test_weights_are_finite_and_not_negative_whatever_is_known(
         return
     policy = make_policy(name)
     for at in (now, later, now):
-        weights = policy.weigh(candidates, FEATURES, snapshot, turn=5, now=at)
+        weights = policy.weigh(candidates, features, snapshot, turn=5, now=at)
         assert len(weights) == len(candidates)
         assert all(0.0 <= weight < math.inf for weight in weights)
         assert math.isfinite(sum(weights))
-        assert policy.may_hold or sum(weights) > 0.0
+        assert policy.may_hold or (policy.is_choosy and slo is not None) or sum(weights) > 0.0
+        for one, weight in zip(candidates, weights, strict=True):
+            if weight > 0.0:
+                policy.sent(one.view, features, at)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -25,6 +25,7 @@ def ticket(
     waits_since: float = 0.0,
     expires_at: float = 1000.0,
     model: str = "m",
+    is_patient: bool = False,
     payload: Any = None,
 ) -> Ticket:
     return Ticket(
@@ -36,6 +37,7 @@ def ticket(
         expires_at=expires_at,
         lane=lane,
         is_late=is_late,
+        is_patient=is_patient,
         payload=payload,
     )
 
@@ -285,6 +287,54 @@ def test_each_ticket_leaves_when_its_time_is_over_and_not_before():
     assert len(queue) == 0
 
 
+def test_the_patient_stand_in_nobody_s_way_and_are_asked_about_each_by_itself():
+    """One that is not worth a place now waits aside; whoever is next gets it."""
+    dear, cheap, dear_too, late = (ticket(payload=name) for name in ("dear", "cheap", "dear too", "late"))
+    queue = filled(dear, cheap, dear_too)
+    open_to = {"cheap"}
+    seen: list[str] = []
+
+    def offer(one: Ticket) -> Offer:
+        seen.append(one.payload)
+        return Offer.PLACED if one.payload in open_to else Offer.NOT_YET
+
+    queue.serve("m", offer, 10.0)
+    assert seen == ["dear", "cheap", "dear too", "dear", "dear too"]
+    assert not queue.is_before("m", "default", 10.0, is_resume=False)
+    assert queue.add(late) is None
+    open_to = {"late", "dear too"}
+    seen.clear()
+    queue.serve("m", offer, 10.01)
+    assert seen == ["late"], "the patient are asked about so often and no more"
+    queue.serve("m", offer, 10.02)
+    assert seen == ["late", "dear", "dear too"]
+    assert (len(queue), queue.expire(1000.0), len(queue), queue.models()) == (1, [dear], 0, [])
+
+
+def test_a_resume_is_never_patient_and_one_that_returns_may_be():
+    """Whoever had a turn waits aside like the others; a resume keeps its line."""
+    resume = ticket(lane=Lane.RESUME)
+    lost = filled(resume)
+    lost.serve("m", lambda _: Offer.NOT_YET, 0.0)
+    assert lost.is_before("m", "default", 0.0, is_resume=False)
+    returning = ticket(lane=Lane.RETURNING)
+    queue = filled(returning)
+    queue.serve("m", lambda _: Offer.NOT_YET, 0.0)
+    assert returning.is_patient
+    assert not queue.is_before("m", "default", 0.0, is_resume=False)
+    assert served(queue, now=1.0) == [returning]
+
+
+def test_the_patient_count_in_the_bound_and_give_way_too():
+    """The largest tenant's newest goes, wherever it stands."""
+    first, second = ticket("large", is_patient=True), ticket("large", is_patient=True)
+    queue = filled(first, second, max_waiting=2)
+    small = ticket("small")
+    assert queue.add(small) is second
+    assert queue.add(ticket("large")) is not None
+    assert (first in queue, small in queue, len(queue)) == (True, True, 2)
+
+
 def test_leaving_twice_changes_nothing():
     """A client may leave in the moment in which its time is over."""
     one = ticket()
@@ -303,6 +353,7 @@ tickets = st.builds(
     waits_since=st.floats(0, 100),
     expires_at=st.floats(0, 100),
     model=st.sampled_from(["m", "n"]),
+    is_patient=st.booleans(),
 )
 
 
@@ -327,10 +378,12 @@ class World:
         left = [self.data.draw(st.integers(0, 5))]
 
         def offer(one: Ticket) -> Offer:
-            result = self.data.draw(st.sampled_from([Offer.PLACED, Offer.PLACED, Offer.GONE, Offer.NOT_THIS]))
+            result = self.data.draw(
+                st.sampled_from([Offer.PLACED, Offer.PLACED, Offer.GONE, Offer.NOT_THIS, Offer.NOT_YET])
+            )
             if left[0] == 0 and result is Offer.PLACED:
                 return Offer.NO_ROOM
-            if result is not Offer.NOT_THIS:
+            if result is not Offer.NOT_THIS and result is not Offer.NOT_YET:
                 left[0] -= result is Offer.PLACED
                 self.inside.remove(one)
             return result

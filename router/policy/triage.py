@@ -1,0 +1,96 @@
+"""Which requests are worth their place while there is too little for all: a threshold by cost. Pure.
+
+A site that sustains r requests of a kind per second within their SLO spends 1 ÷ r seconds on each. What this
+router sends there adds up to a backlog of such seconds, and the site works it off as time goes by. A request
+whose kind costs c may go there while the backlog is below
+
+    burst_seconds × min(MOST_BURSTS, (mean cost ÷ c) ^ cheapness_exponent)
+
+so where more comes than a site can answer in time, none is sent there to be late, and each request's place
+goes to those that need least: as every answer in time counts alike, that is what the clairvoyant bound does
+too (`router.policy.planner.bound`). In telephony the rule is called trunk reservation (P. B. Key, "Optimal
+control and trunk reservation in loss networks", Probability in the Engineering and Informational Sciences 4,
+1990), there with free lines in place of seconds.
+
+Other routers and workers send to the same sites: of a site's time this one counts on the share that its own
+requests have of those that run there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+MOST_BURSTS = 4.0
+"""The cheapest may use so much more than the mean."""
+COST_WEIGHT = 0.005
+"""Of each request in the mean cost: the last two hundred or so."""
+SHARE_WEIGHT = 0.2
+"""Of each report in this router's share of a site."""
+LEAST_SHARE = 1 / 64
+FEW_RUNNING = 4
+"""With fewer there, a share says nothing; but then neither is anything scarce."""
+MAX_SITES = 20_000
+"""Beyond that all are forgotten, as if nothing had been sent."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Site:
+    """What this router has given one site."""
+
+    backlog_seconds: float
+    at: float
+    share: float
+
+
+@dataclass(slots=True, kw_only=True)
+class Triage:
+    """One per policy. `is_open` asks, `given` tells; costs are seconds of the site's time."""
+
+    burst_seconds: float
+    cheapness_exponent: float
+    utilisation: float
+    """How much of a site's time is given away."""
+    _mean_seconds: float | None = None
+    _sites: dict[str, _Site] = field(default_factory=dict)
+
+    def note(self, costs: Sequence[float]) -> None:
+        """A request came that would cost this much at the sites that could take it."""
+        if costs:
+            cost = sum(costs) / len(costs)
+            mean = self._mean_seconds
+            self._mean_seconds = cost if mean is None else mean + COST_WEIGHT * (cost - mean)
+
+    def is_open(self, site_id: str, cost_seconds: float, now: float) -> bool:
+        """Whether a request of this cost may go there now."""
+        site = self._sites.get(site_id)
+        if site is None:
+            return True
+        backlog = site.backlog_seconds - max(0.0, now - site.at) * self.utilisation * site.share
+        if backlog <= 0.0:
+            return True
+        bursts: float = ((self._mean_seconds or cost_seconds) / cost_seconds) ** self.cheapness_exponent
+        return backlog < self.burst_seconds * min(MOST_BURSTS, bursts)
+
+    def given(self, site_id: str, cost_seconds: float, now: float) -> None:
+        """A request of this cost went there."""
+        site = self._sites.get(site_id)
+        if site is None:
+            if len(self._sites) >= MAX_SITES:
+                self._sites.clear()
+            self._sites[site_id] = _Site(backlog_seconds=cost_seconds, at=now, share=1.0)
+            return
+        gone = max(0.0, now - site.at) * self.utilisation * site.share
+        site.backlog_seconds = max(0.0, site.backlog_seconds - gone) + cost_seconds
+        site.at = now
+
+    def reported(self, site_id: str, *, own_requests: int, running_requests: float | None) -> None:
+        """A site reported: what runs there, and how much of it this router has there."""
+        site = self._sites.get(site_id)
+        if site is None or running_requests is None:
+            return
+        if running_requests < FEW_RUNNING:
+            share = 1.0
+        else:
+            share = min(1.0, max(LEAST_SHARE, own_requests / running_requests))
+        site.share += SHARE_WEIGHT * (share - site.share)
