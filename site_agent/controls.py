@@ -84,14 +84,14 @@ def _gpu_idling(model: SiteModel, rule: GovernorRule, ride_through: RideThrough)
     """Full clock only: instances go and come until it fits."""
     full = replace(model, clocks_mhz=model.clocks_mhz[-1:])
     chooser = MostThroughput(model=full, gain_ratio=rule.rise_gain_ratio)
-    rule = replace(rule, further_fall_ratio=0.0)
+    rule = replace(rule, further_fall_ratio=0.0, rest_seconds=0.0)
     governor = Governor(model=full, rule=rule, ride_through=ride_through, chooser=chooser)
     return Unplanned(model=full, rule=rule, governor=governor)
 
 
 def _dynamo_like(model: SiteModel, rule: GovernorRule, ride_through: RideThrough) -> SiteControl:
     """Least energy for the load within the cap, planned anew from time to time."""
-    rule = replace(rule, further_fall_ratio=0.0)
+    rule = replace(rule, further_fall_ratio=0.0, rest_seconds=0.0)
     chooser = LeastEnergy(model=model, rule=rule)
     governor = Governor(model=model, rule=rule, ride_through=ride_through, chooser=chooser)
     return Unplanned(model=model, rule=rule, governor=governor)

@@ -9,7 +9,8 @@ Rules, in order:
    once, and what a further fall would find above the cap is gone before the ride-through is over.
 3. Too many instances: the emptiest stop admitting and drain. Within the cap they may take
    `calm_drain_seconds`; in an episode `drain_seconds`, less where the ride-through leaves less. Then their
-   streams are broken off (routers resume them) and the engines stopped.
+   streams are broken off (routers resume them) and the engines stopped. What a dip within the cap has emptied
+   rests awake instead, where its idle draw fits and slows nobody.
 4. Up: one step at a time, never during an episode, engine starts bounded per hour.
 5. What nothing forces is the chooser's wish (a plan's targets, the best for the load), carried out calmly
    (`site_agent.reshaping`), as far as it fits.
@@ -21,6 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from fleet.instance import InstanceState
 from fleet.power import RideThrough, RideThroughAccount
@@ -114,11 +116,10 @@ class Governor:
         if (last := self._unchanged(view, outlook, now)) is not None:
             return last
         turn = self._turn(view, outlook, now)
-        self._drains.forget_gone(turn)
         target = self._go_down(turn)
         if not self.rule.enabled or not self._is_in_episode:
             target = self._follow_wish(turn)
-        self._drains.finish(turn)
+        self._drains.finish(turn, partial(self._may_rest, turn))
         staying = self._staying(turn)
         if not self.rule.enabled or not self._is_in_episode:
             self._rise(turn, staying, target)
@@ -133,7 +134,7 @@ class Governor:
             target=target,
             budget_watts=turn.budget_watts,
             is_over=turn.is_hurried,
-            is_short_of_power=not target.awake and self._fits_nothing(turn.budget_watts),
+            is_short_of_power=not target.awake and self._fits_nothing(turn.budget_watts + turn.rest_watts),
             drain_deadline_at=self._drains.deadline_at(turn),
         )
         is_quiet = is_there and is_settled and not turn.commands and not self._drains
@@ -170,27 +171,32 @@ class Governor:
     # What fits
 
     def _turn(self, view: SiteView, outlook: tuple[float, float], now: float) -> Turn:
-        awake = [one for one in view.instances if one.is_awake]
-        drawing = self.model.layout_of(
-            one.tensor_parallel_degree for one in view.instances if one.is_awake or one.is_stopping
-        )
+        resting = [one for one in view.instances if self._drains.rests(one)]
+        drawing = [one for one in view.instances if _draws(one) and one not in resting]
+        layout = self._layout(drawing)
+        rest_watts = sum(self.model.rest_watts(one.tensor_parallel_degree) for one in resting)
         self._correction.learn(
             draw_watts=view.draw_watts,
-            worst_watts=self.model.worst_watts(drawing, self.clock_mhz),
+            worst_watts=self.model.worst_watts(layout, self.clock_mhz) + rest_watts,
             changed_at=self._changed_at,
             now=now,
         )
         budget, soon = self._budgets(view, outlook)
-        return Turn(
+        turn = Turn(
             view=view,
             now=now,
-            awake=awake,
-            drawing=drawing,
+            awake=[one for one in view.instances if one.is_awake],
+            drawing=layout,
             budget_watts=budget,
             soon_watts=soon,
             is_hurried=self.rule.enabled
             and (self._is_in_episode or view.draw_watts > min(view.cap_watts, outlook[0])),
+            start_spare_watts=self._start_spare(drawing),
         )
+        self._drains.forget_gone(turn)
+        for one in resting:
+            self._rest(turn, one)
+        return turn
 
     def _budgets(self, view: SiteView, outlook: tuple[float, float]) -> tuple[float, float]:
         """What the worst case may be: (now, for what takes long to change)."""
@@ -209,6 +215,28 @@ class Governor:
         )
         ratio = self._correction.ratio
         return budget / ratio, min(budget, soon * (1 - self.rule.guard_ratio)) / ratio
+
+    def _clock_for(self, layout: Layout, budget: float, start_spare_watts: float) -> int | None:
+        """The highest clock at which it fits, of which some only start."""
+        clock = self.model.clock_that_fits(layout, budget)
+        if clock is None and start_spare_watts > 0:
+            lowest = self.model.lowest_clock_mhz
+            if self.model.worst_watts(layout, lowest) - start_spare_watts <= budget:
+                return lowest
+        return clock
+
+    def _start_spare(self, instances: Sequence[InstanceView]) -> float:
+        """How much less those of them that start draw than their worst case.
+
+        Where one of them serves it must not be put at risk by an episode. Where none does, a start goes on
+        through a dip as long as the idle draw fits; should it draw more than the cap all the same, the ladder
+        ends it within the ride-through, as any fall (`site_agent.survival`).
+        """
+        starting = [one for one in instances if one.state is InstanceState.STARTING and not one.is_stopping]
+        is_alone = len(starting) == len(instances)
+        return sum(
+            self.model.start_spare_watts(one.tensor_parallel_degree, is_alone=is_alone) for one in starting
+        )
 
     def _fits_nothing(self, budget: float) -> bool:
         lowest = self.model.lowest_clock_mhz
@@ -233,14 +261,30 @@ class Governor:
         """While what stays fits, all of it; else the best with fewer: the emptiest go."""
         order = sorted(self._staying(turn), key=_emptiest_first)
         layout = self._layout(order)
-        clock = self.model.clock_that_fits(layout, turn.soon_watts)
-        if clock is not None:
+        if self._clock_for(layout, turn.soon_watts, self._start_spare(order)) is not None:
             return Configuration(layout=layout, clock_mhz=self.model.full_clock_mhz)
         fewer = [self._layout(order[count:]) for count in range(len(order), 0, -1)]
         best = self.model.best_of(fewer, turn.soon_watts)
         self._pace.is_cold = self._pace.is_cold and not order
         self._drains.begin(turn, order[: len(order) - best.awake])
         return Configuration(layout=best.layout, clock_mhz=self.model.full_clock_mhz)
+
+    def _may_rest(self, turn: Turn, one: InstanceView) -> bool:
+        """Whether one that a dip has emptied may stay awake: beside all else, and without slowing it."""
+        if self.rule.rest_seconds <= 0 or self._is_in_episode:
+            return False
+        staying = self._layout(self._staying(turn))
+        left = turn.soon_watts - self.model.rest_watts(one.tensor_parallel_degree)
+        clock = self.model.clock_that_fits(staying, left)
+        return clock is not None and clock == self.model.clock_that_fits(staying, turn.soon_watts)
+
+    def _rest(self, turn: Turn, one: InstanceView) -> None:
+        """It goes on resting, its watts off the budgets, or is stopped."""
+        is_over = self._drains.rested_seconds(one.instance_id, turn.now) >= self.rule.rest_seconds
+        if is_over or not self._may_rest(turn, one):
+            self._drains.end_rest(turn, one.instance_id)
+        rest = self.model.rest_watts(one.tensor_parallel_degree)
+        turn.take_rest(rest)
 
     # By wish, and up
 
@@ -253,8 +297,8 @@ class Governor:
             Outlook(
                 staying=layout,
                 clock_mhz=self.model.lowest_clock_mhz if clock is None else clock,
-                budget_watts=turn.soon_watts,
-                sure_watts=self._sure_watts(turn),
+                budget_watts=turn.soon_watts + turn.rest_watts,
+                sure_watts=self._sure_watts(turn) + turn.rest_watts,
                 targets=turn.view.targets,
                 load=self._load,
             ),
@@ -270,7 +314,7 @@ class Governor:
             )
             wanted = self._place(turn, staying, wish.layout)
             going = self._reshaping.drops(wanted, staying, is_calm=is_calm, now=turn.now)
-            self._drains.begin(turn, going)
+            self._drains.begin(turn, going, is_forced=False)
             if going:
                 self._pace.stepped_down(turn.now)
         return wish
@@ -294,26 +338,38 @@ class Governor:
             return
         present = {one.instance_id for one in staying}
         missing = [one for one in self._place(turn, staying, target.layout) if one.instance_id not in present]
-        drawing = [one for one in turn.view.instances if one.is_awake or one.is_stopping]
+        awake = [one for one in turn.view.instances if _draws(one)]
+        drawing = [one for one in awake if not self._drains.rests(one)]
         for one in sorted(missing, key=lambda one: (one.state is InstanceState.STOPPED, one.index)):
-            is_draining = one.instance_id in self._drains
+            is_back = one.instance_id in self._drains
             is_startable = one.state is InstanceState.STOPPED and one.can_start and not one.is_stopping
-            if not is_draining and (not is_startable or blockers(one, drawing)):
+            if not is_back and (not is_startable or self._are_in_the_way(turn, one, awake)):
                 continue
-            after = drawing if is_draining else [*drawing, one]
+            after = drawing if one in drawing else [*drawing, one]
             layout = self._layout(after)
-            clock = self.model.clock_that_fits(layout, turn.soon_watts)
+            rest = self.model.rest_watts(one.tensor_parallel_degree) if self._drains.rests(one) else 0.0
+            clock = self.model.clock_that_fits(layout, turn.soon_watts + rest)
             if clock is None or not self._pace.may_step_up(self._rise_watts(turn, layout, clock), turn.now):
                 return
-            if is_draining:
+            if is_back:
                 self._drains.take_back(turn, one.instance_id)
+                turn.take_rest(-rest)
             elif not self._pace.may_start(turn.now):
                 return
             else:
                 self._pace.started(turn.now)
                 turn.commands.append(StartEngine(instance_id=one.instance_id))
+                awake.append(one)
             drawing, turn.drawing = after, layout
             self._pace.stepped_up(turn.now)
+
+    def _are_in_the_way(self, turn: Turn, one: InstanceView, awake: Sequence[InstanceView]) -> bool:
+        """Whether its GPUs are taken; what rests on them makes room."""
+        others = blockers(one, awake)
+        for other in others:
+            if self._drains.rests(other):
+                self._drains.end_rest(turn, other.instance_id)
+        return bool(others)
 
     def _rise_watts(self, turn: Turn, after: Layout, clock_mhz: int) -> float:
         """How much more the worst case would be."""
@@ -334,7 +390,7 @@ class Governor:
         """
         if not turn.drawing:
             return True
-        wanted = self.model.clock_that_fits(turn.drawing, turn.budget_watts)
+        wanted = self._clock_for(turn.drawing, turn.budget_watts, turn.start_spare_watts)
         if wanted is None or (self.rule.enabled and self._is_in_episode):
             wanted = self.model.lowest_clock_mhz
         if ceiling_mhz < min(wanted, self.clock_mhz):  # down by wish
@@ -354,6 +410,11 @@ class Governor:
         self.clock_mhz = wanted
         turn.commands.insert(0, SetClock(clock_mhz=wanted))
         return True
+
+
+def _draws(one: InstanceView) -> bool:
+    """It has an engine, or is getting rid of one."""
+    return one.is_awake or one.is_stopping
 
 
 def _is_ready(one: InstanceView) -> bool:

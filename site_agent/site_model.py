@@ -122,6 +122,26 @@ class SiteModel:
         """Site draw with all of this busy at this clock and every other GPU without an engine."""
         return self._watts_by_clock(layout)[self._clock_positions[clock_mhz]]
 
+    def rest_watts(self, degree: int) -> float:
+        """What an instance that is awake and empty draws at the site beyond stopped GPUs."""
+        profile = self.profiles[degree or self.degree]
+        stopped = profile.tensor_parallel_degree * self._stopped_gpu_watts
+        return max(0.0, profile.idle_watts - stopped) * self.power.overhead_ratio
+
+    def start_spare_watts(self, degree: int, *, is_alone: bool) -> float:
+        """How much less an instance that starts draws than its worst case, at the lowest clock.
+
+        It serves nobody: for the most part it loads weights, at about its idle draw; what it runs to try
+        itself out is one prompt or one request at a time. Only where it is alone does the first count.
+        """
+        degree, clock = degree or self.degree, self.lowest_clock_mhz
+        profile = self.profiles[degree]
+        busy = profile.idle_watts if is_alone else profile.watts(1, clock)
+        if self.counts_prefill and not is_alone:
+            busy = max(busy, profile.prefill_watts(clock))
+        spare = self._worst_instance_watts[degree, clock] - busy
+        return max(0.0, spare) * self.power.overhead_ratio
+
     def clock_that_fits(self, layout: Layout, budget_watts: float) -> int | None:
         """The highest clock at which this fits, None if none does."""
         watts = self._watts_by_clock(layout)

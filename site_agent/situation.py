@@ -143,6 +143,7 @@ class GovernorRule:
     stop_seconds: float = 1.5
     further_fall_ratio: float = 1.0
     calm_drain_seconds: float = 30.0
+    rest_seconds: float = 600.0
     rise_hold_seconds: float = 3.0
     rise_step_seconds: float = 1.0
     rise_gain_ratio: float = 0.05

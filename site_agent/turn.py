@@ -16,15 +16,25 @@ class Turn:
     now: float
     awake: list[InstanceView]
     drawing: Layout
-    """Awake or not gone yet; grows with what is started."""
+    """Awake or not gone yet, without those that rest (they are off the budgets); grows with what is started."""
     budget_watts: float
     """For the worst case now."""
     soon_watts: float
     """The same for what takes long to change: not above what the forecast expects."""
     is_hurried: bool
+    start_spare_watts: float = 0.0
+    """What those in `drawing` that start draw less than their worst case."""
+    rest_watts: float = 0.0
+    """Of those that rest, beyond stopped GPUs; off both budgets."""
     commands: list[Command] = field(default_factory=list)
     gone: set[str] = field(default_factory=set)
     """Ordered to stop this turn."""
+
+    def take_rest(self, watts: float) -> None:
+        """Something rests, or (below 0) does so no more."""
+        self.rest_watts += watts
+        self.budget_watts -= watts
+        self.soon_watts -= watts
 
     def stop(self, instance_id: str) -> None:
         """Order an engine to stop."""
