@@ -8,6 +8,7 @@ whatever the load does.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +17,9 @@ from fleet.profile import PerformanceProfile, ProfileRow, SitePowerModel
 
 FULL_POWER_GUARD_RATIO = 0.10
 """Default `max_site_watts` is the worst case and this much more: room for noise and the governor's guard."""
+CLOCK_STEP_MHZ = 50
+"""About so far apart are the clocks that are set. A profile names them 200 MHz apart, which is 100 to 300 W of
+an instance: watts that would be left unused. GPUs take steps of 15 MHz."""
 MAX_REMEMBERED_LAYOUTS = 4096
 """Far more than the layouts of a server of 8 GPUs."""
 
@@ -47,7 +51,8 @@ class SiteModel:
     """How many of the own degree its GPUs can hold."""
     max_concurrency: int
     clocks_mhz: tuple[int, ...]
-    """Ascending; only the full clock where clocks cannot be set."""
+    """Ascending, as the profile and a plan name them; only the full clock where clocks cannot be set. What is
+    set are `steps_mhz`."""
     other_profiles: tuple[PerformanceProfile, ...] = ()
     """Further tensor-parallel degrees that the same GPUs can be split into, for plans that want them."""
     other_max_concurrency: tuple[int, ...] = ()
@@ -66,6 +71,15 @@ class SiteModel:
     @property
     def full_clock_mhz(self) -> int:
         return self.clocks_mhz[-1]
+
+    @cached_property
+    def steps_mhz(self) -> tuple[int, ...]:
+        """The clocks that are set: the named ones, and others between them."""
+        steps = list(self.clocks_mhz[:1])
+        for low, high in itertools.pairwise(self.clocks_mhz):
+            parts = max(1, round((high - low) / CLOCK_STEP_MHZ))
+            steps += [low + round((high - low) * part / parts) for part in range(1, parts + 1)]
+        return tuple(steps)
 
     @cached_property
     def degree(self) -> int:
@@ -147,7 +161,7 @@ class SiteModel:
         watts = self._watts_by_clock(layout)
         for position in range(len(watts) - 1, -1, -1):
             if watts[position] <= budget_watts:
-                return self.clocks_mhz[position]
+                return self.steps_mhz[position]
         return None
 
     def modelled_watts(self, running: Sequence[int], clock_mhz: int, degrees: Sequence[int] = ()) -> float:
@@ -210,13 +224,13 @@ class SiteModel:
                     sum(count * self._worst_instance_watts[degree, clock] for degree, count in layout)
                     + stopped * self._stopped_gpu_watts
                 )
-                for clock in self.clocks_mhz
+                for clock in self.steps_mhz
             )
         return found
 
     @cached_property
     def _clock_positions(self) -> dict[int, int]:
-        return {clock: position for position, clock in enumerate(self.clocks_mhz)}
+        return {clock: position for position, clock in enumerate(self.steps_mhz)}
 
     @cached_property
     def _stopped_gpu_watts(self) -> float:
@@ -229,7 +243,7 @@ class SiteModel:
                 degree: self.concurrency[degree] / profile.itl_seconds(self.concurrency[degree], clock)
                 for degree, profile in self.profiles.items()
             }
-            for clock in self.clocks_mhz
+            for clock in self.steps_mhz
         }
 
     @cached_property
@@ -240,7 +254,7 @@ class SiteModel:
             batches = {1, most} | {
                 row.running_requests for row in profile.rows if row.running_requests <= most
             }
-            for clock in self.clocks_mhz:
+            for clock in self.steps_mhz:
                 found[degree, clock] = max(profile.watts(batch, clock) for batch in sorted(batches))
                 if self.counts_prefill:
                     found[degree, clock] = max(found[degree, clock], profile.prefill_watts(clock))

@@ -46,15 +46,16 @@ def site_rate(view: ModelView, info: SiteInfo | None, step: int, slo: Slo | None
     work, total = work_of(step), 0.0
     most = max(1, int(slots / sum(ready.values())))
     for (degree, clock), count in ready.items():
-        profile = PROFILES.get(_profile_id(view.model, info, degree, clock) or "")
+        profile = PROFILES.get(_profile_id(view.model, info, degree) or "")
         if profile is None or clock is None:
             return None
         total += count * requests_per_second(profile, float(clock), work, max_concurrency=most, slo=slo)
     return total
 
 
-def _profile_id(model: str, info: SiteInfo, degree: int | None, clock: int | None) -> str | None:
+def _profile_id(model: str, info: SiteInfo, degree: int | None) -> str | None:
+    """Of any clock: a site also sets clocks between those that it names."""
     for one in info.configurations:
-        if one.gpu_clock_mhz == clock and one.tensor_parallel_degree == degree and one.model == model:
+        if one.tensor_parallel_degree == degree and one.model == model:
             return one.profile_id
     return None
