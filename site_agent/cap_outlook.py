@@ -126,3 +126,14 @@ def soon_watts(
         lowest = min(lowest, point.p50_watts)
         before_at, before = at, point.p50_watts
     return lowest
+
+
+def sure_watts(
+    watts: float, forecast: Sequence[CapForecast], *, age_seconds: float, within_seconds: float
+) -> float:
+    """The lowest of `watts` and the forecast's low quantiles within the next `within_seconds`."""
+    for point in forecast:
+        at = point.horizon_seconds - age_seconds
+        if 0 < at <= within_seconds and point.p10_watts < watts:
+            watts = point.p10_watts
+    return watts

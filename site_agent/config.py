@@ -57,8 +57,8 @@ class GovernorOptions(ConfigModel):
     calm_drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 30.0
     """The same as `drain_seconds` while the draw is within the cap."""
     rest_seconds: Annotated[float, Field(ge=0, le=86_400)] = 600.0
-    """An instance that a dip of the power has emptied stays awake for so long where its idle draw fits and slows
-    nobody: back at once when power returns, without an engine's start. 0: it is stopped."""
+    """An instance that a dip of the power has emptied stays awake for so long, where its idle draw fits and
+    slows nobody: when power returns it is back at once, without an engine's start. 0: it is stopped."""
     rise_hold_seconds: Annotated[float, Field(ge=0, le=3600)] = 3.0
     """A higher cap counts only when it has lasted so long."""
     rise_step_seconds: Annotated[float, Field(ge=0, le=3600)] = 1.0

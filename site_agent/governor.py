@@ -26,10 +26,19 @@ from functools import partial
 
 from fleet.instance import InstanceState
 from fleet.power import RideThrough, RideThroughAccount
-from site_agent.cap_outlook import CapOutlook, soon_watts
+from site_agent.cap_outlook import CapOutlook, soon_watts, sure_watts
 from site_agent.choosers import Chooser, FollowPlan, Outlook
 from site_agent.correction import Correction
 from site_agent.drains import Drains
+from site_agent.fitting import (
+    clock_for,
+    draws,
+    fits_nothing,
+    has_room_to_rest,
+    layout_of,
+    start_spare_watts,
+    widest_watts,
+)
 from site_agent.load_watch import LoadWatch
 from site_agent.pace import Pace
 from site_agent.placement import blockers, place
@@ -134,7 +143,8 @@ class Governor:
             target=target,
             budget_watts=turn.budget_watts,
             is_over=turn.is_hurried,
-            is_short_of_power=not target.awake and self._fits_nothing(turn.budget_watts + turn.rest_watts),
+            is_short_of_power=not target.awake
+            and fits_nothing(self.model, turn.budget_watts + turn.rest_watts),
             drain_deadline_at=self._drains.deadline_at(turn),
         )
         is_quiet = is_there and is_settled and not turn.commands and not self._drains
@@ -172,7 +182,7 @@ class Governor:
 
     def _turn(self, view: SiteView, outlook: tuple[float, float], now: float) -> Turn:
         resting = [one for one in view.instances if self._drains.rests(one)]
-        drawing = [one for one in view.instances if _draws(one) and one not in resting]
+        drawing = [one for one in view.instances if draws(one) and one not in resting]
         layout = self._layout(drawing)
         rest_watts = sum(self.model.rest_watts(one.tensor_parallel_degree) for one in resting)
         self._correction.learn(
@@ -191,7 +201,7 @@ class Governor:
             soon_watts=soon,
             is_hurried=self.rule.enabled
             and (self._is_in_episode or view.draw_watts > min(view.cap_watts, outlook[0])),
-            start_spare_watts=self._start_spare(drawing),
+            start_spare_watts=start_spare_watts(self.model, drawing),
         )
         self._drains.forget_gone(turn)
         for one in resting:
@@ -216,35 +226,6 @@ class Governor:
         ratio = self._correction.ratio
         return budget / ratio, min(budget, soon * (1 - self.rule.guard_ratio)) / ratio
 
-    def _clock_for(self, layout: Layout, budget: float, start_spare_watts: float) -> int | None:
-        """The highest clock at which it fits, of which some only start."""
-        clock = self.model.clock_that_fits(layout, budget)
-        if clock is None and start_spare_watts > 0:
-            lowest = self.model.lowest_clock_mhz
-            if self.model.worst_watts(layout, lowest) - start_spare_watts <= budget:
-                return lowest
-        return clock
-
-    def _start_spare(self, instances: Sequence[InstanceView]) -> float:
-        """How much less those of them that start draw than their worst case.
-
-        Where one of them serves it must not be put at risk by an episode. Where none does, a start goes on
-        through a dip as long as the idle draw fits; should it draw more than the cap all the same, the ladder
-        ends it within the ride-through, as any fall (`site_agent.survival`).
-        """
-        starting = [one for one in instances if one.state is InstanceState.STARTING and not one.is_stopping]
-        is_alone = len(starting) == len(instances)
-        return sum(
-            self.model.start_spare_watts(one.tensor_parallel_degree, is_alone=is_alone) for one in starting
-        )
-
-    def _fits_nothing(self, budget: float) -> bool:
-        lowest = self.model.lowest_clock_mhz
-        return all(
-            self.model.worst_watts(self.model.uniform(1, degree), lowest) > budget
-            for degree in self.model.profiles
-        )
-
     # Down
 
     def _staying(self, turn: Turn) -> list[InstanceView]:
@@ -255,13 +236,13 @@ class Governor:
         ]
 
     def _layout(self, instances: Sequence[InstanceView]) -> Layout:
-        return self.model.layout_of(one.tensor_parallel_degree for one in instances)
+        return layout_of(self.model, instances)
 
     def _go_down(self, turn: Turn) -> Configuration:
         """While what stays fits, all of it; else the best with fewer: the emptiest go."""
         order = sorted(self._staying(turn), key=_emptiest_first)
-        layout = self._layout(order)
-        if self._clock_for(layout, turn.soon_watts, self._start_spare(order)) is not None:
+        layout, spare = self._layout(order), start_spare_watts(self.model, order)
+        if clock_for(self.model, layout, turn.soon_watts, spare) is not None:
             return Configuration(layout=layout, clock_mhz=self.model.full_clock_mhz)
         fewer = [self._layout(order[count:]) for count in range(len(order), 0, -1)]
         best = self.model.best_of(fewer, turn.soon_watts)
@@ -270,13 +251,10 @@ class Governor:
         return Configuration(layout=best.layout, clock_mhz=self.model.full_clock_mhz)
 
     def _may_rest(self, turn: Turn, one: InstanceView) -> bool:
-        """Whether one that a dip has emptied may stay awake: beside all else, and without slowing it."""
-        if self.rule.rest_seconds <= 0 or self._is_in_episode:
-            return False
-        staying = self._layout(self._staying(turn))
-        left = turn.soon_watts - self.model.rest_watts(one.tensor_parallel_degree)
-        clock = self.model.clock_that_fits(staying, left)
-        return clock is not None and clock == self.model.clock_that_fits(staying, turn.soon_watts)
+        """Whether one that a dip has emptied may stay awake."""
+        others = self._layout(self._staying(turn))
+        is_on = self.rule.rest_seconds > 0 and not self._is_in_episode
+        return is_on and has_room_to_rest(self.model, one, others, turn.soon_watts)
 
     def _rest(self, turn: Turn, one: InstanceView) -> None:
         """It goes on resting, its watts off the budgets, or is stopped."""
@@ -298,7 +276,13 @@ class Governor:
                 staying=layout,
                 clock_mhz=self.model.lowest_clock_mhz if clock is None else clock,
                 budget_watts=turn.soon_watts + turn.rest_watts,
-                sure_watts=self._sure_watts(turn) + turn.rest_watts,
+                sure_watts=turn.rest_watts
+                + sure_watts(
+                    turn.soon_watts,
+                    turn.view.forecast,
+                    age_seconds=turn.view.forecast_age_seconds,
+                    within_seconds=self.rule.start_seconds,
+                ),
                 targets=turn.view.targets,
                 load=self._load,
             ),
@@ -310,7 +294,7 @@ class Governor:
                 and not any(
                     one.is_stopping or one.state is InstanceState.STARTING for one in turn.view.instances
                 )
-                and self._pace.may_step_down(self._widest_watts(staying), turn.now)
+                and self._pace.may_step_down(widest_watts(self.model, staying, self.clock_mhz), turn.now)
             )
             wanted = self._place(turn, staying, wish.layout)
             going = self._reshaping.drops(wanted, staying, is_calm=is_calm, now=turn.now)
@@ -318,15 +302,6 @@ class Governor:
             if going:
                 self._pace.stepped_down(turn.now)
         return wish
-
-    def _sure_watts(self, turn: Turn) -> float:
-        """The budget by the low quantile, for as long as an engine takes to start."""
-        sure = turn.soon_watts
-        for point in turn.view.forecast:
-            at = point.horizon_seconds - turn.view.forecast_age_seconds
-            if 0 < at <= self.rule.start_seconds and point.p10_watts < sure:
-                sure = point.p10_watts
-        return sure
 
     def _place(self, turn: Turn, staying: Sequence[InstanceView], layout: Layout) -> list[InstanceView]:
         ids = frozenset(one.instance_id for one in staying)
@@ -338,7 +313,7 @@ class Governor:
             return
         present = {one.instance_id for one in staying}
         missing = [one for one in self._place(turn, staying, target.layout) if one.instance_id not in present]
-        awake = [one for one in turn.view.instances if _draws(one)]
+        awake = [one for one in turn.view.instances if draws(one)]
         drawing = [one for one in awake if not self._drains.rests(one)]
         for one in sorted(missing, key=lambda one: (one.state is InstanceState.STOPPED, one.index)):
             is_back = one.instance_id in self._drains
@@ -375,14 +350,6 @@ class Governor:
         """How much more the worst case would be."""
         return self.model.worst_watts(after, clock_mhz) - self.model.worst_watts(turn.drawing, self.clock_mhz)
 
-    def _widest_watts(self, instances: Sequence[InstanceView]) -> float:
-        """The most that one of these draws above a stopped one."""
-        idle = self.model.server_idle_watts
-        return max(
-            (self.model.worst_watts(self._layout([one]), self.clock_mhz) - idle for one in instances),
-            default=0.0,
-        )
-
     def _set_clock(self, turn: Turn, ceiling_mhz: int) -> bool:
         """The highest clock up to the ceiling at which all that draws fits; the lowest in an episode.
 
@@ -390,7 +357,7 @@ class Governor:
         """
         if not turn.drawing:
             return True
-        wanted = self._clock_for(turn.drawing, turn.budget_watts, turn.start_spare_watts)
+        wanted = clock_for(self.model, turn.drawing, turn.budget_watts, turn.start_spare_watts)
         if wanted is None or (self.rule.enabled and self._is_in_episode):
             wanted = self.model.lowest_clock_mhz
         if ceiling_mhz < min(wanted, self.clock_mhz):  # down by wish
@@ -410,11 +377,6 @@ class Governor:
         self.clock_mhz = wanted
         turn.commands.insert(0, SetClock(clock_mhz=wanted))
         return True
-
-
-def _draws(one: InstanceView) -> bool:
-    """It has an engine, or is getting rid of one."""
-    return one.is_awake or one.is_stopping
 
 
 def _is_ready(one: InstanceView) -> bool:

@@ -18,8 +18,8 @@ from fleet.profile import PerformanceProfile, ProfileRow, SitePowerModel
 FULL_POWER_GUARD_RATIO = 0.10
 """Default `max_site_watts` is the worst case and this much more: room for noise and the governor's guard."""
 CLOCK_STEP_MHZ = 50
-"""About so far apart are the clocks that are set. A profile names them 200 MHz apart, which is 100 to 300 W of
-an instance: watts that would be left unused. GPUs take steps of 15 MHz."""
+"""About so far apart are the clocks that are set. A profile names them 200 MHz apart, 100 to 300 W of an
+instance: watts that would be left unused. GPUs take steps of 15 MHz."""
 MAX_REMEMBERED_LAYOUTS = 4096
 """Far more than the layouts of a server of 8 GPUs."""
 

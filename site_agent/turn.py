@@ -16,7 +16,8 @@ class Turn:
     now: float
     awake: list[InstanceView]
     drawing: Layout
-    """Awake or not gone yet, without those that rest (they are off the budgets); grows with what is started."""
+    """Awake or not gone yet, without those that rest (their watts are off the budgets); grows with what is
+    started."""
     budget_watts: float
     """For the worst case now."""
     soon_watts: float

@@ -182,7 +182,7 @@ def _levels(model: SiteModel) -> list[float]:
     """What the site can draw under saturating load, ascending; the least is the server alone."""
     found = {model.server_idle_watts}
     for awake in range(1, model.instances + 1):
-        for clock in model.clocks_mhz:
+        for clock in model.steps_mhz:
             found.add(model.modelled_watts([model.max_concurrency] * awake, clock))
     return sorted(found)
 

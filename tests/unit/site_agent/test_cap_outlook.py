@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from site_agent.cap_outlook import CapOutlook, soon_watts
+from site_agent.cap_outlook import CapOutlook, soon_watts, sure_watts
 from site_agent.situation import CapForecast
 
 
@@ -103,3 +103,15 @@ def test_an_expected_rise_raises_nothing_and_nonsense_is_left_out() -> None:
     assert soon_watts(3000, [point(10, float("nan"))], age_seconds=0, within_seconds=60) == 3000
     assert soon_watts(3000, [], age_seconds=0, within_seconds=60) == 3000
     assert soon_watts(3000, [point(10, 100)], age_seconds=11, within_seconds=60) == 3000
+
+
+def test_what_is_sure_is_the_low_quantile_of_what_lies_within_the_time() -> None:
+    """Never above what there is now; what is past or later does not count."""
+    points = [
+        CapForecast(horizon_seconds=at, p10_watts=low, p50_watts=5000, p90_watts=6000)
+        for at, low in ((10.0, 3000.0), (60.0, 3500.0), (300.0, 1000.0))
+    ]
+    assert sure_watts(4000, points, age_seconds=0, within_seconds=60) == 3000
+    assert sure_watts(4000, points, age_seconds=20, within_seconds=60) == 3500
+    assert sure_watts(2000, points, age_seconds=0, within_seconds=60) == 2000
+    assert sure_watts(4000, (), age_seconds=0, within_seconds=60) == 4000

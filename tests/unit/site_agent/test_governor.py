@@ -20,6 +20,7 @@ from site_agent.situation import (
     Admit,
     BreakStreams,
     CapForecast,
+    Command,
     Drain,
     GovernorRule,
     InstanceView,
@@ -438,3 +439,86 @@ def test_a_plan_re_shards_one_group_at_a_time_and_serves_throughout() -> None:
     assert simulated.control.clock_mhz == 1400
     assert least_gpus == 4
     assert simulated.broken == 0
+
+
+# What a dip empties
+
+
+ONE_WATTS, DIP_WATTS = 2700.0, 2100.0
+"""Caps under which one instance serves, and under which it may only be awake (1,782 W) and empty."""
+
+
+def dip(seconds: float, depth: float = DIP_WATTS) -> Callable[[float], float]:
+    """A cap for one instance that falls for so long, gently enough for no episode."""
+
+    def cap(at: float) -> float:
+        if not SETTLED_SECONDS <= at < SETTLED_SECONDS + seconds:
+            return ONE_WATTS
+        return max(depth, ONE_WATTS - 20 * (at - SETTLED_SECONDS))
+
+    return cap
+
+
+def kinds(simulated: SimulatedSite, since: float = SETTLED_SECONDS) -> list[type[Command]]:
+    """The commands after the settling, without clocks."""
+    return [type(one) for at, one in simulated.commands if at > since and not isinstance(one, SetClock)]
+
+
+def test_what_a_dip_empties_rests_awake_and_is_back_without_a_start() -> None:
+    """An engine's start takes minutes, a dip seconds."""
+    simulated = site(dip(200), load_ratio=0.3)
+    simulated.run(150)
+    assert kinds(simulated)[0] is Drain
+    assert simulated.serving() == 0
+    assert not simulated.is_dark
+    simulated.run(120)
+    assert simulated.serving() == 1
+    assert set(kinds(simulated)) <= {Drain, BreakStreams, Admit}
+    assert simulated.judge.exceeded_seconds == 0
+
+
+def test_a_rest_ends_after_its_time() -> None:
+    """Power that does not return is not waited for."""
+    simulated = site(dip(900), load_ratio=0.3, rule=GovernorRule(rest_seconds=120.0))
+    simulated.run(300)
+    assert kinds(simulated)[-1] is StopEngine
+    assert simulated.is_dark
+
+
+def test_nothing_rests_where_that_is_switched_off_or_does_not_fit() -> None:
+    """Below the draw of an engine without a request it goes as ever."""
+    for changes, depth in (({"rule": GovernorRule(rest_seconds=0.0)}, DIP_WATTS), ({}, 1700.0)):
+        simulated = site(dip(300, depth), load_ratio=0.3, **changes)
+        simulated.run(200)
+        assert simulated.is_dark
+        assert simulated.judge.exceeded_seconds == 0
+
+
+def test_a_rest_does_not_outlive_a_fall() -> None:
+    """A fall to the floor while one rests is kept like any other."""
+    cap = dip(900)
+    simulated = site(lambda at: cap(at) if at < 150 else FLOOR_WATTS, load_ratio=0.3)
+    simulated.run(149)
+    assert not simulated.is_dark
+    simulated.run(20)
+    assert simulated.is_dark
+    assert simulated.judge.exceeded_seconds == 0
+
+
+def test_a_rest_slows_nobody() -> None:
+    """Where its watts would cost the others a clock it is stopped: the third of three does not rest."""
+    simulated = site(lambda at: MAX_WATTS if at < SETTLED_SECONDS else 3400.0, load_ratio=0.1)
+    simulated.run(120)
+    states = sorted(one.state for one in simulated.instances)
+    assert states == [InstanceState.READY, InstanceState.READY, InstanceState.STOPPED]
+
+
+def test_a_lone_start_goes_on_through_a_dip() -> None:
+    """It loads weights at about its idle draw; stopped, it would begin anew."""
+    simulated = site(
+        lambda at: ONE_WATTS if at < 5 or at >= 25 else DIP_WATTS, start_seconds=30.0, load_ratio=0.3
+    )
+    simulated.run(40)
+    assert [type(one) for _, one in simulated.commands if not isinstance(one, SetClock)] == [StartEngine]
+    assert simulated.serving() == 1
+    assert simulated.judge.exceeded_seconds == 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -34,12 +36,34 @@ def test_the_worst_case_is_the_worst_batch_up_to_the_limit() -> None:
 
 def test_a_configuration_that_fits_is_found_or_none_is() -> None:
     """By the highest clock, then by the highest throughput."""
-    assert MODEL.clock_that_fits(MODEL.uniform(3), 5000) == 1400
+    assert MODEL.clock_that_fits(MODEL.uniform(3), 5000) == 1500
     assert MODEL.clock_that_fits(MODEL.uniform(3), 3600) is None
-    assert MODEL.best(5000) == Configuration(layout=MODEL.uniform(3), clock_mhz=1400)
+    assert MODEL.best(5000) == Configuration(layout=MODEL.uniform(3), clock_mhz=1500)
     assert MODEL.best(5000, most_awake=2) == Configuration(layout=MODEL.uniform(2), clock_mhz=1980)
     assert MODEL.best(2000).awake == 0
     assert MODEL.best(math.inf) == Configuration(layout=MODEL.uniform(3), clock_mhz=1980)
+
+
+def test_clocks_are_set_in_small_steps_between_those_that_the_profile_names() -> None:
+    """50 MHz or a little less; all that are named are among them, one alone stays alone."""
+    steps = MODEL.steps_mhz
+    assert steps[:3] == (800, 850, 900)
+    assert steps[-2:] == (1935, 1980)
+    assert set(MODEL.clocks_mhz) <= set(steps)
+    assert max(high - low for low, high in itertools.pairwise(steps)) <= 50
+    assert replace(MODEL, clocks_mhz=(1980,)).steps_mhz == (1980,)
+
+
+def test_what_rests_or_starts_draws_less_than_its_worst_case() -> None:
+    """(460 - 280) × 1.1 beyond stopped GPUs; a start alone counts with that, else with one request."""
+    assert MODEL.rest_watts(4) == pytest.approx(198)
+    alone = MODEL.start_spare_watts(0, is_alone=True)
+    beside = MODEL.start_spare_watts(0, is_alone=False)
+    worst = MODEL.worst_watts(MODEL.uniform(1), 800) - MODEL.server_idle_watts
+    assert worst - alone == pytest.approx(198)
+    assert 0 < beside < alone
+    real = replace(MODEL, counts_prefill=True)
+    assert real.start_spare_watts(4, is_alone=False) >= 0
 
 
 def test_what_fits_never_draws_more_than_it_may() -> None:
