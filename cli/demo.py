@@ -57,6 +57,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     load.add_argument("--rate", type=_positive, metavar="R", help="requests a second, without --trace")
 
     load.add_argument(
+        "--slo-factor",
+        type=_positive,
+        metavar="X",
+        help="the router promises X times what a request takes alone: where there is too little for all, it "
+        "serves what can be in time, the cheapest first (5 is what the summary judges by)",
+    )
+    load.add_argument(
         "--client-retries",
         type=_whole,
         default=0,

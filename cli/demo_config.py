@@ -135,6 +135,8 @@ class DemoOptions:
     """Needed with the engine of that name."""
     seed: int = 0
     router_workers: int = 1
+    slo_factor: float | None = None
+    """The router's `slo_factor`."""
     dark_seconds: float = DARK_SECONDS
 
     @property
@@ -225,6 +227,7 @@ def demo_tables(options: DemoOptions) -> dict[str, Any]:
             "port": router_port,
             "operations_port": operations_port,
             "workers": options.router_workers,
+            **({} if options.slo_factor is None else {"slo_factor": options.slo_factor}),
         },
         "power_feed": {
             "port": feed_port,

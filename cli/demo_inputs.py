@@ -102,6 +102,7 @@ def demo_options(arguments: argparse.Namespace, run_directory: Path) -> DemoOpti
         vllm=_vllm_engine(arguments) if engine == "vllm" else None,
         seed=arguments.seed,
         router_workers=arguments.workers,
+        slo_factor=arguments.slo_factor,
         dark_seconds=DARK_SECONDS if arguments.dark_seconds is None else arguments.dark_seconds,
     )
 

@@ -102,6 +102,9 @@ class RouterConfig(ConfigModel):
     """By request class (`SS` to `LL`): work that cannot meet it is refused at once, and where there is too
     little for all, `heron` serves what can be in time, the cheapest first (`router.policy.triage`). None by
     default; `flex` has none."""
+    slo_factor: Annotated[float, Field(gt=1, le=1000)] | None = None
+    """Every request of a class without a table in `slo` is promised so many times what it takes alone, on the
+    fastest configuration that any of its model's sites announces: 5 is DynamoLLM's. None: nothing."""
     planner: PlannerConfig = PlannerConfig()
     resume_wait_seconds: Annotated[float, Field(ge=0, le=3600)] = 30.0
     resume_reserve_ratio: Annotated[float, Field(ge=0, le=0.9)] = 0.1

@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from fleet.request import ClassSlo
 from router.config import RouterConfig
 from router.live.answers import refuse_key, refuse_late, refuse_over_quota, refuse_tier
 from router.live.exchange import Exchange
@@ -20,6 +21,7 @@ from router.live.metrics import RouterMetrics
 from router.live.request_head import RequestHead
 from router.policy.deadline import start_by
 from router.policy.key_ring import Credential, KeyFault, KeyRing, shown_key
+from router.policy.promises import Promises
 from router.policy.retry_after import quota_retry_after_seconds
 
 
@@ -45,6 +47,12 @@ class Door:
         self._unix_clock = unix_clock
         self._rng = rng
         self._flex_hold_seconds = config.flex_hold_seconds
+        by_class = {
+            name: ClassSlo(ttft_seconds=slo.ttft_seconds, e2e_seconds=slo.e2e_seconds)
+            for name, slo in config.slo.items()
+        }
+        promises = Promises(by_class, config.slo_factor)
+        self._promises = promises if promises else None
 
     def find(self, authorization: bytes | None, x_api_key: bytes | None) -> Credential | KeyFault | None:
         """Whose key it is, or what is wrong with it; None: none is asked for."""
@@ -81,6 +89,9 @@ class Door:
                 return False
             if credential.quota.is_limited and not self._take(exchange, credential):
                 return False
+        if self._promises is not None:
+            slo = self._promises.of(features, self._view.snapshot, exchange.received_at)
+            features = exchange.features = features._replace(slo=slo)
         if features.deadline_seconds is not None or features.slo is not None:
             return self._can_be_in_time(exchange)
         return True

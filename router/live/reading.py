@@ -9,7 +9,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from fleet.request import ANONYMOUS, ClassCutoffs, ClassSlo
+from fleet.request import ANONYMOUS, ClassCutoffs
 from router.config import RouterConfig
 from router.live.admission import Door
 from router.live.answers import refuse_bad_request, refuse_path, refuse_unknown_model
@@ -44,10 +44,6 @@ class Reader:
     ) -> None:
         self._config = config
         self._has_affinity = config.affinity
-        self._slos = {
-            name: ClassSlo(ttft_seconds=slo.ttft_seconds, e2e_seconds=slo.e2e_seconds)
-            for name, slo in config.slo.items()
-        }
         self._view = view
         self._door = door
         self._homes = homes
@@ -79,7 +75,6 @@ class Reader:
                 deadline_seconds=head.deadline_seconds,
                 tenant=tenant,
                 lengths=self.lengths,
-                slos=self._slos,
             )
         except BadRequestError as error:
             refuse_bad_request(exchange, error)

@@ -7,12 +7,11 @@ engine's business and reaches it byte for byte.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 import orjson
 
-from fleet.request import ANONYMOUS, ClassCutoffs, ClassSlo, RequestClass, RequestFeatures, ServiceTier
+from fleet.request import ANONYMOUS, ClassCutoffs, RequestFeatures, ServiceTier
 from gateway import form
 from gateway.api_paths import Api
 from router.policy.output_length import OutputLengths
@@ -35,7 +34,6 @@ LEARNT_APIS = frozenset({Api.CHAT, Api.COMPLETION, Api.RESPONSES, Api.MESSAGES})
 """Whose answers are text, so that their lengths are learnt."""
 BYTES_PER_TOKEN = 4
 MAX_MODEL_NAME = 512
-NO_SLOS: Mapping[RequestClass, ClassSlo] = MappingProxyType({})
 
 
 class BadRequestError(ValueError):
@@ -197,11 +195,10 @@ def features_of(
     deadline_seconds: float | None,
     tenant: str = ANONYMOUS,
     lengths: OutputLengths | None = None,
-    slos: Mapping[RequestClass, ClassSlo] = NO_SLOS,
 ) -> RequestFeatures:
-    """The features that decisions may look at; token counts are estimates.
+    """The features that decisions may look at; token counts are estimates. `lengths`: what was learnt.
 
-    `lengths`: what was learnt; `slos`: what classes are promised, `flex` apart.
+    What it is promised is not known here (`router.policy.promises`).
 
     Raises:
         BadRequestError: an unknown service tier.
@@ -219,19 +216,16 @@ def features_of(
             output_tokens = round(learnt.mean_tokens) or 1
     if body.max_tokens is not None and body.max_tokens < output_tokens:
         output_tokens = body.max_tokens
-    request_class = cutoffs.classify(prompt_tokens, output_tokens)
-    tier = read_tier(body.fields) if "service_tier" in body.fields else "default"
     return RequestFeatures(  # by position: it is made for every request
         model,
-        request_class,
+        cutoffs.classify(prompt_tokens, output_tokens),
         prompt_tokens,
         output_tokens,
         body.stream,
-        tier,
+        read_tier(body.fields) if "service_tier" in body.fields else "default",
         tenant,
         affinity_key,
         deadline_seconds,
-        slos.get(request_class) if slos and tier != "flex" else None,
     )
 
 
