@@ -99,20 +99,23 @@ class ClientRequest:
         cls, protocol: ClientConnection, known: KnownHead, body: bytes, received_at: float
     ) -> ClientRequest:
         """One that came whole, with a head that was parsed before."""
-        self = cls.__new__(cls)
-        self._protocol = protocol
-        self._is_chunked = self.keep_alive = self.is_turn = self.is_whole = True
-        self.known = known
-        self.handler = known.handler
-        self.method = "POST"
-        self.path = known.path
-        self.query = known.query
-        self.headers = known.headers
-        self.fields = known.fields
-        self.extra_head = known.extra_head
-        self.body = body
-        self.received_at = received_at
-        return self
+        made = cls(
+            protocol,
+            known.handler,
+            "POST",
+            known.path,
+            known.query,
+            known.headers,
+            known.fields,
+            keep_alive=True,
+            is_chunked=True,
+            received_at=received_at,
+        )
+        made.is_turn = made.is_whole = True
+        made.known = known
+        made.extra_head = known.extra_head
+        made.body = body
+        return made
 
     @property
     def is_plain(self) -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.router import arguments, measure
-from benchmarks.router.heron import HERON
+from benchmarks.router.heron import HERON, HERON_COMPILED
 from benchmarks.router.load import LoadError
 from benchmarks.router.measure import NotReadyError, Setting
 from benchmarks.router.peers import PEERS, Peer
@@ -26,7 +26,7 @@ from benchmarks.router.report import command_line, machine, section, today, writ
 from benchmarks.router.site_ingress import SITE_INGRESS
 from benchmarks.router.table import Row, Sample, row, table
 
-ALL = (*PEERS, HERON, SITE_INGRESS)
+ALL = (*PEERS, HERON, HERON_COMPILED, SITE_INGRESS)
 DIRECT = "direct"
 QUICK_SECONDS = 1.5
 

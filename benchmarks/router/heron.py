@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import redis
 from benchmarks.router.load import API_KEY
 from benchmarks.router.peers import Launch, Peer, Place
 from benchmarks.router.process import free_ports, running
-from benchmarks.router.programs import REPOSITORY
+from benchmarks.router.programs import REPOSITORY, MissingError
 from fleet.keys import Keys
 from fleet.records import ApiKey, Capabilities, ModelReport, SiteInfo, SiteReport
 from fleet.redis_server import find_redis_server
@@ -29,6 +30,7 @@ MODEL = "bench"
 ROOM_REQUESTS = 4096
 """Of each site: the router is measured, not its queue."""
 REPORT_TTL_SECONDS = 60
+COMPILED = REPOSITORY / "build" / "compiled"
 REDIS_START_SECONDS = 10.0
 
 
@@ -138,9 +140,26 @@ auth = "{"keys" if place.use_keys else "open"}"
     )
     workers = ["--workers", str(place.workers)] if place.workers > 1 else []
     return Launch(
-        command=[sys.executable, "-m", "cli.main", "router", "--config", config, *workers],
+        command=[sys.executable, "-P", "-m", "cli.main", "router", "--config", config, *workers],
         settle_seconds=2.5,  # every site's sequence has advanced, so that all five count as fresh
     )
+
+
+def launch_compiled(place: Place, stack: ExitStack) -> Launch:
+    """The same, as `scripts/compile` builds it.
+
+    Raises:
+        MissingError: it was not built, or from other sources than those here.
+    """
+    listed = (REPOSITORY / "scripts" / "compiled-modules.txt").read_text().splitlines()
+    for name in listed:
+        copy = COMPILED / name
+        if name.startswith("#"):
+            continue
+        if not copy.exists() or copy.read_bytes() != (REPOSITORY / name).read_bytes():
+            raise MissingError(f"build/compiled/{name} is not what is in the tree: run scripts/compile")
+    launched = launch(place, stack)
+    return replace(launched, environ={**launched.environ, "PYTHONPATH": str(COMPILED)})
 
 
 def operations_port(place: Place) -> int:
@@ -161,3 +180,6 @@ def own_version() -> str:
 
 
 HERON = Peer(name="heron", launch=launch, version=own_version)
+HERON_COMPILED = Peer(
+    name="heron-compiled", launch=launch_compiled, version=lambda: f"{own_version()}, scripts/compile"
+)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from gateway.upstream import Origin
 from router.policy.breaker import Breaker
-from router.policy.load import Load, Shared
+from router.policy.load import Load
+from router.policy.shared_load import Shared
 
 SITE_OUTCOMES = ("answered", "pushback", "failed", "broken")
 

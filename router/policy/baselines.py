@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -32,10 +32,10 @@ class Baseline:
     """What the plain ones have in common."""
 
     may_hold = False
-    is_choosy = False
-    is_in_turn = False
-    is_told = False
-    affinity_floor_ratio = POLICY_FLOOR_RATIO
+    is_choosy: ClassVar[bool] = False
+    is_in_turn: ClassVar[bool] = False
+    is_told: ClassVar[bool] = False
+    affinity_floor_ratio: ClassVar[float] = POLICY_FLOOR_RATIO
 
     def sent(self, view: ModelView, features: RequestFeatures, now: float) -> None:
         """Not told."""

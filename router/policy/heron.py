@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -98,13 +98,13 @@ class HeronParameters(PolicyParameters):
 class Heron(Baseline):
     """See the module."""
 
-    name = "heron"
-    is_told = True
-    is_choosy = True
-    affinity_floor_ratio = 0.03
+    name: ClassVar[str] = "heron"
+    is_told: ClassVar[bool] = True
+    is_choosy: ClassVar[bool] = True
+    affinity_floor_ratio: ClassVar[float] = 0.03
     """Its weights fall with the fifth power of time: so a session stays where it takes up to twice as long,
     and leaves a site that will break four of five answers off."""
-    Parameters = HeronParameters
+    Parameters: ClassVar[type[HeronParameters]] = HeronParameters
 
     def __init__(self, parameters: HeronParameters) -> None:
         self._own = parameters

@@ -24,7 +24,7 @@ from router.live.events import EventRing
 from router.live.fleet_view import FleetView, RecordKind
 from router.live.ledger import UNKNOWN_MODEL, Ledger, Outcome
 from router.live.site_counts import SiteCounts, finished_counts, sum_sites
-from router.policy.load import Shared
+from router.policy.shared_load import Shared
 from router.workers.child import Child
 from router.workers.frames import Kind, encode, encode_record
 from router.workers.merge import Page, end

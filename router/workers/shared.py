@@ -3,7 +3,7 @@ worker must know of the others at once.
 
 Per worker a page: connections that ended, and its ledger, by model. Only that worker writes it; the parent
 reads it at any time and clears it once the worker is dead. For all workers a board: per (site, model) how
-many requests each worker has there now (`router.policy.load.Shared`).
+many requests each worker has there now (`router.policy.shared_load.Shared`).
 
 Every number is eight bytes at a multiple of eight, so a reader sees it either before or after a change.
 """
@@ -14,7 +14,7 @@ import mmap
 import os
 
 from router.live.ledger import OUTCOMES, UNKNOWN_MODEL, Ledger, LedgerEntry
-from router.policy.load import Shared
+from router.policy.shared_load import Shared
 
 WORD = 8
 HEAD_WORDS = 8

@@ -33,7 +33,7 @@ from router.live.sites import SiteRegistry
 from router.live.state_metrics import traffic_families
 from router.live.watch import watch
 from router.policy.key_ring import KeyRing
-from router.policy.load import Shared
+from router.policy.shared_load import Shared
 from router.workers.frames import Frame, Kind, decode_record, encode
 from router.workers.key_relay import keys_from_json
 from router.workers.link import Link

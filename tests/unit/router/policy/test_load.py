@@ -5,7 +5,8 @@ from __future__ import annotations
 from support.views import view
 
 from router.policy.breaker import Breaker
-from router.policy.load import UNKNOWN_HEADROOM_REQUESTS, Load, Shared
+from router.policy.load import UNKNOWN_HEADROOM_REQUESTS, Load
+from router.policy.shared_load import Shared
 
 
 def make() -> Load:
