@@ -111,7 +111,8 @@ class UpstreamConnection(asyncio.Protocol):
         False where anything about it is not plain; then nothing has happened.
         """
         end = data.find(b"\r\n\r\n") + 2
-        headers = _FIELD.findall(data, 0, end)
+        head = data[:end]
+        headers = _FIELD.findall(head)
         fields = dict(headers)
         size = fields.get(b"content-length")
         count = len(headers)
@@ -122,9 +123,9 @@ class UpstreamConnection(asyncio.Protocol):
             or len(data) - end - 2 != int(size)
             or len(fields) != count
             or count > MAX_HEADERS
-            or data.count(b"\n", 0, end) != count + 1
-            or data.count(b"\r", 0, end) != count + 1
-            or data.find(b" \r", 0, end) >= 0
+            or head.count(b"\n") != count + 1
+            or head.count(b"\r") != count + 1
+            or b" \r" in head
             or not _NOT_PLAIN.isdisjoint(fields)
         ):
             return False

@@ -37,7 +37,8 @@ each started anew. The proxy has one core, the upstream and the load generator (
 - Not here: production-stack's router, of which no package was found.
 - Heron runs with everything on: `heron router --config`, five sites whose reports come through its Redis
   each second, choice by room, ledger, metrics, retry and resume. Its streams carry token ids, which it asks
-  for, records and cuts out; nobody else asks. Redis and the reports run on the load's core, uncounted."""
+  for, records and cuts out; nobody else asks. Redis and the reports run on the load's core, uncounted.
+- heron-compiled is the same sources after `scripts/compile`; not measured where that was not run."""
 
 
 def section(document: Mapping[str, Any], rows: Sequence[Row], text: str) -> str:
