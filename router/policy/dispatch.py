@@ -5,7 +5,8 @@ The cases, in order. A site is left out when it
   2. is excluded for this request (it failed it, or pushed it back since its last report),
   3. has its breaker open,
   4. has an expired report while a fresher site serves the model,
-  5. has no room (less the reserve that is kept for resumes, unless this is one),
+  5. has no room (less the reserve that is kept for resumes, unless this is one: a share of what runs there and
+     what more it would take, so that a site which its SLO or cap holds far below its slots has room too),
   6. is still reading the prompts of work released before (resumes and work that waited only),
   7. would have too little left over (flex only).
 Of the rest the policy weighs; where it weighs all with 0 the request waits. A request with affinity goes
@@ -168,6 +169,9 @@ def _filter(
         if is_plain:
             room = load.room(view, now, False)
             if reserve_ratio and (capacity := view.capacity_requests) is not None:
+                running = view.running_requests
+                if running is not None and running + room < capacity:
+                    capacity = running + room  # its SLO, cache or cap allows less than it has slots
                 room -= int(reserve_ratio * capacity)
         else:
             room = _room(view, load, now, terms, False)
@@ -191,8 +195,11 @@ def _room(view: ModelView, load: Load, now: float, terms: Terms, is_expired: boo
     room = load.room(view, now, is_expired)
     if terms.surplus_ratio is not None:
         return surplus_room(view, load, room, terms.surplus_ratio, now)
-    if terms.reserve_ratio and view.capacity_requests is not None:
-        room -= int(terms.reserve_ratio * view.capacity_requests)
+    if terms.reserve_ratio and (capacity := view.capacity_requests) is not None:
+        running = view.running_requests
+        if running is not None and running + room < capacity:
+            capacity = running + room
+        room -= int(terms.reserve_ratio * capacity)
     return room
 
 

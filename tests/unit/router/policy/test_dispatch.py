@@ -105,6 +105,14 @@ def test_a_full_site_is_not_chosen():
     assert pick([view("a", headroom_requests=3.0)]) == "a"
 
 
+def test_the_reserve_is_of_what_the_site_can_hold_now():
+    """It has 200 slots, but its SLO has room for 8 with 12 running: 2 stay free, not 20."""
+    tight = {"capacity_requests": 200.0, "running_requests": 12}
+    assert pick([view("a", headroom_requests=8.0, **tight)]) == "a"
+    assert pick([view("a", headroom_requests=2.0, **tight)]) == "a"
+    assert pick([view("a", headroom_requests=1.0, **tight)]) is None
+
+
 def test_a_resume_may_use_the_reserve():
     """That is what it is for."""
     assert pick([view("a", headroom_requests=1.0)], is_resume=True) == "a"
