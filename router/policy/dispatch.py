@@ -168,11 +168,8 @@ def _filter(
         is_any_fresher = True
         if is_plain:
             room = load.room(view, now, False)
-            if reserve_ratio and (capacity := view.capacity_requests) is not None:
-                running = view.running_requests
-                if running is not None and running + room < capacity:
-                    capacity = running + room  # its SLO, cache or cap allows less than it has slots
-                room -= int(reserve_ratio * capacity)
+            if reserve_ratio and view.capacity_requests is not None:
+                room -= _reserve(view, room, reserve_ratio)
         else:
             room = _room(view, load, now, terms, False)
         if room >= 1.0:
@@ -195,12 +192,15 @@ def _room(view: ModelView, load: Load, now: float, terms: Terms, is_expired: boo
     room = load.room(view, now, is_expired)
     if terms.surplus_ratio is not None:
         return surplus_room(view, load, room, terms.surplus_ratio, now)
-    if terms.reserve_ratio and (capacity := view.capacity_requests) is not None:
-        running = view.running_requests
-        if running is not None and running + room < capacity:
-            capacity = running + room
-        room -= int(terms.reserve_ratio * capacity)
+    if terms.reserve_ratio and view.capacity_requests is not None:
+        room -= _reserve(view, room, terms.reserve_ratio)
     return room
+
+
+def _reserve(view: ModelView, room: float, ratio: float) -> int:
+    """Of what the site can hold now: its SLO, cache or cap may allow far less than it has slots."""
+    capacity, running = view.capacity_requests or 0.0, view.running_requests
+    return int(ratio * (capacity if running is None else min(capacity, running + room)))
 
 
 def _at(candidates: Sequence[Candidate], weights: Sequence[float], point: float) -> ModelView:
