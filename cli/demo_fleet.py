@@ -50,6 +50,7 @@ class FleetWatch:
         self._notes: deque[tuple[float, str | None, str]] = deque(maxlen=MAX_EVENTS)
         self._heard: deque[tuple[float, str | None, str]] = deque(maxlen=MAX_EVENTS)
         self._started_at_unix_seconds: float | None = None
+        self._are_workers_ready = False
         self._changed = asyncio.Event()
         self.samples: list[FleetSample] = []
         """Since traffic started, four a second."""
@@ -88,10 +89,10 @@ class FleetWatch:
             await asyncio.sleep(POLL_SECONDS)
 
     async def wait_until_serving(self) -> None:
-        """Return once every site has all its engines up, or `patience` is over."""
+        """Return once the router's workers and all engines of every site are up, or `patience` is over."""
         loop = asyncio.get_running_loop()
         deadlines: dict[str, float] = {}
-        while not all(map(self._is_complete, self._sites.values())):
+        while not (self._are_workers_ready and all(map(self._is_complete, self._sites.values()))):
             if any(map(_is_serving, self._sites.values())):
                 deadlines.setdefault("complete", loop.time() + self._patience.complete_seconds)
             if all(site.get("state") for site in self._sites.values()):
@@ -106,6 +107,7 @@ class FleetWatch:
         for site in page["sites"]:
             if site["site_id"] in self._sites:
                 self._sites[site["site_id"]] = site
+        self._are_workers_ready = all(one["is_ready"] for one in page.get("workers", ()))
         if self._started_at_unix_seconds is not None:
             self.samples.append(_sample(page, self._started_at_unix_seconds))
         self._heard.clear()

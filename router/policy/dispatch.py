@@ -5,8 +5,7 @@ The cases, in order. A site is left out when it
   2. is excluded for this request (it failed it, or pushed it back since its last report),
   3. has its breaker open,
   4. has an expired report while a fresher site serves the model,
-  5. has no room (less the reserve that is kept for resumes, unless this is one: a share of what runs there and
-     what more it would take, so that a site which its SLO or cap holds far below its slots has room too),
+  5. has no room (less the reserve that is kept for resumes, unless this is one),
   6. is still reading the prompts of work released before (resumes and work that waited only),
   7. would have too little left over (flex only).
 Of the rest the policy weighs; where it weighs all with 0 the request waits. A request with affinity goes

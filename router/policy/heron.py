@@ -71,7 +71,7 @@ class Heron(Baseline):
 
     def __init__(self, parameters: HeronParameters) -> None:
         self._own = parameters
-        self._given = Triage(
+        self._triage = Triage(
             burst_seconds=parameters.burst_seconds,
             cheapness_exponent=parameters.cheapness_exponent,
             utilisation=parameters.utilisation,
@@ -105,7 +105,7 @@ class Heron(Baseline):
         slo = features.slo
         is_open = None
         if slo is not None and own.burst_seconds > 0.0 and features.tier != "flex":
-            is_open = self._triage(candidates, forecasts, features, slo, now)
+            is_open = self._sort_out(forecasts, features, slo, now)
             if True not in is_open:
                 return [0.0] * len(candidates)
         if own.forecast and context.power:
@@ -129,9 +129,8 @@ class Heron(Baseline):
             return weights
         return or_equal(weights)
 
-    def _triage(
+    def _sort_out(
         self,
-        candidates: Sequence[Candidate],
         forecasts: Sequence[SiteForecast],
         features: RequestFeatures,
         slo: ClassSlo,
@@ -140,12 +139,13 @@ class Heron(Baseline):
         """Where it is worth its place. A site whose costs nobody knows is open."""
         step = work_step(features.prompt_tokens, features.expected_output_tokens)
         found, costs = [], []
-        for (view, _, _, load), one in zip(candidates, forecasts, strict=True):
+        for one in forecasts:
+            load = one.load
             cost = one.cost_seconds(step, slo, load.round_trip_seconds)
             if cost is not None and cost < math.inf:
                 costs.append(cost)
-            found.append(cost is None or (cost < math.inf and self._given.is_open(view.site_id, cost, now)))
-        self._given.note(costs)
+            found.append(cost is None or (cost < math.inf and self._triage.is_open(load, cost, now)))
+        self._triage.note(costs)
         return found
 
     def sent(self, view: ModelView, features: RequestFeatures, now: float) -> None:
@@ -155,7 +155,7 @@ class Heron(Baseline):
             step = work_step(features.prompt_tokens, features.expected_output_tokens)
             cost = kept.cost_seconds(step, features.slo, None)
             if cost is not None:
-                self._given.given(view.site_id, min(cost, MOST_COST_SECONDS), now)
+                self._triage.give(kept.load, view.site_id, min(cost, MOST_COST_SECONDS), now)
         if kept is None or not kept.prompt_token_seconds:
             return
         read = self._clear_at.get(view.site_id)
@@ -203,11 +203,13 @@ class Heron(Baseline):
             kept = by_site.get(site_id)
             if kept is None or kept.view is not view or kept.outlook is not outlook:
                 kept = by_site[site_id] = SiteForecast(
-                    view, context.sites.get(site_id), outlook, self._own.margin_ratio
+                    view, context.sites.get(site_id), outlook, load, self._own.margin_ratio
                 )
                 self._note_farm(site_id, kept)
-                self._given.reported(
-                    site_id, own_requests=load.in_flight, running_requests=known(view.running_requests)
+                self._triage.reported(
+                    site_id,
+                    own_requests=load.total_in_flight(),
+                    running_requests=known(view.running_requests),
                 )
             seconds = kept.first_seconds
             if kept.prompt_token_seconds > 0.0:

@@ -50,6 +50,7 @@ class Load:
         "_sent_earlier",
         "_shared",
         "_unknown_limit",
+        "_worked_off_at",
         "breaker",
         "in_flight",
         "kv_cache",
@@ -82,6 +83,7 @@ class Load:
         self._blocked_until = 0.0
         self._unknown_limit = UNKNOWN_HEADROOM_REQUESTS
         self._prefill_clear_at = 0.0
+        self._worked_off_at = float("-inf")
 
     def share(self, shared: Shared) -> None:
         """From now on other workers' requests count as well."""
@@ -210,6 +212,18 @@ class Load:
                 self._prefill_clear_at = clear_at
             else:
                 self._shared.prefill_clear_at[0] = clear_at
+
+    def work_left_seconds(self, now: float) -> float:
+        """Until the site has worked off what `give_work` was told, by all workers; 0 or less: it has."""
+        return (self._worked_off_at if self._shared is None else self._shared.worked_off_at[0]) - now
+
+    def give_work(self, seconds: float, now: float) -> None:
+        """A request goes there that takes the site so long."""
+        worked_off_at = now + max(0.0, self.work_left_seconds(now)) + seconds
+        if self._shared is None:
+            self._worked_off_at = worked_off_at
+        else:
+            self._shared.worked_off_at[0] = worked_off_at
 
     def _clear_at(self) -> float:
         """When the prompts of earlier resumes will have been read there."""

@@ -23,5 +23,7 @@ class Shared:
     prefill_clear_at: memoryview[float]
     """One cell: monotonic seconds, a clock that all processes of a machine have in common. Written by all; a
     lost update lets one prompt more through."""
+    worked_off_at: memoryview[float]
+    """The same of all work, as `router.policy.triage` counts it."""
     takes_reports: bool = False
     """The one process that writes the figures of reports, before it tells the others of them."""

@@ -11,6 +11,7 @@ import math
 from fleet.capacity import Slo
 from fleet.request import ClassSlo
 from router.policy.figures import known
+from router.policy.load import Load
 from router.policy.outlook import PowerOutlook, Quantiles
 from router.policy.power_risk import PowerNeed, Risk, risk_of
 from router.policy.site_rate import site_rate
@@ -39,6 +40,7 @@ class SiteForecast:
         "first_seconds",
         "gap_seconds",
         "instances",
+        "load",
         "outlook",
         "prompt_token_seconds",
         "rates",
@@ -47,9 +49,15 @@ class SiteForecast:
     )
 
     def __init__(
-        self, view: ModelView, site: SiteView | None, outlook: PowerOutlook | None, margin_ratio: float
+        self,
+        view: ModelView,
+        site: SiteView | None,
+        outlook: PowerOutlook | None,
+        load: Load,
+        margin_ratio: float,
     ) -> None:
         self.view = view
+        self.load = load
         self.outlook = outlook
         self._site = site
         rate = known(view.prefill_tokens_per_second)

@@ -12,14 +12,16 @@ too (`router.policy.planner.bound`). In telephony the rule is called trunk reser
 control and trunk reservation in loss networks", Probability in the Engineering and Informational Sciences 4,
 1990), there with free lines in place of seconds.
 
-Other routers and workers send to the same sites: of a site's time this one counts on the share that its own
-requests have of those that run there.
+Workers of one router share what each site has before it. Other routers send to the same sites: of a site's
+time this one counts on the share that its own requests have of those that run there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+from router.policy.load import Load
 
 MOST_BURSTS = 4.0
 """The cheapest may use so much more than the mean."""
@@ -31,28 +33,20 @@ LEAST_SHARE = 1 / 64
 FEW_RUNNING = 4
 """With fewer there, a share says nothing; but then neither is anything scarce."""
 MAX_SITES = 20_000
-"""Beyond that all are forgotten, as if nothing had been sent."""
-
-
-@dataclass(slots=True, kw_only=True)
-class _Site:
-    """What this router has given one site."""
-
-    backlog_seconds: float
-    at: float
-    share: float
+"""Beyond that all shares are forgotten."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Triage:
-    """One per policy. `is_open` asks, `given` tells; costs are seconds of the site's time."""
+    """The rule; what each site has before it is in its `Load`, which all workers share. Costs are seconds of
+    the site's time."""
 
     burst_seconds: float
     cheapness_exponent: float
     utilisation: float
     """How much of a site's time is given away."""
     _mean_seconds: float | None = None
-    _sites: dict[str, _Site] = field(default_factory=dict)
+    _shares: dict[str, float] = field(default_factory=dict)
 
     def note(self, costs: Sequence[float]) -> None:
         """A request came that would cost this much at the sites that could take it."""
@@ -61,36 +55,29 @@ class Triage:
             mean = self._mean_seconds
             self._mean_seconds = cost if mean is None else mean + COST_WEIGHT * (cost - mean)
 
-    def is_open(self, site_id: str, cost_seconds: float, now: float) -> bool:
+    def is_open(self, load: Load, cost_seconds: float, now: float) -> bool:
         """Whether a request of this cost may go there now."""
-        site = self._sites.get(site_id)
-        if site is None:
-            return True
-        backlog = site.backlog_seconds - max(0.0, now - site.at) * self.utilisation * site.share
-        if backlog <= 0.0:
+        left = load.work_left_seconds(now)
+        if left <= 0.0:
             return True
         bursts: float = ((self._mean_seconds or cost_seconds) / cost_seconds) ** self.cheapness_exponent
-        return backlog < self.burst_seconds * min(MOST_BURSTS, bursts)
+        return left * self.utilisation < self.burst_seconds * min(MOST_BURSTS, bursts)
 
-    def given(self, site_id: str, cost_seconds: float, now: float) -> None:
-        """A request of this cost went there."""
-        site = self._sites.get(site_id)
-        if site is None:
-            if len(self._sites) >= MAX_SITES:
-                self._sites.clear()
-            self._sites[site_id] = _Site(backlog_seconds=cost_seconds, at=now, share=1.0)
-            return
-        gone = max(0.0, now - site.at) * self.utilisation * site.share
-        site.backlog_seconds = max(0.0, site.backlog_seconds - gone) + cost_seconds
-        site.at = now
+    def give(self, load: Load, site_id: str, cost_seconds: float, now: float) -> None:
+        """A request of this cost went there: the site works it off in this router's share of its time."""
+        load.give_work(cost_seconds / (self.utilisation * self._shares.get(site_id, 1.0)), now)
 
     def reported(self, site_id: str, *, own_requests: int, running_requests: float | None) -> None:
-        """A site reported: what runs there, and how much of it this router has there."""
-        site = self._sites.get(site_id)
-        if site is None or running_requests is None:
+        """A site reported what runs there; so much of it is this router's, all workers together."""
+        if running_requests is None:
             return
         if running_requests < FEW_RUNNING:
             share = 1.0
         else:
             share = min(1.0, max(LEAST_SHARE, own_requests / running_requests))
-        site.share += SHARE_WEIGHT * (share - site.share)
+        before = self._shares.get(site_id)
+        if before is None:
+            if len(self._shares) >= MAX_SITES:
+                self._shares.clear()
+            before = 1.0
+        self._shares[site_id] = before + SHARE_WEIGHT * (share - before)

@@ -104,8 +104,9 @@ class SharedMemory:
         ]
         board = memory[workers * page_bytes :]
         self._clear_at = board[: SLOTS * WORD].cast("d")
-        self._figures = board[SLOTS * WORD : 2 * SLOTS * WORD].cast("q")
-        self._in_flight = board[2 * SLOTS * WORD :].cast("q")
+        self._worked_off_at = board[SLOTS * WORD : 2 * SLOTS * WORD].cast("d")
+        self._figures = board[2 * SLOTS * WORD : 3 * SLOTS * WORD].cast("q")
+        self._in_flight = board[3 * SLOTS * WORD :].cast("q")
 
     @classmethod
     def create(cls, workers: int) -> SharedMemory:
@@ -123,6 +124,7 @@ class SharedMemory:
             takes_reports=takes_reports,
             figure=self._figures[slot : slot + 1],
             prefill_clear_at=self._clear_at[slot : slot + 1],
+            worked_off_at=self._worked_off_at[slot : slot + 1],
         )
 
     def clear_worker(self, index: int) -> None:
@@ -166,4 +168,4 @@ class SharedLedger(Ledger):
 
 
 def _size(workers: int) -> int:
-    return WORD * (workers * PAGE_WORDS + 2 * SLOTS + SLOTS * workers)
+    return WORD * (workers * PAGE_WORDS + 3 * SLOTS + SLOTS * workers)

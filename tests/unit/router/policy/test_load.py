@@ -143,7 +143,7 @@ def test_an_answer_from_before_a_burst_frees_no_room():
 def shared_by(count: int) -> tuple[Load, list[Load]]:
     """The loads of a parent and its workers for the same site."""
     cells, figure = memoryview(bytearray(8 * count)).cast("q"), memoryview(bytearray(8)).cast("q")
-    clear_at = memoryview(bytearray(8)).cast("d")
+    clear_at, worked_off_at = (memoryview(bytearray(8)).cast("d") for _ in range(2))
     parent, workers = Load(Breaker()), [Load(Breaker()) for _ in range(count)]
     for own, load in [(0, parent), *enumerate(workers)]:
         load.share(
@@ -152,6 +152,7 @@ def shared_by(count: int) -> tuple[Load, list[Load]]:
                 own=own,
                 figure=figure,
                 prefill_clear_at=clear_at,
+                worked_off_at=worked_off_at,
                 takes_reports=load is parent,
             )
         )
@@ -202,8 +203,9 @@ def test_an_answer_to_one_worker_informs_all() -> None:
 def test_a_load_that_is_shared_later_brings_what_it_has() -> None:
     """Once, however often it is told."""
     cells, figure = memoryview(bytearray(16)).cast("q"), memoryview(bytearray(8)).cast("q")
+    clear_at, worked_off_at = (memoryview(bytearray(8)).cast("d") for _ in range(2))
     shared = Shared(
-        in_flight=cells, own=0, figure=figure, prefill_clear_at=memoryview(bytearray(8)).cast("d")
+        in_flight=cells, own=0, figure=figure, prefill_clear_at=clear_at, worked_off_at=worked_off_at
     )
     cells[1] = 7
     load = Load(Breaker())
@@ -221,3 +223,23 @@ def test_workers_pace_resumes_together() -> None:
     there.send_resume(2000, view(prefill_tokens_per_second=1000.0), now=100.0)
     assert not here.can_prefill(101.0)
     assert here.can_prefill(101.5)
+
+
+def test_work_that_was_given_is_worked_off_as_time_goes_by() -> None:
+    """One after the other; a site that was idle begins at once."""
+    load = Load(Breaker())
+    assert load.work_left_seconds(100.0) <= 0
+    load.give_work(2.0, 100.0)
+    load.give_work(1.0, 100.5)
+    assert load.work_left_seconds(101.0) == 2.0
+    assert load.work_left_seconds(104.0) <= 0
+    load.give_work(1.0, 110.0)
+    assert load.work_left_seconds(110.0) == 1.0
+
+
+def test_workers_see_what_the_others_gave() -> None:
+    """A site has one time for all."""
+    _, (first, second) = shared_by(2)
+    first.give_work(2.0, 100.0)
+    second.give_work(2.0, 100.0)
+    assert first.work_left_seconds(100.0) == second.work_left_seconds(100.0) == 4.0

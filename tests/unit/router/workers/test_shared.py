@@ -76,6 +76,7 @@ def test_slots_do_not_overlap(memory: SharedMemory) -> None:
     """Neither counts nor the moments at which prompts are read."""
     first, second = memory.part(0, 0), memory.part(1, 0)
     first.in_flight[0] = 5
-    first.prefill_clear_at[0] = 1.5
+    first.prefill_clear_at[0], first.worked_off_at[0] = 1.5, 2.5
     assert list(second.in_flight) == [0, 0]
-    assert second.prefill_clear_at[0] == 0.0
+    assert second.prefill_clear_at[0] == second.worked_off_at[0] == 0.0
+    assert (first.prefill_clear_at[0], first.worked_off_at[0], first.figure[0]) == (1.5, 2.5, 0)
