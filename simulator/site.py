@@ -31,7 +31,7 @@ from site_agent.instance import Instance
 from site_agent.limits import Limits, Slo
 from site_agent.power_status import PowerStatus
 from site_agent.site_limits import SiteLimits
-from site_agent.site_model import FULL_POWER_GUARD_RATIO, SiteModel
+from site_agent.site_model import FULL_POWER_GUARD_RATIO, SiteModel, slo_of
 from site_agent.situation import (
     Admit,
     BreakStreams,
@@ -103,6 +103,7 @@ class SimulatedSite:
             max_concurrency=settings.max_concurrency,
             clocks_mhz=profile.clocks_mhz,
             other_profiles=settings.other_profiles,
+            slo=slo_of(ttft_seconds=settings.slo_ttft_seconds, e2e_seconds=settings.slo_e2e_seconds),
         )
         self.max_site_watts = self.model.full_watts * (1 + FULL_POWER_GUARD_RATIO)
         self.plant = Plant(
@@ -219,6 +220,7 @@ class SimulatedSite:
             forecast_age_seconds=now - self._forecast_at,
             targets=self._targets(now),
             turned_away=self._turned_away,
+            work=self.slots.mean,
         )
         self._turned_away = 0
         decision = self.governor.decide(view, now)

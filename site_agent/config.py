@@ -22,7 +22,7 @@ from fleet.profile import PROFILES, PerformanceProfile, SitePowerModel
 from site_agent import survival
 from site_agent.controls import DEFAULT_CONTROL, ControlName
 from site_agent.drivers.options import EmulatedOptions, EngineOptions, ExternalOptions
-from site_agent.site_model import FULL_POWER_GUARD_RATIO, SiteModel, assumed_profile
+from site_agent.site_model import FULL_POWER_GUARD_RATIO, SiteModel, assumed_profile, slo_of
 from site_agent.situation import GovernorRule
 
 Name = Annotated[str, Field(pattern=f"^{FLEET_NAME.pattern}$")]
@@ -283,6 +283,7 @@ class SiteConfig(ConfigModel):
             other_profiles=self.other_profiles(),
             other_max_concurrency=self.engine.other_max_concurrency,
             counts_prefill=self.engine.kind != "emulated",
+            slo=slo_of(ttft_seconds=self.slo_ttft_seconds, e2e_seconds=self.slo_e2e_seconds),
         )
 
     def site_watts_limit(self) -> float:

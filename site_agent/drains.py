@@ -42,6 +42,10 @@ class Drains:
         """Whether it is awake, empty, and takes nothing."""
         return one.instance_id in self._resting and one.running_requests == 0 and not one.is_stopping
 
+    def awaits(self, one: InstanceView) -> bool:
+        """Whether it drains or rests for want of power, and is back when that returns."""
+        return one.instance_id in self and one.instance_id not in self._wished and not one.is_stopping
+
     def rested_seconds(self, instance_id: str, now: float) -> float:
         """How long it has rested."""
         return now - self._resting[instance_id]

@@ -27,7 +27,7 @@ from functools import partial
 from fleet.instance import InstanceState
 from fleet.power import RideThrough, RideThroughAccount
 from site_agent.cap_outlook import CapOutlook, soon_watts, sure_watts
-from site_agent.choosers import Chooser, FollowPlan, Outlook
+from site_agent.choosers import Chooser, FollowPlan
 from site_agent.correction import Correction
 from site_agent.drains import Drains
 from site_agent.fitting import (
@@ -40,6 +40,8 @@ from site_agent.fitting import (
     widest_watts,
 )
 from site_agent.load_watch import LoadWatch
+from site_agent.outlook import Outlook
+from site_agent.own_choice import AHEAD_SECONDS
 from site_agent.pace import Pace
 from site_agent.placement import blockers, place
 from site_agent.reshaping import Reshaping
@@ -283,8 +285,11 @@ class Governor:
                     age_seconds=turn.view.forecast_age_seconds,
                     within_seconds=self.rule.start_seconds,
                 ),
+                later_watts=self._later_watts(turn),
+                awaited=self._layout([one for one in turn.view.instances if self._drains.awaits(one)]),
                 targets=turn.view.targets,
                 load=self._load,
+                work=turn.view.work,
             ),
             turn.now,
         )
@@ -297,11 +302,29 @@ class Governor:
                 and self._pace.may_step_down(widest_watts(self.model, staying, self.clock_mhz), turn.now)
             )
             wanted = self._place(turn, staying, wish.layout)
-            going = self._reshaping.drops(wanted, staying, is_calm=is_calm, now=turn.now)
+            both = self._layout([*staying, *(one for one in wanted if one not in staying)])
+            going = self._reshaping.drops(
+                wanted,
+                staying,
+                is_calm=is_calm,
+                now=turn.now,
+                is_worth_a_pause=wish.is_worth_a_pause,
+                fits_beside=self.model.clock_that_fits(both, turn.soon_watts) is not None,
+            )
             self._drains.begin(turn, going, is_forced=False)
             if going:
                 self._pace.stepped_down(turn.now)
         return wish
+
+    def _later_watts(self, turn: Turn) -> tuple[float, ...]:
+        """The budget now and by the forecast's quantiles, each as likely as the others."""
+        kept = (1 - self.rule.guard_ratio) / self._correction.ratio
+        found = [turn.soon_watts + turn.rest_watts]
+        for point in turn.view.forecast:
+            at = point.horizon_seconds - turn.view.forecast_age_seconds
+            if AHEAD_SECONDS / 10 <= at <= AHEAD_SECONDS:
+                found += [watts * kept for watts in (point.p10_watts, point.p50_watts, point.p90_watts)]
+        return tuple(watts for watts in found if not math.isnan(watts))
 
     def _place(self, turn: Turn, staying: Sequence[InstanceView], layout: Layout) -> list[InstanceView]:
         ids = frozenset(one.instance_id for one in staying)

@@ -162,6 +162,7 @@ class PowerLoop:
             forecast_age_seconds=forecast_age_seconds,
             targets=self._targets(now),
             turned_away=turned_away - self._turned_away_before,
+            work=self._admission.slots.mean,
         )
         self._turned_away_before = turned_away
         decision = self.governor.decide(view, now)

@@ -29,11 +29,19 @@ class Reshaping:
     _waiting_since: float | None = None
 
     def drops(
-        self, wanted: Sequence[InstanceView], staying: Sequence[InstanceView], *, is_calm: bool, now: float
+        self,
+        wanted: Sequence[InstanceView],
+        staying: Sequence[InstanceView],
+        *,
+        is_calm: bool,
+        now: float,
+        is_worth_a_pause: bool = False,
+        fits_beside: bool = True,
     ) -> list[InstanceView]:
         """The instances to drain now so that `wanted` can come about; empty while one step is under way.
 
-        `is_calm`: nothing starts, drains or stops.
+        `is_calm`: nothing starts, drains or stops. `is_worth_a_pause`: nothing need serve meanwhile.
+        `fits_beside`: there is power for what is missing beside what stays.
         """
         kept = {one.instance_id for one in wanted}
         spare = [one for one in staying if one.instance_id not in kept]
@@ -44,16 +52,21 @@ class Reshaping:
             self._at.popleft()
         if not is_calm or len(self._at) >= self.rule.max_switches_per_hour:
             return []
-        step = self._step(wanted, staying, spare)
+        step = self._step(wanted, staying, spare, fits_beside=fits_beside or not is_worth_a_pause)
         rest = [one for one in staying if one not in step]
-        if not step or not self._carries(rest, staying, now):
+        if not step or not (is_worth_a_pause or self._carries(rest, staying, now)):
             return []
         self._at.append(now)
         self._waiting_since = None
         return step
 
     def _step(
-        self, wanted: Sequence[InstanceView], staying: Sequence[InstanceView], spare: list[InstanceView]
+        self,
+        wanted: Sequence[InstanceView],
+        staying: Sequence[InstanceView],
+        spare: list[InstanceView],
+        *,
+        fits_beside: bool,
     ) -> list[InstanceView]:
         """What is in the way of the first wanted instance that cannot start; else the emptiest spare one."""
         present = {one.instance_id for one in staying}
@@ -64,7 +77,7 @@ class Reshaping:
             in_the_way = blockers(one, spare)
             if in_the_way:
                 return in_the_way
-        if any(one.can_start for one in missing):
+        if fits_beside and any(one.can_start for one in missing):
             return []  # it starts first
         return [min(spare, key=lambda one: (one.running_requests, -one.index))]
 

@@ -9,10 +9,12 @@ whatever the load does.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from fleet.capacity import Slo
 from fleet.profile import PerformanceProfile, ProfileRow, SitePowerModel
 
 FULL_POWER_GUARD_RATIO = 0.10
@@ -33,6 +35,8 @@ class Configuration:
 
     layout: Layout
     clock_mhz: int
+    is_worth_a_pause: bool = False
+    """As a wish: nothing may serve until it has come about."""
 
     @property
     def awake(self) -> int:
@@ -60,6 +64,8 @@ class SiteModel:
     counts_prefill: bool = False
     """Whether an instance that only prefills counts in the worst case: real GPUs draw more then than in
     decode at a small batch; fake ones follow the decode rows alone."""
+    slo: Slo | None = None
+    """What a request may take here; None: nobody has said."""
     _remembered: dict[Layout, tuple[float, ...]] = field(
         default_factory=dict, init=False, compare=False, repr=False
     )
@@ -259,6 +265,16 @@ class SiteModel:
                 if self.counts_prefill:
                     found[degree, clock] = max(found[degree, clock], profile.prefill_watts(clock))
         return found
+
+
+def slo_of(*, ttft_seconds: float | None, e2e_seconds: float | None) -> Slo | None:
+    """Of a configuration; None where it names neither."""
+    if ttft_seconds is None and e2e_seconds is None:
+        return None
+    return Slo(
+        ttft_seconds=math.inf if ttft_seconds is None else ttft_seconds,
+        e2e_seconds=math.inf if e2e_seconds is None else e2e_seconds,
+    )
 
 
 def assumed_profile(

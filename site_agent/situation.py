@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fleet.instance import InstanceState
+from site_agent.limits import MeanWork
 from site_agent.site_model import Configuration
 
 
@@ -113,6 +114,8 @@ class SiteView:
     """Of a valid plan. None: there is none; empty: the plan wants nothing awake here."""
     turned_away: int = 0
     """Requests refused for want of a free slot since the last decision."""
+    work: MeanWork | None = None
+    """The mean of the requests that ended of late; None: none did yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fleet.profile import PROFILES, SitePowerModel
-from site_agent.choosers import FollowPlan, MostThroughput, Outlook, planned
+from site_agent.choosers import FollowPlan, MostThroughput, planned
 from site_agent.load_watch import LoadWatch
 from site_agent.site_model import Configuration, Layout, SiteModel
 from site_agent.situation import GovernorRule, Target
