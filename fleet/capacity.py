@@ -226,7 +226,8 @@ def _times(
     prompt_seconds = prompt / profile.prefill_rate(clock_mhz)
     step = decode + started * prompt_seconds
     service = prompt / chunk * decode + prompt_seconds
-    load = min(started / step * service, _MOST_LOAD)
+    flow = started / step if step > 0 else 0.0  # nothing started, and a step that costs nothing by itself
+    load = min(flow * service, _MOST_LOAD)
     ahead = load * load / (2 * (1 - load))
     behind = min((load + ahead) / (1 - load), slots - 1)
     output = work.output_tokens - 1
@@ -236,7 +237,7 @@ def _times(
     generation = full_steps * full_step + (output - full_steps) * step
     residence = prefill + generation
     wait = decode / 2 + ahead / max(load, 1e-9) * service
-    wait += _slot_wait(slots, started / step * residence, residence)
+    wait += _slot_wait(slots, flow * residence, residence)
     return wait, wait + prefill, wait + residence
 
 

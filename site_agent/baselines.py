@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from fleet.instance import InstanceState
 from fleet.power import RideThrough, RideThroughAccount
 from site_agent.cap_outlook import CapOutlook
-from site_agent.outlook import Outlook
 from site_agent.correction import Correction
+from site_agent.outlook import Outlook
 from site_agent.placement import place
 from site_agent.site_model import Configuration, Layout, SiteModel
 from site_agent.situation import Command, Decision, GovernorRule, SetClock, SiteView, StartEngine

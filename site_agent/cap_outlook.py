@@ -32,6 +32,9 @@ TURBULENCE_SECONDS = 120.0
 """How long a small fall is remembered (time constant)."""
 MAX_TURBULENT_FALL_RATIO = 0.05
 """A larger fall in one reading is no turbulence: the ladder is for that."""
+LATER_SECONDS = (180.0, 1800.0)
+"""What lies between is looked at to choose what to start, or to re-shard: sooner it is not there, and later
+neither the forecast is sure of much nor the choice bound."""
 MAX_TURBULENCE_RATIO = 0.10
 """Headroom for turbulence is at most this share of the cap."""
 
@@ -137,3 +140,12 @@ def sure_watts(
         if 0 < at <= within_seconds and point.p10_watts < watts:
             watts = point.p10_watts
     return watts
+
+
+def later_watts(forecast: Sequence[CapForecast], *, age_seconds: float, share: float) -> tuple[float, ...]:
+    """This share of the forecast's three quantiles within `LATER_SECONDS`: each as likely as the others."""
+    found: list[float] = []
+    for point in forecast:
+        if LATER_SECONDS[0] <= point.horizon_seconds - age_seconds <= LATER_SECONDS[1]:
+            found += [watts * share for watts in (point.p10_watts, point.p50_watts, point.p90_watts)]
+    return tuple(watts for watts in found if not math.isnan(watts))

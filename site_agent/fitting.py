@@ -17,6 +17,11 @@ def draws(one: InstanceView) -> bool:
     return one.is_awake or one.is_stopping
 
 
+def emptiest_first(one: InstanceView) -> tuple[bool, int, int]:
+    """Those that have not even started come first; at equal load the last of the site."""
+    return (one.state is not InstanceState.STARTING, one.running_requests, -one.index)
+
+
 def layout_of(model: SiteModel, instances: Sequence[InstanceView]) -> Layout:
     """Of these instances."""
     return model.layout_of(one.tensor_parallel_degree for one in instances)

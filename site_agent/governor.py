@@ -26,13 +26,14 @@ from functools import partial
 
 from fleet.instance import InstanceState
 from fleet.power import RideThrough, RideThroughAccount
-from site_agent.cap_outlook import CapOutlook, soon_watts, sure_watts
+from site_agent.cap_outlook import CapOutlook, later_watts, soon_watts, sure_watts
 from site_agent.choosers import Chooser, FollowPlan
 from site_agent.correction import Correction
 from site_agent.drains import Drains
 from site_agent.fitting import (
     clock_for,
     draws,
+    emptiest_first,
     fits_nothing,
     has_room_to_rest,
     layout_of,
@@ -41,7 +42,6 @@ from site_agent.fitting import (
 )
 from site_agent.load_watch import LoadWatch
 from site_agent.outlook import Outlook
-from site_agent.own_choice import AHEAD_SECONDS
 from site_agent.pace import Pace
 from site_agent.placement import blockers, place
 from site_agent.reshaping import Reshaping
@@ -242,7 +242,7 @@ class Governor:
 
     def _go_down(self, turn: Turn) -> Configuration:
         """While what stays fits, all of it; else the best with fewer: the emptiest go."""
-        order = sorted(self._staying(turn), key=_emptiest_first)
+        order = sorted(self._staying(turn), key=emptiest_first)
         layout, spare = self._layout(order), start_spare_watts(self.model, order)
         if clock_for(self.model, layout, turn.soon_watts, spare) is not None:
             return Configuration(layout=layout, clock_mhz=self.model.full_clock_mhz)
@@ -273,19 +273,17 @@ class Governor:
         staying = self._staying(turn)
         layout = self._layout(staying)
         clock = self.model.clock_that_fits(layout, turn.budget_watts)
+        budget, points = turn.soon_watts + turn.rest_watts, turn.view.forecast
+        age = turn.view.forecast_age_seconds
         wish = self._chooser.wish(
             Outlook(
                 staying=layout,
                 clock_mhz=self.model.lowest_clock_mhz if clock is None else clock,
-                budget_watts=turn.soon_watts + turn.rest_watts,
-                sure_watts=turn.rest_watts
-                + sure_watts(
-                    turn.soon_watts,
-                    turn.view.forecast,
-                    age_seconds=turn.view.forecast_age_seconds,
-                    within_seconds=self.rule.start_seconds,
+                budget_watts=budget,
+                sure_watts=sure_watts(
+                    budget, points, age_seconds=age, within_seconds=self.rule.start_seconds
                 ),
-                later_watts=self._later_watts(turn),
+                later_watts=(budget, *later_watts(points, age_seconds=age, share=self._kept_ratio)),
                 awaited=self._layout([one for one in turn.view.instances if self._drains.awaits(one)]),
                 targets=turn.view.targets,
                 load=self._load,
@@ -316,15 +314,10 @@ class Governor:
                 self._pace.stepped_down(turn.now)
         return wish
 
-    def _later_watts(self, turn: Turn) -> tuple[float, ...]:
-        """The budget now and by the forecast's quantiles, each as likely as the others."""
-        kept = (1 - self.rule.guard_ratio) / self._correction.ratio
-        found = [turn.soon_watts + turn.rest_watts]
-        for point in turn.view.forecast:
-            at = point.horizon_seconds - turn.view.forecast_age_seconds
-            if AHEAD_SECONDS / 10 <= at <= AHEAD_SECONDS:
-                found += [watts * kept for watts in (point.p10_watts, point.p50_watts, point.p90_watts)]
-        return tuple(watts for watts in found if not math.isnan(watts))
+    @property
+    def _kept_ratio(self) -> float:
+        """Of a cap, what the worst case may be without turbulence."""
+        return (1 - self.rule.guard_ratio) / self._correction.ratio
 
     def _place(self, turn: Turn, staying: Sequence[InstanceView], layout: Layout) -> list[InstanceView]:
         ids = frozenset(one.instance_id for one in staying)
@@ -404,8 +397,3 @@ class Governor:
 
 def _is_ready(one: InstanceView) -> bool:
     return one.state is InstanceState.READY
-
-
-def _emptiest_first(one: InstanceView) -> tuple[bool, int, int]:
-    """Those that have not even started come first; at equal load the last of the site."""
-    return (one.state is not InstanceState.STARTING, one.running_requests, -one.index)

@@ -23,7 +23,7 @@ class Outlook:
     sure_watts: float
     """The same by the low quantile of the forecast, for as long as an engine takes to start."""
     later_watts: tuple[float, ...]
-    """What the forecast expects the budget to be later, each value as likely as the others; empty: unknown."""
+    """What the forecast expects the budget to be, each value as likely as the others; empty: unknown."""
     awaited: Layout
     """What a dip empties, or has: it drains or rests, and is back at once."""
     targets: tuple[Target, ...] | None

@@ -28,8 +28,8 @@ FEWER_GAIN_RATIO = 0.10
 """An instance that goes must be started again when power returns."""
 RESHARD_GAIN_RATIO = 0.25
 RESHARD_SECONDS = 600.0
-AHEAD_SECONDS = 1800.0
-"""So far ahead a degree is judged, and so long it must last to make up for its pause."""
+LAST_SECONDS = 1800.0
+"""So long another degree is expected to last, to make up for its pause."""
 LOOK_SECONDS = 10.0
 """Another degree is thought of this often: forecasts are no faster."""
 
@@ -104,7 +104,7 @@ class OwnChoice:
         if now - self._changed_at < RESHARD_SECONDS:
             return None
         pause = self.rule.start_seconds + self.rule.calm_drain_seconds
-        left = max(0.0, 1 - pause / AHEAD_SECONDS)
+        left = max(0.0, 1 - pause / LAST_SECONDS)
         least = self._expected(degree, outlook) * (1 + RESHARD_GAIN_RATIO)
         found = None
         for other in self.model.profiles:

@@ -2,7 +2,7 @@
 
 Rules: one group of GPUs at a time; never below what serves the load that runs now; a bounded number an hour.
 A step that would leave nothing serving (the layout in the way fills every GPU) waits until nothing runs, or
-for `reshard_patience_seconds` where that is configured.
+for `reshard_patience_seconds` where that is configured; unless what is wanted is worth the pause.
 """
 
 from __future__ import annotations
@@ -77,8 +77,11 @@ class Reshaping:
             in_the_way = blockers(one, spare)
             if in_the_way:
                 return in_the_way
-        if fits_beside and any(one.can_start for one in missing):
+        is_startable = any(one.can_start for one in missing)
+        if is_startable and fits_beside:
             return []  # it starts first
+        if not is_startable and not fits_beside:
+            return []  # nothing would come in its place
         return [min(spare, key=lambda one: (one.running_requests, -one.index))]
 
     def _carries(self, rest: Sequence[InstanceView], staying: Sequence[InstanceView], now: float) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -146,6 +147,16 @@ def test_every_class_of_the_published_mixes_can_be_served_within_its_slo() -> No
             slo = reference_slo(PROFILES.values(), one.work)
             for profile in (TP4, LLAMA_70B_H100_TP8):
                 assert requests_per_second(profile, 1980, one.work, max_concurrency=256, slo=slo) > 0
+
+
+def test_a_profile_whose_steps_cost_nothing_by_themselves_has_a_rate_too() -> None:
+    """An assumed one: all its time is the tokens' own."""
+    flat = replace(
+        TP4, profile_id="flat", step_overhead_seconds=0.0, weights_seconds=0.0, kv_seconds_per_token=0.0
+    )
+    slo = Slo(ttft_seconds=60, e2e_seconds=600)
+    work = Work(prompt_tokens=1000, output_tokens=100)
+    assert requests_per_second(flat, 1980, work, max_concurrency=8, slo=slo) > 0
 
 
 @pytest.mark.parametrize("fault", [{"prompt_tokens": 0}, {"output_tokens": 0.5}, {"prompt_tokens": math.nan}])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from site_agent.cap_outlook import CapOutlook, soon_watts, sure_watts
+from site_agent.cap_outlook import CapOutlook, later_watts, soon_watts, sure_watts
 from site_agent.situation import CapForecast
 
 
@@ -115,3 +117,13 @@ def test_what_is_sure_is_the_low_quantile_of_what_lies_within_the_time() -> None
     assert sure_watts(4000, points, age_seconds=20, within_seconds=60) == 3500
     assert sure_watts(2000, points, age_seconds=0, within_seconds=60) == 2000
     assert sure_watts(4000, (), age_seconds=0, within_seconds=60) == 4000
+
+
+def test_later_are_three_quantiles_of_the_next_half_hour_less_the_headroom() -> None:
+    """What is too near to start for, or too far to know, is left out; so is what is no number."""
+    points = [
+        CapForecast(horizon_seconds=at, p10_watts=1000, p50_watts=2000, p90_watts=high)
+        for at, high in ((60.0, 3000.0), (300.0, 3000.0), (900.0, math.nan), (3600.0, 3000.0))
+    ]
+    assert later_watts(points, age_seconds=0, share=0.5) == (500, 1000, 1500, 500, 1000)
+    assert later_watts((), age_seconds=0, share=0.5) == ()

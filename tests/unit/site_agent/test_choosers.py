@@ -5,6 +5,7 @@ from __future__ import annotations
 from fleet.profile import PROFILES, SitePowerModel
 from site_agent.choosers import FollowPlan, MostThroughput, planned
 from site_agent.load_watch import LoadWatch
+from site_agent.outlook import Outlook
 from site_agent.site_model import Configuration, Layout, SiteModel
 from site_agent.situation import GovernorRule, Target
 
@@ -38,14 +39,16 @@ def outlook(
     *,
     requests: LoadWatch | None = None,
     targets: tuple[Target, ...] | None = None,
-    sure: float | None = None,
 ) -> Outlook:
     clock = MODEL.clock_that_fits(staying, budget) or MODEL.lowest_clock_mhz
     return Outlook(
         staying=staying,
         clock_mhz=clock,
         budget_watts=budget,
-        sure_watts=budget if sure is None else sure,
+        sure_watts=budget,
+        later_watts=(),
+        awaited=(),
+        work=None,
         targets=targets,
         load=requests or load(64),
     )
@@ -57,8 +60,6 @@ def wish(seen: Outlook) -> Configuration:
 
 TWO_OF_FOUR = MODEL.uniform(2)
 ONE_OF_FOUR = MODEL.uniform(1)
-SHORT = MODEL.worst_watts(TWO_OF_FOUR, 1000)
-"""Both instances fit at 1,000 MHz only; one alone fits at full clock."""
 
 
 def test_a_plan_that_fits_is_followed() -> None:
@@ -95,18 +96,6 @@ def test_requests_turned_away_outrank_a_plan_that_keeps_instances_down() -> None
 def test_with_power_for_all_every_instance_stays_awake() -> None:
     """Wind that is there costs nothing."""
     assert wish(outlook(TWO_OF_FOUR, requests=load(1))).layout == TWO_OF_FOUR
-
-
-def test_where_power_binds_a_small_load_gets_fewer_and_faster_instances() -> None:
-    """The spare one's watts make the other fast; not for a load that needs both, nor for an unknown one."""
-    assert wish(outlook(TWO_OF_FOUR, SHORT, requests=load(4))).layout == ONE_OF_FOUR
-    assert wish(outlook(TWO_OF_FOUR, SHORT, requests=load(60))).layout == TWO_OF_FOUR
-    assert wish(outlook(TWO_OF_FOUR, SHORT, requests=load(4, seconds=10))).layout == TWO_OF_FOUR
-
-
-def test_what_was_packed_stays_packed_while_nothing_changes() -> None:
-    """No flapping."""
-    assert wish(outlook(ONE_OF_FOUR, SHORT, requests=load(4))).layout == ONE_OF_FOUR
 
 
 def test_a_mixed_layout_that_a_plan_left_is_not_taken_apart() -> None:

@@ -522,3 +522,26 @@ def test_a_lone_start_goes_on_through_a_dip() -> None:
     assert [type(one) for _, one in simulated.commands if not isinstance(one, SetClock)] == [StartEngine]
     assert simulated.serving() == 1
     assert simulated.judge.exceeded_seconds == 0
+
+
+def test_a_site_without_a_plan_moves_to_the_degree_that_its_power_is_for() -> None:
+    """Two GPUs while there is power for no more; four when it has risen, by way of a pause; then no more."""
+    others = (PROFILES["llama-3.1-70b/h100/tp2"],)
+    model = replace(MODEL, instances=2, max_concurrency=64, other_profiles=others)
+    simulated = SimulatedSite(
+        model,
+        GovernorRule(start_seconds=2.0),
+        RideThrough.for_site(max_site_watts=model.full_watts * 1.1),
+        lambda at: 1950.0 if at < 700 else 2450.0,
+        random.Random(1),
+        load_ratio=0.1,
+        finish_per_second=0.2,
+    )
+    simulated.run(650)
+    assert [one.degree for one in simulated.instances if one.state is InstanceState.READY] == [2]
+    simulated.run(150)
+    assert [one.degree for one in simulated.instances if one.state is InstanceState.READY] == [4]
+    starts = sum(isinstance(one, StartEngine) for _, one in simulated.commands)
+    simulated.run(900)
+    assert sum(isinstance(one, StartEngine) for _, one in simulated.commands) == starts
+    assert simulated.judge.exceeded_seconds == 0

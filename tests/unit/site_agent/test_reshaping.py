@@ -99,3 +99,26 @@ def test_nothing_is_taken_down_for_an_instance_in_a_back_off() -> None:
     """Its GPUs would stand idle."""
     waiting = [replace(TWOS[0], can_start=False)]
     assert ids(reshaping().drops([*waiting, FOURS[1]], FOURS, is_calm=True, now=0.0)) == ["tp4-0"]
+
+
+def test_what_is_worth_a_pause_needs_nothing_serving_meanwhile() -> None:
+    """The one that stays goes at once where there is no power for both; else the other starts first."""
+    here, wanted = [one(2, 0, 3)], [stopped(4, 1)]
+
+    def drops(**changes: bool) -> list[str]:
+        return ids(reshaping().drops(wanted, here, is_calm=True, now=0.0, **changes))
+
+    assert drops(is_worth_a_pause=True, fits_beside=False) == ["tp2-0"]
+    assert drops(is_worth_a_pause=True) == []
+    assert drops(fits_beside=False) == []
+    assert drops() == []
+
+
+def test_a_pause_is_not_made_for_an_instance_in_a_back_off() -> None:
+    """Nothing would come in its place."""
+    wanted = [replace(stopped(4, 1), can_start=False)]
+    step = reshaping()
+    found = step.drops(
+        wanted, [one(2, 0, 3)], is_calm=True, now=0.0, is_worth_a_pause=True, fits_beside=False
+    )
+    assert found == []
