@@ -231,7 +231,8 @@ class SimulatedSite:
         had_room = slots.headroom() > 0
         self._limits.update(self.governor.clock_mhz, now)
         if self.governor.rule.enabled:
-            slots.set_power(cap_watts=cap, expected_watts=max(draw, self._modelled_watts(views)))
+            expected = max(draw, self._modelled_watts(views))
+            slots.set_power(cap_watts=min(cap, decision.admit_watts), expected_watts=expected)
         before = self.status
         self.status = PowerStatus(
             cap_watts=cap,

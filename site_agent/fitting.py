@@ -1,6 +1,7 @@
 """What fits under a budget, given what instances do now: those that serve, that start, that rest. Pure.
 
-Rule: what serves counts with its worst case at any moment. What starts serves nobody, and what rests neither.
+Rule: what serves counts with its worst case at any moment: of all its slots, or of those that admission still
+fills. What starts serves nobody, and what rests neither.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fleet.instance import InstanceState
-from site_agent.site_model import Layout, SiteModel
+from site_agent.site_model import LEAST_SLOTS_RATIO, Layout, SiteModel
 from site_agent.situation import InstanceView
 
 
@@ -20,6 +21,14 @@ def draws(one: InstanceView) -> bool:
 def emptiest_first(one: InstanceView) -> tuple[bool, int, int]:
     """Those that have not even started come first; at equal load the last of the site."""
     return (one.state is not InstanceState.STARTING, one.running_requests, -one.index)
+
+
+def are_alike(now: Sequence[InstanceView], before: Sequence[InstanceView]) -> bool:
+    """Whether nothing but their requests has changed."""
+    return len(now) == len(before) and all(
+        one.state is other.state and one.is_stopping is other.is_stopping and one.can_start is other.can_start
+        for one, other in zip(now, before, strict=True)
+    )
 
 
 def layout_of(model: SiteModel, instances: Sequence[InstanceView]) -> Layout:
@@ -47,6 +56,21 @@ def clock_for(model: SiteModel, layout: Layout, budget_watts: float, spare_watts
         if model.worst_watts(layout, lowest) - spare_watts <= budget_watts:
             return lowest
     return clock
+
+
+def fits_held(model: SiteModel, instances: Sequence[InstanceView], budget_watts: float) -> bool:
+    """Whether they fit at the lowest clock with what runs on them now, if admission adds no watts beyond.
+
+    Each must have room for an eighth of its slots: with less it is not worth its idle draw.
+    """
+    held = [
+        (
+            one.tensor_parallel_degree,
+            max(one.running_requests, model.slots_of(one.tensor_parallel_degree, LEAST_SLOTS_RATIO)),
+        )
+        for one in instances
+    ]
+    return bool(held) and model.held_watts(held) <= budget_watts
 
 
 def has_room_to_rest(model: SiteModel, one: InstanceView, others: Layout, budget_watts: float) -> bool:

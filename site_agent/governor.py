@@ -4,6 +4,7 @@ Rules, in order:
 
 1. What runs must fit by its *worst case* (`SiteModel`), with headroom for noise and turbulence, under the
    cap that `CapOutlook` gives: a fall acts at once, a ramp is run ahead of, a rise counts when it has lasted.
+   Where all slots do not fit at the lowest clock, what runs may, with admission *held* to the budget.
 2. A fall to the floor must be survivable at every moment (`site_agent.survival`): the energy for it is kept
    in store; and as an episode is not restarted by a further fall, in an episode clocks go to their lowest at
    once, and what a further fall would find above the cap is gone before the ride-through is over.
@@ -31,9 +32,11 @@ from site_agent.choosers import Chooser, FollowPlan
 from site_agent.correction import Correction
 from site_agent.drains import Drains
 from site_agent.fitting import (
+    are_alike,
     clock_for,
     draws,
     emptiest_first,
+    fits_held,
     fits_nothing,
     has_room_to_rest,
     layout_of,
@@ -148,6 +151,7 @@ class Governor:
             is_short_of_power=not target.awake
             and fits_nothing(self.model, turn.budget_watts + turn.rest_watts),
             drain_deadline_at=self._drains.deadline_at(turn),
+            admit_watts=turn.budget_watts + turn.rest_watts if turn.is_held else math.inf,
         )
         is_quiet = is_there and is_settled and not turn.commands and not self._drains
         self._last = (now, view, outlook, decision) if is_quiet else None
@@ -167,17 +171,10 @@ class Governor:
             or outlook != outlook_before
             or view.draw_watts > min(outlook[0], decision.budget_watts)
             or view.turned_away
-            or len(view.instances) != len(before.instances)
             or view.targets != before.targets
+            or not are_alike(view.instances, before.instances)
         ):
             return None
-        for one, other in zip(view.instances, before.instances, strict=True):
-            if (
-                one.state is not other.state
-                or one.is_stopping is not other.is_stopping
-                or one.can_start is not other.can_start
-            ):
-                return None
         return decision
 
     # What fits
@@ -244,7 +241,9 @@ class Governor:
         """While what stays fits, all of it; else the best with fewer: the emptiest go."""
         order = sorted(self._staying(turn), key=emptiest_first)
         layout, spare = self._layout(order), start_spare_watts(self.model, order)
-        if clock_for(self.model, layout, turn.soon_watts, spare) is not None:
+        does_fit = clock_for(self.model, layout, turn.soon_watts, spare) is not None
+        turn.is_held = not does_fit and fits_held(self.model, order, turn.soon_watts)
+        if does_fit or turn.is_held:
             return Configuration(layout=layout, clock_mhz=self.model.full_clock_mhz)
         fewer = [self._layout(order[count:]) for count in range(len(order), 0, -1)]
         best = self.model.best_of(fewer, turn.soon_watts)
@@ -340,6 +339,8 @@ class Governor:
             layout = self._layout(after)
             rest = self.model.rest_watts(one.tensor_parallel_degree) if self._drains.rests(one) else 0.0
             clock = self.model.clock_that_fits(layout, turn.soon_watts + rest)
+            if clock is None and is_back and fits_held(self.model, after, turn.soon_watts + rest):
+                turn.is_held, clock = True, self.model.lowest_clock_mhz
             if clock is None or not self._pace.may_step_up(self._rise_watts(turn, layout, clock), turn.now):
                 return
             if is_back:

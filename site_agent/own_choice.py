@@ -75,6 +75,8 @@ class OwnChoice:
         elif outlook.targets:
             degrees = [_widest_share(outlook.targets, self.model) or self.model.degree]
         found, most = self._best(degrees[0], outlook.budget_watts), 0.0
+        if outlook.awaited and not found.awake and self.model.may_come_back(degrees[0], outlook.budget_watts):
+            return self._at_full(self.model.uniform(1, degrees[0]))
         if len(degrees) > 1:
             for degree in degrees:  # the own one first
                 best = self._best(degree, outlook.budget_watts)

@@ -172,7 +172,10 @@ class PowerLoop:
         slots, had_room = self._admission.slots, self._admission.slots.headroom() > 0
         self._update_limits(self.governor.clock_mhz, now)
         if self.governor.rule.enabled:
-            slots.set_power(cap_watts=cap_watts, expected_watts=max(draw_watts, self._modelled_watts(now)))
+            slots.set_power(
+                cap_watts=min(cap_watts, decision.admit_watts),
+                expected_watts=max(draw_watts, self._modelled_watts(now)),
+            )
         before, self.status = (
             self.status,
             PowerStatus(

@@ -22,6 +22,8 @@ FULL_POWER_GUARD_RATIO = 0.10
 CLOCK_STEP_MHZ = 50
 """About so far apart are the clocks that are set. A profile names them 200 MHz apart, 100 to 300 W of an
 instance: watts that would be left unused. GPUs take steps of 15 MHz."""
+LEAST_SLOTS_RATIO, BACK_SLOTS_RATIO = 0.125, 0.5
+"""Of an instance's slots, those that must fit beside others' for it to stay, and for it to come back."""
 MAX_REMEMBERED_LAYOUTS = 4096
 """Far more than the layouts of a server of 8 GPUs."""
 
@@ -162,6 +164,24 @@ class SiteModel:
         spare = self._worst_instance_watts[degree, clock] - busy
         return max(0.0, spare) * self.power.overhead_ratio
 
+    def held_watts(self, instances: Iterable[tuple[int, int]]) -> float:
+        """Worst case at the lowest clock of instances (degree, requests) that run no more than so many."""
+        watts, gpus = 0.0, 0
+        for given, requests in instances:
+            degree = given or self.degree
+            watts += self._worst_up_to(degree, self.lowest_clock_mhz, min(requests, self.concurrency[degree]))
+            gpus += degree
+        return self.power.site_watts(watts + (self.gpu_count - gpus) * self._stopped_gpu_watts)
+
+    def slots_of(self, degree: int, ratio: float) -> int:
+        """So large a share of an instance's slots, one at least."""
+        return max(1, math.ceil(self.concurrency[degree or self.degree] * ratio))
+
+    def may_come_back(self, degree: int, budget_watts: float) -> bool:
+        """Whether one that a dip has emptied is worth the power there is, with some of its slots."""
+        slots = self.slots_of(degree, BACK_SLOTS_RATIO)
+        return self.held_watts([(degree, slots)]) <= budget_watts
+
     def clock_that_fits(self, layout: Layout, budget_watts: float) -> int | None:
         """The highest clock at which this fits, None if none does."""
         watts = self._watts_by_clock(layout)
@@ -254,17 +274,20 @@ class SiteModel:
 
     @cached_property
     def _worst_instance_watts(self) -> dict[tuple[int, int], float]:
-        found: dict[tuple[int, int], float] = {}
-        for degree, profile in self.profiles.items():
-            most = self.concurrency[degree]
-            batches = {1, most} | {
-                row.running_requests for row in profile.rows if row.running_requests <= most
-            }
-            for clock in self.steps_mhz:
-                found[degree, clock] = max(profile.watts(batch, clock) for batch in sorted(batches))
-                if self.counts_prefill:
-                    found[degree, clock] = max(found[degree, clock], profile.prefill_watts(clock))
-        return found
+        return {
+            (degree, clock): self._worst_up_to(degree, clock, self.concurrency[degree])
+            for degree in self.profiles
+            for clock in self.steps_mhz
+        }
+
+    def _worst_up_to(self, degree: int, clock_mhz: int, requests: int) -> float:
+        """Of an instance that runs at most so many; measured rows are not monotone."""
+        profile = self.profiles[degree]
+        batches = {1, max(1, requests)} | {
+            row.running_requests for row in profile.rows if row.running_requests <= requests
+        }
+        found = max(profile.watts(batch, clock_mhz) for batch in sorted(batches))
+        return max(found, profile.prefill_watts(clock_mhz)) if self.counts_prefill else found
 
 
 def slo_of(*, ttft_seconds: float | None, e2e_seconds: float | None) -> Slo | None:

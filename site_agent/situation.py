@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from fleet.instance import InstanceState
@@ -132,6 +133,8 @@ class Decision:
     """Not one instance fits."""
     drain_deadline_at: float | None
     """When the last draining instance goes at the latest; None: nothing drains."""
+    admit_watts: float = math.inf
+    """What admission may let the draw come to, beside the cap: the budget where only some slots fit it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,8 @@ class Turn:
     is_hurried: bool
     start_spare_watts: float = 0.0
     """What those in `drawing` that start draw less than their worst case."""
+    is_held: bool = False
+    """Not all slots fit: admission is held to the budget."""
     rest_watts: float = 0.0
     """Of those that rest, beyond stopped GPUs; off both budgets."""
     commands: list[Command] = field(default_factory=list)

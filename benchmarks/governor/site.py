@@ -83,6 +83,8 @@ class SimulatedSite:
     commands: list[tuple[float, Command]] = field(default_factory=list)
     decisions: int = 0
     broken: int = 0
+    admit_watts: float = math.inf
+    """What the last decision lets the draw come to."""
     _by_id: dict[str, SimulatedInstance] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -134,7 +136,9 @@ class SimulatedSite:
             forecast=self.forecast(self.now),
         )
         self.decisions += 1
-        for command in self.control.decide(view, self.now).commands:
+        decision = self.control.decide(view, self.now)
+        self.admit_watts = decision.admit_watts
+        for command in decision.commands:
             self.commands.append((self.now, command))
             self._obey(command)
 
@@ -162,9 +166,25 @@ class SimulatedSite:
                 one.state = InstanceState.STOPPED if one.is_stopping else InstanceState.READY
                 one.is_stopping = False
             if one.state is InstanceState.READY:
-                one.running = round(self.model.concurrency[one.degree] * self.load_ratio)
+                self._admit(one, round(self.model.concurrency[one.degree] * self.load_ratio))
             elif one.state is InstanceState.DRAINING and one.running:
                 one.running -= self.rng.random() < one.running * self.finish_per_second * seconds
+
+    def _admit(self, one: SimulatedInstance, wanted: int) -> None:
+        """As many as there are, or as admission still lets in."""
+        if math.isinf(self.admit_watts) or wanted <= one.running:
+            one.running = wanted
+        while one.running < wanted:
+            one.running += 1
+            if self._modelled_watts() > self.admit_watts:
+                one.running -= 1
+                return
+
+    def _modelled_watts(self) -> float:
+        drawing = [one for one in self.instances if one.state is not InstanceState.STOPPED]
+        return self.model.modelled_watts(
+            [one.running for one in drawing], self.control.clock_mhz, [one.degree for one in drawing]
+        )
 
     def _draw_watts(self, seconds: float) -> tuple[float, float]:
         """(the true draw, the meter's)."""

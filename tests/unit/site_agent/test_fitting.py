@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from fleet.instance import InstanceState
@@ -71,3 +73,30 @@ def test_the_widest_is_measured_above_a_stopped_one() -> None:
     assert fitting.layout_of(MODEL, [ready]) == ONE
     assert fitting.draws(instance(0, InstanceState.STOPPED, is_stopping=True))
     assert not fitting.draws(instance(0, InstanceState.STOPPED))
+
+
+def test_what_runs_may_stay_where_all_slots_do_not_fit() -> None:
+    """With room for an eighth of its slots at the least, and for all that it has."""
+
+    def held(running: int, budget: float) -> bool:
+        one = replace(instance(0, InstanceState.READY), running_requests=running)
+        return fitting.fits_held(MODEL, [one], budget)
+
+    eight, all_slots = MODEL.held_watts([(4, 8)]), MODEL.held_watts([(4, 64)])
+    assert MODEL.server_idle_watts < eight < all_slots == pytest.approx(LEAST)
+    assert held(0, eight)
+    assert held(8, eight)
+    assert not held(0, eight - 1)
+    assert not held(64, LEAST - 1)
+    assert not fitting.fits_held(MODEL, [], LEAST)
+    assert MODEL.may_come_back(4, MODEL.held_watts([(0, 32)]))
+    assert not MODEL.may_come_back(4, eight)
+
+
+def test_nothing_has_happened_while_only_requests_come_and_go() -> None:
+    """A state, a stop or the end of a back-off is news."""
+    one = instance(0, InstanceState.READY)
+    assert fitting.are_alike([one], [replace(one, running_requests=5)])
+    assert not fitting.are_alike([one], [])
+    for changes in ({"state": InstanceState.DRAINING}, {"is_stopping": True}, {"can_start": False}):
+        assert not fitting.are_alike([one], [replace(one, **changes)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -544,4 +545,27 @@ def test_a_site_without_a_plan_moves_to_the_degree_that_its_power_is_for() -> No
     starts = sum(isinstance(one, StartEngine) for _, one in simulated.commands)
     simulated.run(900)
     assert sum(isinstance(one, StartEngine) for _, one in simulated.commands) == starts
+    assert simulated.judge.exceeded_seconds == 0
+
+
+def test_where_not_all_slots_fit_admission_is_held_instead() -> None:
+    """At the lowest clock one instance of 64 slots needs 2,043 W, with 32 of them 1,971 W."""
+    model = replace(MODEL, instances=2, max_concurrency=64)
+    simulated = SimulatedSite(
+        model,
+        GovernorRule(),
+        RideThrough.for_site(max_site_watts=model.full_watts * 1.1),
+        lambda at: 2300.0 if at < SETTLED_SECONDS else max(2070.0, 2300 - 5 * (at - SETTLED_SECONDS)),
+        random.Random(1),
+        load_ratio=0.4,
+        finish_per_second=0.2,
+    )
+    simulated.run(200)
+    assert simulated.serving() == 1
+    assert simulated.admit_watts < 2070
+    draw = model.power.site_watts(simulated.gpu_watts)
+    assert draw <= simulated.admit_watts * 1.01
+    simulated.cap_watts = lambda _at: 2300.0
+    simulated.run(20)
+    assert math.isinf(simulated.admit_watts)
     assert simulated.judge.exceeded_seconds == 0
