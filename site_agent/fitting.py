@@ -31,6 +31,13 @@ def are_alike(now: Sequence[InstanceView], before: Sequence[InstanceView]) -> bo
     )
 
 
+def is_moving(instances: Sequence[InstanceView], *, may_start: bool) -> bool:
+    """Whether one of them is being stopped, or starts and may not."""
+    return any(
+        one.is_stopping or (one.state is InstanceState.STARTING and not may_start) for one in instances
+    )
+
+
 def layout_of(model: SiteModel, instances: Sequence[InstanceView]) -> Layout:
     """Of these instances."""
     return model.layout_of(one.tensor_parallel_degree for one in instances)

@@ -39,6 +39,7 @@ from site_agent.fitting import (
     fits_held,
     fits_nothing,
     has_room_to_rest,
+    is_moving,
     layout_of,
     start_spare_watts,
     widest_watts,
@@ -293,9 +294,7 @@ class Governor:
         if layout != wish.layout:
             is_calm = (
                 not self._drains
-                and not any(
-                    one.is_stopping or one.state is InstanceState.STARTING for one in turn.view.instances
-                )
+                and not is_moving(turn.view.instances, may_start=wish.is_worth_a_pause)
                 and self._pace.may_step_down(widest_watts(self.model, staying, self.clock_mhz), turn.now)
             )
             wanted = self._place(turn, staying, wish.layout)

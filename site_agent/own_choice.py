@@ -8,14 +8,16 @@ Rules, in order:
 2. More instances of the degree that runs if that gains `rise_gain_ratio`, now and by the low quantile for as
    long as a start takes; fewer, and those faster, if that gains `FEWER_GAIN_RATIO` by both.
 3. Another degree if it is worth `RESHARD_GAIN_RATIO` more over what the forecast expects, the pause that it
-   costs taken off, and `RESHARD_SECONDS` after the last change. A mixed layout, as a plan left it, and a site
-   that has a plan, keep theirs.
+   costs taken off, and `RESHARD_SECONDS` after the last change; sooner if it is worth twice as much. A site
+   that has a plan keeps its own. A mixed layout, as a plan or such a change leaves it, becomes one of its
+   main degree for `RESHARD_GAIN_RATIO` more.
 
 Otherwise what is awake stays, at the highest clock that fits.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -27,6 +29,8 @@ from site_agent.worth import Worth
 FEWER_GAIN_RATIO = 0.10
 """An instance that goes must be started again when power returns."""
 RESHARD_GAIN_RATIO = 0.25
+AT_ONCE_GAIN_RATIO = 1.0
+"""For a gain of so much no time is waited for: wind that rises through the watts of a small degree."""
 RESHARD_SECONDS = 600.0
 LAST_SECONDS = 1800.0
 """So long another degree is expected to last, to make up for its pause."""
@@ -89,25 +93,28 @@ class OwnChoice:
         """More of it, or fewer, or what there is."""
         worth, staying = self.worth, outlook.staying
         best = self._best(degree, outlook.budget_watts)
-        awake = sum(count for _, count in staying)
-        is_mixed = len(staying) > 1
-        if best.awake > awake or (best.awake < awake and not is_mixed):
-            gain = self.rule.rise_gain_ratio if best.awake > awake else FEWER_GAIN_RATIO
-            sure = worth.under(best.layout, outlook.sure_watts)
-            is_better = worth.of(best.layout, best.clock_mhz) > worth.of(staying, outlook.clock_mhz) * (
-                1 + gain
-            )
-            if is_better and sure > worth.under(staying, outlook.sure_watts) * (1 + gain):
-                return self._at_full(best.layout)
+        gain = self._least_gain(best, outlook)
+        is_better = worth.of(best.layout, best.clock_mhz) > worth.of(staying, outlook.clock_mhz) * (1 + gain)
+        if is_better and worth.under(best.layout, outlook.sure_watts) > (1 + gain) * worth.under(
+            staying, outlook.sure_watts
+        ):
+            return self._at_full(best.layout)
         return self._at_full(staying)
+
+    def _least_gain(self, best: Configuration, outlook: Outlook) -> float:
+        """What a change from what is awake must bring."""
+        awake = sum(count for _, count in outlook.staying)
+        if len(outlook.staying) > 1:
+            return RESHARD_GAIN_RATIO if outlook.targets is None else math.inf
+        return self.rule.rise_gain_ratio if best.awake > awake else FEWER_GAIN_RATIO
 
     def _better(self, outlook: Outlook, degree: int, now: float) -> int | None:
         """Another degree that pays for the pause."""
-        if now - self._changed_at < RESHARD_SECONDS:
-            return None
+        is_recent = now - self._changed_at < RESHARD_SECONDS
+        gain = AT_ONCE_GAIN_RATIO if is_recent else RESHARD_GAIN_RATIO
         pause = self.rule.start_seconds + self.rule.calm_drain_seconds
         left = max(0.0, 1 - pause / LAST_SECONDS)
-        least = self._expected(degree, outlook) * (1 + RESHARD_GAIN_RATIO)
+        least = self._expected(degree, outlook) * (1 + gain)
         found = None
         for other in self.model.profiles:
             if other != degree and self._best(other, outlook.sure_watts).awake:

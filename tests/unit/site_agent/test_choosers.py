@@ -98,13 +98,6 @@ def test_with_power_for_all_every_instance_stays_awake() -> None:
     assert wish(outlook(TWO_OF_FOUR, requests=load(1))).layout == TWO_OF_FOUR
 
 
-def test_a_mixed_layout_that_a_plan_left_is_not_taken_apart() -> None:
-    """Only a plan re-shards."""
-    mixed = ((2, 2), (4, 1))
-    tight = MODEL.worst_watts(mixed, 1000)
-    assert wish(outlook(mixed, tight, requests=load(2))).layout == mixed
-
-
 def test_a_mixed_plan_has_the_mean_clock_on_the_next_step_up() -> None:
     """A site has one clock."""
     targets = (

@@ -106,12 +106,21 @@ def test_another_degree_must_pay_for_its_pause() -> None:
 
 
 def test_another_degree_waits_since_the_last_change() -> None:
-    """Bounded, whatever the wind does."""
+    """Bounded, whatever the wind does: from eight GPUs to two of four for less than twice as much."""
+    chooser = choice()
+    assert chooser.wish(outlook((), 3000), 1000.0).layout == WIDE
+    later = 1000.0 + RESHARD_SECONDS
+    assert chooser.wish(outlook(WIDE, FULL), later - LOOK_SECONDS - 1).layout == WIDE
+    assert chooser.wish(outlook(WIDE, FULL), later + LOOK_SECONDS).layout == BOTH
+
+
+def test_for_twice_as_much_no_time_is_waited_for() -> None:
+    """Wind that rises through the watts of a small degree: what has hardly started goes."""
     chooser = choice()
     assert chooser.wish(outlook((), 1900), 1000.0).layout == SMALL
-    later = 1000.0 + RESHARD_SECONDS
-    assert chooser.wish(outlook(SMALL, 2400), later - LOOK_SECONDS - 1).layout[0][0] == 2
-    assert chooser.wish(outlook(SMALL, 2400), later + LOOK_SECONDS).layout == ONE
+    assert chooser.wish(outlook(SMALL, 2400), 1001.0) == Configuration(
+        layout=ONE, clock_mhz=1980, is_worth_a_pause=True
+    )
 
 
 def test_another_degree_is_not_sought_for_a_gust() -> None:
@@ -128,7 +137,10 @@ def test_a_site_with_a_plan_keeps_its_degree() -> None:
     assert layout(outlook((), 2400, targets=targets))[0][0] == 2
 
 
-def test_a_mixed_layout_that_a_plan_left_is_not_taken_apart() -> None:
-    """More of its main degree may come, nothing goes."""
-    mixed = ((2, 2), (4, 1))
-    assert layout(outlook(mixed, MODEL.worst_watts(mixed, 800))) == mixed
+def test_a_mixed_layout_becomes_one_of_its_main_degree_for_a_clear_gain() -> None:
+    """As a plan, or a change of degree beside what served, left it."""
+    mixed = ((2, 1), (4, 1))
+    assert layout(outlook(mixed, MODEL.worst_watts(mixed, 1980))) == mixed
+    assert layout(outlook(mixed, FULL)) == BOTH
+    plan = (Target(tensor_parallel_degree=4, instances=3),)
+    assert layout(outlook(mixed, FULL, targets=plan)) == mixed
