@@ -140,7 +140,7 @@ def test_a_site_with_a_plan_keeps_its_degree() -> None:
 def test_a_mixed_layout_becomes_one_of_its_main_degree_for_a_clear_gain() -> None:
     """As a plan, or a change of degree beside what served, left it."""
     mixed = ((2, 1), (4, 1))
-    assert layout(outlook(mixed, MODEL.worst_watts(mixed, 1980))) == mixed
+    assert layout(outlook(mixed, 3000)) == mixed
     assert layout(outlook(mixed, FULL)) == BOTH
     plan = (Target(tensor_parallel_degree=4, instances=3),)
     assert layout(outlook(mixed, FULL, targets=plan)) == mixed
