@@ -3,10 +3,11 @@
 Rules, in order:
 
 1. Nothing awake: the degree that is worth the most over what the forecast expects, of those that fit now. The
-   own one unless another is worth `rise_gain_ratio` more. What a dip empties keeps its degree for as long
-   as it rests: it is back before another could start.
-2. More instances of the degree that runs if that gains `rise_gain_ratio`, now and by the low quantile for as
-   long as a start takes; fewer, and those faster, if that gains `FEWER_GAIN_RATIO` by both.
+   own one unless another is worth `rise_gain_ratio` more; a poor one never. What a dip empties keeps its
+   degree for as long as it rests: it is back before another could start.
+2. More instances of the degree that runs if that gains `rise_gain_ratio`; fewer, and those faster, if that
+   gains `FEWER_GAIN_RATIO`; and in both cases if by the low quantile for as long as a start takes it loses
+   nothing.
 3. Another degree if it is worth `RESHARD_GAIN_RATIO` more over what the forecast expects, the pause that it
    costs taken off, and `RESHARD_SECONDS` after the last change; sooner if it is worth twice as much. A site
    that has a plan keeps its own. A mixed layout, as a plan or such a change leaves it, becomes one of its
@@ -26,6 +27,10 @@ from site_agent.site_model import Configuration, Layout, SiteModel
 from site_agent.situation import GovernorRule, Target
 from site_agent.worth import Worth
 
+POOR_RATIO = 0.5
+"""A degree that does less than this part of the best one's at full power is not chosen, even where power is
+too little for any other: a few slow requests a minute draw as much as many, and mislead routers (decision
+18)."""
 FEWER_GAIN_RATIO = 0.10
 """An instance that goes must be started again when power returns."""
 RESHARD_GAIN_RATIO = 0.25
@@ -73,7 +78,7 @@ class OwnChoice:
     def _first(self, outlook: Outlook, now: float) -> Configuration:
         """With nothing awake."""
         self._changed_at, self._other = now, None
-        degrees = list(self.model.profiles)
+        degrees = self._good_degrees()
         if outlook.awaited:
             degrees = [_main_degree(outlook.awaited)]
         elif outlook.targets:
@@ -95,9 +100,8 @@ class OwnChoice:
         best = self._best(degree, outlook.budget_watts)
         gain = self._least_gain(best, outlook)
         is_better = worth.of(best.layout, best.clock_mhz) > worth.of(staying, outlook.clock_mhz) * (1 + gain)
-        if is_better and worth.under(best.layout, outlook.sure_watts) > (1 + gain) * worth.under(
-            staying, outlook.sure_watts
-        ):
+        sure = worth.under(best.layout, outlook.sure_watts)
+        if is_better and sure >= worth.under(staying, outlook.sure_watts):
             return self._at_full(best.layout)
         return self._at_full(staying)
 
@@ -116,12 +120,19 @@ class OwnChoice:
         left = max(0.0, 1 - pause / LAST_SECONDS)
         least = self._expected(degree, outlook) * (1 + gain)
         found = None
-        for other in self.model.profiles:
+        for other in self._good_degrees():
             if other != degree and self._best(other, outlook.sure_watts).awake:
                 worth = self._expected(other, outlook) * left
                 if worth > least:
                     found, least = other, worth
         return found
+
+    def _good_degrees(self) -> list[int]:
+        """The own one first, unless it is a poor one."""
+        full = {degree: self._best(degree, math.inf) for degree in self.model.profiles}
+        worth = {degree: self.worth.of(one.layout, one.clock_mhz) for degree, one in full.items()}
+        most = max(worth.values())
+        return [degree for degree in worth if worth[degree] >= POOR_RATIO * most]
 
     def _expected(self, degree: int, outlook: Outlook) -> float:
         """What the degree is worth over what the forecast expects."""

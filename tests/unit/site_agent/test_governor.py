@@ -526,25 +526,30 @@ def test_a_lone_start_goes_on_through_a_dip() -> None:
 
 
 def test_a_site_without_a_plan_moves_to_the_degree_that_its_power_is_for() -> None:
-    """Two GPUs while there is power for no more; four when it has risen, by way of a pause; then no more."""
-    others = (PROFILES["llama-3.1-70b/h100/tp2"],)
+    """Eight GPUs as one at little power; two of four when it has risen, by way of a pause."""
+    others = (PROFILES["llama-3.1-70b/h100/tp8"],)
     model = replace(MODEL, instances=2, max_concurrency=64, other_profiles=others)
+    most = model.full_watts * 1.1
     simulated = SimulatedSite(
         model,
         GovernorRule(start_seconds=2.0),
-        RideThrough.for_site(max_site_watts=model.full_watts * 1.1),
-        lambda at: 1950.0 if at < 700 else 2450.0,
+        RideThrough.for_site(max_site_watts=most),
+        lambda at: 3150.0 if at < 300 else most,
         random.Random(1),
         load_ratio=0.1,
         finish_per_second=0.2,
     )
-    simulated.run(650)
-    assert [one.degree for one in simulated.instances if one.state is InstanceState.READY] == [2]
+
+    def ready() -> list[int]:
+        return [one.degree for one in simulated.instances if one.state is InstanceState.READY]
+
+    simulated.run(550)
+    assert ready() == [8]
     simulated.run(150)
-    assert [one.degree for one in simulated.instances if one.state is InstanceState.READY] == [4]
+    assert ready() == [4, 4]
     starts = sum(isinstance(one, StartEngine) for _, one in simulated.commands)
-    simulated.run(900)
-    assert sum(isinstance(one, StartEngine) for _, one in simulated.commands) == starts
+    simulated.run(300)
+    assert sum(isinstance(one, StartEngine) for _, one in simulated.commands) == starts == 3
     assert simulated.judge.exceeded_seconds == 0
 
 

@@ -49,9 +49,8 @@ def layout(seen: Outlook, now: float = 1000.0) -> Layout:
 
 
 def test_from_dark_the_degree_that_is_worth_the_most_is_started() -> None:
-    """Two GPUs where four do not fit, four from there on, eight where two of four would be slow."""
+    """Four GPUs, eight where two of four would be slow."""
     assert layout(outlook((), 1500)) == ()
-    assert layout(outlook((), 1900)) == SMALL
     assert layout(outlook((), 2200)) == ONE
     assert layout(outlook((), 3000)) == WIDE
     assert layout(outlook((), FULL)) == BOTH
@@ -61,6 +60,13 @@ def test_a_site_whose_own_degree_is_a_poor_one_starts_in_a_better() -> None:
     """What its configuration names first is no more than a tie-break."""
     model = replace(MODEL, profile=TP[2], instances=4, other_profiles=(TP[4],))
     assert choice(model).wish(outlook((), FULL, model=model), 0.0).layout == ((4, 2),)
+
+
+def test_a_poor_degree_is_not_started_even_where_nothing_else_fits() -> None:
+    """Two GPUs end a quarter of what four do; alone there is no better, and they start."""
+    assert layout(outlook((), 1900)) == ()
+    model = replace(MODEL, profile=TP[2], instances=4, other_profiles=())
+    assert choice(model).wish(outlook((), 1900, model=model), 0.0).layout == SMALL
 
 
 def test_from_dark_what_the_forecast_expects_decides() -> None:
@@ -115,9 +121,9 @@ def test_another_degree_waits_since_the_last_change() -> None:
 
 
 def test_for_twice_as_much_no_time_is_waited_for() -> None:
-    """Wind that rises through the watts of a small degree: what has hardly started goes."""
+    """What has hardly started goes."""
     chooser = choice()
-    assert chooser.wish(outlook((), 1900), 1000.0).layout == SMALL
+    chooser.wish(outlook((), 2100), 1000.0)
     assert chooser.wish(outlook(SMALL, 2400), 1001.0) == Configuration(
         layout=ONE, clock_mhz=1980, is_worth_a_pause=True
     )
