@@ -243,7 +243,7 @@ class HotPathProtocol(HttpToolsProtocol):
 
     def _read_url(self) -> tuple[str, bytes]:
         """Path and query of the request, kept for the next one."""
-        url = httptools.parse_url(self.url)
+        url: Any = httptools.parse_url(self.url)  # its query may be None, whatever its types say
         read = url.path.decode("ascii", "replace"), url.query or b""
         if len(self._known_urls) < MAX_KNOWN_URLS:
             self._known_urls[self.url] = read

@@ -98,7 +98,8 @@ class Forwarder:
         self._ledger = ledger
         self._metrics = metrics
         authorization = f"Bearer {site_token}".encode() if site_token else None
-        self._clock = clock
+        self._clock = self.clock = clock
+        """Loop time."""
         self._reader = Reader(config, view=view, door=door, homes=self.homes, meter=metrics.demand, rng=rng)
         self._budget = RetryBudget(
             ratio=config.retry_budget_ratio, minimum_per_second=config.retry_budget_minimum
@@ -165,10 +166,6 @@ class Forwarder:
         return exchange
 
     # the straight path's side
-    def clock(self) -> float:
-        """Loop time."""
-        return self._clock()
-
     def reach(self, exchange: Exchange, verdict: Verdict) -> None:
         """The straight attempt is over: so is the request, or a task goes on with it."""
         if verdict is Verdict.DONE:

@@ -10,6 +10,7 @@ Rule: the judgements are `Attempt`'s, the same for both paths; here is only who 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from gateway.upstream import STALE_SECONDS, UpstreamError, UpstreamResponse, is_stale
@@ -29,9 +30,8 @@ class Owner(Protocol):
 
     attempt: Attempt
     max_answer_bytes: int
-
-    def clock(self) -> float:
-        """Loop time."""
+    clock: Callable[[], float]
+    """Loop time."""
 
     def reach(self, exchange: Exchange, verdict: Verdict) -> None:
         """The attempt is over; the exchange holds its placement still."""
