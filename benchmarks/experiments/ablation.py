@@ -10,6 +10,8 @@ from simulator.cell import pairs
 
 WITHOUT: dict[str, dict[str, Any]] = {
     "whole": {},
+    "triage": {"parameters": pairs({"burst_seconds": 0.0})},
+    "the cheap before the dear": {"parameters": pairs({"cheapness_exponent": 0.0})},
     "live signals": {"parameters": pairs({"room_exponent": 0.0, "time_exponent": 0.0})},
     "forecast": {"parameters": pairs({"forecast": False})},
     "packing": {"parameters": pairs({"packing": 0.0})},
@@ -17,9 +19,11 @@ WITHOUT: dict[str, dict[str, Any]] = {
     "server switch": {"server_switch": False},
     "resume": {"resume": False},
     "(with plan)": {"planner": True},
+    "(least_loaded)": {"policy": "least_loaded"},
+    "(least_loaded, told the SLO)": {"policy": "least_loaded", "router_slo": True},
 }
-"""What is taken out, and how; the planner is off by default, so the last row adds it. Live signals: the
-policy then weighs by the forecast alone."""
+"""What is taken out, and how; rows in brackets add or replace something. Live signals: the policy then weighs
+by the forecast alone."""
 
 
 def run(setting: Setting) -> None:

@@ -68,7 +68,8 @@ def _said(setting: Setting) -> str:
         f"`{setting.sample}` of each week, {len(setting.seeds)} seed(s). Shares of the offered requests "
         "within the SLO (5 × alone, by class); in brackets as a share of the clairvoyant bound of the same "
         "minutes (as `heron bound`: no queue, no start). Sites governed; `planned` has its planner, `heron` "
-        "none, as is the default."
+        "none, as is the default. `heron` is told the SLO, and sorts out by it; the others are not, as they "
+        "would only refuse more (ablation)."
     )
 
 
