@@ -27,6 +27,7 @@ from router.policy.policies import make_policy
 from router.policy.queue import LATE_RESERVE_RATIO, HoldQueue, Offer
 from router.policy.retry_budget import RetryBudget
 from router.policy.snapshot import ModelView
+from router.policy.triage import patient_until
 from simulator.events import Events
 from simulator.fleet_view import SimulatedView
 from simulator.record import Record
@@ -344,6 +345,7 @@ class SimulatedRouter:
             expires_at=until,
             lane=Lane.RESUME if is_resume else Lane.RETURNING if request.has_had_turn else Lane.NEW,
             is_patient=request.is_patient,
+            patient_until=patient_until(request.arrived_at, request.start_by),
             payload=request,
         )
         gives_way = self._queue.add(request.ticket)

@@ -307,7 +307,8 @@ class Forwarder:
                 is_returning=exchange.has_had_turn,
             )
         except NoRoomError as error:
-            if self._clock() >= exchange.start_by:
+            is_worn_out = exchange.is_patient and not error.is_queue_full
+            if self._clock() >= exchange.start_by or is_worn_out:
                 self._door.refuse_late(exchange)
             else:
                 self._refuse(exchange, error)

@@ -27,6 +27,7 @@ from router.policy.flex import Pace
 from router.policy.interface import Policy
 from router.policy.queue import LATE_RESERVE_RATIO, HoldQueue, Offer
 from router.policy.snapshot import Shortage, Snapshot, shortage
+from router.policy.triage import patient_until
 
 PUMP_SECONDS = 0.1
 EXPIRY_STEP_SECONDS = 0.01
@@ -123,6 +124,7 @@ class Dispatcher:
             lane=Lane.RESUME if is_resume else Lane.RETURNING if is_returning else Lane.NEW,
             is_late=exchange.is_retry,
             is_patient=exchange.is_patient,
+            patient_until=patient_until(exchange.received_at, exchange.start_by),
             payload=_Waiter(exchange, future),
         )
         gives_way = self._queue.add(ticket)

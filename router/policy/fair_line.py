@@ -12,6 +12,7 @@ is left over (after adaptive LIFO: B. Maurer, "Fail at Scale", ACM Queue 13(8), 
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from enum import Enum
 from typing import Any
@@ -42,6 +43,7 @@ class Ticket:
         "lane",
         "model",
         "must_leave_room",
+        "patient_until",
         "payload",
         "sequence",
         "tenant",
@@ -62,6 +64,7 @@ class Ticket:
         lane: Lane = Lane.NEW,
         is_late: bool = False,
         is_patient: bool = False,
+        patient_until: float = math.inf,
         payload: Any = None,
     ) -> None:
         self.model = model
@@ -75,6 +78,8 @@ class Ticket:
         self.payload = payload
         self.is_late = is_late
         """From the beginning where its client was refused before."""
+        self.patient_until = patient_until
+        """When it is patient it waits no longer than to here."""
         self.is_patient = is_patient
         """The policy would have it wait, though there is room."""
         self.must_leave_room = False

@@ -180,6 +180,8 @@ class HoldQueue:
     def add(self, ticket: Ticket) -> Ticket | None:
         """Take it in. Returns the ticket that had to give way because the tier is full: itself, or another
         one, which is out then."""
+        if ticket.is_patient:
+            ticket.expires_at = min(ticket.expires_at, ticket.patient_until)
         gives_way = None
         if ticket.lane is Lane.NEW and self._new[ticket.tier] >= self._max_waiting:
             gives_way = self._newest_of_the_largest(ticket)
@@ -283,9 +285,10 @@ class HoldQueue:
         self._forget(ticket, queue)
         return True
 
-    @staticmethod
-    def _make_patient(ticket: Ticket, queue: _ModelQueue) -> None:
+    def _make_patient(self, ticket: Ticket, queue: _ModelQueue) -> None:
         ticket.is_patient = True
+        ticket.expires_at = min(ticket.expires_at, ticket.patient_until)
+        self.next_expiry_at = min(self.next_expiry_at, ticket.expires_at)
         queue.patient[ticket.sequence] = ticket
 
     def _forget(self, ticket: Ticket, queue: _ModelQueue) -> None:

@@ -25,6 +25,9 @@ from router.policy.load import Load
 
 MOST_BURSTS = 4.0
 """The cheapest may use so much more than the mean."""
+PATIENCE_RATIO = 0.6
+"""Of the time that a request has to spare, how much it waits for a site that is open to it; the rest is for
+what it meets there. With all of it a fifth of those that waited came too late (docs/decisions/0017)."""
 COST_WEIGHT = 0.005
 """Of each request in the mean cost: the last two hundred or so."""
 SHARE_WEIGHT = 0.2
@@ -34,6 +37,11 @@ FEW_RUNNING = 4
 """With fewer there, a share says nothing; but then neither is anything scarce."""
 MAX_SITES = 20_000
 """Beyond that all shares are forgotten."""
+
+
+def patient_until(received_at: float, start_by: float) -> float:
+    """How long a request waits for a site that is open to it, if it must begin by `start_by`."""
+    return received_at + PATIENCE_RATIO * (start_by - received_at)
 
 
 @dataclass(slots=True, kw_only=True)

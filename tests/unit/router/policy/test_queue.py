@@ -311,6 +311,16 @@ def test_the_patient_stand_in_nobody_s_way_and_are_asked_about_each_by_itself():
     assert (len(queue), queue.expire(1000.0), len(queue), queue.models()) == (1, [dear], 0, [])
 
 
+def test_the_patient_wait_no_longer_than_they_can_spare():
+    """From the beginning, or from when they became patient."""
+    early, late = (ticket(is_patient=patient, expires_at=50.0) for patient in (True, False))
+    early.patient_until = late.patient_until = 20.0
+    queue = filled(early, late)
+    assert queue.expire(20.0) == [early]
+    queue.serve("m", lambda _: Offer.NOT_YET, 20.5)
+    assert queue.expire(20.5) == [late]
+
+
 def test_a_resume_is_never_patient_and_one_that_returns_may_be():
     """Whoever had a turn waits aside like the others; a resume keeps its line."""
     resume = ticket(lane=Lane.RESUME)
