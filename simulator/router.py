@@ -113,10 +113,9 @@ class SimulatedRouter:
                 deadline_seconds=None,
                 slo=features.slo,
             )
-            if request.start_by < now:
-                self._give_up(request)
-                return
-        if not self._try_place(request):
+        if request.start_by < now:
+            self._give_up(request)
+        elif not self._try_place(request):
             self._wait(request)
 
     def _features(self, prompt_tokens: int) -> RequestFeatures:
@@ -321,8 +320,6 @@ class SimulatedRouter:
         if not self._try_place(request, is_resume=True):
             self._wait(request)
 
-    # Waiting
-
     def _wait(self, request: SimRequest) -> None:
         now = self._events.now
         is_resume = request.is_resume or request.is_cut
@@ -330,7 +327,7 @@ class SimulatedRouter:
         until = request.resume_until if request.is_resume else request.hold_until
         if not is_resume:
             until = min(until, request.start_by)
-            is_limited = request.start_by < math.inf and not request.is_patient
+            is_limited = not request.is_patient and request.start_by < math.inf
             if is_limited and now + self._expected_wait(features) > request.start_by:
                 until = now
         if until <= now:
