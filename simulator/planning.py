@@ -18,9 +18,10 @@ from router.policy.planner.check import plan_faults
 from router.policy.planner.demand import ClassLoad, DemandForecast, Key
 from router.policy.planner.fast import solve_fast
 from router.policy.planner.from_records import SiteRecordsView, power_of, present_of, problem_of
-from router.policy.planner.problem import PlannerParameters
+from router.policy.planner.orders import orders_of
+from router.policy.planner.problem import PlannerParameters, Target
 from router.policy.planner.slow import solve_slow
-from router.policy.planner.wire import from_plan, to_plan
+from router.policy.planner.wire import to_plan
 from router.policy.snapshot import Snapshot
 from simulator.events import Events
 
@@ -64,6 +65,8 @@ class SimulatedPlanner:
         self._reports: dict[str, SiteReport] = {}
         self._infos: dict[str, SiteInfo] = {}
         self._plan: Plan | None = None
+        self._targets: Mapping[str, tuple[Target, ...]] = {}
+        """What the last slow plan counts on."""
         self._epoch = 0
         for at, loads in past:
             self._forecast.observe(loads, at)
@@ -145,19 +148,22 @@ class SimulatedPlanner:
         if kind == "slow":
             planned = solve_slow(problem)
         else:
-            known = {} if self._plan is None else from_plan(self._plan)
             running = {
-                site_id: present_of(view.report) or known.get(site_id, ()) for site_id, view in sites.items()
+                site_id: present_of(view.report) or self._targets.get(site_id, ())
+                for site_id, view in sites.items()
             }
             planned = solve_fast(problem, running)
         if not planned.is_usable:
             self._note(kind, "failed")
             self._agenda.failed(kind, now)
             return
+        if kind == "slow":
+            self._targets = planned.targets
         self._epoch += 1
         delay = SLOW_DELAY_SECONDS if kind == "slow" else FAST_DELAY_SECONDS
         plan = to_plan(
             planned,
+            orders=orders_of(self._targets, problem.sites),
             router_id="simulated",
             sequence=self._epoch,
             epoch=self._epoch,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from fleet.records import PlannerLease, RouterPresence, SiteInfo, next_sequence
 from fleet.store import Store, StoreError
@@ -26,8 +26,9 @@ from router.policy.planner.agenda import Agenda, PlanKind
 from router.policy.planner.check import CLASSES, plan_faults
 from router.policy.planner.demand import DemandForecast, add_loads
 from router.policy.planner.from_records import SiteRecordsView, power_of, present_of, problem_of
-from router.policy.planner.problem import Instances, Planned, PlannerParameters, PlanningProblem
-from router.policy.planner.wire import from_plan, to_plan
+from router.policy.planner.orders import orders_of
+from router.policy.planner.problem import Instances, Planned, PlannerParameters, PlanningProblem, Target
+from router.policy.planner.wire import to_plan
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,8 @@ RENEW_SECONDS = 3.0
 DEMAND_SECONDS = 15.0
 FAST_HORIZON_SECONDS = 60.0
 """A fast plan looks this far ahead: the next one comes as power moves."""
+SHORTFALL_WORTH_SAYING = 0.05
+"""Requests per second."""
 MISSING_EXTRA = (
     'planning is off: the solver is not installed. Install it with pip install "heron-router[plan]", '
     "or set [router.planner] enabled = false; routing goes on without plans"
@@ -70,6 +73,10 @@ class Planner:
         self._forecast = DemandForecast(horizon_seconds=config.interval_seconds)
         self._agenda = Agenda(interval_seconds=config.interval_seconds)
         self._solving: dict[PlanKind, asyncio.Task[None]] = {}
+        self._targets: Mapping[str, tuple[Target, ...]] = {}
+        """What the last slow plan counts on; empty for a leader that has made none."""
+        self._said = ""
+        """The gist of the last fast plan."""
         self._epoch: int | None = None
         self._highest_epoch: int | None = None
         self._sequence: int | None = None
@@ -243,10 +250,9 @@ class Planner:
         self._solving[kind] = asyncio.create_task(self._solve(task))
 
     def _running(self, sites: dict[str, SiteRecordsView]) -> Instances:
-        """What runs, as sites report it; of a site that does not say, what the plan in use wants."""
-        planned = {} if self._view.plans.plan is None else from_plan(self._view.plans.plan)
+        """What runs, as sites report it; of a site that does not say, what the last slow plan counts on."""
         reported = {site_id: present_of(view.report) for site_id, view in sites.items()}
-        return {site_id: targets or planned.get(site_id, ()) for site_id, targets in reported.items()}
+        return {site_id: targets or self._targets.get(site_id, ()) for site_id, targets in reported.items()}
 
     async def _solve(self, task: Task) -> None:
         began = self._clock()
@@ -258,19 +264,22 @@ class Planner:
         seconds = self._clock() - began
         try:
             if planned is not None and not why:
-                why = await self._publish(planned, seconds)
+                why = await self._publish(task, planned, seconds)
         finally:
             self._solving.pop(task.kind, None)
-        self._note(task.kind, planned, why, seconds)
+        self._note(task, planned, why, seconds)
 
-    async def _publish(self, planned: Planned, seconds: float) -> str:
+    async def _publish(self, task: Task, planned: Planned, seconds: float) -> str:
         """Why the plan was not published; empty: it was."""
         if not self.is_leader or self._epoch is None:
             return "the lease was lost meanwhile"
+        if task.kind == "slow":
+            self._targets = planned.targets
         unix = self._unix_clock()
         self._sequence = next_sequence(self._sequence, None, round(unix * 1000))
         plan = to_plan(
             planned,
+            orders=orders_of(self._targets, task.problem.sites),
             router_id=self._router_id,
             sequence=self._sequence,
             epoch=self._epoch,
@@ -292,25 +301,34 @@ class Planner:
             return f"Redis does not take it: {error}"
         return ""
 
-    def _note(self, kind: PlanKind, planned: Planned | None, why: str, seconds: float) -> None:
-        result = "failed" if why else "ok"
+    def _note(self, task: Task, planned: Planned | None, why: str, seconds: float) -> None:
+        kind, result = task.kind, "failed" if why else "ok"
         figures = self.figures
         figures.solves[kind, result] = figures.solves.get((kind, result), 0) + 1
         figures.seconds[(kind,)] = seconds
         if planned is None or why:
             self._agenda.failed(kind, self._clock())
-            self._events.add("plan", f"no {kind} plan: {why}; the last one stays until it is over")
+            self._say(kind, f"no {kind} plan: {why}; the last one stays until it is over", why)
             return
         self._agenda.solved(kind)
         self._agenda.planned_for(sum(planned.demand.values()))
-        figures.shortfall_requests_per_second = sum(planned.shortfall.values())
+        figures.shortfall_requests_per_second = short = sum(planned.shortfall.values())
         figures.unplanned_sites = len(planned.unplanned)
         instances = sum(target.instances for targets in planned.targets.values() for target in targets)
-        self._events.add(
-            "plan",
-            f"{kind} plan: {instances} instances, {figures.shortfall_requests_per_second:.1f} requests/s "
-            f"that no site can serve, in {seconds:.2f} s",
+        orders = orders_of(self._targets, task.problem.sites)
+        self._say(
+            kind,
+            f"{kind} plan: {instances} instances carry it, {len(orders)} sites are to split their GPUs anew, "
+            f"{short:.1f} requests/s that no site can serve, in {seconds:.2f} s",
+            f"{short > SHORTFALL_WORTH_SAYING}",
         )
+
+    def _say(self, kind: PlanKind, message: str, gist: str) -> None:
+        """An event. Fast plans come every few seconds: only where the gist is not that of the last one."""
+        if kind == "slow" or gist != self._said:
+            self._events.add("plan", message)
+        if kind == "fast":
+            self._said = gist
 
     async def _stop_solving(self) -> None:
         tasks = list(self._solving.values())

@@ -1,4 +1,5 @@
-"""When to plan, and how: slowly on the clock and as sites come or go, fast and at once as power moves. Pure.
+"""When to plan, and how: slowly on the clock and as sites come or go, fast every few seconds and at once as power
+moves. Pure.
 
 Rule: nothing is solved twice at a time, and no kind of event can make the planner run without a pause.
 """
@@ -15,6 +16,8 @@ POWER_STEP_RATIO = 0.15
 LOAD_STEP_RATIO, LOAD_STEP = 1.1, 0.5
 """Load beyond this times what was planned for, and half a request a second: then plan anew."""
 FAST_GAP_SECONDS = 1.0
+FAST_SECONDS = 15.0
+"""Between two fast plans where nothing moves much: fractions follow load and power as they drift."""
 SLOW_GAP_SECONDS = 60.0
 """At least so long between two slow plans, whatever comes and goes."""
 SETTLE_SECONDS = 3.0
@@ -66,29 +69,35 @@ class Agenda:
 
     def due(self, now: float) -> PlanKind | None:
         """What to plan now. Nothing while a failure is fresh, but power events break that silence."""
-        if self._is_power_moved and self._slow_at is not None and now - self._fast_at >= FAST_GAP_SECONDS:
+        pause = FAST_GAP_SECONDS if self._is_power_moved else FAST_SECONDS
+        is_fast_due = self._slow_at is not None and now - self._fast_at >= pause
+        if is_fast_due and self._is_power_moved:
             return "fast"
         if now < self._not_before:
             return None
         if self._slow_at is None or now - self._slow_at >= self._interval_seconds or now < self._slow_at:
             return "slow"
         is_settled = self._changed_at is not None and now - self._changed_at >= SETTLE_SECONDS
-        return "slow" if is_settled and now - self._slow_at >= SLOW_GAP_SECONDS else None
+        if is_settled and now - self._slow_at >= SLOW_GAP_SECONDS:
+            return "slow"
+        return "fast" if is_fast_due else None
 
     def begun(self, kind: PlanKind, now: float) -> None:
         """A plan is made of what `look` saw last."""
         self._planned_watts = dict(self._watts)
-        self._is_power_moved = False
+        is_power_moved, self._is_power_moved = self._is_power_moved, False
         if kind == "fast":
-            self._fast_at = self._changed_at = now  # a slow plan follows: it may start what is missing now
+            self._fast_at = now
+            if is_power_moved:
+                self._changed_at = now  # a slow plan follows: it may split what is there in another way
             return
         self._slow_at = now
         self._changed_at = None
 
     def solved(self, kind: PlanKind) -> None:
-        """It is published. A slow one begun before the last fast one knows an older power: adjust it."""
-        if kind == "slow" and self._slow_at is not None and self._fast_at > self._slow_at:
-            self._is_power_moved = True
+        """It is published. After a slow one a fast one is due: it knows what runs and what power is now."""
+        if kind == "slow":
+            self._fast_at = float("-inf")
 
     def failed(self, kind: PlanKind, now: float) -> None:
         """It came to nothing: a slow one is tried again after a pause."""

@@ -29,8 +29,8 @@ from router.policy.planner.problem import (
 from router.policy.planner.solver import LinearProblem, solve
 
 LETTING_GO_RATIO = 3.0
-"""Not running an instance that is there costs this many times its energy: less than any load unserved, more
-than what running it at any clock costs."""
+"""Not running an instance that is there costs this many times its energy, or its GPUs unused: less than any
+load unserved, more than what running it at any clock costs."""
 ROUNDING = 1e-6
 
 
@@ -132,7 +132,8 @@ def _fast_problem(
             terms.append((column, 1.0))
         for layout, terms in by_layout.items():
             most = max(site.added_watts(entry) for entry in site.configurations if entry.layout == layout)
-            gone = lp.column(cost=LETTING_GO_RATIO * watt_cost * most)
+            cost = watt_cost * most + parameters.spare_cost * layout[1]
+            gone = lp.column(cost=LETTING_GO_RATIO * cost)
             count = float(layouts[site.site_id][layout])
             lp.row([*terms, (gone, 1.0)], lower=count, upper=count)
         lp.row(draw, upper=max(0.0, site.max_site_watts - site.server_idle_watts))

@@ -200,11 +200,15 @@ def _capacities(model: str, position: int, instances: Instances) -> dict[str, fl
 
 
 def _shares(sites: Sequence[PlanningSite], watts: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """Each planned site's part of what the plan draws at its farm; a farm that runs nothing has no entry."""
+    """Each site's part of what the plan draws at its farm.
+
+    Sites that the plan does not count on have none, not 0: the allocator then gives them what is left, and
+    only what is not there stops them.
+    """
     shares: dict[str, dict[str, float]] = {}
     for farm_id in sorted({site.farm_id for site in sites}):
         drawn = {site.site_id: watts[site.site_id] for site in sites if site.farm_id == farm_id}
         total = sum(drawn.values())
         if total > 0:
-            shares[farm_id] = {site_id: draw / total for site_id, draw in drawn.items()}
+            shares[farm_id] = {site_id: draw / total for site_id, draw in drawn.items() if draw > 0}
     return shares

@@ -24,8 +24,11 @@ from router.policy.planner.problem import (
     PlanningProblem,
     PlanningSite,
 )
-from router.policy.planner.solver import LinearProblem
+from router.policy.planner.solver import INFINITY, LinearProblem
 
+CROWDING_STEP = 0.1
+"""Utilisation is cut into steps of this. In the middle of each a request more adds 1 / (1 - u)^2 of its own
+time to all (an M/M/1 queue's derivative): convex, so a linear program can have it."""
 Layout = tuple[str, int]
 Flow = tuple[Configuration, int, bool]
 """Configuration, index of the demand, whether it is late."""
@@ -90,20 +93,33 @@ def known_demand(problem: PlanningProblem) -> tuple[ClassDemand, ...]:
     return tuple(demand for demand in problem.demand if demand.requests_per_second.is_usable)
 
 
+def mix_rate(configuration: Configuration, demand: Sequence[ClassDemand]) -> tuple[float, float]:
+    """Requests per second of the expected mix that a full instance serves, and the part of its SLO that one
+    takes alone; zeros where it serves nothing of it.
+    """
+    load = seconds = ratio = 0.0
+    for entry in demand:
+        position = CLASSES.index(entry.request_class)
+        rate = configuration.late_requests_per_second[position]
+        if entry.model == configuration.model and rate > 0:
+            wanted = entry.requests_per_second.p50
+            load += wanted
+            seconds += wanted / rate
+            ratio += wanted * configuration.latency_ratio[position]
+    return (load / seconds, ratio / load) if load > 0 else (0.0, 0.0)
+
+
 def energy_cost_per_watt(
     sites: Sequence[PlanningSite], demand: Sequence[ClassDemand], parameters: PlannerParameters
 ) -> float:
     """The cost of a watt: `energy_cost` ÷ joules of a mean request on the thriftiest configuration."""
+    if not parameters.energy_cost:
+        return 0.0
     fewest = math.inf
     for configuration in {entry for site in sites for entry in site.configurations}:
-        seconds = load = 0.0
-        for entry in demand:
-            rate = configuration.late_requests_per_second[CLASSES.index(entry.request_class)]
-            if entry.model == configuration.model and rate > 0:
-                load += entry.requests_per_second.p50
-                seconds += entry.requests_per_second.p50 / rate
-        if load > 0:
-            fewest = min(fewest, configuration.full_watts * seconds / load)
+        rate, _ = mix_rate(configuration, demand)
+        if rate > 0:
+            fewest = min(fewest, configuration.full_watts / rate)
     return parameters.energy_cost / fewest if 0 < fewest < math.inf else 1e-6
 
 
@@ -116,8 +132,6 @@ class Transport:
     shortfalls: list[int] = field(default_factory=list)
     reserves: list[int] = field(default_factory=list)
     """Columns, one per demand."""
-    capacity_rows: dict[Configuration, int] = field(default_factory=dict)
-    demand_rows: list[int] = field(default_factory=list)
 
 
 def add_transport(
@@ -147,7 +161,7 @@ def add_transport(
                     continue
                 cost = latency + (parameters.late_cost if is_late else 0.0)
                 column = transport.flows[configuration, index, is_late] = lp.column(cost=cost)
-                uses[configuration].append((column, 1 / (limit * parameters.utilisation_limit)))
+                uses[configuration].append((column, 1 / limit))
                 terms.append((column, 1.0))
         high = max(wanted.p50, wanted.p90)
         short = lp.column(cost=parameters.shortfall_cost, upper=wanted.p50)
@@ -155,12 +169,24 @@ def add_transport(
         transport.shortfalls.append(short)
         transport.reserves.append(reserve)
         terms += [(short, 1.0), (reserve, 1.0)]
-        transport.demand_rows.append(lp.row(terms, lower=high, upper=high))
+        lp.row(terms, lower=high, upper=high)
     for configuration, count in counts.items():
         used = uses[configuration]
-        if isinstance(count, float):
-            transport.capacity_rows[configuration] = lp.row(used, upper=count)
-        else:
-            terms = used + [(column, -value) for column, value in count]
-            transport.capacity_rows[configuration] = lp.row(terms, upper=0.0)
+        if not used:
+            continue
+        rate, ratio = mix_rate(configuration, demand)
+        cost = parameters.crowding_cost * parameters.latency_cost * rate * ratio
+        for width, wait in _steps(parameters.utilisation_limit):
+            column = lp.column(cost=cost * wait, upper=width * count if isinstance(count, float) else INFINITY)
+            used.append((column, -1.0))
+            if not isinstance(count, float):
+                lp.row([(column, 1.0), *((term, -width * value) for term, value in count)], upper=0.0)
+        lp.row(used, upper=0.0)
     return transport
+
+
+def _steps(limit: float) -> list[tuple[float, float]]:
+    """(width, waiting added per request) of each step of utilisation up to the limit."""
+    count = max(1, round(limit / CROWDING_STEP))
+    width = limit / count
+    return [(width, 1 / (1 - min(0.99, (index + 0.5) * width)) ** 2) for index in range(count)]

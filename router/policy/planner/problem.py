@@ -139,10 +139,17 @@ class PlannerParameters:
     """Load between the median and the 90th percentile that no instance awaits."""
     latency_cost: float = 1.0
     """Times `latency_ratio`."""
-    energy_cost: float = 0.1
-    """Of a request on the configuration that needs the fewest joules for it."""
+    crowding_cost: float = 1.0
+    """Times the part of `latency_cost` that waiting adds, which grows with the utilisation of instances."""
+    spare_cost: float = 0.01
+    """A GPU of a site with power that no instance uses: bursts come, and its wind would be curtailed."""
+    energy_cost: float = 0.0
+    """Of a request on the configuration that needs the fewest joules for it. 0: wind is there or curtailed."""
     churn_ratio: float = 1.0
-    """A start costs the energy it burns before it serves, spread over `interval_seconds`, times this."""
+    """A start in another layout costs what its GPUs do not serve meanwhile, spread over `interval_seconds`,
+    as if it were shortfall, times this."""
+    drain_seconds: float = 60.0
+    """Before such a start: what ran on its GPUs must end."""
     interval_seconds: float = 900.0
     max_starts_per_site: int = 4
     reconfigured_gpu_ratio: float = 0.5
@@ -173,7 +180,7 @@ class Planned:
     nodes: int = 0
     objective: float = 0.0
     targets: Mapping[str, tuple[Target, ...]] = field(default_factory=dict)
-    """Site → what it should run; a site that should run nothing has an empty tuple."""
+    """Site → what is counted on; empty where nothing is. What sites are told is less: `orders`."""
     loads: Mapping[tuple[str, RequestClass], Mapping[str, float]] = field(default_factory=dict)
     """(model, class) → site → requests per second."""
     demand: Mapping[tuple[str, RequestClass], float] = field(default_factory=dict)

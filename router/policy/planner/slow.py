@@ -1,28 +1,33 @@
 """The slow plan: how many instances of which configuration run where (DESIGN §6). Every quarter of an hour.
 
 A mixed-integer problem: instances are whole, loads are not. Objective: shortfall ≫ SLO misses > reserve >
-latency > energy > churn (`PlannerParameters`). Small fleets are solved exactly, to the gap that is asked for.
+latency > spare GPUs unused > energy (`PlannerParameters`). A start in another layout costs what its GPUs do not
+serve meanwhile, so it must gain that within one interval. Small fleets are solved exactly, to the gap asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from router.policy.planner.finish import finish, spread
 from router.policy.planner.model import (
     Block,
+    Layout,
     add_transport,
     blocks_of,
     energy_cost_per_watt,
     farm_budgets,
     known_demand,
+    mix_rate,
 )
+from router.policy.planner.orders import own_layout
 from router.policy.planner.problem import (
     ClassDemand,
     Configuration,
     Planned,
     PlannerParameters,
     PlanningProblem,
+    PlanningSite,
     check_problem,
 )
 from router.policy.planner.solver import LinearProblem, solve
@@ -100,7 +105,8 @@ def slow_problem(
     farms: dict[str, list[tuple[int, float]]] = {site.farm_id: [] for site in sites}
     for index, block in enumerate(blocks):
         site = block.first
-        terms, draw = _add_block(lp, index, block, columns, watt_cost, parameters)
+        costs = _start_costs(block.first, demand, parameters)
+        terms, draw = _add_block(lp, index, block, columns, costs, watt_cost, parameters)
         servers.append(draw[0][0])
         farms[site.farm_id] += draw
         starts += terms
@@ -128,6 +134,7 @@ def _add_block(
     index: int,
     block: Block,
     columns: Counts,
+    costs: Mapping[Layout, float],
     watt_cost: float,
     parameters: PlannerParameters,
 ) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
@@ -142,8 +149,7 @@ def _add_block(
     )
     draw = [(on, site.server_idle_watts)]
     gpus = [(on, -float(site.gpu_count))]
-    by_layout: dict[tuple[str, int], list[tuple[int, float]]] = {}
-    costs: dict[tuple[str, int], float] = {}
+    by_layout: dict[Layout, list[tuple[int, float]]] = {}
     for configuration in site.configurations:
         degree, watts = configuration.tensor_parallel_degree, site.added_watts(configuration)
         most = count * (site.gpu_count // degree)
@@ -152,8 +158,8 @@ def _add_block(
         draw.append((column, watts))
         gpus.append((column, float(degree)))
         by_layout.setdefault(configuration.layout, []).append((column, 1.0))
-        seconds = configuration.start_seconds / parameters.interval_seconds
-        costs[configuration.layout] = watt_cost * watts * seconds * parameters.churn_ratio
+    unused = lp.column(cost=parameters.spare_cost)
+    lp.row([*gpus[1:], (unused, 1.0)], lower=float(count * site.gpu_count))
     lp.row(gpus, upper=0.0)
     spare = site.max_site_watts - site.server_idle_watts
     lp.row([*draw[1:], (on, -max(0.0, spare))], upper=0.0)
@@ -168,3 +174,18 @@ def _add_block(
             moved.append((start, float(layout[1])))
     lp.row(started, upper=float(parameters.max_starts_per_site * count))
     return moved, draw
+
+
+def _start_costs(
+    site: PlanningSite, demand: Sequence[ClassDemand], parameters: PlannerParameters
+) -> dict[Layout, float]:
+    """Per start by layout: nothing in the one that the site starts by itself."""
+    costs: dict[Layout, float] = {}
+    own = own_layout(site)
+    for configuration in site.configurations:
+        rate, _ = mix_rate(configuration, demand)
+        seconds = configuration.start_seconds + parameters.drain_seconds
+        lost = rate * min(1.0, seconds / parameters.interval_seconds)
+        cost = 0.0 if configuration.layout == own else parameters.churn_ratio * parameters.shortfall_cost * lost
+        costs[configuration.layout] = max(costs.get(configuration.layout, 0.0), cost)
+    return costs

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fleet.records import Plan, PlanTarget, SolverReport
-from router.policy.planner.problem import Planned, Target
+from router.policy.planner.orders import Targets
+from router.policy.planner.problem import Planned
 
 DIGITS = 9
 """Of a fraction on the wire: 500 sites × 9 classes then stay far below the record's limit."""
@@ -14,6 +15,7 @@ DIGITS = 9
 def to_plan(
     planned: Planned,
     *,
+    orders: Targets,
     router_id: str,
     sequence: int,
     epoch: int,
@@ -21,7 +23,7 @@ def to_plan(
     valid_for_seconds: float,
     solver_seconds: float,
 ) -> Plan:
-    """The record of a usable plan.
+    """The record of a usable plan. `orders`: what sites are told (`orders_of`).
 
     Raises:
         ValueError: the plan is not usable.
@@ -49,27 +51,11 @@ def to_plan(
                 )
                 for target in targets
             )
-            for site_id, targets in planned.targets.items()
+            for site_id, targets in orders.items()
         },
         shares={farm_id: _ratios(sites) for farm_id, sites in planned.shares.items()},
         expected_shortfall=_shortfall(planned),
     )
-
-
-def from_plan(plan: Plan) -> dict[str, tuple[Target, ...]]:
-    """Site → what the plan wants it to run: the instances that a fast plan starts from."""
-    return {
-        site_id: tuple(
-            Target(
-                model=target.model,
-                tensor_parallel_degree=target.tensor_parallel_degree,
-                gpu_clock_mhz=target.gpu_clock_mhz,
-                instances=target.instances,
-            )
-            for target in targets
-        )
-        for site_id, targets in plan.targets.items()
-    }
 
 
 def _ratios(sites: Mapping[str, float]) -> dict[str, float]:

@@ -8,13 +8,14 @@ from support.planning import demand, fleet, site
 from fleet.records import Plan
 from router.policy.planner.problem import Planned, PlanningProblem
 from router.policy.planner.slow import solve_slow
-from router.policy.planner.wire import from_plan, to_plan
+from router.policy.planner.wire import to_plan
 
 
 def record(planned: Planned) -> Plan:
     """The plan as this test's router writes it."""
     return to_plan(
         planned,
+        orders=planned.targets,
         router_id="r",
         sequence=1,
         epoch=2,
@@ -28,7 +29,11 @@ def test_a_plan_survives_the_wire() -> None:
     """Targets come back as they were; the record parses."""
     planned = solve_slow(fleet(6, seed=2))
     plan = Plan.from_json(record(planned).to_json())
-    assert from_plan(plan) == dict(planned.targets)
+    told = {site_id: [(t.instances, t.tensor_parallel_degree) for t in plan.targets[site_id]] for site_id in plan.targets}
+    assert told == {
+        site_id: [(t.instances, t.tensor_parallel_degree) for t in targets]
+        for site_id, targets in planned.targets.items()
+    }
     assert plan.weights.keys() == planned.weights.keys()
     assert plan.solver.status == "optimal"
 

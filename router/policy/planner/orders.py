@@ -1,0 +1,48 @@
+"""What of a plan sites are told: only what they would not do by themselves. Pure.
+
+A site knows its cap and its load every second, and keeps awake what fits (`site_agent.choosers`); a plan made of
+quantiles of a quarter of an hour can only be worse at that. It was: told how many instances to run, sites
+stopped what bursts then missed (decision 11). So a plan names a site only where its GPUs are to be split in
+another way. Rule: no order stops an engine but to use its GPUs for another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from router.policy.planner.model import Layout
+from router.policy.planner.problem import PlanningSite, Target
+
+Targets = Mapping[str, Sequence[Target]]
+
+
+def orders_of(wanted: Targets, sites: Iterable[PlanningSite]) -> dict[str, tuple[Target, ...]]:
+    """Site → targets, of the sites whose layout is to change. `wanted`: what the last slow plan wants."""
+    return {
+        site.site_id: tuple(wanted[site.site_id])
+        for site in sites
+        if site.site_id in wanted and _is_other_layout(site, wanted[site.site_id])
+    }
+
+
+def own_layout(site: PlanningSite) -> Layout | None:
+    """What it would start by itself: most of what runs, else the first of its SiteInfo's configurations."""
+    present = _counts(site.present)
+    if present:
+        return max(present, key=lambda layout: (present[layout] * layout[1], layout[1], layout[0]))
+    return site.configurations[0].layout if site.configurations else None
+
+
+def _is_other_layout(site: PlanningSite, targets: Sequence[Target]) -> bool:
+    present, own = _counts(site.present), own_layout(site)
+    return any(
+        count > present.get(layout, 0) and layout != own for layout, count in _counts(targets).items()
+    )
+
+
+def _counts(targets: Iterable[Target]) -> dict[Layout, int]:
+    counts: dict[Layout, int] = {}
+    for target in targets:
+        if target.instances > 0:
+            counts[target.layout] = counts.get(target.layout, 0) + target.instances
+    return counts
