@@ -1,5 +1,6 @@
-"""When to plan, and how: slowly on the clock and as sites come or go, fast every few seconds and at once as power
-moves. Pure.
+"""When to plan, and how: slowly on the clock and as sites come or go, fast all the time and as power moves.
+
+Pure.
 
 Rule: nothing is solved twice at a time, and no kind of event can make the planner run without a pause.
 """

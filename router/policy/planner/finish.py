@@ -165,7 +165,11 @@ def _weights(
     served: Mapping[tuple[str, RequestClass], Mapping[str, float]],
     shortfall: Mapping[tuple[str, RequestClass], float],
 ) -> dict[str, dict[RequestClass, dict[str, float]]]:
-    """Fractions per site; a class that nobody is expected to ask for goes by what each site could serve."""
+    """Fractions per site: what of a class is served at all, by what each site could serve of it.
+
+    A program that divides classes gives each whole to the sites where it is a little cheaper. That is
+    best for the means that it knows, and bad for a burst of one class (decision 11).
+    """
     models = sorted(
         {entry.model for entry in demand}
         | {configuration.model for counts in instances.values() for configuration in counts}
@@ -174,29 +178,33 @@ def _weights(
     for model in models:
         for position, request_class in enumerate(CLASSES):
             key = (model, request_class)
-            loads = dict(served.get(key, {}))
-            total = sum(loads.values()) + shortfall.get(key, 0.0)
-            if total <= NEGLIGIBLE:
-                loads = _capacities(model, position, instances)
-                total = sum(loads.values())
-            if total > NEGLIGIBLE and loads:
+            carried = sum(served.get(key, {}).values())
+            whole = carried + shortfall.get(key, 0.0)
+            part = carried / whole if whole > NEGLIGIBLE else 1.0
+            rates = _capacities(model, position, instances)
+            total = sum(rates.values())
+            if total > NEGLIGIBLE and part > NEGLIGIBLE:
                 weights.setdefault(model, {})[request_class] = {
-                    site_id: load / total for site_id, load in sorted(loads.items())
+                    site_id: part * rate / total for site_id, rate in sorted(rates.items())
                 }
     return weights
 
 
 def _capacities(model: str, position: int, instances: Instances) -> dict[str, float]:
-    rates: dict[str, float] = {}
-    for site_id, counts in instances.items():
-        rate = sum(
-            count * (entry.requests_per_second[position] or entry.late_requests_per_second[position])
-            for entry, count in counts.items()
-            if entry.model == model
-        )
-        if rate > 0:
-            rates[site_id] = rate
-    return rates
+    """Site → requests of a class per second within its SLO; however late, where no site keeps it."""
+    for is_late in (False, True):
+        rates: dict[str, float] = {}
+        for site_id, counts in instances.items():
+            rate = sum(
+                count * (entry.late_requests_per_second if is_late else entry.requests_per_second)[position]
+                for entry, count in counts.items()
+                if entry.model == model
+            )
+            if rate > 0:
+                rates[site_id] = rate
+        if rates:
+            return rates
+    return {}
 
 
 def _shares(sites: Sequence[PlanningSite], watts: Mapping[str, float]) -> dict[str, dict[str, float]]:

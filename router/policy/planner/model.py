@@ -139,10 +139,13 @@ def add_transport(
     counts: Mapping[Configuration, list[tuple[int, float]] | float],
     demand: Sequence[ClassDemand],
     parameters: PlannerParameters,
+    *,
+    is_crowding_weighed: bool = True,
 ) -> Transport:
     """Add flows, shortfalls and the rows that bind them.
 
     `counts`: per configuration the terms that make up its number of instances, or that number itself.
+    `is_crowding_weighed`: whether a busy instance costs more than an idle one; else only the limit holds.
     """
     transport = Transport()
     uses: dict[Configuration, list[tuple[int, float]]] = {entry: [] for entry in counts}
@@ -176,8 +179,11 @@ def add_transport(
             continue
         rate, ratio = mix_rate(configuration, demand)
         cost = parameters.crowding_cost * parameters.latency_cost * rate * ratio
-        for width, wait in _steps(parameters.utilisation_limit):
-            column = lp.column(cost=cost * wait, upper=width * count if isinstance(count, float) else INFINITY)
+        limit = parameters.utilisation_limit
+        steps = _steps(limit) if is_crowding_weighed else [(limit, 0.0)]
+        for width, wait in steps:
+            most = width * count if isinstance(count, float) else INFINITY
+            column = lp.column(cost=cost * wait, upper=most)
             used.append((column, -1.0))
             if not isinstance(count, float):
                 lp.row([(column, 1.0), *((term, -width * value) for term, value in count)], upper=0.0)

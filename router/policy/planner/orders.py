@@ -1,9 +1,9 @@
 """What of a plan sites are told: only what they would not do by themselves. Pure.
 
-A site knows its cap and its load every second, and keeps awake what fits (`site_agent.choosers`); a plan made of
-quantiles of a quarter of an hour can only be worse at that. It was: told how many instances to run, sites
-stopped what bursts then missed (decision 11). So a plan names a site only where its GPUs are to be split in
-another way. Rule: no order stops an engine but to use its GPUs for another one.
+A site knows its cap and its load every second, and keeps awake what fits (`site_agent.choosers`); a plan
+made of quantiles of a quarter of an hour can only be worse at that. It was: told how many instances to run,
+sites stopped what bursts then missed (decision 11). So a plan names a site only where its GPUs are to be
+split in another way. Rule: no order stops an engine but to use its GPUs for another one.
 """
 
 from __future__ import annotations
@@ -35,9 +35,7 @@ def own_layout(site: PlanningSite) -> Layout | None:
 
 def _is_other_layout(site: PlanningSite, targets: Sequence[Target]) -> bool:
     present, own = _counts(site.present), own_layout(site)
-    return any(
-        count > present.get(layout, 0) and layout != own for layout, count in _counts(targets).items()
-    )
+    return any(count > present.get(layout, 0) and layout != own for layout, count in _counts(targets).items())
 
 
 def _counts(targets: Iterable[Target]) -> dict[Layout, int]:

@@ -1,8 +1,8 @@
 """The slow plan: how many instances of which configuration run where (DESIGN §6). Every quarter of an hour.
 
 A mixed-integer problem: instances are whole, loads are not. Objective: shortfall ≫ SLO misses > reserve >
-latency > spare GPUs unused > energy (`PlannerParameters`). A start in another layout costs what its GPUs do not
-serve meanwhile, so it must gain that within one interval. Small fleets are solved exactly, to the gap asked for.
+latency > spare GPUs unused > energy (`PlannerParameters`). A start in another layout costs what its GPUs do
+not serve meanwhile, so it must gain that within one interval. Small fleets are solved to the gap asked for.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def slow_problem(
     for (_, configuration), column in columns.items():
         terms = by_configuration.setdefault(configuration, [])  # type: ignore[assignment]
         terms.append((column, 1.0))
-    transport = add_transport(lp, by_configuration, demand, parameters)
+    transport = add_transport(lp, by_configuration, demand, parameters, is_crowding_weighed=False)
     for model in sorted({configuration.model for configuration in by_configuration}):
         present = [(column, 1.0) for (_, entry), column in columns.items() if entry.model == model]
         missing = lp.column(cost=parameters.late_cost)
@@ -186,6 +186,8 @@ def _start_costs(
         rate, _ = mix_rate(configuration, demand)
         seconds = configuration.start_seconds + parameters.drain_seconds
         lost = rate * min(1.0, seconds / parameters.interval_seconds)
-        cost = 0.0 if configuration.layout == own else parameters.churn_ratio * parameters.shortfall_cost * lost
+        if configuration.layout == own:
+            lost = 0.0
+        cost = parameters.churn_ratio * parameters.shortfall_cost * lost
         costs[configuration.layout] = max(costs.get(configuration.layout, 0.0), cost)
     return costs

@@ -63,10 +63,29 @@ def test_load_goes_where_watts_can_do_something() -> None:
     assert set(planned.weights[MODEL]["SS"]) == {"a"}
 
 
-def test_a_light_load_is_packed_on_one_server() -> None:
-    """A second server that is on costs its idle draw for nothing."""
+def test_a_light_load_leaves_all_awake_that_has_power() -> None:
+    """Wind that nobody draws is curtailed, and bursts meet what is awake: spare instances cost nothing."""
     planned = solve_slow(PlanningProblem(sites=(site("a"), site("b")), demand=demand(0.02)))
+    gpus = [
+        sum(t.instances * t.tensor_parallel_degree for t in targets) for targets in planned.targets.values()
+    ]
+    assert gpus == [8, 8]
+
+
+def test_where_energy_has_a_price_a_light_load_is_packed_on_one_server() -> None:
+    """A second server that is on costs its idle draw for nothing."""
+    bought = PlannerParameters(energy_cost=0.1, spare_cost=0.0, crowding_cost=0.0)
+    sites = (site("a"), site("b"))
+    planned = solve_slow(PlanningProblem(sites=sites, demand=demand(0.02), parameters=bought))
     assert sorted(bool(targets) for targets in planned.targets.values()) == [False, True]
+
+
+def test_load_is_spread_by_what_each_site_can_do() -> None:
+    """An M/M/1 queue's wait grows with utilisation: half the instances get about half, not all or nothing."""
+    one = (configuration(4, 1980),)
+    sites = (site("a", configurations=one), site("b", configurations=one, gpu_count=4, max_site_watts=3600.0))
+    planned = solve_slow(PlanningProblem(sites=sites, demand=demand(0.3)))
+    assert planned.weights[MODEL]["MM"]["a"] == pytest.approx(2 / 3)
 
 
 def test_no_power_anywhere_is_a_plan_of_nothing() -> None:
@@ -107,20 +126,20 @@ def test_a_site_of_unknown_power_is_left_out_of_a_plan_for_the_others() -> None:
     assert set(planned.targets) == {"a"}
 
 
-def test_zero_load_keeps_one_instance_and_weights_by_capacity() -> None:
+def test_zero_load_weights_by_capacity() -> None:
     """The first request must neither wait for a start nor be without a share."""
     planned = solve_slow(PlanningProblem(sites=(site("a"), site("b")), demand=demand(0.0)))
     assert planned.status == "optimal"
-    assert sum(target.instances for targets in planned.targets.values() for target in targets) == 1
+    assert all(planned.targets.values())
     assert sum(planned.weights[MODEL]["LL"].values()) == pytest.approx(1.0)
     assert planned.shortfall == {}
 
 
-def test_nothing_known_of_the_demand_keeps_one_instance_and_weights_by_capacity() -> None:
+def test_nothing_known_of_the_demand_keeps_all_awake() -> None:
     """A planner that has just started has no class at all."""
     planned = solve_slow(PlanningProblem(sites=(site("a"),), demand=()))
     assert planned.status == "optimal"
-    assert sum(target.instances for target in planned.targets["a"]) == 1
+    assert sum(target.instances * target.tensor_parallel_degree for target in planned.targets["a"]) == 8
     assert planned.shortfall == {}
 
 
@@ -177,18 +196,20 @@ def test_flows_by_site_gain_nothing_over_flows_by_configuration(load: float) -> 
     assert solve_slow(apart).objective == pytest.approx(solve_slow(small).objective, rel=1e-4)
 
 
-def test_a_running_layout_is_kept_where_another_is_no_better() -> None:
-    """Churn is the last thing weighed, but it is weighed."""
-    twins = (configuration(4, 1980), replace(configuration(4, 1980), model="other"))
-    running = (Target(model=MODEL, tensor_parallel_degree=4, gpu_clock_mhz=1980, instances=1),)
-    sites = (
-        site("a", configurations=twins),
-        site("b", configurations=twins, present=running),
-    )
-    planned = solve_slow(PlanningProblem(sites=sites, demand=demand(0.01)))
-    mine = [t for t in planned.targets["b"] if t.model == MODEL]
-    assert sum(target.instances for target in mine) == 1
-    assert all(target.model != MODEL for target in planned.targets["a"])
+def test_a_running_layout_is_kept_where_another_gains_too_little() -> None:
+    """Splitting GPUs anew costs what they do not serve while they drain and start."""
+    running = (Target(model=MODEL, tensor_parallel_degree=8, gpu_clock_mhz=1980, instances=1),)
+    one = PlanningProblem(sites=(site("a", present=running),), demand=demand(0.02))
+    assert instances(solve_slow(one), "a") == {(8, 1980): 1}
+
+
+def test_where_power_is_short_gpus_are_split_anew_if_that_pays_within_the_interval() -> None:
+    """Half the power carries no instance of eight GPUs: smaller ones serve the load that nobody would."""
+    running = (Target(model=MODEL, tensor_parallel_degree=8, gpu_clock_mhz=1980, instances=1),)
+    short = site("a", 1900.0, present=running)
+    planned = solve_slow(PlanningProblem(sites=(short,), demand=demand(0.3)))
+    assert all(degree < 8 for degree, _ in instances(planned, "a"))
+    assert instances(planned, "a")
 
 
 def test_reconfiguration_is_bounded() -> None:

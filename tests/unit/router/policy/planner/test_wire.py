@@ -29,11 +29,10 @@ def test_a_plan_survives_the_wire() -> None:
     """Targets come back as they were; the record parses."""
     planned = solve_slow(fleet(6, seed=2))
     plan = Plan.from_json(record(planned).to_json())
-    told = {site_id: [(t.instances, t.tensor_parallel_degree) for t in plan.targets[site_id]] for site_id in plan.targets}
-    assert told == {
-        site_id: [(t.instances, t.tensor_parallel_degree) for t in targets]
-        for site_id, targets in planned.targets.items()
-    }
+    assert plan.targets.keys() == planned.targets.keys()
+    for site_id, targets in planned.targets.items():
+        told = [(each.tensor_parallel_degree, each.instances) for each in plan.targets[site_id]]
+        assert told == [(each.tensor_parallel_degree, each.instances) for each in targets]
     assert plan.weights.keys() == planned.weights.keys()
     assert plan.solver.status == "optimal"
 
