@@ -145,7 +145,7 @@ class PlannerParameters:
     """A GPU of a site with power that no instance uses: bursts come, and its wind would be curtailed."""
     energy_cost: float = 0.0
     """Of a request on the configuration that needs the fewest joules; 0: what is not drawn is curtailed."""
-    churn_ratio: float = 1.0
+    churn_ratio: float = 3.0
     """A start in another layout costs what its GPUs do not serve meanwhile, spread over `interval_seconds`,
     as if it were shortfall, times this."""
     drain_seconds: float = 60.0

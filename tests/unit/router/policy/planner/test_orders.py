@@ -31,6 +31,13 @@ def test_a_site_that_is_to_split_its_gpus_anew_is_told_so_until_it_has() -> None
     assert orders_of(wanted, [site("a", present=(target(4, 1), target(2, 2)))]) == {}
 
 
+def test_clocks_are_the_sites_affair() -> None:
+    """An order names the highest, which is a ceiling; what the plan counted on is what it feared of power."""
+    slow = Target(model=MODEL, tensor_parallel_degree=8, gpu_clock_mhz=1000, instances=1)
+    running = site("a", present=(target(4, 2),), configurations=ALL)
+    assert orders_of({"a": (slow,)}, [running]) == {"a": (target(8, 1),)}
+
+
 def test_a_dark_site_is_told_only_of_a_layout_that_it_would_not_start() -> None:
     """The first of its configurations is its own."""
     dark = site("a", configurations=(configuration(4), configuration(8)))
