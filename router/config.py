@@ -35,7 +35,7 @@ class PlannerConfig(ConfigModel):
 
     enabled: bool = False
     """Whether this router may lead; every router and agent follows plans, whoever makes them. Off unless
-    asked for: a plan also stops engines that the load does not need."""
+    asked for: where one tensor-parallel degree is the best at any power, a plan brings nothing."""
     learn_seconds: Annotated[float, Field(ge=0, le=86_400)] = 300.0
     """No plan before the load was watched for so long: what is not known yet must not look like no load."""
     interval_seconds: Annotated[float, Field(ge=10, le=86_400)] = 900.0

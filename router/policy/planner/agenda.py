@@ -92,7 +92,7 @@ class Agenda:
             if is_power_moved:
                 self._changed_at = now  # a slow plan follows: it may split what is there in another way
             return
-        self._slow_at = now
+        self._slow_at = self._fast_at = now  # a fast one follows when it is solved
         self._changed_at = None
 
     def solved(self, kind: PlanKind) -> None:

@@ -18,25 +18,24 @@ Targets = Mapping[str, Sequence[Target]]
 
 
 def orders_of(wanted: Targets, sites: Iterable[PlanningSite]) -> dict[str, tuple[Target, ...]]:
-    """Site → targets, of the sites whose layout is to change. `wanted`: what the last slow plan wants."""
-    return {
-        site.site_id: _at_full_clock(site, wanted[site.site_id])
-        for site in sites
-        if site.site_id in wanted and _is_other_layout(site, wanted[site.site_id])
-    }
+    """Site → targets, of the sites whose layout is to change. `wanted`: what the last slow plan wants.
 
-
-def _at_full_clock(site: PlanningSite, targets: Sequence[Target]) -> tuple[Target, ...]:
-    """One target per layout; a target's clock is the site's ceiling."""
-    full: dict[Layout, int | None] = {}
-    for entry in site.configurations:
-        before = full.get(entry.layout)
-        if entry.layout not in full or (entry.gpu_clock_mhz or 0) > (before or 0):
-            full[entry.layout] = entry.gpu_clock_mhz
-    return tuple(
-        Target(model=model, tensor_parallel_degree=degree, gpu_clock_mhz=full.get((model, degree)), instances=count)
-        for (model, degree), count in sorted(_counts(targets).items())
-    )
+    A site that no longer has a configuration for it is told nothing.
+    """
+    found = {}
+    for site in sites:
+        counts, clocks = _counts(wanted.get(site.site_id, ())), _full_clocks(site)
+        if _is_other_layout(site, counts) and counts.keys() <= clocks.keys():
+            found[site.site_id] = tuple(
+                Target(
+                    model=layout[0],
+                    tensor_parallel_degree=layout[1],
+                    gpu_clock_mhz=clocks[layout],
+                    instances=count,
+                )
+                for layout, count in sorted(counts.items())
+            )
+    return found
 
 
 def own_layout(site: PlanningSite) -> Layout | None:
@@ -47,9 +46,18 @@ def own_layout(site: PlanningSite) -> Layout | None:
     return site.configurations[0].layout if site.configurations else None
 
 
-def _is_other_layout(site: PlanningSite, targets: Sequence[Target]) -> bool:
+def _is_other_layout(site: PlanningSite, wanted: Mapping[Layout, int]) -> bool:
     present, own = _counts(site.present), own_layout(site)
-    return any(count > present.get(layout, 0) and layout != own for layout, count in _counts(targets).items())
+    return any(count > present.get(layout, 0) and layout != own for layout, count in wanted.items())
+
+
+def _full_clocks(site: PlanningSite) -> dict[Layout, int | None]:
+    """Of each layout the highest; a target's clock is the site's ceiling."""
+    clocks: dict[Layout, int | None] = {}
+    for entry in site.configurations:
+        highest = clocks.get(entry.layout) or 0
+        clocks[entry.layout] = max(highest, entry.gpu_clock_mhz or 0) or None
+    return clocks
 
 
 def _counts(targets: Iterable[Target]) -> dict[Layout, int]:

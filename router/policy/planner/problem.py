@@ -129,7 +129,9 @@ class ClassDemand:
 class PlannerParameters:
     """What the planner weighs, and where it stops. Costs are per request per second unless said."""
 
-    power_quantile: QuantileName = "p10"
+    power_quantile: QuantileName = "p50"
+    """What to count on. Caps are kept by the sites, whatever comes: a plan for the lowest decile splits GPUs
+    for a shortage that mostly does not come (decision 11)."""
     utilisation_limit: float = 0.9
     """Of an instance's fluid capacity: queues need the rest."""
     shortfall_cost: float = 1000.0

@@ -27,6 +27,8 @@ def test_fast_plans_come_every_few_seconds() -> None:
     """Load and power drift; no slow plan follows such a one."""
     agenda = Agenda(interval_seconds=900.0)
     begun(agenda, {"a": 5000.0}, 0.0)
+    assert agenda.due(1.0) is None
+    agenda.solved("slow")
     assert agenda.due(1.0) == "fast"
     agenda.begun("fast", 1.0)
     assert agenda.due(15.9) is None

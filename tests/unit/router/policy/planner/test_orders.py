@@ -46,6 +46,12 @@ def test_a_dark_site_is_told_only_of_a_layout_that_it_would_not_start() -> None:
     assert orders_of({"a": (target(8, 1),)}, [dark]) == {"a": (target(8, 1),)}
 
 
+def test_a_site_that_lost_the_configuration_is_told_nothing() -> None:
+    """Its SiteInfo changed since; a plan with a configuration that nobody knows is refused as a whole."""
+    running = site("a", present=(target(4, 2),), configurations=(configuration(4),))
+    assert orders_of({"a": (target(8, 1),)}, [running]) == {}
+
+
 def test_a_site_that_no_plan_knows_is_told_nothing() -> None:
     """A new leader has no slow plan yet."""
     assert orders_of({}, [site("a")]) == {}
