@@ -279,7 +279,7 @@ class SiteCollector(Collector):
         )
         self._gauge(
             "plan_valid",
-            "1 while a valid plan names this site. 0 with a planner running: look at it and at Redis.",
+            "1 while a valid plan names this site: it is to split its GPUs anew. Else it chooses by itself.",
             float(sample.is_plan_valid),
         )
         self._counter("reports_published", "Site reports written to Redis.", sample.reports_published)
