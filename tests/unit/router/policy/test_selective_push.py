@@ -44,7 +44,7 @@ def test_its_own_region_goes_first():
 def test_without_a_region_the_nearest_with_a_short_queue_go_first():
     """By the round trip; one that is not measured counts as near."""
     near, far, unknown = candidate("a"), candidate("b"), candidate("c")
-    near.load.round_trip_seconds, far.load.round_trip_seconds = 0.005, 0.05
+    near.load.round_trip_seconds, far.load.round_trip_seconds = 0.005, 0.15
     assert weights(near, far, unknown) == [10.0, 0.0, 10.0]
     busy = candidate("a", waiting_requests=9)
     busy.load.round_trip_seconds = 0.005
