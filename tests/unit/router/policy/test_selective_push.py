@@ -21,11 +21,11 @@ def weights(*candidates: Candidate, **parameters: Any) -> list[float]:
 
 
 def test_a_site_with_a_long_queue_gets_nothing():
-    """Two per instance are short; unknown is not long."""
-    short = candidate("a", 5.0, waiting_requests=4, ready_instances=2)
-    long = candidate("b", 50.0, waiting_requests=5, ready_instances=2)
+    """Four per instance are short; unknown is not long."""
+    short = candidate("a", 5.0, waiting_requests=8, ready_instances=2)
+    long = candidate("b", 50.0, waiting_requests=9, ready_instances=2)
     assert weights(short, long, candidate("c", 7.0)) == [5.0, 0.0, 7.0]
-    assert weights(short, long, waiting_per_instance=3) == [5.0, 50.0]
+    assert weights(short, long, waiting_per_instance=5) == [5.0, 50.0]
 
 
 def test_with_long_queues_everywhere_the_request_waits_here():
