@@ -25,7 +25,7 @@ class SelectivePushParameters(PolicyParameters):
     """`[router.policy_parameters.selective_push]`."""
 
     waiting_per_instance: Annotated[float, Field(ge=0, le=1000)] = 4.0
-    """A queue is short up to so many requests that wait, per ready instance: one is being read, a few are next.
+    """A queue is short up to so many requests that wait, per ready instance: one is read, a few are next.
     SkyWalker's own rule is none; but vLLM counts a prompt that it is reading as one that waits."""
     region: str | None = None
     """This router's own region, as sites name theirs: its sites go first. None: the nearest go first."""
