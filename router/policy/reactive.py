@@ -28,11 +28,11 @@ Exponent = Annotated[float, Field(ge=0, le=8)]
 class ReactiveParameters(PolicyParameters):
     """`[router.policy_parameters.reactive]`: how much each signal counts; 0 leaves it out."""
 
-    latency_exponent: Exponent = 1.0
+    latency_exponent: Exponent = 2.0
     """1: a site that takes twice as long gets half as much."""
-    kv_exponent: Exponent = 1.0
+    kv_exponent: Exponent = 2.0
     """1: in proportion to the free part of the KV cache."""
-    queue_exponent: Exponent = 1.0
+    queue_exponent: Exponent = 0.3
     """1: one waiting request per instance halves the weight."""
     reference_output_tokens: Annotated[int, Field(ge=1, le=100_000)] = 200
     """Latency is that of an answer of so many tokens, whatever the request: blind to the workload."""

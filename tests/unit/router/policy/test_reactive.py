@@ -15,8 +15,12 @@ SLOW = {"ttft_seconds_p50": 2.0, "itl_seconds_p50": 0.02}
 FAST = {"ttft_seconds_p50": 1.0, "itl_seconds_p50": 0.01}
 
 
+PLAIN = {"latency_exponent": 1.0, "kv_exponent": 1.0, "queue_exponent": 1.0}
+"""In proportion, so that the figures can be seen; the defaults are tuned."""
+
+
 def weights(*candidates: Candidate, **parameters: Any) -> list[float]:
-    policy = make_policy("reactive", parameters)
+    policy = make_policy("reactive", PLAIN | parameters)
     return list(policy.weigh(candidates, FEATURES, NOTHING_KNOWN, turn=0, now=100.0))
 
 
