@@ -31,7 +31,7 @@ def run(setting: Setting) -> None:
     weeks = setting.weeks[:1] if setting.is_quick else setting.weeks
     load, seed = setting.middle_load, setting.seeds[0]
     cells = {
-        (week[1], name): setting.cell(week, "heron", load, seed, **changes)
+        (week[1], name): setting.cell(week, "heron", load, seed).with_(**changes)
         for week in weeks
         for name, changes in WITHOUT.items()
     }
