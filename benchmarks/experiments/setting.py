@@ -36,6 +36,10 @@ POLICIES = (
 BASELINES = ("round_robin", "static_weighted", "power_weighted", "least_loaded", "selective_push")
 """`heron` must beat the best of them. Their sites are governed as ours: of the site controls that is the one
 with which each of them does best (experiment 3), so that none is made weak."""
+ALL_WEEKS: tuple[tuple[WindSet, str], ...] = (
+    *((FTS, name) for name in ("fts-127", "fts-148", "fts-median")),
+    *((RTS, name) for name in ("rts-median", "rts-06-24")),
+)
 FOLDER = Path(__file__).parent / "results"
 
 
@@ -72,14 +76,7 @@ class Setting:
             sample=Sample.parse("6h:15m:5m"),
             seeds=(1, 2, 3),
             loads=(0.3, 0.5, 0.7, 0.9),
-            weeks=tuple(
-                (wind, name)
-                for wind, names in (
-                    (FTS, ("fts-127", "fts-148", "fts-median")),
-                    (RTS, ("rts-median", "rts-06-24")),
-                )
-                for name in names
-            ),
+            weeks=ALL_WEEKS,
         )
 
     @property
