@@ -134,8 +134,9 @@ class HotPathProtocol(HttpToolsProtocol):
         if self._is_refused:
             return
         is_plain = self._is_plain
+        before = self.cycle
         if is_plain:
-            cycle = self.cycle
+            cycle = before
             if cycle is None or cycle.response_complete:
                 found = self._known_heads.find(data)
                 if found is not None:
@@ -162,9 +163,11 @@ class HotPathProtocol(HttpToolsProtocol):
                 self._refuse(
                     431, error_body(f"The head is over {MAX_HEAD_BYTES} bytes.", type="invalid_request_error")
                 )
-        elif not self._is_in_message and not self.pipeline and isinstance(self.cycle, ClientRequest):
+        elif not (self._is_in_message or self.pipeline or self._is_refused) and isinstance(
+            self.cycle, ClientRequest
+        ):
             self._is_plain = self.cycle.is_plain
-            if is_plain and self._is_plain:
+            if is_plain and self._is_plain and self.cycle is not before:  # made of these bytes alone
                 self._known_heads.learn(data, self.cycle)
 
     def pause_writing(self) -> None:

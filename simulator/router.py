@@ -24,10 +24,9 @@ from router.policy.fair_line import Lane, Ticket
 from router.policy.load import Load
 from router.policy.output_length import OutputLengths
 from router.policy.policies import make_policy
-from router.policy.queue import LATE_RESERVE_RATIO, HoldQueue, Offer
+from router.policy.queue import LATE_RESERVE_RATIO, PATIENT_SECONDS, HoldQueue, Offer
 from router.policy.retry_budget import RetryBudget
 from router.policy.snapshot import ModelView
-from router.policy.triage import patient_until
 from simulator.events import Events
 from simulator.fleet_view import SimulatedView
 from simulator.record import Record
@@ -342,23 +341,25 @@ class SimulatedRouter:
             expires_at=until,
             lane=Lane.RESUME if is_resume else Lane.RETURNING if request.has_had_turn else Lane.NEW,
             is_patient=request.is_patient,
-            patient_until=patient_until(request.arrived_at, request.start_by),
+            start_by=request.start_by,
             payload=request,
         )
         gives_way = self._queue.add(request.ticket)
         if gives_way is not None:
             self._give_up(gives_way.payload)
         if not self._is_pump_armed:
-            self._is_pump_armed = True
-            self._events.after(PUMP_SECONDS, self._tick)
+            self._arm()
 
-    def _tick(self, _: None) -> None:
-        for ticket in self._queue.expire(self._events.now):
-            self._give_up(ticket.payload)
-        self._pump()
+    def _arm(self) -> None:
         self._is_pump_armed = bool(len(self._queue))
         if self._is_pump_armed:
-            self._events.after(PUMP_SECONDS, self._tick)
+            self._events.after(PATIENT_SECONDS if self._queue.has_patient else PUMP_SECONDS, self._tick)
+
+    def _tick(self, _: None) -> None:
+        self._pump()
+        for ticket in self._queue.expire(self._events.now):
+            self._give_up(ticket.payload)
+        self._arm()
 
     def _pump(self) -> None:
         self._queue.serve(self._model, self._offer, self._events.now)

@@ -4,7 +4,7 @@ Within the cap a drain may take `calm_drain_seconds`. In an episode it may take 
 the ride-through, by its seconds and its joules, leaves less time to stop the engine.
 
 One that a dip of the power has emptied may *rest*: awake without a request, at its idle draw, ready to take
-requests again at once (`Rest` says when).
+requests again at once (the governor says when).
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class Drains:
 
     def rests(self, one: InstanceView) -> bool:
         """Whether it is awake, empty, and takes nothing."""
-        return one.instance_id in self._resting and one.running_requests == 0 and not one.is_stopping
+        is_there = one.is_awake and not one.is_stopping
+        return is_there and one.instance_id in self._resting and one.running_requests == 0
 
     def awaits(self, one: InstanceView) -> bool:
         """Whether it drains or rests for want of power, and is back when that returns."""
@@ -77,6 +78,8 @@ class Drains:
         for one in turn.awake:
             since = self._since.get(one.instance_id)
             if since is None:
+                if turn.is_hurried and one.running_requests > 0 and one.instance_id in self._resting:
+                    self.end_rest(turn, one.instance_id)  # its streams were broken off, and are not gone yet
                 continue
             is_to_rest = one.instance_id not in self._wished and may_rest(one)
             if one.running_requests > 0:

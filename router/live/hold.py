@@ -25,9 +25,8 @@ from router.policy.dispatch import NOT_YET, choose
 from router.policy.fair_line import Lane, Ticket
 from router.policy.flex import Pace
 from router.policy.interface import Policy
-from router.policy.queue import LATE_RESERVE_RATIO, HoldQueue, Offer
+from router.policy.queue import LATE_RESERVE_RATIO, PATIENT_SECONDS, HoldQueue, Offer
 from router.policy.snapshot import Shortage, Snapshot, shortage
-from router.policy.triage import patient_until
 
 PUMP_SECONDS = 0.1
 EXPIRY_STEP_SECONDS = 0.01
@@ -124,7 +123,7 @@ class Dispatcher:
             lane=Lane.RESUME if is_resume else Lane.RETURNING if is_returning else Lane.NEW,
             is_late=exchange.is_retry,
             is_patient=exchange.is_patient,
-            patient_until=patient_until(exchange.received_at, exchange.start_by),
+            start_by=exchange.start_by,
             payload=_Waiter(exchange, future),
         )
         gives_way = self._queue.add(ticket)
@@ -241,7 +240,8 @@ class Dispatcher:
     def _arm(self) -> None:
         """Look again in a tenth of a second, or when somebody's time is over."""
         now = self._clock()
-        at = min(now + PUMP_SECONDS, max(self._queue.next_expiry_at, now + EXPIRY_STEP_SECONDS))
+        pause = PATIENT_SECONDS if self._queue.has_patient else PUMP_SECONDS
+        at = min(now + pause, max(self._queue.next_expiry_at, now + EXPIRY_STEP_SECONDS))
         if self._timer is not None:
             if self._timer_at <= at:
                 return
@@ -251,9 +251,9 @@ class Dispatcher:
 
     def _tick(self) -> None:
         self._timer = None
+        self.pump()
         for ticket in self._queue.expire(self._clock()):
             _fail(ticket, NoRoomError(self.shortage(ticket.model)))
-        self.pump()
         if len(self._queue):
             self._arm()
 

@@ -33,6 +33,7 @@ class Baseline:
 
     may_hold = False
     is_choosy: ClassVar[bool] = False
+    is_again = False
     is_in_turn: ClassVar[bool] = False
     is_told: ClassVar[bool] = False
     affinity_floor_ratio: ClassVar[float] = POLICY_FLOOR_RATIO

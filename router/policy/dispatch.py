@@ -98,6 +98,9 @@ def choose(
     others that have are read. `surplus_ratio`: it is flex, and so much must stay free. `hint`: None where it
     is all the same which site it is.
     """
+    asked = features
+    if is_resume and features.slo is not None:
+        features = features._replace(slo=None)  # it goes on at any cost
     is_choosy = policy.is_choosy and features.slo is not None and not is_resume and surplus_ratio is None
     point = turn * GOLDEN_RATIO % 1.0
     looked_at: Iterable[ModelView] = views
@@ -113,21 +116,19 @@ def choose(
     if len(candidates) <= 1 and not (candidates and (policy.may_hold or is_choosy)):
         chosen = candidates[0].view if candidates else None
     else:
+        if is_choosy:
+            policy.is_again = is_paced
         weights = policy.weigh(candidates, features, context, turn=turn, now=now)
         total = sum(weights)
         if total <= 0.0:
-            if policy.may_hold:
-                return None
-            if is_choosy:
-                return NOT_YET
-            weights, total = [1.0] * len(candidates), float(len(candidates))  # a resume goes on at any cost
+            return NOT_YET if is_choosy and not policy.may_hold else None
         holder = None
         if hint and affinity:
             floor = policy.affinity_floor_ratio
             holder = affinity.pick(hint, candidates, weights, loads, now, floor_ratio=floor)
         chosen = holder or _at(candidates, weights, point * total)
     if policy.is_told and chosen is not None:
-        policy.sent(chosen, features, now)
+        policy.sent(chosen, asked, now)
     return chosen
 
 

@@ -43,9 +43,9 @@ class Ticket:
         "lane",
         "model",
         "must_leave_room",
-        "patient_until",
         "payload",
         "sequence",
+        "start_by",
         "tenant",
         "tier",
         "tokens",
@@ -64,7 +64,7 @@ class Ticket:
         lane: Lane = Lane.NEW,
         is_late: bool = False,
         is_patient: bool = False,
-        patient_until: float = math.inf,
+        start_by: float = math.inf,
         payload: Any = None,
     ) -> None:
         self.model = model
@@ -78,8 +78,8 @@ class Ticket:
         self.payload = payload
         self.is_late = is_late
         """From the beginning where its client was refused before."""
-        self.patient_until = patient_until
-        """When it is patient it waits no longer than to here."""
+        self.start_by = start_by
+        """Later it would be of no use."""
         self.is_patient = is_patient
         """The policy would have it wait, though there is room."""
         self.must_leave_room = False
@@ -187,6 +187,15 @@ class FairLine:
         self._clock = flow.tag
         flow.tag += max(1, ticket.tokens)
         self.remove(ticket)
+
+    def charge(self, ticket: Ticket) -> None:
+        """It has its place without standing in this line: its tenant pays all the same."""
+        flow = self._flows.get(ticket.tenant)
+        if flow is not None:
+            flow.tag += max(1, ticket.tokens)
+        elif self._flows:
+            tag = max(self._clock, self._served.get(ticket.tenant, 0.0))
+            self._served[ticket.tenant] = tag + max(1, ticket.tokens)
 
     def remove(self, ticket: Ticket) -> None:
         """Take it out, unserved."""

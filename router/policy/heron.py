@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import ClassVar
 
 from fleet.request import ClassSlo, RequestFeatures
@@ -46,8 +47,7 @@ MAX_MODELS = 256
 """The same of models: sites may name any."""
 MOST_BACKLOG_SECONDS = 60.0
 """Of prompts sent and not read; no site that admits work is further behind."""
-MOST_COST_SECONDS = 60.0
-"""Of a site's time, for one request that it takes though it cannot be in time there."""
+NOTHING_SENT: Mapping[str, list[float]] = MappingProxyType({})
 MOST_INSTANCES = 64
 """Of one site, told apart by what they have to read."""
 LEAST_ROOM_RATIO = 0.05
@@ -78,8 +78,8 @@ class Heron(Baseline):
         )
         self._forecasts: dict[str, dict[str, SiteForecast]] = {}
         """model → site → what was worked out."""
-        self._clear_at: dict[str, list[float]] = {}
-        """Site → when each of its instances will have read what this router sent there."""
+        self._clear_at: dict[str, dict[str, list[float]]] = {}
+        """Model → site → when each of its instances will have read what this router sent there."""
         self._farm_of: dict[str, str] = {}
         self._shares_farm = False
         """Whether any two sites are of one farm."""
@@ -145,7 +145,8 @@ class Heron(Baseline):
             if cost is not None and cost < math.inf:
                 costs.append(cost)
             found.append(cost is None or (cost < math.inf and self._triage.is_open(load, cost, now)))
-        self._triage.note(costs)
+        if not self.is_again:
+            self._triage.note(costs)
         return found
 
     def sent(self, view: ModelView, features: RequestFeatures, now: float) -> None:
@@ -154,16 +155,18 @@ class Heron(Baseline):
         if kept is not None and features.slo is not None and self._own.burst_seconds > 0.0:
             step = work_step(features.prompt_tokens, features.expected_output_tokens)
             cost = kept.cost_seconds(step, features.slo, None)
-            if cost is not None:
-                self._triage.give(kept.load, view.site_id, min(cost, MOST_COST_SECONDS), now)
+            if cost is not None and cost < math.inf:  # who goes on at any cost may be past all time
+                self._triage.give(kept.load, view.site_id, cost, now)
         if kept is None or not kept.prompt_token_seconds:
             return
-        read = self._clear_at.get(view.site_id)
-        count = min(kept.instances, MOST_INSTANCES)
-        if read is None or len(read) != count:
-            if len(self._clear_at) > MAX_REMEMBERED:
+        clear_at = self._clear_at.get(features.model)
+        if clear_at is None or len(clear_at) > MAX_REMEMBERED:
+            if len(self._clear_at) >= MAX_MODELS:
                 self._clear_at.clear()
-            read = self._clear_at[view.site_id] = [now] * count
+            clear_at = self._clear_at[features.model] = {}
+        read, count = clear_at.get(view.site_id), min(kept.instances, MOST_INSTANCES)
+        if read is None or len(read) != count:
+            read = clear_at[view.site_id] = [now] * count
         begin = min(read)  # a site gives a prompt to the instance that has the least to read
         least = read.index(begin)
         if not now < begin < now + MOST_BACKLOG_SECONDS:  # idle, or a clock that jumped back
@@ -190,7 +193,7 @@ class Heron(Baseline):
         """
         prompt, output = features.prompt_tokens, features.expected_output_tokens
         first_weight = self._own.first_token_weight
-        power, clear_at = context.power, self._clear_at
+        power, clear_at = context.power, self._clear_at.get(features.model, NOTHING_SENT)
         by_site = self._forecasts.get(features.model)
         if by_site is None or len(by_site) > MAX_REMEMBERED:
             if len(self._forecasts) >= MAX_MODELS:

@@ -26,6 +26,8 @@ class Policy(Protocol):
     is_choosy: bool
     """Of a request whose class has an SLO it may give nobody any weight: that one waits, others need not. A
     single candidate is weighed too."""
+    is_again: bool
+    """Set before a choosy one weighs: this request was asked about before."""
     is_in_turn: bool
     """Sites are taken in turn: in a large fleet the first candidates are those whose turn it is."""
 

@@ -217,9 +217,9 @@ class Load:
         """Until the site has worked off what `give_work` was told, by all workers; 0 or less: it has."""
         return (self._worked_off_at if self._shared is None else self._shared.worked_off_at[0]) - now
 
-    def give_work(self, seconds: float, now: float) -> None:
-        """A request goes there that takes the site so long."""
-        worked_off_at = now + max(0.0, self.work_left_seconds(now)) + seconds
+    def give_work(self, seconds: float, now: float, most_seconds: float) -> None:
+        """A request goes there that takes the site so long; no more than `most_seconds` is kept in mind."""
+        worked_off_at = now + min(max(0.0, self.work_left_seconds(now)) + seconds, most_seconds)
         if self._shared is None:
             self._worked_off_at = worked_off_at
         else:

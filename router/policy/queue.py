@@ -8,7 +8,7 @@ The order, for each model:
      then, in the same way, the late ones, each only if it leaves room for newcomers (`must_leave_room`); but
      after FRESH_RUN places in a row for others, one late request, so that they never starve either;
   4. the patient: those that the policy would rather not place now, though there is room (`router.policy.
-     triage`); each is asked about again by itself, in order of arrival, and stands in nobody's way;
+     triage`); each is asked about again by itself, `priority` first, all in turn, and stands in nobody's way;
   5. `flex`, only while nobody of 1 to 3 waits.
 Within a tier tenants are equals, whatever number of requests each has waiting (`router.policy.fair_line`).
 
@@ -21,10 +21,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from enum import Enum
-from itertools import islice
+from itertools import chain, islice
 
 from fleet.request import ServiceTier
 from router.policy.fair_line import FairLine, Fifo, Lane, Ticket
+from router.policy.triage import PATIENCE_RATIO
 
 PRIORITY_RUN = 4
 """Places in a row for priority while default waits."""
@@ -63,7 +64,7 @@ class _ModelQueue:
     def __init__(self) -> None:
         self.resumes: Fifo = OrderedDict()
         self.returning: Fifo = OrderedDict()
-        self.patient: Fifo = OrderedDict()
+        self.patient: dict[ServiceTier, Fifo] = {"priority": OrderedDict(), "default": OrderedDict()}
         self.patient_at = float("-inf")
         """When they are asked about next."""
         self.tiers: dict[ServiceTier, FairLine] = {
@@ -73,21 +74,26 @@ class _ModelQueue:
         self.fresh_run = 0
 
     def is_empty(self) -> bool:
-        return not (self.resumes or self.returning or self.patient or any(self.tiers.values()))
+        return not (self.resumes or self.returning or self.has_patient or any(self.tiers.values()))
+
+    @property
+    def has_patient(self) -> bool:
+        """Whether anybody is."""
+        return bool(self.patient["priority"] or self.patient["default"])
 
     def fifo_of(self, ticket: Ticket) -> Fifo | None:
         """The plain line that a ticket stands in; None: its tier's. Flex that returns stays flex."""
         if ticket.lane is Lane.RESUME:
             return self.resumes
         if ticket.is_patient:
-            return self.patient
+            return self.patient["priority" if ticket.tier == "priority" else "default"]
         return self.returning if ticket.lane is Lane.RETURNING and ticket.tier != "flex" else None
 
     def newest_of(self, tier: ServiceTier, tenant: str) -> Ticket | None:
         """The tenant's newest request of this tier that never had a turn."""
         patient = (
             one
-            for one in self.patient.values()
+            for one in chain.from_iterable(fifo.values() for fifo in self.patient.values())
             if one.lane is Lane.NEW and one.tier == tier and one.tenant == tenant
         )
         waiting = [*patient, *filter(None, [self.tiers[tier].newest_of(tenant)])]
@@ -146,6 +152,11 @@ class HoldQueue:
             counts[ticket.tier] += 1
         return counts
 
+    @property
+    def has_patient(self) -> bool:
+        """Whether anybody waits whom the policy would rather not place now."""
+        return any(queue.has_patient for queue in self._models.values())
+
     def models(self) -> list[str]:
         """Models that somebody waits for."""
         return list(self._models)
@@ -181,7 +192,7 @@ class HoldQueue:
         """Take it in. Returns the ticket that had to give way because the tier is full: itself, or another
         one, which is out then."""
         if ticket.is_patient:
-            ticket.expires_at = min(ticket.expires_at, ticket.patient_until)
+            _limit_patience(ticket, ticket.waits_since)
         gives_way = None
         if ticket.lane is Lane.NEW and self._new[ticket.tier] >= self._max_waiting:
             gives_way = self._newest_of_the_largest(ticket)
@@ -233,19 +244,39 @@ class HoldQueue:
         if queue is None:
             return
         for fifo in (queue.resumes, queue.returning):
-            self._serve_fifo(queue, fifo, offer)
+            self._serve_fifo(queue, fifo, offer, now)
         queue.age(now)
+        moved = len(queue.patient["priority"]) + len(queue.patient["default"]) + MAX_SKIPPED
         while (turn := queue.turn()) is not None:
-            if not self._serve_tier(queue, turn[0], offer, late=turn[1]):
+            if not self._serve_tier(queue, turn[0], offer, now, late=turn[1]):
                 return
-        if queue.patient and not now < queue.patient_at < now + 2 * PATIENT_SECONDS:
+            if len(queue.patient["priority"]) + len(queue.patient["default"]) >= moved:
+                return  # the rest at the next pass: each of these was a decision
+        if queue.has_patient and not now < queue.patient_at < now + 2 * PATIENT_SECONDS:
             queue.patient_at = now + PATIENT_SECONDS
-            self._serve_fifo(queue, queue.patient, offer)
+            for fifo in queue.patient.values():
+                self._serve_patient(queue, fifo, offer)
         while queue.tiers["flex"] and not queue.resumes and not queue.returning:
-            if not self._serve_tier(queue, "flex", offer):
+            if not self._serve_tier(queue, "flex", offer, now):
                 return
 
-    def _serve_fifo(self, queue: _ModelQueue, fifo: Fifo, offer: Callable[[Ticket], Offer]) -> None:
+    def _serve_patient(self, queue: _ModelQueue, fifo: Fifo, offer: Callable[[Ticket], Offer]) -> None:
+        """Ask about so many, each once; who is not served goes to the end, so that all get their turn."""
+        for ticket in list(islice(fifo.values(), MAX_SKIPPED)):
+            result = offer(ticket)
+            if result is Offer.PLACED or result is Offer.GONE:
+                del fifo[ticket.sequence]
+                if result is Offer.PLACED:
+                    queue.tiers[ticket.tier].charge(ticket)
+                self._forget(ticket, queue)
+            elif result is Offer.NO_ROOM:
+                return
+            else:
+                fifo.move_to_end(ticket.sequence)
+
+    def _serve_fifo(
+        self, queue: _ModelQueue, fifo: Fifo, offer: Callable[[Ticket], Offer], now: float
+    ) -> None:
         while fifo:
             skipped = 0
             for ticket in list(islice(fifo.values(), 2 * MAX_SKIPPED)):
@@ -256,7 +287,7 @@ class HoldQueue:
                     continue
                 if result is Offer.NOT_YET and fifo is queue.returning:
                     del fifo[ticket.sequence]
-                    self._make_patient(ticket, queue)
+                    self._make_patient(ticket, queue, now)
                     continue
                 skipped += 1
                 if result is Offer.NO_ROOM or skipped >= MAX_SKIPPED:
@@ -265,7 +296,13 @@ class HoldQueue:
                 return
 
     def _serve_tier(
-        self, queue: _ModelQueue, tier: ServiceTier, offer: Callable[[Ticket], Offer], *, late: bool = False
+        self,
+        queue: _ModelQueue,
+        tier: ServiceTier,
+        offer: Callable[[Ticket], Offer],
+        now: float,
+        *,
+        late: bool = False,
     ) -> bool:
         """Offer one place to the tier; whether to go on."""
         ticket = queue.tiers[tier].head(late=late)
@@ -278,18 +315,21 @@ class HoldQueue:
             queue.tiers[tier].remove(ticket)
         elif result is Offer.NOT_YET:
             queue.tiers[tier].remove(ticket)
-            self._make_patient(ticket, queue)
+            self._make_patient(ticket, queue, now)
             return True
         else:
             return False
         self._forget(ticket, queue)
         return True
 
-    def _make_patient(self, ticket: Ticket, queue: _ModelQueue) -> None:
+    def _make_patient(self, ticket: Ticket, queue: _ModelQueue, now: float) -> None:
         ticket.is_patient = True
-        ticket.expires_at = min(ticket.expires_at, ticket.patient_until)
+        ticket.must_leave_room = False
+        _limit_patience(ticket, now)
         self.next_expiry_at = min(self.next_expiry_at, ticket.expires_at)
-        queue.patient[ticket.sequence] = ticket
+        fifo = queue.fifo_of(ticket)
+        assert fifo is not None
+        fifo[ticket.sequence] = ticket
 
     def _forget(self, ticket: Ticket, queue: _ModelQueue) -> None:
         del self._tickets[ticket.sequence]
@@ -311,3 +351,8 @@ class HoldQueue:
             return newcomer
         candidates = [queue.newest_of(newcomer.tier, largest) for queue in self._models.values()]
         return max((one for one in candidates if one is not None), key=lambda one: one.sequence)
+
+
+def _limit_patience(ticket: Ticket, now: float) -> None:
+    """It waits for a part of the time that it can spare; the rest is for what it meets at the site."""
+    ticket.expires_at = min(ticket.expires_at, now + PATIENCE_RATIO * max(0.0, ticket.start_by - now))

@@ -108,7 +108,8 @@ class SiteForecast:
 
     def cost_seconds(self, step: int, slo: ClassSlo, round_trip_seconds: float | None) -> float | None:
         """Of the site's time, what a request of this size takes within its SLO; infinite where it cannot be
-        in time, None where nobody knows. The round trip counts to the next hundredth of a second."""
+        in time, None where nobody knows, or the profile's engine could not hold it. The round trip
+        counts to the next hundredth of a second."""
         hundredths = math.ceil(100.0 * (round_trip_seconds or 0.0))
         key = step, slo, hundredths
         if key in self._costs:
@@ -119,7 +120,10 @@ class SiteForecast:
         )
         info = None if self._site is None else self._site.info
         rate = site_rate(self.view, info, step, left)
-        cost = self._costs[key] = None if rate is None else 1.0 / rate if rate > 0.0 else math.inf
+        cost = None if rate is None else 1.0 / rate if rate > 0.0 else math.inf
+        if cost == math.inf and not site_rate(self.view, info, step):
+            cost = None  # too long for the profile's engine at any time: the site's own may differ
+        self._costs[key] = cost
         return cost
 
     def risk(self, bits: int, now: float) -> Risk | None:

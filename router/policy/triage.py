@@ -28,6 +28,8 @@ MOST_BURSTS = 4.0
 PATIENCE_RATIO = 0.6
 """Of the time that a request has to spare, how much it waits for a site that is open to it; the rest is for
 what it meets there. With all of it a fifth of those that waited came too late (docs/decisions/0017)."""
+MOST_BEYOND_SECONDS = 2.0
+"""Kept in mind beyond the largest burst: what goes on at any cost (resumes) shuts others out no longer."""
 COST_WEIGHT = 0.005
 """Of each request in the mean cost: the last two hundred or so."""
 SHARE_WEIGHT = 0.2
@@ -37,11 +39,6 @@ FEW_RUNNING = 4
 """With fewer there, a share says nothing; but then neither is anything scarce."""
 MAX_SITES = 20_000
 """Beyond that all shares are forgotten."""
-
-
-def patient_until(received_at: float, start_by: float) -> float:
-    """How long a request waits for a site that is open to it, if it must begin by `start_by`."""
-    return received_at + PATIENCE_RATIO * (start_by - received_at)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -73,7 +70,9 @@ class Triage:
 
     def give(self, load: Load, site_id: str, cost_seconds: float, now: float) -> None:
         """A request of this cost went there: the site works it off in this router's share of its time."""
-        load.give_work(cost_seconds / (self.utilisation * self._shares.get(site_id, 1.0)), now)
+        seconds = cost_seconds / (self.utilisation * self._shares.get(site_id, 1.0))
+        most = MOST_BURSTS * self.burst_seconds / self.utilisation + MOST_BEYOND_SECONDS
+        load.give_work(seconds, now, most)
 
     def reported(self, site_id: str, *, own_requests: int, running_requests: float | None) -> None:
         """A site reported what runs there; so much of it is this router's, all workers together."""

@@ -224,6 +224,22 @@ async def test_too_large_a_head_is_refused(site: Site, head: bytes) -> None:
     writer.close()
 
 
+async def test_a_head_that_was_refused_is_no_other_request_s_head(site: Site) -> None:
+    """Refused after another request on the same connection: it is refused again, wherever it comes."""
+    many = b"POST /hot/echo HTTP/1.1\r\n" + b"a:\r\n" * 300 + b"content-length: 0\r\n\r\n"
+    reader, writer = await connect(site)
+    writer.write(post("/hot/echo"))
+    assert (await answer(reader))[0] == 200
+    writer.write(many)
+    assert (await answer(reader))[0] == 431
+    writer.close()
+    for _ in range(2):
+        reader, writer = await connect(site)
+        writer.write(many)
+        assert (await answer(reader))[0] == 431
+        writer.close()
+
+
 async def test_what_is_not_http_gets_400(site: Site) -> None:
     """And the server lives."""
     reader, writer = await connect(site)

@@ -48,12 +48,14 @@ def pick(
 
 
 class Choosy(LeastLoaded):
-    """Nothing is worth a place."""
+    """Nothing with an SLO is worth a place."""
 
     is_choosy = True
 
-    def weigh(self, candidates: Sequence[Candidate], *_: Any, **__: Any) -> Sequence[float]:
-        return [0.0] * len(candidates)
+    def weigh(
+        self, candidates: Sequence[Candidate], features: RequestFeatures, *_: Any, **__: Any
+    ) -> Sequence[float]:
+        return [float(features.slo is None)] * len(candidates)
 
 
 @pytest.mark.parametrize("names", ["a", "ab"])

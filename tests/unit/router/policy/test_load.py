@@ -229,17 +229,19 @@ def test_work_that_was_given_is_worked_off_as_time_goes_by() -> None:
     """One after the other; a site that was idle begins at once."""
     load = Load(Breaker())
     assert load.work_left_seconds(100.0) <= 0
-    load.give_work(2.0, 100.0)
-    load.give_work(1.0, 100.5)
+    load.give_work(2.0, 100.0, 10.0)
+    load.give_work(1.0, 100.5, 10.0)
     assert load.work_left_seconds(101.0) == 2.0
     assert load.work_left_seconds(104.0) <= 0
-    load.give_work(1.0, 110.0)
+    load.give_work(1.0, 110.0, 10.0)
     assert load.work_left_seconds(110.0) == 1.0
+    load.give_work(100.0, 110.0, 10.0)
+    assert load.work_left_seconds(110.0) == 10.0, "no more is kept in mind"
 
 
 def test_workers_see_what_the_others_gave() -> None:
     """A site has one time for all."""
     _, (first, second) = shared_by(2)
-    first.give_work(2.0, 100.0)
-    second.give_work(2.0, 100.0)
+    first.give_work(2.0, 100.0, 10.0)
+    second.give_work(2.0, 100.0, 10.0)
     assert first.work_left_seconds(100.0) == second.work_left_seconds(100.0) == 4.0

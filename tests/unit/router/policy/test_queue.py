@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fleet.request import ServiceTier
 from router.policy.fair_line import Lane, Ticket
-from router.policy.queue import PRIORITY_RUN, TIERS, HoldQueue, Offer
+from router.policy.queue import MAX_SKIPPED, PRIORITY_RUN, TIERS, HoldQueue, Offer
 
 LANES = tuple(Lane)
 
@@ -313,12 +313,59 @@ def test_the_patient_stand_in_nobody_s_way_and_are_asked_about_each_by_itself():
 
 def test_the_patient_wait_no_longer_than_they_can_spare():
     """From the beginning, or from when they became patient."""
-    early, late = (ticket(is_patient=patient, expires_at=50.0) for patient in (True, False))
-    early.patient_until = late.patient_until = 20.0
+    early, late = (ticket(is_patient=patient, expires_at=500.0) for patient in (True, False))
+    early.start_by = late.start_by = 100.0
     queue = filled(early, late)
-    assert queue.expire(20.0) == [early]
-    queue.serve("m", lambda _: Offer.NOT_YET, 20.5)
-    assert queue.expire(20.5) == [late]
+    assert queue.expire(59.9) == []
+    assert queue.expire(60.0) == [early]
+    queue.serve("m", lambda _: Offer.NOT_YET, 60.0)
+    assert queue.expire(83.9) == []
+    assert queue.expire(84.0) == [late], "three fifths of what it had left then"
+
+
+def test_all_the_patient_are_asked_about_in_turn():
+    """However many wait before them; the urgent first."""
+    dear = [ticket("dear", is_patient=True) for _ in range(200)]
+    cheap, urgent = ticket("cheap", is_patient=True), ticket("u", "priority", is_patient=True)
+    queue = filled(*dear, cheap, urgent)
+    got: list[Ticket] = []
+
+    def offer(one: Ticket) -> Offer:
+        if one is not cheap and one is not urgent:
+            return Offer.NOT_YET
+        got.append(one)
+        return Offer.PLACED
+
+    for turn in range(4):
+        queue.serve("m", offer, turn * 0.02)
+    assert got == [urgent, cheap]
+
+
+def test_a_patient_one_s_place_is_paid_for_by_its_tenant():
+    """Among those that wait in line the other tenant is next."""
+    one = ticket("a", is_patient=True, tokens=1000)
+    queue = filled(ticket("a", payload="a"), ticket("b", payload="b"), one)
+    queue.serve("m", lambda each: Offer.PLACED if each is one else Offer.NO_ROOM, 0.0)
+    assert one in queue, "nobody gets a place before those that wait in line"
+    taken = served(queue, 1)
+    assert [each.payload for each in taken] == ["a"]
+
+
+def test_one_pass_makes_so_many_patient_and_no_more():
+    """Each is a decision, and the loop has other work."""
+    queue = filled(*(ticket() for _ in range(500)))
+    asked = 0
+
+    def offer(_: Ticket) -> Offer:
+        nonlocal asked
+        asked += 1
+        return Offer.NOT_YET
+
+    queue.serve("m", offer, 0.0)
+    assert asked <= 2 * MAX_SKIPPED
+    queue.serve("m", offer, 0.1)
+    assert asked <= 4 * MAX_SKIPPED
+    assert len(queue) == 500
 
 
 def test_a_resume_is_never_patient_and_one_that_returns_may_be():

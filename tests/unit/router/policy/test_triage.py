@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from router.policy.breaker import Breaker
 from router.policy.load import Load
-from router.policy.triage import LEAST_SHARE, MOST_BURSTS, Triage
+from router.policy.triage import LEAST_SHARE, MOST_BEYOND_SECONDS, MOST_BURSTS, Triage
 
 
 def triage(burst: float = 1.0, exponent: float = 1.0, utilisation: float = 1.0) -> Triage:
@@ -87,8 +87,16 @@ def test_a_share_is_never_nothing(load: Load):
     one = triage()
     for _ in range(1000):
         one.reported("a", own_requests=0, running_requests=1000.0)
-    one.give(load, "a", 1.0, 100.0)
-    assert load.work_left_seconds(100.0) == pytest.approx(1.0 / LEAST_SHARE)
+    one.give(load, "a", 0.05, 100.0)
+    assert load.work_left_seconds(100.0) == pytest.approx(0.05 / LEAST_SHARE)
+
+
+def test_what_goes_on_at_any_cost_shuts_others_out_for_seconds_and_no_longer(load: Load):
+    """Thirty resumes of a second each."""
+    one = triage()
+    for _ in range(30):
+        one.give(load, "a", 1.0, 100.0)
+    assert load.work_left_seconds(100.0) == MOST_BURSTS + MOST_BEYOND_SECONDS
 
 
 @given(
