@@ -478,6 +478,17 @@ def test_what_a_dip_empties_rests_awake_and_is_back_without_a_start() -> None:
     assert simulated.judge.exceeded_seconds == 0
 
 
+def test_an_engine_that_dies_at_rest_is_started_again() -> None:
+    """It is no rest any more, and nobody's mistake."""
+    simulated = site(dip(200), load_ratio=0.3)
+    simulated.run(150)
+    (resting,) = [one for one in simulated.instances if one.state is not InstanceState.STOPPED]
+    resting.state, resting.running = InstanceState.STOPPED, 0
+    simulated.run(300)
+    assert simulated.serving() == 1
+    assert simulated.judge.exceeded_seconds == 0
+
+
 def test_a_rest_ends_after_its_time() -> None:
     """Power that does not return is not waited for."""
     simulated = site(dip(900), load_ratio=0.3, rule=GovernorRule(rest_seconds=120.0))
