@@ -24,7 +24,7 @@ from cli.demo_config import DemoOptions, demo_tables, site_directory
 from cli.demo_run import DemoCallbacks, DemoRun, DemoTraffic, log_directory
 from cli.demo_view import RunView, headless_line, kilowatts, screen
 from cli.files import check_writable
-from cli.signals import stop_request
+from cli.signals import signals_held, stop_request
 from cli.supervisor import StartError
 from cli.toml_text import to_toml
 from cli.topology import REDIS, Topology, build_topology, redis_service
@@ -85,7 +85,8 @@ class DemoShow:
             self._say_inputs(options, inputs, plan)
             traffic = DemoTraffic(plan=plan, counts=load.counts, inputs=inputs)
             try:
-                values, is_interrupted = uvloop.run(self._play(options, traffic))
+                with signals_held():
+                    values, is_interrupted = uvloop.run(self._play(options, traffic))
             except StartError as error:
                 print(error, file=sys.stderr)
                 return exit_codes.BAD_RUN

@@ -29,12 +29,25 @@ class StopRequest:
 
 
 @contextmanager
+def signals_held() -> Iterator[None]:
+    """From here to `stop_request` a signal waits. While a loop starts, one that comes between its handlers
+    and ours would be lost, and the command would run on to its end.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+@contextmanager
 def stop_request() -> Iterator[StopRequest]:
     """Take over the signals in the running loop; the former handling is back afterwards."""
     loop = asyncio.get_running_loop()
     request = StopRequest()
     for number in SIGNALS:
         loop.add_signal_handler(number, request._take, number)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     try:
         yield request
     finally:

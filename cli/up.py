@@ -55,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("heron up: no configuration: give --config FILE; `heron up --example` prints one")
     import uvloop
 
+    from cli.signals import signals_held
     from cli.topology import build_topology
 
     path = Path(arguments.config).resolve()
@@ -63,7 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
     topology = build_topology(path, os.environ, redis=redis)
     log_directory.mkdir(parents=True, exist_ok=True)
     _say(f"logs: {log_directory}")
-    return uvloop.run(_up(topology, log_directory))
+    with signals_held():
+        return uvloop.run(_up(topology, log_directory))
 
 
 async def _up(topology: Topology, log_directory: Path) -> int:
