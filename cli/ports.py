@@ -1,22 +1,49 @@
-"""Free loopback ports, distinct from each other."""
+"""Free loopback ports, distinct from each other.
+
+Rule: none that the kernel gives to outgoing connections by itself. Between a look at a port and a service's
+own bind some connection may take one of those, and on a busy machine does: a demo whose agent then says
+"address already in use" is no bad luck but a matter of time.
+"""
 
 from __future__ import annotations
 
+import random
 import socket
 from contextlib import ExitStack
+from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
+FIRST_PORT = 10_240
+"""Below are those of well-known services."""
+EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+USUAL_EPHEMERAL_PORT = 32_768
+"""Where outgoing connections begin, if nobody changed it."""
 
 
 def free_ports(count: int) -> list[int]:
     """`count` ports that nothing listens on now.
 
-    All are held open until the last is found, so none comes twice. Between this and a service's own bind
-    another program could take one; the kernel hands ports out in turn, so that takes bad luck, and the
-    service then says which port is in use.
+    All are held open until the last is found, so none comes twice. Where too few are free outside the range
+    of outgoing connections, the kernel gives the rest.
     """
+    candidates = range(FIRST_PORT, max(FIRST_PORT, _first_ephemeral_port()))
+    tried = random.SystemRandom().sample(candidates, min(len(candidates), 20 * count + 100))
     with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind((LOOPBACK, 0))
-        return [one.getsockname()[1] for one in sockets]
+        ports: list[int] = []
+        for port in [*tried, *[0] * count]:
+            if len(ports) == count:
+                break
+            one = held.enter_context(socket.socket())
+            try:
+                one.bind((LOOPBACK, port))
+            except OSError:  # somebody has it
+                continue
+            ports.append(one.getsockname()[1])
+        return ports
+
+
+def _first_ephemeral_port() -> int:
+    try:
+        return int(EPHEMERAL.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return USUAL_EPHEMERAL_PORT

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
 
 import redis
 
+from cli.ports import free_ports
 from fleet.redis_server import find_redis_server
 
 
@@ -17,9 +17,7 @@ class RedisServer:
     """One server on a port of its own."""
 
     def __init__(self, directory: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        (self.port,) = free_ports(1)
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -15,20 +14,13 @@ from typing import Any
 
 import httpx
 
+from cli.ports import free_ports
 from fleet.store import StoreError
 from support.heron_command import HERON
 from support.stub_site import StubSite
 from support.wait import until
 
 REPORT_SECONDS = 0.3
-
-
-def free_port() -> int:
-    """Of this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def is_alive(pid: int) -> bool:
@@ -91,7 +83,7 @@ async def router_process(
     redis_server: Any, redis_store: Any, tmp_path: Path, *sites: StubSite, workers: int, options: str = ""
 ) -> AsyncIterator[RouterProcess]:
     """Started, ready, and gone at the end, its workers too."""
-    port, operations = free_port(), free_port()
+    port, operations = free_ports(2)
     file = tmp_path / "fleet.toml"
     file.write_text(
         f'[fleet]\nredis_url = "{redis_server.url}"\n'

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +15,7 @@ from support.processes import kill_all_with, pids_with
 from support.wait import until
 
 from cli import supervisor as supervision
+from cli.ports import free_ports
 from cli.supervisor import Service, StartError, Supervisor
 
 SERVER = """
@@ -46,9 +46,7 @@ http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever()
 
 
 def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    return free_ports(1)[0]
 
 
 def service(name: str, how: str = "plain", **keywords: float) -> Service:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import redis
+
+from cli.ports import free_ports
 
 
 def _binary() -> str:
@@ -26,9 +27,7 @@ class RedisServer:
     """One server on a port of its own; what it holds is lost when it stops."""
 
     def __init__(self, directory: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        (self.port,) = free_ports(1)
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
 

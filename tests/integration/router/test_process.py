@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 import sys
 import time
 from pathlib import Path
@@ -16,22 +15,17 @@ from support.router_fleet import chat
 from support.stub_site import Behaviour, StubSite
 from support.wait import until
 
+from cli.ports import free_ports
+
 MAIN = (
     "import sys, pathlib, uvloop; from router import app, config;"
     "uvloop.run(app.serve(*config.load(pathlib.Path(sys.argv[1]))))"
 )
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 async def test_sigterm_ends_it_after_what_is_under_way(redis_server: Any, redis_store: Any, tmp_path: Path):
     """Not ready, no new connections, the stream whole, exit 0."""
-    port, operations = free_port(), free_port()
+    port, operations = free_ports(2)
     file = tmp_path / "fleet.toml"
     file.write_text(
         f'[fleet]\nredis_url = "{redis_server.url}"\n'

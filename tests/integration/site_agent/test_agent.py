@@ -20,6 +20,7 @@ from support.scripted_store import ScriptedStore
 from support.stub_feed import StubFeed, reading, running_feed
 from support.wait import until
 
+from cli.ports import free_ports
 from fleet.config import ConfigError, FleetConfig
 from fleet.records import SiteInfo, SiteReport
 from site_agent import app, leftovers
@@ -401,11 +402,7 @@ engine = {{ kind = "emulated", start_seconds = 0.1 }}
 
 
 def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_ports(1)[0]
 
 
 async def test_sigterm_lets_a_stream_finish_and_leaves_nothing(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -17,6 +16,7 @@ from support.redis_server import RedisServer
 from support.stub_feed import StubFeed, reading, running_feed
 from support.wait import until
 
+from cli.ports import free_ports
 from fleet.config import FleetConfig
 from fleet.keys import Keys
 from fleet.records import Plan, PlanTarget, SolverReport
@@ -90,9 +90,7 @@ class Site:
 
 @asynccontextmanager
 async def running_site(tmp_path: Path, url: str, **engine: Any) -> AsyncIterator[Site]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     async with running_feed() as feed:
         config = SiteConfig.model_validate(
             {
