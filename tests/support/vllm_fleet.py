@@ -126,6 +126,7 @@ class VllmFleet:
             "max_site_watts": 4000.0,
             # an agent on a crowded machine is silent for seconds; its engines must not be killed for that
             "ride_through_seconds": 60.0,
+            "governor": {"rest_seconds": 0.0},  # what a drop empties is stopped: that is to be seen here
             "watchdog_seconds": 40.0,
             "engine": {
                 "kind": "vllm",
