@@ -12,7 +12,7 @@ import orjson
 import pytest
 from support.router_fleet import RouterFleet, bearer, chat, put_key, router_fleet
 from support.stub_site import Behaviour, StubSite
-from support.wait import until
+from support.wait import until, until_it_says
 
 from fleet.records import ForecastPoint, PowerReading
 
@@ -217,12 +217,28 @@ async def test_where_more_comes_than_can_be_in_time_only_as_many_go_there_as_can
         await fleet.announce()
         others = await asyncio.gather(*(fleet.post(chat(max_tokens=10)) for _ in range(60)))
         assert {one.status_code for one in others} == {200}, "SS is promised nothing"
-        for _ in range(50):
-            again = await fleet.post(chat(max_tokens=10, messages=long))
-            if again.status_code == 200:
-                break
-            await asyncio.sleep(0.1)
-        assert again.status_code == 200
+
+        async def is_served() -> bool:
+            return (await fleet.post(chat(max_tokens=10, messages=long))).status_code == 200
+
+        await until_it_says(is_served, what="time for it again")
+
+
+async def test_a_client_that_leaves_while_its_request_is_patient_leaves_nothing(store: Any):
+    """Neither in the line nor in a count; and the site never hears of it."""
+    promised = {"MS": {"ttft_seconds": 30.0, "e2e_seconds": 60.0}}
+    long = [{"role": "user", "content": "wind " * 1200}]
+    slow = {"heron": {"burst_seconds": 0.01, "utilisation": 0.01}}
+    options: dict[str, Any] = {"policy": "heron", "slo": promised, "policy_parameters": slow}
+    async with router_fleet(store, "a", make_site=known_site, **options) as fleet:
+        assert (await fleet.post(chat(max_tokens=10, messages=long))).status_code == 200
+        asking = await ask(fleet, 3, max_tokens=10, messages=long)
+        for one in asking:
+            one.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+        await until(lambda: fleet.router.dispatcher.held == 0, what="nobody waits")
+        await fleet.settled(completed=1, client_cancelled=3)
+        assert len(fleet.site("a").inference) == 1
 
 
 async def test_a_deadline_that_passes_in_the_queue_ends_the_wait(store: Any):
