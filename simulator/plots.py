@@ -27,6 +27,7 @@ POLICY_ORDER = (
     "static_weighted",
     "round_robin",
 )
+_PLAIN = "#0b6e4f"
 BOUND = "bound"
 """The clairvoyant ceiling: black and dashed, so that it hides no policy's line."""
 _COLOURS = ("#0b6e4f", "#1f77b4", "#9467bd", "#e377c2", "#ff7f0e", "#bcbd22", "#8c564b", "#7f7f7f")
@@ -98,28 +99,31 @@ def lines(points: Points, *, title: str, x: str, y: str, diagonal: bool = False,
         return _svg(figure)
 
 
-def bars(values: Mapping[str, Sequence[float]], *, title: str, y: str, ceiling: float | None = None) -> str:
-    """One bar per name at the mean of its values, each value as a dot."""
-    names = ordered(list(values))
+def bars(values: Mapping[str, Sequence[float]], *, title: str, x: str, ceiling: float | None = None) -> str:
+    """One bar per name, from the top, at the mean of its values, each value as a dot.
+
+    Policies in their usual order and colours; what is no policy as it was given, in one colour.
+    """
+    names = ordered(list(values)) if all(name in POLICY_ORDER for name in values) else list(values)
     with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(7.2, 4.0))
+        figure, axes = plt.subplots(figsize=(7.2, 0.9 + 0.36 * len(names)))
         for place, name in enumerate(names):
             found = [value for value in values[name] if math.isfinite(value)]
             if not found:
-                axes.text(place, 0, "∞", ha="center", va="bottom")
+                axes.text(0, place, " ∞", ha="left", va="center")
                 continue
             mean = sum(found) / len(found)
-            axes.bar(place, mean, color=colour_of(name), width=0.7)
-            axes.text(place, mean, f"{mean:.3g}", ha="center", va="bottom", fontsize=9)
+            axes.barh(place, mean, color=colour_of(name) if name in POLICY_ORDER else _PLAIN, height=0.7)
+            axes.text(mean, place, f" {mean:.3g}", ha="left", va="center", fontsize=9)
             if len(found) > 1:
-                axes.plot([place] * len(found), found, "k.", markersize=4)
+                axes.plot(found, [place] * len(found), "k.", markersize=4)
         if ceiling is not None:
-            axes.axhline(ceiling, color="#555555", linestyle=":", label="clairvoyant bound")
-            axes.legend(loc="upper right")
-        axes.set_xticks(range(len(names)), names, rotation=20, ha="right")
-        axes.set_xlim(-0.6, len(names) - 0.4)
-        axes.set(title=title, ylabel=y)
-        axes.margins(y=0.12)
+            axes.axvline(ceiling, color="#555555", linestyle=":", label="clairvoyant bound")
+            axes.legend(loc="lower right")
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(names) - 0.4, -0.6)
+        axes.set(title=title, xlabel=x)
+        axes.margins(x=0.1)
         return _svg(figure)
 
 

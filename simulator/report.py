@@ -86,7 +86,7 @@ def _sections(results: Sequence[Result], command: str) -> list[tuple[str, str]]:
                     for name, found in by_policy.items()
                 },
                 title="Requests within the SLO",
-                y="requests/s",
+                x="requests/s",
             ),
         ),
         (

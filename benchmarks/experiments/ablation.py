@@ -58,7 +58,7 @@ def run(setting: Setting) -> None:
             )
             rows.append({"week": week[1], "without": name, **slim(found[cells[week[1], name]])})
             bars[name] = [part["slo_attainment_ratio"]]
-        figures[week[1]] = plots.bars(bars, title=f"{week[1]}: heron without …", y="share within the SLO")
+        figures[week[1]] = plots.bars(bars, title=f"{week[1]}: heron without …", x="share within the SLO")
     head = (
         *("week", "variant", "attained", "against whole", "shed", "broken", "TTFT p99", "E2E p99"),
         *("over cap s", "J/token"),

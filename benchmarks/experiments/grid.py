@@ -48,7 +48,7 @@ def run(setting: Setting) -> None:
             ]
         )
         rows.append({"week": name, "load": load, "where": where, **slim(found[cell])})
-        bars[f"{name} {load:g}\n{where}"] = [one["all"]["slo_attainment_ratio"]]
+        bars[f"{name}, load {load:g}, {where}"] = [one["all"]["slo_attainment_ratio"]]
     head = (
         *("week", "load", "power", "goodput/s", "attained", "kWh per million output tokens"),
         *("energy cost, $ per million", "wind's share", "of the farms' wind used"),
@@ -60,6 +60,6 @@ def run(setting: Setting) -> None:
         f"{WIND_DOLLARS_PER_KILOWATT_HOUR:g} $/kWh (both assumed; `heron size`: whole cost).\n\n"
     )
     plot: dict[str, Any] = {
-        "attained": plots.bars(bars, title="heron, wind and grid", y="share within the SLO")
+        "attained": plots.bars(bars, title="heron, wind and grid", x="share within the SLO")
     }
     write(setting, "grid", data=rows, text=text + markdown(head, lines), plots=plot)

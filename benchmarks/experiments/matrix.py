@@ -42,7 +42,7 @@ def run(setting: Setting) -> None:
         )
         rows.append({"policy": policy, "control": control, "resume": resume, **slim(found[cell])})
         if resume:
-            bars[f"{policy}\n{control}"] = [whole["slo_attainment_ratio"]]
+            bars[f"{policy}, {control}"] = [whole["slo_attainment_ratio"]]
     head = (
         *("policy", "site control", "resume", "attained", "in power-short minutes"),
         *("shed", "broken", "resumed", "E2E p99", "over cap s", "J/token"),
@@ -50,5 +50,5 @@ def run(setting: Setting) -> None:
     text = (
         f"# Policy × site control × resume\n\nWeek {week[1]}, load {load:g}, blocks `{setting.sample}`.\n\n"
     )
-    plot = plots.bars(bars, title=f"{week[1]}, load {load:g}, resume on", y="share within the SLO")
+    plot = plots.bars(bars, title=f"{week[1]}, load {load:g}, resume on", x="share within the SLO")
     write(setting, "matrix", data=rows, text=text + markdown(head, lines), plots={"attained": plot})
