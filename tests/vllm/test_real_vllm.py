@@ -184,7 +184,8 @@ async def test_an_engine_stops_computing_when_the_client_goes(
     """By vLLM's own gauge of running and waiting requests, from the client's close to 0.
 
     200 ms are meant; the time is printed. What is asserted is that it is far shorter than the answers would
-    take: whatever else runs on the machine makes it, and the reading of the gauge, later.
+    take: whatever else runs on the machine makes it, and the reading of the gauge, later. Answers that end
+    before they are cut (both engines compute while the machine lets the test wait) show nothing: once more.
     """
     took: list[float] = []
     reads: list[float] = []
@@ -206,21 +207,27 @@ async def test_an_engine_stops_computing_when_the_client_goes(
                 assert loop.time() < began + seconds, await at_work()
             return loop.time() - began
 
-        for attempt in range(3):
+        for attempt in range(12):
             await until(lambda count: count == 0, 30)
             words = 12 if phase == "decode" else 2000
             prompts = [f"{attempt} {is_streamed} {number} " + "wind " * words for number in range(4)]
             asks = [asyncio.create_task(ask(fleet, prompt, is_streamed=is_streamed)) for prompt in prompts]
-            await until(lambda count: count > 0, 30)
+            while not (was_at_work := await at_work() > 0) and not all(one.done() for one in asks):
+                pass
             if phase == "decode":
                 await asyncio.sleep(0.3)  # all four are past their prompts
-            assert await at_work() > 0, "too fast to be cut in this phase"
+                was_at_work = await at_work() > 0
             for one in asks:
                 one.cancel()
-            await asyncio.gather(*asks, return_exceptions=True)
-            took.append(await until(lambda count: count == 0, 10))
+            ends = await asyncio.gather(*asks, return_exceptions=True)
+            assert [end for end in ends if isinstance(end, Exception)] == []
+            if was_at_work and None not in ends:
+                took.append(await until(lambda count: count == 0, 10))
+            if len(took) == 3:
+                break
     record_property("seconds_to_zero", [round(one, 3) for one in took])
     print(f"client's close to gauge 0, {phase}, streamed={is_streamed}: {[f'{one:.3f} s' for one in took]}")  # noqa: T201
+    assert len(took) == 3, "the answers are too fast to be cut in this phase"
     assert min(took) <= 2.0, (took, max(reads))
 
 
