@@ -107,6 +107,8 @@ class Cell:
     report_delay_seconds: float = 0.02
     report_loss_ratio: float = 0.0
     turbulence_ratio: float = 0.03
+    trips_per_day: float = 0.0
+    """Sudden falls of each farm's power (`simulator.trips`)."""
     constant_power: bool = False
     """The grid instead of the wind: every site has all that it can use, always."""
     forecast_error_ratio: float = 0.0

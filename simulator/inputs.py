@@ -26,8 +26,10 @@ from simulator.fleet_size import nameplates_of, peak_requests_per_second, sites_
 from simulator.planning import PastLoads
 from simulator.settings import RouterSettings, SiteSettings, Telemetry
 from simulator.traces import Load, load_trace
+from simulator.trips import with_trips
 from simulator.weeks import DAY_SECONDS
 from simulator.wind import Turbulence, before, per_second
+from simulator.workload import Ints
 from simulator.world import MAX_DRAIN_SECONDS, TAIL_SECONDS, Scene
 
 Resolve = Callable[[str], Path]
@@ -123,6 +125,13 @@ def works_of(load: Load) -> tuple[dict[RequestClass, Work], Work]:
     return works, mean
 
 
+def class_indexes(prompt_tokens: Ints, output_tokens: Ints) -> Ints:
+    """Where each request's class stands in `RequestClass`: as `CUTOFFS.classify`, for many at once."""
+    prompts = np.searchsorted((CUTOFFS.small_prompt_tokens, CUTOFFS.medium_prompt_tokens), prompt_tokens)
+    outputs = np.searchsorted((CUTOFFS.small_output_tokens, CUTOFFS.medium_output_tokens), output_tokens)
+    return prompts * 3 + outputs
+
+
 def blocks_of(cell: Cell) -> list[tuple[int, int, int]]:
     """(start within the days, counted seconds with the warm-up, warm-up) of each block."""
     total = (cell.last_day - cell.first_day + 1) * DAY_SECONDS
@@ -162,6 +171,9 @@ def scene(inputs: Inputs, start: int, seconds: int, warm_up: int) -> Scene:
             turbulence=Turbulence(intensity_ratio=cell.turbulence_ratio),
             seed=f"{cell.seed}/wind/{site.site_id}/{start}",
         )
+        if cell.trips_per_day:
+            rng = random.Random(f"{cell.seed}/trips/{site.site_id}/{start}")
+            watts[site.site_id] = with_trips(watts[site.site_id], cell.trips_per_day, rng)
         history[site.site_id] = before(
             samples,
             period_seconds=inputs.series.period_seconds,

@@ -1,6 +1,6 @@
 """What a run leaves behind: one row per request and one per second and site, in compact arrays.
 
-Rule: memory is bounded by what was announced: 28 bytes a request, 17 bytes a site and second. While a block
+Rule: memory is bounded by what was announced: 28 bytes a request, 33 bytes a site and second. While a block
 runs the rows are `array`s, which take a single value faster than numpy; `arrays` shows them as numpy's.
 """
 
@@ -97,6 +97,9 @@ class SiteRecord:
         self.draw_watts: npt.NDArray[np.float32] = np.zeros(seconds, dtype=np.float32)
         self.running: npt.NDArray[np.int32] = np.zeros(seconds, dtype=np.int32)
         self.awake: npt.NDArray[np.int8] = np.zeros(seconds, dtype=np.int8)
+        self.joules: npt.NDArray[np.float64] = np.zeros(seconds, dtype=np.float64)
+        """Counter since the block's start, as is the next."""
+        self.exceeded_seconds: npt.NDArray[np.float64] = np.zeros(seconds, dtype=np.float64)
 
     def arrays(self) -> dict[str, Any]:
         """All of them, by name."""

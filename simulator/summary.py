@@ -1,13 +1,14 @@
 """What a cell's blocks add up to, as plain JSON: counts, distributions, goodput, energy, time above caps.
 
 Rules: only requests that arrived in the counted parts count; a shed or broken one never met its SLO, and in a
-distribution stands at infinity. Power-short minutes are summed up apart, by the minute of arrival.
+distribution stands at infinity. Power-short minutes are summed up apart: their requests by the minute of
+arrival, their watts by the second.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,9 +17,11 @@ import numpy.typing as npt
 
 from fleet.capacity import Slo
 from fleet.request import RequestClass
-from simulator.inputs import CUTOFFS
+from router.policy.planner.problem import CLASSES
+from simulator.inputs import class_indexes
 from simulator.power_short import MINUTE_SECONDS
 from simulator.quantiles import at, sketch
+from simulator.record import SiteRecord
 from simulator.request import Outcome
 from simulator.world import Block
 
@@ -69,12 +72,45 @@ class _Part:
         }
 
 
+@dataclass(slots=True)
+class _Power:
+    """Energy of one kind of minutes."""
+
+    joules: float = 0.0
+    available_joules: float = 0.0
+    used_joules: float = 0.0
+    exceeded_seconds: float = 0.0
+
+    def take(self, rows: Iterable[SiteRecord], chosen: Bools) -> None:
+        """The seconds of a block that are chosen, over all its sites."""
+        count = len(chosen)
+        for row in rows:
+            available = row.available_watts[:count][chosen].astype(np.float64)
+            self.available_joules += float(available.sum())
+            self.used_joules += float(np.minimum(row.draw_watts[:count][chosen], available).sum())
+            self.joules += float(np.diff(row.joules[: count + 1])[chosen].sum())
+            exceeded = np.diff(row.exceeded_seconds[: count + 1])
+            self.exceeded_seconds += float(exceeded[chosen].sum())
+
+    def as_dict(self, output_tokens: int) -> dict[str, float | None]:
+        return {
+            "cap_exceeded_seconds": round(self.exceeded_seconds, 3),
+            "kilowatt_hours": self.joules / JOULES_PER_KILOWATT_HOUR,
+            "joules_per_output_token": self.joules / output_tokens if output_tokens else None,
+            "wind_available_kilowatt_hours": self.available_joules / JOULES_PER_KILOWATT_HOUR,
+            "wind_used_kilowatt_hours": self.used_joules / JOULES_PER_KILOWATT_HOUR,
+            "wind_curtailed_kilowatt_hours": (self.available_joules - self.used_joules)
+            / JOULES_PER_KILOWATT_HOUR,
+        }
+
+
 class Summary:
     """Takes blocks one at a time, so that only one is in memory."""
 
     def __init__(self, class_slos: Mapping[RequestClass, Slo]) -> None:
         self._slos = class_slos
         self._parts = {WHOLE: _Part(), SHORT: _Part()}
+        self._power = {WHOLE: _Power(), SHORT: _Power()}
         self._totals: defaultdict[str, float] = defaultdict(float)
         self._commands: Counter[str] = Counter()
         self._pushbacks: Counter[str] = Counter()
@@ -94,7 +130,13 @@ class Summary:
         self._parts[WHOLE].seconds += scene.seconds - scene.warm_up_seconds
         first = scene.warm_up_seconds // MINUTE_SECONDS
         self._parts[SHORT].seconds += float(np.count_nonzero(short[first:]) * MINUTE_SECONDS)
-        self._take_power(block)
+        second = np.arange(scene.seconds)
+        is_counted = second >= scene.warm_up_seconds
+        self._power[WHOLE].take(block.sites.values(), is_counted)
+        self._power[SHORT].take(
+            block.sites.values(), is_counted & short[np.minimum(second // MINUTE_SECONDS, len(short) - 1)]
+        )
+        self._take_series(block)
         self._commands.update(block.commands)
         self._pushbacks.update(block.pushbacks)
         self._solves.update(block.solves)
@@ -107,31 +149,22 @@ class Summary:
         arrivals, record = block.scene.arrivals, block.record
         ttft = np.full(len(arrivals), np.inf, dtype=np.float32)
         e2e = np.full(len(arrivals), np.inf, dtype=np.float32)
-        prompt_edges = (CUTOFFS.small_prompt_tokens, CUTOFFS.medium_prompt_tokens)
-        output_edges = (CUTOFFS.small_output_tokens, CUTOFFS.medium_output_tokens)
-        prompts = np.searchsorted(prompt_edges, arrivals.prompt_tokens)
-        outputs = np.searchsorted(output_edges, arrivals.output_tokens)
+        classes = class_indexes(arrivals.prompt_tokens, arrivals.output_tokens)
         for name, slo in self._slos.items():
-            chosen = (prompts == "SML".index(name[0])) & (outputs == "SML".index(name[1]))
+            chosen = classes == CLASSES.index(name)
             ttft[chosen], e2e[chosen] = slo.ttft_seconds, slo.e2e_seconds
         in_time = np.isfinite(record.ttft_seconds) & (record.ttft_seconds <= ttft)
         good = in_time & (record.outcome == Outcome.SERVED) & (record.e2e_seconds <= e2e)
         return good, in_time
 
-    def _take_power(self, block: Block) -> None:
+    def _take_series(self, block: Block) -> None:
         scene = block.scene
         inside = slice(scene.warm_up_seconds, scene.seconds)
         point: dict[str, Any] = {"seconds": scene.seconds - scene.warm_up_seconds}
         for site_id, row in block.sites.items():
-            available = row.available_watts[inside].astype(np.float64)
-            used = np.minimum(row.draw_watts[inside], available)
-            self._totals["available_joules"] += float(available.sum())
-            self._totals["used_joules"] += float(used.sum())
-            self._totals["joules"] += block.joules[site_id]
-            self._totals["cap_exceeded_seconds"] += block.exceeded_seconds[site_id]
             self._totals["below_idle_seconds"] += block.below_idle_seconds[site_id]
             point[site_id] = [
-                round(float(available.mean())),
+                round(float(row.available_watts[inside].mean())),
                 round(float(row.cap_watts[inside].mean())),
                 round(float(row.draw_watts[inside].mean())),
                 round(float(row.awake[inside].mean()), 2),
@@ -144,15 +177,10 @@ class Summary:
         tokens = whole.counts["output_tokens"]
         return {
             WHOLE: whole.as_dict(),
-            SHORT: self._parts[SHORT].as_dict(),
-            "cap_exceeded_seconds": round(totals["cap_exceeded_seconds"], 3),
+            SHORT: self._parts[SHORT].as_dict()
+            | self._power[SHORT].as_dict(self._parts[SHORT].counts["output_tokens"]),
             "below_idle_seconds": round(totals["below_idle_seconds"], 3),
-            "kilowatt_hours": totals["joules"] / JOULES_PER_KILOWATT_HOUR,
-            "joules_per_output_token": totals["joules"] / tokens if tokens else None,
-            "wind_available_kilowatt_hours": totals["available_joules"] / JOULES_PER_KILOWATT_HOUR,
-            "wind_used_kilowatt_hours": totals["used_joules"] / JOULES_PER_KILOWATT_HOUR,
-            "wind_curtailed_kilowatt_hours": (totals["available_joules"] - totals["used_joules"])
-            / JOULES_PER_KILOWATT_HOUR,
+            **self._power[WHOLE].as_dict(tokens),
             "commands": dict(sorted(self._commands.items())),
             "pushbacks": dict(sorted(self._pushbacks.items())),
             "plans": dict(sorted(self._solves.items())),

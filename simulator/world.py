@@ -214,6 +214,8 @@ class World:
             row.draw_watts[second] = site.plant.draw_watts()
             row.running[second] = site.slots.total_in_flight
             row.awake[second] = sum(one.state.is_admitted for one in site.instances)
+            row.joules[second] = site.plant.joules()
+            row.exceeded_seconds[second] = site.exceeded_seconds
 
     def _begin_counting(self) -> None:
         for site in self._site_list:

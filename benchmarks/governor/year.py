@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from benchmarks.governor.site import SimulatedSite
 from fleet.power import RideThrough
 from fleet.profile import PROFILES, SitePowerModel
+from simulator.trips import trips
 from simulator.wind import Turbulence, per_second
 from site_agent.site_model import FULL_POWER_GUARD_RATIO, SiteModel
 from site_agent.situation import GovernorRule, SetClock
@@ -83,23 +84,6 @@ def nameplate_watts(model: SiteModel, samples: Sequence[float], percentile: floa
     if level <= 0:
         raise ValueError(f"the {percentile:g}th percentile of the wind is 0: choose a higher one")
     return model.full_watts / (1 - MARGIN_RATIO) / level
-
-
-def trips(seconds: int, per_day: float, rng: random.Random) -> list[tuple[int, int, float]]:
-    """(from, to, share of the power left); a third of them fall twice within seconds."""
-    found: list[tuple[int, int, float]] = []
-    at = rng.expovariate(per_day / DAY_SECONDS) if per_day else float("inf")
-    while at < seconds - 200:
-        begin = int(at)
-        share = rng.choice((0.0, 0.2, rng.random()))
-        if rng.random() < 1 / 3:
-            second = begin + rng.randint(1, 9)
-            found.append((begin, second, max(share, 0.5 + rng.random() / 2)))
-            begin = second
-        end = begin + rng.randint(30, 120)
-        found.append((begin, end, share))
-        at = end + rng.expovariate(per_day / DAY_SECONDS)
-    return found
 
 
 def run_day(
