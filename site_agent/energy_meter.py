@@ -65,7 +65,7 @@ class EnergyMeter:
         )
 
     def _instance(self, one: Instance, joules: Mapping[int, float], now: float) -> InstanceMoment:
-        model, clock = self._power.governor.model, self._power.governor.clock_mhz
+        model, clock = self._power.governor.model, self._power.clock_mhz(one)
         gpus = one.spec.gpu_indices
         profile = model.profiles.get(len(gpus), model.profile)
         running = self._running(one.instance_id)

@@ -15,7 +15,7 @@ Rules, in order:
 4. Up: one step at a time, never during an episode, engine starts bounded per hour.
 5. What nothing forces is the chooser's wish (a plan's targets, the best for the load), carried out calmly
    (`site_agent.reshaping`), as far as it fits.
-6. A model that says "fits" while the meter says "over" is wrong: the measured ratio corrects it.
+6. A model that says "fits" while the meter says "over", or clocks do not go down, is wrong: a ratio mends it.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ class Governor:
 
     def _unchanged(self, view: SiteView, outlook: tuple[float, float], now: float) -> Decision | None:
         """The last decision, where nothing has happened since that could change it."""
-        if self._last is None or self._is_in_episode or self._correction.ratio > 1:
+        if self._last is None or self._is_in_episode or max(self._correction.ratio, view.excess_ratio) > 1:
             return None
         at, before, outlook_before, decision = self._last
         if (
@@ -187,7 +187,7 @@ class Governor:
         rest_watts = sum(self.model.rest_watts(one.tensor_parallel_degree) for one in resting)
         self._correction.learn(
             draw_watts=view.draw_watts,
-            worst_watts=self.model.worst_watts(layout, self.clock_mhz) + rest_watts,
+            worst_watts=self.model.worst_watts(layout, self.clock_mhz) * view.excess_ratio + rest_watts,
             changed_at=self._changed_at,
             now=now,
         )
@@ -223,7 +223,7 @@ class Governor:
             age_seconds=view.forecast_age_seconds,
             within_seconds=max(self.rule.calm_drain_seconds, self.rule.start_seconds) + LEAD_SECONDS,
         )
-        ratio = self._correction.ratio
+        ratio = max(self._correction.ratio, view.excess_ratio)
         return budget / ratio, min(budget, soon * (1 - self.rule.guard_ratio)) / ratio
 
     # Down

@@ -35,7 +35,9 @@ class Instance:
     origin: Origin | None = None
     """Where it serves, while it does."""
     clock_mhz: int | None = None
-    """As last set; None: never set."""
+    """As last set and confirmed; None: never, or the last order failed."""
+    highest_clock_mhz: int | None = None
+    """What its GPUs may run at, whatever became of the orders since the last confirmed one; None: any."""
     ready_at: float | None = None
     failed_probes: int = 0
     last_fault: str | None = None
@@ -62,6 +64,11 @@ class Instance:
         """Whether an engine works there, also one that takes no more."""
         working = self.state in (InstanceState.READY, InstanceState.DRAINING)
         return working and not self.is_stopping and self.origin is not None
+
+    @property
+    def is_drawing(self) -> bool:
+        """Whether an engine of it draws power, also one that is being stopped."""
+        return self.is_stopping or self.state not in (InstanceState.STOPPED, InstanceState.ASLEEP)
 
     def move(self, target: InstanceState, now: float) -> None:
         """Change the state.

@@ -24,6 +24,8 @@ START_POLL_SECONDS = 0.1
 WATCH_SECONDS = 0.2
 STOP_RETRY_SECONDS = 1.0
 CLOCK_RETRY_SECONDS = 0.5
+CLOCK_LATE_SECONDS = 0.5
+"""An order that is not confirmed by then counts as not carried out."""
 
 
 class InstancePool:
@@ -70,6 +72,8 @@ class InstancePool:
         self._stall_seconds = stall_seconds
         self._stalled_seconds = stalled_seconds
         self._clock_mhz: int | None = None
+        self._unconfirmed_since: float | None = None
+        self._has_clock_fault = False
         self._clock_wanted = asyncio.Event()
         self._full_clock_mhz: int | None = None
 
@@ -109,7 +113,14 @@ class InstancePool:
     def set_clock(self, clock_mhz: int, *, full_clock_mhz: int) -> None:
         """Have every instance's GPUs locked at this clock; at full clock unlocked. Done in the background."""
         self._clock_mhz, self._full_clock_mhz = clock_mhz, full_clock_mhz
+        if self._unconfirmed_since is None:
+            self._unconfirmed_since = self._now()
         self._clock_wanted.set()
+
+    def is_clock_doubtful(self, now: float) -> bool:
+        """Whether GPUs may still run at another clock than the one ordered: an order failed, or is late."""
+        since = self._unconfirmed_since
+        return since is not None and (self._has_clock_fault or now - since >= CLOCK_LATE_SECONDS)
 
     async def stopped(self) -> None:
         """Return when no start or stop is under way."""
@@ -219,13 +230,19 @@ class InstancePool:
             if clock is None:
                 continue
             results = await asyncio.gather(*(self._set_clock(one, clock, full) for one in self.instances))
-            if not all(results):
+            self._has_clock_fault = not all(results)
+            if self._has_clock_fault:
                 await asyncio.sleep(CLOCK_RETRY_SECONDS)
                 self._clock_wanted.set()
+            elif not self._clock_wanted.is_set():
+                self._unconfirmed_since = None
 
     async def _set_clock(self, instance: Instance, clock_mhz: int, full_clock_mhz: int | None) -> bool:
         if instance.clock_mhz == clock_mhz:
             return True
+        highest, instance.clock_mhz = instance.highest_clock_mhz, None
+        if highest is not None:
+            instance.highest_clock_mhz = max(highest, clock_mhz)
         try:
             await self._drivers.gpus.set_clock(
                 instance.instance_id, None if clock_mhz == full_clock_mhz else clock_mhz
@@ -234,7 +251,7 @@ class InstancePool:
             self.faults[error.reason] += 1
             logger.exception("a clock could not be set", extra={"instance": instance.instance_id})
             return False
-        instance.clock_mhz = clock_mhz
+        instance.clock_mhz = instance.highest_clock_mhz = clock_mhz
         return True
 
     @staticmethod

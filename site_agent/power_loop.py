@@ -17,6 +17,7 @@ from fleet.records import DrawSource, PowerQuality
 from site_agent.admission import Admission
 from site_agent.controls import SiteControl
 from site_agent.drivers.interface import GpuDriver
+from site_agent.instance import Instance
 from site_agent.instances import InstancePool
 from site_agent.power_status import PowerStatus
 from site_agent.situation import (
@@ -137,15 +138,37 @@ class PowerLoop:
         model = self.governor.model
         if self._gpu_watts is not None and now - self._measured_at <= METER_MAX_AGE_SECONDS:
             return model.power.site_watts(self._gpu_watts), "gpu"
-        return self._modelled_watts(now), "modelled"
+        return self._modelled_watts(), "modelled"
 
-    def _modelled_watts(self, now: float) -> float:
-        drawing = [view for view in self._views(now) if view.is_awake or view.is_stopping]
+    def clock_mhz(self, instance: Instance) -> int:
+        """The highest that its GPUs may run at: as confirmed, not as ordered."""
+        highest = instance.highest_clock_mhz
+        return self.governor.model.full_clock_mhz if highest is None else highest
+
+    def _drawing(self) -> list[Instance]:
+        return [one for one in self._pool.instances if one.is_drawing]
+
+    def _modelled_watts(self) -> float:
+        drawing = self._drawing()
         return self.governor.model.modelled_watts(
-            [self._admission.slots.running(view.instance_id) for view in drawing],
-            self.governor.clock_mhz,
-            [view.tensor_parallel_degree for view in drawing],
+            [self._admission.slots.running(one.instance_id) for one in drawing],
+            [self.clock_mhz(one) for one in drawing],
+            [one.spec.tensor_parallel_degree for one in drawing],
         )
+
+    def _highest_clock_mhz(self) -> int:
+        clocks = [self.clock_mhz(one) for one in self._drawing()]
+        return max(clocks, default=self.governor.clock_mhz)
+
+    def _excess_ratio(self, now: float) -> float:
+        """How far what runs may draw above the model's worst case, because a clock did not go down."""
+        if not self._pool.is_clock_doubtful(now):
+            return 1.0
+        model, ordered, highest = self.governor.model, self.governor.clock_mhz, self._highest_clock_mhz()
+        if highest <= ordered:
+            return 1.0
+        layout = model.layout_of(one.spec.tensor_parallel_degree for one in self._drawing())
+        return model.worst_watts(layout, highest) / model.worst_watts(layout, ordered)
 
     def _turn(self, now: float) -> None:
         draw_watts, source = self.draw(now)
@@ -163,6 +186,7 @@ class PowerLoop:
             targets=self._targets(now),
             turned_away=turned_away - self._turned_away_before,
             work=self._admission.slots.mean,
+            excess_ratio=self._excess_ratio(now),
         )
         self._turned_away_before = turned_away
         decision = self.governor.decide(view, now)
@@ -170,11 +194,11 @@ class PowerLoop:
         for command in decision.commands:
             self._obey(command, decision, cap_watts, draw_watts)
         slots, had_room = self._admission.slots, self._admission.slots.headroom() > 0
-        self._update_limits(self.governor.clock_mhz, now)
+        self._update_limits(self._highest_clock_mhz(), now)
         if self.governor.rule.enabled:
             slots.set_power(
                 cap_watts=min(cap_watts, decision.admit_watts),
-                expected_watts=max(draw_watts, self._modelled_watts(now)),
+                expected_watts=max(draw_watts, self._modelled_watts()),
             )
         before, self.status = (
             self.status,

@@ -190,15 +190,18 @@ class SiteModel:
                 return self.steps_mhz[position]
         return None
 
-    def modelled_watts(self, running: Sequence[int], clock_mhz: int, degrees: Sequence[int] = ()) -> float:
+    def modelled_watts(
+        self, running: Sequence[int], clock_mhz: int | Sequence[int], degrees: Sequence[int] = ()
+    ) -> float:
         """Site draw with these running counts of the awake instances: the draw where nothing measures it.
 
-        `degrees` of the same instances; empty: all of the own one.
+        `clock_mhz` of all of them, or of each; `degrees` of the same instances; empty: all of the own one.
         """
         degrees = [degree or self.degree for degree in degrees or (0,) * len(running)]
+        clocks = (clock_mhz,) * len(running) if isinstance(clock_mhz, int) else clock_mhz
         awake = sum(
-            self.profiles[degree].watts(count, clock_mhz)
-            for count, degree in zip(running, degrees, strict=True)
+            self.profiles[degree].watts(count, clock)
+            for count, clock, degree in zip(running, clocks, degrees, strict=True)
         )
         return self.power.site_watts(awake + (self.gpu_count - sum(degrees)) * self._stopped_gpu_watts)
 

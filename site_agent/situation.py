@@ -117,6 +117,8 @@ class SiteView:
     """Requests refused for want of a free slot since the last decision."""
     work: MeanWork | None = None
     """The mean of the requests that ended of late; None: none did yet."""
+    excess_ratio: float = 1.0
+    """What runs may draw so many times what the model says of the clock ordered: that order has failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -174,6 +174,8 @@ class FakeGpus:
         self.watts = watts
         self.clocks: dict[str, int | None] = {}
         self.faults: list[DriverError] = []
+        self.set_fault: DriverError | None = None
+        """Of every order of a clock."""
         self.is_closed = False
 
     async def power_watts(self) -> float | None:
@@ -185,6 +187,8 @@ class FakeGpus:
     async def set_clock(self, instance_id: str, clock_mhz: int | None) -> None:
         if self.faults:
             raise self.faults.pop()
+        if self.set_fault is not None:
+            raise self.set_fault
         self.clocks[instance_id] = clock_mhz
 
     async def aclose(self) -> None:

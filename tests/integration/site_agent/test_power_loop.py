@@ -18,7 +18,7 @@ from fleet.profile import LLAMA_70B_H100_TP4, SitePowerModel
 from fleet.records import PowerQuality
 from site_agent import power_loop
 from site_agent.admission import Admission
-from site_agent.drivers.interface import Drivers
+from site_agent.drivers.interface import DriverError, Drivers
 from site_agent.governor import Governor
 from site_agent.instance import RestartRule
 from site_agent.instances import InstancePool
@@ -27,7 +27,7 @@ from site_agent.power_loop import PowerLoop
 from site_agent.processes import WatchdogError
 from site_agent.site_model import SiteModel
 from site_agent.situation import CapForecast, GovernorRule
-from site_agent.slots import Slots
+from site_agent.slots import Ask, Slots
 
 MODEL = SiteModel(
     profile=LLAMA_70B_H100_TP4,
@@ -201,6 +201,45 @@ async def test_a_meter_that_answers_nothing_is_modelled_not_zero() -> None:
         assert rig.loop.status is not None
         assert rig.loop.status.draw_source == "modelled"
         assert rig.loop.status.draw_watts == pytest.approx(MODEL.modelled_watts([0, 0], 1980))
+
+
+async def test_a_meter_and_clocks_that_fail_together_do_not_break_the_cap() -> None:
+    """As when NVML hangs: the draw is modelled at the clocks that the GPUs may run at, not at those ordered,
+    and what then does not fit is stopped."""
+    async with running_loop(gpus=FakeGpus(None)) as rig:
+        await rig.all_ready()
+        flights = [
+            rig.admission.open(one, lambda: None, Ask()) for one in rig.pool.instances for _ in range(16)
+        ]
+        await until(lambda: rig.loop.status is not None and rig.loop.status.draw_watts > 4000)
+        rig.gpus.set_fault = DriverError("timeout", "NVML hangs in an earlier call")
+        cap = 1.05 * MODEL.worst_watts(MODEL.uniform(2), 800) / 0.96
+        assert cap < MODEL.modelled_watts([16, 16], 1980)
+        rig.cap.fall_to(cap)
+        await until(lambda: rig.loop.commands["SetClock"] == 1)
+        await until(lambda: rig.loop.commands["StopEngine"] >= 1, what="one stopped, as clocks did not fall")
+        await until(lambda: rig.loop.status is not None and rig.loop.status.draw_watts <= cap)
+        assert [one.clock_mhz for one in rig.pool.instances] == [None, None]
+        assert rig.pool.faults["timeout"] >= 1
+        for flight in flights:
+            rig.admission.close(flight)
+        rig.gpus.set_fault = None
+        await until(lambda: [one.clock_mhz for one in rig.pool.instances] == [800, 800], what="set after all")
+        assert not rig.pool.is_clock_doubtful(asyncio.get_running_loop().time())
+
+
+async def test_a_clock_that_was_ordered_and_not_set_yet_is_modelled_as_it_is() -> None:
+    """A fall counts when it is confirmed, a rise from its order on."""
+    async with running_loop(gpus=FakeGpus(None)) as rig:
+        await rig.all_ready()
+        first = rig.pool.instances[0]
+        assert rig.loop.clock_mhz(first) == 1980
+        rig.pool.set_clock(800, full_clock_mhz=1980)
+        assert rig.loop.clock_mhz(first) == 1980
+        await until(lambda: rig.loop.clock_mhz(first) == 800)
+        rig.gpus.set_fault = DriverError("failed", "no")
+        rig.pool.set_clock(1980, full_clock_mhz=1980)
+        await until(lambda: rig.loop.clock_mhz(first) == 1980, what="it may have risen")
 
 
 async def test_a_change_of_the_cap_is_told() -> None:
