@@ -43,7 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--prompts", type=numbers, default=(512,), metavar="N,N", help="prompt tokens (512)")
     parser.add_argument(
-        "--clocks", type=numbers, default=(), metavar="MHZ,MHZ", help="lock the GPUs at each; needs root"
+        "--clocks",
+        type=numbers,
+        default=(),
+        metavar="MHZ,MHZ",
+        help="lock the GPUs at each; needs root, and never beside an agent; without it they are only read",
     )
     parser.add_argument(
         "--gpus", type=numbers, default=(), metavar="N,N", help="the engine's GPUs, here: their power is read"
@@ -84,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise SweepError("batches, prompts, output tokens and seconds must be above 0")
         engine = ask_engine(endpoint, arguments.model)
         document = _document(arguments, engine)
-        meter = _meter(arguments.gpus, document)
+        meter = _meter(arguments, document)
     except ValueError as error:
         raise ConfigError(f"heron profile run: {error}") from None
     missing = document.missing(points)
@@ -191,12 +195,12 @@ def _document(arguments: argparse.Namespace, engine: dict[str, Any]) -> Document
     return Document(settings=settings, provenance=provenance, rows=[])
 
 
-def _meter(gpus: tuple[int, ...], document: Document) -> Meter:
-    if not gpus:
+def _meter(arguments: argparse.Namespace, document: Document) -> Meter:
+    if not arguments.gpus:
         return NoMeter()
     from cli.profile_meter import NvmlMeter
 
-    meter = NvmlMeter(gpus)
+    meter = NvmlMeter(arguments.gpus, locks=bool(arguments.clocks))
     document.provenance["gpus"] = meter.names
     return meter
 

@@ -44,6 +44,9 @@ class Meter(Protocol):
             SweepError: not permitted, or not possible.
         """
 
+    async def aclose(self) -> None:
+        """Let go of them, clocks as they were."""
+
 
 class NoMeter:
     """Engines on a CPU, or on another machine."""
@@ -56,6 +59,9 @@ class NoMeter:
         """See Meter."""
         if clock_mhz is not None:
             raise SweepError("clocks are set on this machine's GPUs only: say which with --gpus")
+
+    async def aclose(self) -> None:
+        """See Meter."""
 
 
 async def sweep(
@@ -71,7 +77,7 @@ async def sweep(
     keep: Callable[[], Awaitable[None]],
     on_row: Callable[[Row, int, int], None],
 ) -> None:
-    """Measure what is missing, keeping the document after every point; the clock is given back at the end.
+    """Measure what is missing, keeping the document after every point; the meter is closed at the end.
 
     Raises:
         SweepError: the engine fails, or a clock cannot be set.
@@ -95,8 +101,7 @@ async def sweep(
             await keep()
             on_row(row, number, len(missing))
     finally:
-        if clock is not None:
-            await meter.set_clock(None)
+        await meter.aclose()
         await pool.aclose()
 
 

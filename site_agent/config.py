@@ -271,7 +271,7 @@ class SiteConfig(ConfigModel):
     def power_model(self) -> SitePowerModel:
         return SitePowerModel(overhead_ratio=self.overhead_ratio, host_idle_watts=self.host_idle_watts)
 
-    def site_model(self, *, can_set_clock: bool = True) -> SiteModel:
+    def site_model(self, *, can_set_clock: bool = True, spare_gpus: int = 0) -> SiteModel:
         """What the site can do; with full clocks only where they cannot be set."""
         profile = self.performance_profile()
         return SiteModel(
@@ -284,6 +284,7 @@ class SiteConfig(ConfigModel):
             other_max_concurrency=self.engine.other_max_concurrency,
             counts_prefill=self.engine.kind != "emulated",
             slo=slo_of(ttft_seconds=self.slo_ttft_seconds, e2e_seconds=self.slo_e2e_seconds),
+            spare_gpus=spare_gpus,
         )
 
     def site_watts_limit(self) -> float:

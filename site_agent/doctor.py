@@ -11,6 +11,7 @@ import os
 import shutil
 import socket
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,9 @@ async def examine(fleet: FleetConfig, config: SiteConfig, *, nvml_library: Any =
     found = [_state(config.state_dir, running), _token(fleet, config)]
     found += _ports(config, running)
     found.append(await _engines(config))
-    gpus = await asyncio.to_thread(_gpus, config, running, nvml_library)
-    found += gpus
-    can_set_clock = isinstance(config.engine, EmulatedOptions) or any(
-        one.check == "GPU clocks" and one.status == "pass" for one in gpus
-    )
-    found += findings(numbers_of(config, can_set_clock=can_set_clock))
+    gpus = await _gpus(config, nvml_library)
+    found += gpus.findings
+    found += findings(numbers_of(config, gpus))
     found += await _feed(fleet, config)
     found += await _redis(fleet)
     if running is not None:
@@ -65,9 +63,20 @@ async def examine(fleet: FleetConfig, config: SiteConfig, *, nvml_library: Any =
     return found
 
 
-def numbers_of(config: SiteConfig, *, can_set_clock: bool) -> Numbers:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpus:
+    """What was seen of them."""
+
+    findings: tuple[Finding, ...]
+    can_set_clock: bool = False
+    is_power_late: bool = False
+    spare_gpus: int = 0
+
+
+def numbers_of(config: SiteConfig, gpus: Gpus) -> Numbers:
     """The configuration's promises, as plain numbers."""
-    model, ride_through, governor = config.site_model(), config.ride_through(), config.governor
+    model, ride_through = config.site_model(spare_gpus=gpus.spare_gpus), config.ride_through()
+    governor = config.governor
     engine = config.engine
     return Numbers(
         reaction_seconds=governor.reaction_seconds,
@@ -85,7 +94,8 @@ def numbers_of(config: SiteConfig, *, can_set_clock: bool) -> Numbers:
         guard_ratio=governor.guard_ratio,
         is_governor_enabled=governor.enabled,
         is_profile_assumed=engine.profile is None,
-        can_set_clock=can_set_clock,
+        is_power_late=gpus.is_power_late,
+        can_set_clock=gpus.can_set_clock,
     )
 
 
@@ -197,48 +207,55 @@ async def _external(config: SiteConfig, options: ExternalOptions) -> Finding:
     return _pass("engines", f"{len(options.urls)} external, healthy, with {options.model}")
 
 
-def _gpus(config: SiteConfig, running: str | None, library: Any) -> list[Finding]:
+async def _gpus(config: SiteConfig, library: Any) -> Gpus:
+    """Opened to read only: nothing changes on them, so that a running agent is no matter."""
     options, name = config.engine, "GPUs"
     specs = parts.instance_specs(config)
     if isinstance(options, EmulatedOptions):
-        return [_warn(name, "fake: their watts are made up", "")]
+        return Gpus(findings=(_warn(name, "fake: their watts are made up", ""),), can_set_clock=True)
     uses = any(spec.gpu_indices for spec in specs)
     if options.gpu_driver == "none" or not uses:
-        return [_warn(name, "nobody reads their power: the draw is modelled", "gpu_driver")]
+        return Gpus(findings=(_warn(name, "nobody reads their power: the draw is modelled", "gpu_driver"),))
     failing = _fail if options.gpu_driver == "nvml" else _warn
     try:
-        nvidia = nvml.load() if library is None else library
-        nvidia.nvmlInit()
+        driver = await asyncio.to_thread(_open_gpus, config, library)
     except DriverError as error:
-        return [failing(name, str(error), "the draw is modelled without it")]
-    except Exception as error:  # noqa: BLE001 -- NVMLError of a library known only here
-        return [failing(name, f"NVML: {error}", "load the NVIDIA driver; try nvidia-smi")]
-    count = nvidia.nvmlDeviceGetCount()
-    wanted = len({index for spec in specs for index in spec.gpu_indices})
-    handles = [nvidia.nvmlDeviceGetHandleByIndex(number) for number in range(count)]
-    kinds = sorted({str(nvidia.nvmlDeviceGetName(handle)) for handle in handles})
-    if wanted > count:
-        return [_fail(name, f"{count} are there, instances use {wanted}", "instances, gpus_per_instance")]
-    found = [_pass(name, f"{count} × {', '.join(kinds)}, driver {nvidia.nvmlSystemGetDriverVersion()}")]
-    return [*found, _clocks(nvidia, config, running)]
-
-
-def _clocks(nvidia: Any, config: SiteConfig, running: str | None) -> Finding:
-    name = "GPU clocks"
-    if running is not None:
-        return _pass(name, "not tried: an agent runs; see heron_site_gpu_sm_clock_mhz")
+        if error.reason == "missing_gpu":
+            return Gpus(findings=(_fail(name, str(error), "instances, gpus_per_instance"),))
+        return Gpus(findings=(failing(name, str(error), "the draw is modelled without it"),))
     try:
-        gpus = nvml.NvmlGpus(
-            nvidia,
-            parts.instance_specs(config),
-            state_dir=config.state_dir,
-            visible_devices=nvml.visible_devices(os.environ),
-        )
-    except DriverError as error:
-        return _fail(name, str(error), "CUDA_VISIBLE_DEVICES")
-    if gpus.can_set_clock:
-        return _pass(name, "can be locked")
-    return _warn(name, "; ".join(gpus.problems), nvml.HOW_TO_GRANT)
+        watts = await driver.power_watts()
+        kinds = await asyncio.to_thread(driver.kinds)
+    finally:
+        await driver.aclose()
+    if watts is None:
+        return Gpus(findings=(failing(name, f"{kinds}: their power cannot be read", "try nvidia-smi"),))
+    found = [_pass(name, f"{kinds}, {watts:.0f} W now")]
+    if driver.is_power_late:
+        found.append(_warn("GPU power", nvml.LATE_POWER, "governor.stop_seconds"))
+    if driver.spare_gpus:
+        found.append(_pass("spare GPUs", f"{driver.spare_gpus} that no instance uses: their draw counts"))
+    can_set_clock = nvml.may_administer()
+    if can_set_clock:
+        found.append(_pass("GPU clocks", "this user may lock them; tried at the agent's start"))
+    else:
+        found.append(_warn("GPU clocks", "this user may not lock them", nvml.HOW_TO_GRANT))
+    return Gpus(
+        findings=tuple(found),
+        can_set_clock=can_set_clock,
+        is_power_late=driver.is_power_late,
+        spare_gpus=driver.spare_gpus,
+    )
+
+
+def _open_gpus(config: SiteConfig, library: Any) -> nvml.NvmlGpus:
+    return nvml.NvmlGpus(
+        nvml.load() if library is None else library,
+        parts.instance_specs(config),
+        state_dir=config.state_dir,
+        visible_devices=nvml.visible_devices(os.environ),
+        is_read_only=True,
+    )
 
 
 async def _feed(fleet: FleetConfig, config: SiteConfig) -> list[Finding]:

@@ -163,7 +163,7 @@ def build(
     scraper = Scraper(instances=pool.instances, upstream=upstream)
     governor = make_control(
         config.governor.control,
-        config.site_model(can_set_clock=drivers.gpus.can_set_clock),
+        config.site_model(can_set_clock=drivers.gpus.can_set_clock, spare_gpus=drivers.gpus.spare_gpus),
         config.governor_rule(),
         config.ride_through(),
     )

@@ -7,7 +7,7 @@ from typing import Literal
 
 Status = Literal["pass", "warn", "fail"]
 METER_LAG_SECONDS = 1.0
-"""Of a GPU whose power is an average over a second."""
+"""Of GPUs whose power is an average over a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +40,8 @@ class Numbers:
     margin_ratio: float
     guard_ratio: float
     is_governor_enabled: bool
+    is_power_late: bool
+    """The meter lags by METER_LAG_SECONDS."""
     is_profile_assumed: bool
     can_set_clock: bool
 
@@ -58,11 +60,13 @@ def findings(numbers: Numbers) -> list[Finding]:
 
 
 def _ladder(n: Numbers) -> Finding:
-    ladder = n.reaction_seconds + n.drain_seconds + n.stop_seconds
+    lag = METER_LAG_SECONDS if n.is_power_late else 0.0
+    ladder = n.reaction_seconds + n.drain_seconds + n.stop_seconds + lag
     left = n.ride_through_seconds - ladder
+    late = f" + the meter's lag {lag:g}" if lag else ""
     said = (
-        f"reaction {n.reaction_seconds:g} + drain {n.drain_seconds:g} + stop {n.stop_seconds:g} = {ladder:g} "
-        f"s of the ride-through's {n.ride_through_seconds:g} s"
+        f"reaction {n.reaction_seconds:g} + drain {n.drain_seconds:g} + stop {n.stop_seconds:g}{late} = "
+        f"{ladder:g} s of the ride-through's {n.ride_through_seconds:g} s"
     )
     if left < 0:
         return Finding(

@@ -68,6 +68,8 @@ class SiteModel:
     decode at a small batch; fake ones follow the decode rows alone."""
     slo: Slo | None = None
     """What a request may take here; None: nobody has said."""
+    spare_gpus: int = 0
+    """GPUs of the server that no instance uses: they draw as those without an engine do."""
     _remembered: dict[Layout, tuple[float, ...]] = field(
         default_factory=dict, init=False, compare=False, repr=False
     )
@@ -130,7 +132,7 @@ class SiteModel:
     @cached_property
     def server_idle_watts(self) -> float:
         """The site with every engine stopped, overhead included: the least it can draw."""
-        return self.power.site_watts(self.instances * self.profile.stopped_watts)
+        return self.power.site_watts(self.instances * self.profile.stopped_watts + self._spare_watts)
 
     @cached_property
     def full_watts(self) -> float:
@@ -171,7 +173,8 @@ class SiteModel:
             degree = given or self.degree
             watts += self._worst_up_to(degree, self.lowest_clock_mhz, min(requests, self.concurrency[degree]))
             gpus += degree
-        return self.power.site_watts(watts + (self.gpu_count - gpus) * self._stopped_gpu_watts)
+        stopped = (self.gpu_count - gpus) * self._stopped_gpu_watts
+        return self.power.site_watts(watts + stopped + self._spare_watts)
 
     def slots_of(self, degree: int, ratio: float) -> int:
         """So large a share of an instance's slots, one at least."""
@@ -203,7 +206,8 @@ class SiteModel:
             self.profiles[degree].watts(count, clock)
             for count, clock, degree in zip(running, clocks, degrees, strict=True)
         )
-        return self.power.site_watts(awake + (self.gpu_count - sum(degrees)) * self._stopped_gpu_watts)
+        stopped = (self.gpu_count - sum(degrees)) * self._stopped_gpu_watts
+        return self.power.site_watts(awake + stopped + self._spare_watts)
 
     # What it delivers
 
@@ -252,6 +256,7 @@ class SiteModel:
                 self.power.site_watts(
                     sum(count * self._worst_instance_watts[degree, clock] for degree, count in layout)
                     + stopped * self._stopped_gpu_watts
+                    + self._spare_watts
                 )
                 for clock in self.steps_mhz
             )
@@ -264,6 +269,10 @@ class SiteModel:
     @cached_property
     def _stopped_gpu_watts(self) -> float:
         return self.profile.stopped_watts / self.degree
+
+    @cached_property
+    def _spare_watts(self) -> float:
+        return self.spare_gpus * self._stopped_gpu_watts
 
     @cached_property
     def _full_rates(self) -> dict[int, dict[int, float]]:

@@ -76,6 +76,7 @@ class EmulatedHardware:
 
     is_fake = True
     can_set_clock = True
+    spare_gpus = 0
     problems: tuple[str, ...] = ()
 
     def __init__(self, context: DriverContext, options: EmulatedOptions, profile: PerformanceProfile) -> None:

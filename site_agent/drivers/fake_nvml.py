@@ -14,11 +14,14 @@ from typing import Any
 LOWEST_LIMIT_MILLIWATTS, HIGHEST_LIMIT_MILLIWATTS = 200_000, 700_000
 
 
+MESSAGES = {3: "Not Supported", 4: "Insufficient Permissions", 9: "Driver Not Loaded", 999: "Unknown Error"}
+
+
 class FakeNvmlError(Exception):
     """Has `value`, as NVMLError does."""
 
     def __init__(self, value: int) -> None:
-        super().__init__({3: "Not Supported", 4: "Insufficient Permissions", 9: "Driver Not Loaded"}[value])
+        super().__init__(MESSAGES[value])
         self.value = value
 
 
@@ -41,13 +44,22 @@ class FakeNvml:
     has_driver: bool = True
     is_permitted: bool = True
     has_instant_power: bool = True
+    instant_faults: int = 0
+    """So many of the next instant readings fail, for no reason that lasts."""
+    orders: int = 0
+    """Calls that change something on a GPU."""
+    is_open: bool = False
     hang_seconds: float = 0.0
     """Each reading of power takes so long."""
     devices: list[FakeDevice] = field(init=False)
 
     IS_FAKE = True
     NVMLError = FakeNvmlError
+    NVML_SUCCESS = 0
+    NVML_ERROR_INVALID_ARGUMENT = 2
+    NVML_ERROR_NOT_SUPPORTED = 3
     NVML_ERROR_NO_PERMISSION = 4
+    NVML_ERROR_FUNCTION_NOT_FOUND = 13
     NVML_FI_DEV_POWER_INSTANT = 186
     NVML_CLOCK_SM = 1
     NVML_TEMPERATURE_GPU = 0
@@ -58,9 +70,10 @@ class FakeNvml:
     def nvmlInit(self) -> None:  # noqa: N802
         if not self.has_driver:
             raise FakeNvmlError(9)
+        self.is_open = True
 
     def nvmlShutdown(self) -> None:  # noqa: N802
-        pass
+        self.is_open = False
 
     def nvmlSystemGetDriverVersion(self) -> str:  # noqa: N802
         return "fake"
@@ -84,6 +97,9 @@ class FakeNvml:
     def nvmlDeviceGetFieldValues(self, device: FakeDevice, _ids: list[int]) -> list[Any]:  # noqa: N802
         time.sleep(self.hang_seconds)
         value = SimpleNamespace(uiVal=device.milliwatts)
+        if self.instant_faults:
+            self.instant_faults -= 1
+            return [SimpleNamespace(nvmlReturn=999, value=value)]
         return [SimpleNamespace(nvmlReturn=0 if self.has_instant_power else 3, value=value)]
 
     def nvmlDeviceGetTotalEnergyConsumption(self, device: FakeDevice) -> int:  # noqa: N802
@@ -120,5 +136,6 @@ class FakeNvml:
         device.limit_milliwatts = milliwatts
 
     def _ask_permission(self) -> None:
+        self.orders += 1
         if not self.is_permitted:
             raise FakeNvmlError(4)

@@ -17,6 +17,7 @@ class UnmeasuredGpus:
 
     is_fake = False
     can_set_clock = False
+    spare_gpus = 0
     problems: tuple[str, ...] = ()
 
     async def power_watts(self) -> float | None:

@@ -137,6 +137,8 @@ class GpuDriver(Protocol):
     """True for emulated GPUs; metrics and reports say so."""
     can_set_clock: bool
     """False: the governor plans with full clocks only and saves power by stopping engines."""
+    spare_gpus: int
+    """GPUs in `power_watts` that no instance uses."""
 
     async def power_watts(self) -> float | None:
         """All the site's GPUs together, now (no overhead, no host); None: unknown. Called 10 times a second.

@@ -2,8 +2,9 @@
 
 Rules: what the driver changes is noted in `<state_dir>/gpu-settings.json` before it is changed, and put back
 on exit, or by the next agent after a crash. Without permission it reads only, and `problems` says what it
-cannot do and how to grant it. NVML's calls block: all of them run in one thread of the driver's own, and a
-call that hangs makes the reading unknown, never the agent late.
+cannot do and how to grant it; opened `is_read_only` it changes nothing at all. Power is that of every visible
+GPU, those that no instance uses too: their watts are the site's. NVML's calls block: all of them run in one
+thread of the driver's own, and a call that hangs makes the reading unknown, never the agent late.
 
 Not verified on a GPU: there was none at hand. Tests run it on `fake_nvml`.
 """
@@ -31,6 +32,11 @@ HOW_TO_GRANT = (
     "clocks and limits need root: run the agent as root (systemd: User=root; a container: user 0 and "
     "--cap-add=SYS_ADMIN); reading needs nothing"
 )
+LATE_POWER = (
+    "a GPU has no instant power reading: NVML's is an average over a second, so allow governor.stop_seconds one "
+    "second more"
+)
+CAP_SYS_ADMIN = 1 << 21
 T = TypeVar("T")
 
 
@@ -49,6 +55,15 @@ def load() -> Any:
     return pynvml
 
 
+def may_administer(status: Path = Path("/proc/self/status")) -> bool:
+    """Whether this process may lock clocks: the driver asks for CAP_SYS_ADMIN. Nothing is tried."""
+    try:
+        effective = status.read_text().partition("CapEff:")[2].split()[0]
+        return bool(int(effective, 16) & CAP_SYS_ADMIN)
+    except (OSError, ValueError, IndexError):
+        return False
+
+
 class NvmlGpus:
     """GpuDriver. `nvml` is the module `pynvml`, or a fake that has its functions."""
 
@@ -63,8 +78,11 @@ class NvmlGpus:
         state_dir: Path,
         visible_devices: str | None = None,
         power_limit_watts: float | None = None,
+        is_read_only: bool = False,
     ) -> None:
         """Opens the library, puts back what an earlier agent left, and finds out what is permitted.
+
+        With `is_read_only` nothing is put back or tried: beside an agent whose GPUs these are, for example.
 
         Raises:
             DriverError: no driver, or fewer GPUs than the site's instances use.
@@ -78,21 +96,36 @@ class NvmlGpus:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="nvml")
         self._hanging: asyncio.Future[Any] | None = None
         self._is_closed = False
-        self._has_instant_power = True
+        self._is_read_only = is_read_only
         try:
             nvml.nvmlInit()
         except nvml.NVMLError as error:
             raise DriverError(
-                "missing_gpu", f"NVML: {error}: is the NVIDIA driver loaded? try nvidia-smi"
+                "not_installed", f"NVML: {error}: is the NVIDIA driver loaded? try nvidia-smi"
             ) from None
         indices = sorted({index for spec in specs for index in spec.gpu_indices})
-        self._handles = self._find(indices, visible_devices)
+        try:
+            seen = self._find(indices, visible_devices)
+        except DriverError:
+            self._shut_down()
+            raise
+        self._handles = {index: seen[index] for index in indices}
+        self._seen = seen
+        """Every visible GPU, by the same numbers."""
+        self.spare_gpus = len(seen) - len(indices)
+        """Visible GPUs that no instance uses: they draw as well."""
         self._settings: dict[str, float] = self._read_settings()
         """GPU's UUID → its power limit before Heron set one, in watts."""
-        self._restore()
-        self.can_set_clock = self._may_lock()
-        if power_limit_watts is not None:
-            self._limit(power_limit_watts)
+        self.is_power_late = any(not self._has_instant_power(handle) for handle in seen.values())
+        """Whether power is an average over the last second."""
+        if self.is_power_late:
+            self.problems.append(LATE_POWER)
+        self.can_set_clock = False
+        if not is_read_only:
+            self._restore()
+            self.can_set_clock = self._may_lock()
+            if power_limit_watts is not None:
+                self._limit(power_limit_watts)
 
     # GpuDriver
 
@@ -102,6 +135,12 @@ class NvmlGpus:
             return await self._call(self._power, POWER_SECONDS)
         except DriverError:
             return None
+
+    def kinds(self) -> str:
+        """How many GPUs of which name, under which driver. Blocks."""
+        nvml = self._nvml
+        names = sorted({_text(nvml.nvmlDeviceGetName(handle)) for handle in self._seen.values()})
+        return f"{len(self._seen)} × {', '.join(names)}, driver {_text(nvml.nvmlSystemGetDriverVersion())}"
 
     async def readings(self) -> tuple[GpuReading, ...]:
         """See GpuDriver."""
@@ -115,7 +154,8 @@ class NvmlGpus:
         if not self.can_set_clock:
             if clock_mhz is None:
                 return
-            raise DriverError("failed", f"{instance_id}: clocks cannot be locked: {HOW_TO_GRANT}")
+            why = "opened to read only" if self._is_read_only else HOW_TO_GRANT
+            raise DriverError("failed", f"{instance_id}: clocks cannot be locked: {why}")
         await self._call(lambda: self._lock(instance_id, clock_mhz), SET_SECONDS)
 
     async def aclose(self) -> None:
@@ -150,24 +190,39 @@ class NvmlGpus:
             raise DriverError("failed", f"NVML: {error}") from None
 
     def _power(self) -> float:
-        return sum(self._power_of(handle) for handle in self._handles.values())
+        return sum(self._power_of(handle) for handle in self._seen.values())
 
     def _power_of(self, handle: Any) -> float:
-        """Watts now. The plain call averages over a second from Ampere on, too slow for a governor."""
+        """Watts now. The plain call averages over a second from Ampere on, too slow for a governor.
+
+        One that fails once is asked again the next time: only a GPU that never could is read by its average.
+        """
+        watts = None if self.is_power_late else self._instant_watts(handle)
+        return float(self._nvml.nvmlDeviceGetPowerUsage(handle)) / 1000 if watts is None else watts
+
+    def _instant_watts(self, handle: Any) -> float | None:
         nvml = self._nvml
-        if self._has_instant_power:
-            try:
-                [value] = nvml.nvmlDeviceGetFieldValues(handle, [nvml.NVML_FI_DEV_POWER_INSTANT])
-                if value.nvmlReturn == 0:
-                    return float(value.value.uiVal) / 1000
-            except nvml.NVMLError:
-                pass
-            self._has_instant_power = False
-            self.problems.append(
-                "this GPU has no instant power reading: NVML's is an average over a second, so allow "
-                "governor.stop_seconds one second more"
-            )
-        return float(nvml.nvmlDeviceGetPowerUsage(handle)) / 1000
+        try:
+            [value] = nvml.nvmlDeviceGetFieldValues(handle, [nvml.NVML_FI_DEV_POWER_INSTANT])
+        except nvml.NVMLError:
+            return None
+        return float(value.value.uiVal) / 1000 if value.nvmlReturn == nvml.NVML_SUCCESS else None
+
+    def _has_instant_power(self, handle: Any) -> bool:
+        """False only where GPU, driver or library know no such reading; any other error may pass."""
+        nvml = self._nvml
+        if not hasattr(nvml, "NVML_FI_DEV_POWER_INSTANT"):
+            return False
+        try:
+            [value] = nvml.nvmlDeviceGetFieldValues(handle, [nvml.NVML_FI_DEV_POWER_INSTANT])
+            status = value.nvmlReturn
+        except nvml.NVMLError as error:
+            status = error.value
+        return status not in (
+            nvml.NVML_ERROR_NOT_SUPPORTED,
+            nvml.NVML_ERROR_INVALID_ARGUMENT,
+            nvml.NVML_ERROR_FUNCTION_NOT_FOUND,
+        )
 
     def _read_all(self) -> tuple[GpuReading, ...]:
         nvml = self._nvml
@@ -183,7 +238,7 @@ class NvmlGpus:
                     lambda h=handle: nvml.nvmlDeviceGetTotalEnergyConsumption(h) / 1000
                 ),
             )
-            for index, handle in self._handles.items()
+            for index, handle in self._seen.items()
         )
 
     def _maybe(self, read: Callable[..., Any]) -> Any:
@@ -210,14 +265,18 @@ class NvmlGpus:
             return 0
 
     def _close(self) -> None:
-        self._restore()
+        if not self._is_read_only:
+            self._restore()
+        self._shut_down()
+
+    def _shut_down(self) -> None:
         with suppress(self._nvml.NVMLError):
             self._nvml.nvmlShutdown()
 
     # at start and end
 
     def _find(self, indices: Sequence[int], visible_devices: str | None) -> dict[int, Any]:
-        """Handles by the numbers that instances use: positions among the visible devices, if set."""
+        """Every visible GPU's handle by the number that instances use: its place among the visible ones."""
         nvml = self._nvml
         count = nvml.nvmlDeviceGetCount()
         names = [str(number) for number in range(count)]
@@ -235,17 +294,17 @@ class NvmlGpus:
             for handle in map(nvml.nvmlDeviceGetHandleByIndex, range(count))
         }
         found: dict[int, Any] = {}
-        for index in indices:
-            name = names[index]
+        for index, name in enumerate(names):
             if name.isdigit() and int(name) < count:
                 found[index] = nvml.nvmlDeviceGetHandleByIndex(int(name))
                 continue
             matching = [handle for uuid, handle in by_uuid.items() if uuid.startswith(name)]
-            if len(matching) != 1:
+            if len(matching) == 1:
+                found[index] = matching[0]
+            elif index in indices:
                 raise DriverError(
                     "missing_gpu", f"CUDA_VISIBLE_DEVICES names {name!r}, which NVML does not show"
                 )
-            found[index] = matching[0]
         return found
 
     def _may_lock(self) -> bool:

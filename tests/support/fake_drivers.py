@@ -168,6 +168,7 @@ class FakeGpus:
 
     is_fake = True
     can_set_clock = True
+    spare_gpus = 0
     problems: tuple[str, ...] = ()
 
     def __init__(self, watts: float | None = 840.0) -> None:

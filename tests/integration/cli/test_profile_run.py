@@ -25,6 +25,7 @@ class CountingMeter:
 
     def __init__(self) -> None:
         self.clocks: list[int | None] = []
+        self.is_closed = False
 
     async def joules(self) -> float | None:
         return 100.0 * asyncio.get_running_loop().time()
@@ -33,6 +34,9 @@ class CountingMeter:
         if clock_mhz == 555:
             raise SweepError("no such clock")
         self.clocks.append(clock_mhz)
+
+    async def aclose(self) -> None:
+        self.is_closed = True
 
 
 async def sweep(
@@ -64,13 +68,14 @@ def empty() -> Document:
 
 
 async def test_rows_follow_the_engines_profile_and_each_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tokens come as the engine makes them; joules are the meter's; the clock is given back."""
+    """Tokens come as the engine makes them; joules are the meter's, which gives the clock back."""
     monkeypatch.setattr(profile_run, "SETTLE_SECONDS", 0.1)
     document, meter = empty(), CountingMeter()
     async with fake_hardware(max_concurrency=16) as hardware:
         kept = await sweep(await hardware.start_engine(), document, [1980, 800], meter)
     assert kept == [1, 2, 3, 4]
-    assert meter.clocks == [1980, 800, None]
+    assert meter.clocks == [1980, 800]
+    assert meter.is_closed
     profile = PROFILES[PROFILE]
     for row in document.rows:
         most = row.running_requests / profile.itl_seconds(row.running_requests, 1980)
@@ -98,20 +103,35 @@ async def test_a_sweep_goes_on_and_an_engine_that_fails_ends_it(monkeypatch: pyt
 
 
 async def test_the_meter_is_the_sites_own_nvml_driver() -> None:
-    """On its fake: energy counters, and clocks that are given back."""
+    """On its fake: energy counters of the engine's GPUs, and clocks that are given back."""
     library = FakeNvml()
+    library.devices[0].millijoules = 9000
     library.devices[1].millijoules = 7000
-    meter = profile_meter.NvmlMeter([1], library)
+    meter = profile_meter.NvmlMeter([1], library, locks=True)
     assert meter.names == ["FAKE GPU"]
     assert await meter.joules() == 7.0
     await meter.set_clock(1200)
     assert [one.locked for one in library.devices] == [None, (345, 1200)]
-    await meter.set_clock(None)
+    await meter.aclose()
     assert library.devices[1].locked is None
+    assert not library.is_open
     with pytest.raises(SweepError, match="shows 2"):
         profile_meter.NvmlMeter([5], library)
     with pytest.raises(SweepError, match="--gpus"):
         await profile_run.NoMeter().set_clock(800)
+
+
+async def test_without_clocks_the_meter_changes_nothing() -> None:
+    """Beside a running agent its clocks and limits stay: they are what is measured."""
+    library = FakeNvml()
+    library.devices[1].locked, library.devices[1].limit_milliwatts = (345, 800), 500_000
+    meter = profile_meter.NvmlMeter([1], library)
+    assert await meter.joules() == 0.0
+    with pytest.raises(SweepError, match="read only"):
+        await meter.set_clock(1200)
+    await meter.aclose()
+    assert library.orders == 0
+    assert not library.is_open
 
 
 async def test_the_command_writes_prints_plots_and_goes_on(

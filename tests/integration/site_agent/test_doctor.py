@@ -16,11 +16,13 @@ from support.redis_server import RedisServer
 from cli import doctor as command
 from cli.main import main
 from fleet.config import FleetConfig
+from fleet.profile import PROFILES
 from fleet.records import PowerReading
 from gateway.client_request import ClientRequest, HotHandler
 from gateway.server import HttpServer
 from site_agent import doctor, leftovers
 from site_agent.config import SiteConfig
+from site_agent.drivers import nvml
 from site_agent.drivers.fake_nvml import FakeNvml
 from site_agent.promises import Finding
 
@@ -191,8 +193,12 @@ async def test_external_engines_are_asked_for_their_model(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("library", "options", "check", "status"),
     [
+        (FakeNvml(), {}, "GPUs", "pass"),
         (FakeNvml(), {}, "GPU clocks", "pass"),
         (FakeNvml(is_permitted=False), {}, "GPU clocks", "warn"),
+        (FakeNvml(has_instant_power=False), {}, "GPU power", "warn"),
+        (FakeNvml(has_instant_power=False), {}, "ladder", "fail"),
+        (FakeNvml(count=8), {}, "spare GPUs", "pass"),
         (FakeNvml(count=1), {}, "GPUs", "fail"),
         (FakeNvml(has_driver=False), {}, "GPUs", "warn"),
         (FakeNvml(has_driver=False), {"gpu_driver": "nvml"}, "GPUs", "fail"),
@@ -200,11 +206,36 @@ async def test_external_engines_are_asked_for_their_model(tmp_path: Path) -> Non
     ],
 )
 async def test_gpus_driver_count_and_permission(
-    library: FakeNvml, options: dict[str, Any], check: str, status: str, tmp_path: Path
+    library: FakeNvml,
+    options: dict[str, Any],
+    check: str,
+    status: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """On the fake of NVML."""
+    """On the fake of NVML, on which nothing is changed, and which is closed again."""
+    monkeypatch.setattr(nvml, "may_administer", lambda: library.is_permitted)
     found = await look(site(tmp_path, engine={**VLLM, **options}), nvml_library=library)
     assert found[check].status == status, found
+    assert (library.orders, library.is_open) == (0, False)
+
+
+async def test_spare_gpus_count_in_the_idle_draw(tmp_path: Path) -> None:
+    """Six that no instance uses, at what an H100 without an engine draws."""
+    engine = {**VLLM, "profile": PROFILE, "gpus_per_instance": 4}
+    config = site(tmp_path, engine=engine, safe_floor_watts=9000.0)
+    seen = [doctor.Gpus(findings=(), spare_gpus=spare) for spare in (0, 6)]
+    none, six = (doctor.numbers_of(config, gpus).server_idle_watts for gpus in seen)
+    assert six - none == pytest.approx(6 * PROFILES[PROFILE].stopped_watts / 4 * 1.1)
+
+
+def test_who_may_lock_clocks_is_read_from_the_process_status(tmp_path: Path) -> None:
+    """CAP_SYS_ADMIN; nothing is tried on a GPU."""
+    status = tmp_path / "status"
+    for effective, may in (("000001ffffffffff", True), ("00000000a80425fb", False), ("", False)):
+        status.write_text(f"Name:\tx\nCapEff:\t{effective}\n")
+        assert nvml.may_administer(status) is may
+    assert not nvml.may_administer(tmp_path / "none")
 
 
 async def test_a_state_directory_that_cannot_be_used_and_what_an_earlier_agent_left(tmp_path: Path) -> None:
@@ -228,6 +259,8 @@ async def test_beside_a_running_agent_nothing_is_touched(tmp_path: Path) -> None
         found = await look(site(tmp_path, engine=VLLM, port=agent.port), nvml_library=library)
     await agent.stop(0)
     assert library.devices[0].locked == (345, 800)
+    assert library.orders == 0
+    assert found["GPUs"].status == "pass"
     assert found["ports"].message.startswith("not tried")
     assert (found["agent"].status, "token" in found["agent"].message) == ("fail", True)
 

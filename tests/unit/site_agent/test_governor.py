@@ -360,6 +360,18 @@ def test_a_meter_above_the_model_steps_down_further() -> None:
     assert simulated.gpu_watts * 1.1 + 660 < 5000
 
 
+def test_clocks_that_do_not_go_down_make_instances_go_at_once() -> None:
+    """What fits by the ordered clock does not by the one that the GPUs run at; no meter need show it."""
+    cap = 1.1 * MODEL.worst_watts(MODEL.uniform(3), 800)
+    excess = MODEL.worst_watts(MODEL.uniform(3), 1980) / MODEL.worst_watts(MODEL.uniform(3), 800)
+    fits, fails = warm_governor(), warm_governor()
+    seen = view(cap, 0.95 * cap, READY)
+    assert not any(isinstance(one, Drain) for one in fits.decide(seen, 20).commands)
+    seen = replace(seen, excess_ratio=excess)
+    assert any(isinstance(one, Drain) for one in fails.decide(seen, 20).commands)
+    assert fails.correction_ratio == 1
+
+
 def test_a_correction_fades_when_the_meter_agrees_again() -> None:
     """It is a measurement, and measurements age."""
     governor = warm_governor()

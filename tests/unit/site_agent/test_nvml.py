@@ -22,12 +22,14 @@ def driver(fake: FakeNvml, state_dir: Path, **options: Any) -> NvmlGpus:
 
 
 async def test_power_is_the_sum_of_the_sites_gpus_and_each_is_read(tmp_path: Path) -> None:
-    """Of those that instances use; the fake says that it is one."""
-    fake = FakeNvml(count=3)
-    fake.devices[2].milliwatts = 700_000
+    """Those that no instance uses too: they draw as well. The fake says that it is one."""
+    fake = FakeNvml(count=4)
+    fake.devices[2].milliwatts = 70_000
     fake.devices[1].millijoules = 5000
-    site = driver(fake, tmp_path)
-    assert await site.power_watts() == 230.0
+    site = driver(fake, tmp_path, visible_devices="0,1,2,GPU-gone")
+    assert await site.power_watts() == 300.0
+    assert site.spare_gpus == 1
+    assert len(await site.readings()) == 3
     second = (await site.readings())[1]
     assert (second.index, second.power_watts, second.clock_mhz, second.temperature_celsius) == (
         1,
@@ -94,12 +96,42 @@ async def test_a_limit_that_the_gpu_does_not_take_is_not_set(tmp_path: Path) -> 
 
 
 async def test_a_gpu_without_instant_power_is_read_by_its_average(tmp_path: Path) -> None:
-    """Said once: the average is a second late."""
+    """Said before anything is read: the average is a second late."""
     site = driver(FakeNvml(has_instant_power=False), tmp_path)
+    assert site.is_power_late
+    assert site.problems == [nvml.LATE_POWER]
     assert await site.power_watts() == 230.0
-    assert await site.power_watts() == 230.0
-    assert len(site.problems) == 1
     await site.aclose()
+
+
+async def test_an_error_that_passes_leaves_the_instant_reading_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both at the opening and later; the average stands in for that one reading."""
+    fake = FakeNvml(count=1, instant_faults=1)
+    monkeypatch.setattr(fake, "nvmlDeviceGetPowerUsage", lambda _device: 99_000)
+    site = NvmlGpus(fake, specs(1), state_dir=tmp_path)
+    assert not site.is_power_late
+    fake.instant_faults = 1
+    assert [await site.power_watts() for _ in range(3)] == [99.0, 115.0, 115.0]
+    await site.aclose()
+
+
+async def test_opened_to_read_only_it_changes_nothing(tmp_path: Path) -> None:
+    """Neither at the opening nor at the close, whatever an agent noted."""
+    fake = FakeNvml()
+    agent = driver(fake, tmp_path, power_limit_watts=500.0)
+    await agent.set_clock("i0", 800)
+    orders, note = fake.orders, (tmp_path / SETTINGS_NAME).read_text()
+    site = driver(fake, tmp_path, is_read_only=True)
+    assert await site.power_watts() == 230.0
+    await site.set_clock("i0", None)
+    with pytest.raises(DriverError, match="read only"):
+        await site.set_clock("i0", 1200)
+    await site.aclose()
+    assert fake.orders == orders
+    assert (tmp_path / SETTINGS_NAME).read_text() == note
+    assert not fake.is_open
 
 
 async def test_a_driver_that_hangs_makes_the_power_unknown(
@@ -119,7 +151,6 @@ async def test_a_driver_that_hangs_makes_the_power_unknown(
 @pytest.mark.parametrize(
     ("fake", "visible", "message"),
     [
-        (FakeNvml(has_driver=False), None, "nvidia-smi"),
         (FakeNvml(count=1), None, "shows 1"),
         (FakeNvml(count=4), "0", "CUDA_VISIBLE_DEVICES='0' shows 1"),
         (FakeNvml(count=4), "0,GPU-other", "names 'GPU-other'"),

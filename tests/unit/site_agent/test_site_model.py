@@ -66,6 +66,30 @@ def test_what_rests_or_starts_draws_less_than_its_worst_case() -> None:
     assert real.start_spare_watts(4, is_alone=False) >= 0
 
 
+def test_spare_gpus_draw_as_those_without_an_engine() -> None:
+    """In every figure of the site's watts, and they hold no instance."""
+    spare = replace(MODEL, spare_gpus=4)
+    pairs = [
+        (
+            model.server_idle_watts,
+            model.worst_watts(model.uniform(2), 800),
+            model.held_watts([(0, 3)]),
+            model.modelled_watts([3, 4], 1980),
+            model.modelled_watts([3, 4], [800, 1980]),
+        )
+        for model in (MODEL, spare)
+    ]
+    for without, with_them in zip(*pairs, strict=True):
+        assert with_them - without == pytest.approx(1.1 * MODEL.profile.stopped_watts)
+    assert spare.most(4) == MODEL.most(4)
+
+
+def test_the_modelled_draw_takes_a_clock_for_each_instance() -> None:
+    """One at the lowest and one at full are between all at either."""
+    low, mixed, full = (MODEL.modelled_watts([8, 8], clocks) for clocks in (800, [800, 1980], 1980))
+    assert mixed == pytest.approx((low + full) / 2)
+
+
 def test_what_fits_never_draws_more_than_it_may() -> None:
     """For every budget and every load."""
     for budget in range(1500, 7000, 50):
