@@ -16,7 +16,7 @@ INSTANCE = "profiled"
 
 
 class NvmlMeter:
-    """See `replay.profile_run.Meter`. Reads only, unless it `locks`; then clocks are given back at the end."""
+    """See `replay.profile_run.Meter`. Reads only, unless it `locks`: clocks are given back at the end."""
 
     def __init__(self, gpus: Sequence[int], library: Any = None, *, locks: bool = False) -> None:
         """

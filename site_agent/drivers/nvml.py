@@ -33,8 +33,8 @@ HOW_TO_GRANT = (
     "--cap-add=SYS_ADMIN); reading needs nothing"
 )
 LATE_POWER = (
-    "a GPU has no instant power reading: NVML's is an average over a second, so allow governor.stop_seconds one "
-    "second more"
+    "a GPU has no instant power reading: NVML's is an average over a second, so allow governor.stop_seconds "
+    "one second more"
 )
 CAP_SYS_ADMIN = 1 << 21
 T = TypeVar("T")
