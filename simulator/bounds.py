@@ -25,9 +25,8 @@ from router.policy.planner.bound import (
 from router.policy.planner.configurations import configuration_of, slos_of
 from router.policy.planner.problem import CLASSES
 from simulator.fleet_size import model_of, profiles_of
-from simulator.inputs import CUTOFFS, Inputs, blocks_of, works_of
+from simulator.inputs import CUTOFFS, Inputs, blocks_of, shifted_seconds, works_of
 from simulator.settings import SiteSettings
-from simulator.weeks import DAY_SECONDS
 
 ATTAINMENTS = (0.99, 0.95, 0.9)
 MINUTE_SECONDS = 60
@@ -166,8 +165,9 @@ def _steps(inputs: Inputs) -> Steps:
     count = round(inputs.days_seconds / period)
     columns = []
     for site in inputs.sites:
-        first = round((inputs.first_seconds + site.wind_shift_days * DAY_SECONDS) / period)
-        values = np.array(series.ratios[site.wind][first : first + count])
+        column = series.ratios[site.wind]
+        at = [round(shifted_seconds(inputs, site, step * period) / period) for step in range(count)]
+        values = np.array([column[step] for step in at])
         if cell.constant_power:
             values = np.ones(count)
         known = np.nan_to_num(values, nan=0.0)

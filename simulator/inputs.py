@@ -156,7 +156,7 @@ def scene(inputs: Inputs, start: int, seconds: int, warm_up: int) -> Scene:
     total = seconds + TAIL_SECONDS + MAX_DRAIN_SECONDS + 1
     watts, history = {}, {}
     for site in inputs.sites:
-        begin = _shifted(inputs, site, start)
+        begin = shifted_seconds(inputs, site, start)
         samples = inputs.series.ratios[site.wind]
         nameplate = inputs.nameplate_watts[site.site_id]
         if cell.constant_power:
@@ -258,8 +258,8 @@ def past_loads(inputs: Inputs, start: int) -> PastLoads:
     return tuple(found)
 
 
-def _shifted(inputs: Inputs, site: SiteSettings, start: int) -> float:
-    """Where the block begins in the site's column; a shifted column goes round at the record's end."""
+def shifted_seconds(inputs: Inputs, site: SiteSettings, start: float) -> float:
+    """Where an instant of the days lies in the site's column; a shifted one goes round at the record's end."""
     record = inputs.series.steps * inputs.series.period_seconds
     begin = inputs.first_seconds + start
     if site.wind_shift_days:

@@ -47,3 +47,14 @@ def test_what_cannot_be_meant_is_told(
     """Exit 2, with what to do."""
     assert main(["bound", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_more_sites_than_columns_read_them_days_later(tmp_path: Path) -> None:
+    """Also where that is beyond the record's end: it goes round, as in the simulator."""
+    sites, file = tmp_path / "sites.toml", tmp_path / "bound.json"
+    sites.write_text("count = 12\n")
+    words = ["--days", "80:80", "--load", "0.5", "--sites", str(sites), "--json", str(file)]
+    assert main(["bound", *words]) == 0
+    [week] = json.loads(file.read_text())["weeks"]
+    assert len(week["sites"]) == 12
+    assert 0 < week["within_slo"]["by_load"][0]["bound"] <= 1
