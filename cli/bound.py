@@ -16,12 +16,12 @@ from rich.table import Table
 
 from cli import exit_codes
 from cli.data import resolve
-from cli.files import check_writable, read_tables
-from cli.simulate import SITES_KEYS
+from cli.files import check_writable
+from cli.sites_file import read_sites_file
 from fleet.config import ConfigError
 from power_feed.wind_series import WindFileError
 from replay.trace import TraceError
-from simulator.cell import Cell, CellError, pairs
+from simulator.cell import Cell, CellError
 from simulator.inputs import read_inputs, wind_series
 from simulator.traces import SIZE_SETS
 from simulator.weeks import WIND_SETS, Days, WeekError, named_days, week_names
@@ -85,7 +85,7 @@ def _loads(text: str) -> list[float]:
 def _cells(arguments: argparse.Namespace) -> list[tuple[Cell, str]]:
     known = WIND_SETS.get(arguments.wind)
     percentile = arguments.size_percentile or (40.0 if known is None else known.size_percentile)
-    fleet = read_tables("--sites", arguments.sites, SITES_KEYS)
+    fleet = read_sites_file(arguments.sites)
     return [
         (
             Cell(
@@ -95,8 +95,9 @@ def _cells(arguments: argparse.Namespace) -> list[tuple[Cell, str]]:
                 size_percentile=percentile,
                 trace=arguments.trace,
                 sizes=arguments.sizes,
-                site_count=fleet.get("count"),
-                site_overrides=pairs(fleet.get("site")),
+                site_count=fleet.count,
+                site_overrides=fleet.site,
+                each_site=fleet.each_site,
             ),
             days.name,
         )

@@ -15,12 +15,14 @@ from rich.table import Table
 
 from cli import exit_codes
 from cli.data import resolve
-from cli.files import check_writable, read_tables
+from cli.files import check_writable
+from cli.sites_file import read_sites_file
 from fleet.config import ConfigError
 from power_feed.wind_series import WindFileError
 from replay.trace import TraceError
+from router.parameter_file import read_parameters
 from router.policy.parameters import PolicyParameterError
-from router.policy.policies import POLICIES, check_parameters
+from router.policy.policies import DEFAULT_POLICY, POLICIES, check_parameters
 from simulator.batch import Result, Store, cache_directory, run_batch
 from simulator.cell import Cell, CellError, Sample, pairs, seconds_of
 from simulator.inputs import Inputs, read_inputs, wind_series
@@ -34,8 +36,7 @@ from site_agent.controls import DEFAULT_CONTROL, SITE_CONTROLS
 
 FAULT_KINDS = ("crash", "trip", "silence")
 DEFAULT_SAMPLE = "6h:15m:5m"
-SITES_KEYS = ("count", "round_trip_seconds", "site", "router")
-"""Of the file that `--sites` names."""
+MEBIBYTE = 1 << 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,23 +61,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size-percentile", type=float, help="a site's peak draw is its farm's power at this one"
     )
     what.add_argument(
-        "--sites", type=Path, help="TOML: count, round_trip_seconds, [site] and [router] tables"
+        "--sites", type=Path, help="TOML: count, [site], [[sites]], [governor], …: docs/simulator.md"
     )
-    what.add_argument("--fault", action="append", default=[], help="KIND:SITE:AT:FOR, as crash:area1:6m:60s")
+    _add_circumstances(parser)
     who = parser.add_argument_group("who decides")
-    who.add_argument("--policy", default="least_loaded", help="comma-separated (%(default)s), or all")
-    who.add_argument("--parameters", type=Path, help="TOML: a table of parameters per policy")
+    who.add_argument("--policy", default=DEFAULT_POLICY, help="comma-separated (%(default)s), or all")
+    who.add_argument(
+        "--policy-parameters", type=Path, help="TOML: a table of parameters per policy, as of heron router"
+    )
     who.add_argument("--site-control", choices=sorted(SITE_CONTROLS), default=DEFAULT_CONTROL)
     who.add_argument(
         "--resume", choices=("on", "off"), default="on", help="continue broken streams elsewhere"
     )
     who.add_argument("--server-switch", choices=("on", "off"), default="on", help="may switch servers off")
+    who.add_argument(
+        "--planner", choices=("on", "off"), help="make plans (default: where a policy is nothing without)"
+    )
     how = parser.add_argument_group("how it is run")
     how.add_argument("--seeds", type=int, default=1, help="of each policy, on the same wind and load (1)")
     how.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     how.add_argument("--no-cache", action="store_true", help="run again what was run before")
     how.add_argument("--json", type=Path, help="write all results here")
     how.add_argument("--report", type=Path, help="write an HTML page here")
+
+
+def _add_circumstances(parser: argparse.ArgumentParser) -> None:
+    """What goes wrong, and how far what is known is off."""
+    how = parser.add_argument_group("circumstances")
+    how.add_argument("--fault", action="append", default=[], help="KIND:SITE:AT:FOR, as crash:area1:6m:60s")
+    how.add_argument("--report-delay-seconds", type=float, default=0.02, help="from site to router (0.02)")
+    how.add_argument("--report-loss-ratio", type=float, default=0.0, help="of the sites' reports (0)")
+    how.add_argument(
+        "--turbulence-ratio", type=float, default=0.03, help="of the wind's power, between its samples (0.03)"
+    )
+    how.add_argument(
+        "--constant-power", action="store_true", help="the grid instead of the wind: full power always"
+    )
+    how.add_argument("--forecast-error-ratio", type=float, default=0.0, help="σ of a factor on forecasts (0)")
+    how.add_argument(
+        "--length-error-ratio", type=float, default=0.0, help="the same on expected lengths of answers (0)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -90,8 +114,9 @@ def run(arguments: argparse.Namespace) -> int:
     except (CellError, WindFileError, TraceError, WeekError, PolicyParameterError) as error:
         raise ConfigError(str(error)) from None
     show(results)
+    show_cost(results)
     if arguments.json is not None:
-        arguments.json.write_text(json.dumps({"cells": results}, indent=1) + "\n")
+        arguments.json.write_text(as_json(results))
     if arguments.report is not None:
         write_report(arguments.report, results, title=" ".join(["heron", *sys.argv[1:]]))
         print(f"report: {arguments.report}")
@@ -107,36 +132,45 @@ def cells_of(arguments: argparse.Namespace) -> list[Cell]:
     if arguments.seeds < 1 or arguments.jobs < 1:
         raise CellError("--seeds and --jobs must be at least 1")
     names = sorted(POLICIES) if arguments.policy == "all" else arguments.policy.split(",")
-    given = read_tables("--parameters", arguments.parameters, POLICIES)
-    fleet = read_tables("--sites", arguments.sites, SITES_KEYS)
+    given = {} if arguments.policy_parameters is None else read_parameters(arguments.policy_parameters)
+    fleet = read_sites_file(arguments.sites)
     first, last, percentile = _days(arguments)
     sample = None if arguments.sample == "all" else Sample.parse(arguments.sample)
     faults = tuple(_fault(text) for text in arguments.fault)
     for name in names:
         check_parameters(name, given.get(name, {}))
+    first_one = Cell(
+        wind=arguments.wind,
+        first_day=first,
+        last_day=last,
+        size_percentile=percentile,
+        trace=arguments.trace,
+        sizes=arguments.sizes,
+        mode=arguments.arrivals,
+        load=arguments.load,
+        sample=sample,
+        control=arguments.site_control,
+        control_parameters=fleet.governor,
+        resume=arguments.resume == "on",
+        planner=None if arguments.planner is None else arguments.planner == "on",
+        planner_parameters=fleet.planner,
+        server_switch=arguments.server_switch == "on",
+        site_count=fleet.count,
+        round_trip_seconds=fleet.round_trip_seconds,
+        report_delay_seconds=arguments.report_delay_seconds,
+        report_loss_ratio=arguments.report_loss_ratio,
+        turbulence_ratio=arguments.turbulence_ratio,
+        constant_power=arguments.constant_power,
+        forecast_error_ratio=arguments.forecast_error_ratio,
+        length_error_ratio=arguments.length_error_ratio,
+        faults=faults,
+        site_overrides=fleet.site,
+        each_site=fleet.each_site,
+        router_overrides=fleet.router,
+    )
+    first_one.check()
     return [
-        Cell(
-            wind=arguments.wind,
-            first_day=first,
-            last_day=last,
-            size_percentile=percentile,
-            trace=arguments.trace,
-            sizes=arguments.sizes,
-            mode=arguments.arrivals,
-            load=arguments.load,
-            sample=sample,
-            policy=name,
-            parameters=pairs(given.get(name, {})),
-            control=arguments.site_control,
-            resume=arguments.resume == "on",
-            server_switch=arguments.server_switch == "on",
-            seed=seed,
-            site_count=fleet.get("count"),
-            round_trip_seconds=fleet.get("round_trip_seconds"),
-            site_overrides=pairs(fleet.get("site")),
-            router_overrides=pairs(fleet.get("router")),
-            faults=faults,
-        )
+        first_one.with_(policy=name, parameters=pairs(given.get(name, {})), seed=seed)
         for name in names
         for seed in range(1, arguments.seeds + 1)
     ]
@@ -184,7 +218,7 @@ def run_with_progress(
     cells: Sequence[Cell], files: Callable[[str], Path], *, jobs: int, is_cached: bool
 ) -> list[Result]:
     """All results, in the order of the cells, behind a progress bar."""
-    store = Store(cache_directory()) if is_cached else None
+    store = Store(cache_directory(), files) if is_cached else None
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -204,6 +238,26 @@ def run_with_progress(
             )
         )
     return [found[cell] for cell in cells]
+
+
+def as_json(results: Sequence[Result]) -> str:
+    """What `--json` writes: the same bytes for the same cells at the same state of the code, so without what
+    the runs cost here."""
+    cells = [{"cell": one["cell"], "result": one["result"]} for one in results]
+    return json.dumps({"cells": cells}, indent=1) + "\n"
+
+
+def show_cost(results: Sequence[Result]) -> None:
+    """What the runs took, on stderr: no part of the result. Of one that was kept, what it took then."""
+    costs = [one["cost"] for one in results]
+    seconds = sum(cost["cpu_seconds"] for cost in costs)
+    rate = min(cost["requests_per_cpu_second"] for cost in costs)
+    memory = max(cost["peak_memory_bytes"] for cost in costs) / MEBIBYTE
+    print(
+        f"cost: {seconds:.1f} s of a core; at the least {rate} simulated requests per second of a core, "
+        f"at the most {memory:.0f} MiB",
+        file=sys.stderr,
+    )
 
 
 def show(results: Sequence[Result]) -> None:

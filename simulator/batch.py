@@ -1,7 +1,7 @@
 """Runs many cells over the cores, and keeps what is done: an interrupted experiment goes on where it was.
 
-A finished cell is a file named by what it depends on (`Cell.key` with the state of the code), written whole
-or not at all. Progress is block by block.
+A finished cell is a file named by what it depends on (`Cell.key` with the state of the code and of the files
+that it reads), written whole or not at all. Progress is block by block.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 
 from simulator.cell import Cell
-from simulator.code_state import code_state
-from simulator.inputs import blocks_of
+from simulator.code_state import code_state, files_state
+from simulator.inputs import blocks_of, files_of
 from simulator.run import run_cell
 
 Result = dict[str, Any]
@@ -43,9 +43,11 @@ class Store:
     """Finished cells on disk."""
 
     directory: Path
+    resolve: Resolve
+    """From a name to the file whose contents a result depends on."""
 
     def find(self, cell: Cell) -> Result | None:
-        """A finished cell's result at this state of the code; None: it has yet to run."""
+        """A finished cell's result at this state of code and files; None: it has yet to run."""
         path = self._path(cell)
         try:
             found: Result = json.loads(path.read_bytes())
@@ -62,7 +64,7 @@ class Store:
         Path(file.name).replace(path)
 
     def _path(self, cell: Cell) -> Path:
-        key = cell.key(code_state())
+        key = cell.key(code_state(), files_state(files_of(cell, self.resolve)))
         return self.directory / key[:2] / f"{key}.json"
 
 

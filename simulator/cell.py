@@ -12,7 +12,7 @@ import re
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from router.policy.policies import POLICIES
+from router.policy.policies import DEFAULT_POLICY, POLICIES
 from simulator.settings import Fault
 from simulator.traces import SizeSet
 from simulator.workload import Mode
@@ -21,8 +21,17 @@ Pairs = tuple[tuple[str, Any], ...]
 """Keys and values, in order of the keys."""
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-
-
+MAX_LOAD = 10.0
+_RANGES = {
+    "size_percentile": (0.0, 100.0),
+    "round_trip_seconds": (0.0, 10.0),
+    "report_delay_seconds": (0.0, 3600.0),
+    "report_loss_ratio": (0.0, 1.0),
+    "turbulence_ratio": (0.0, 1.0),
+    "forecast_error_ratio": (0.0, 10.0),
+    "length_error_ratio": (0.0, 10.0),
+}
+"""Of a cell's numbers, both ends allowed."""
 PLANNED_POLICIES = frozenset({"planned"})
 """It is nothing without a plan. `heron` reads one where one is made; by default none is, as live."""
 
@@ -87,7 +96,7 @@ class Cell:
     """Mean offered load ÷ what all sites sustain together at full power within the SLO."""
     sample: Sample | None = None
     """None: the days as one block."""
-    policy: str = "least_loaded"
+    policy: str = DEFAULT_POLICY
     parameters: Pairs = ()
     control: str = "governed"
     control_parameters: Pairs = ()
@@ -118,8 +127,25 @@ class Cell:
     faults: tuple[Fault, ...] = ()
     site_overrides: Pairs = ()
     """Of `simulator.settings.SiteSettings`, for every site."""
+    each_site: tuple[Pairs, ...] = ()
+    """The same of one site each, over all else; empty, or as many as there are sites."""
     router_overrides: Pairs = ()
     """Of `simulator.settings.RouterSettings`."""
+
+    def check(self) -> None:
+        """Every number is one that can be meant.
+
+        Raises:
+            CellError: one that cannot; with what is allowed.
+        """
+        for name, (least, most) in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise CellError(f"{name} = {value:g}: allowed is {least:g} to {most:g}")
+        if not 0 < self.load <= MAX_LOAD:
+            raise CellError(f"load = {self.load:g}: must be above 0, and at most {MAX_LOAD:g}")
+        if not 1 <= self.first_day <= self.last_day:
+            raise CellError(f"days {self.first_day}:{self.last_day}: days count from 1, first to last")
 
     def with_(self, **changes: Any) -> Cell:
         """Another one that differs in these."""
@@ -141,9 +167,9 @@ class Cell:
         found["sample"] = None if self.sample is None else str(self.sample)
         return found
 
-    def key(self, code: str) -> str:
-        """Names this cell's result for one state of the code."""
-        text = json.dumps([code, self.as_dict()], sort_keys=True)
+    def key(self, code: str, files: str = "") -> str:
+        """Names this cell's result for one state of the code and of the files that it reads."""
+        text = json.dumps([code, files, self.as_dict()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

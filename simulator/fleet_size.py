@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 from fleet import capacity
 from fleet.capacity import Slo, Work
-from fleet.profile import PerformanceProfile
+from fleet.profile import PROFILES, PerformanceProfile
 from power_feed.wind_series import WindSeries
 from simulator.cell import Cell, CellError
 from simulator.settings import SiteSettings
@@ -32,36 +34,77 @@ def sites_of(cell: Cell, series: WindSeries) -> tuple[SiteSettings, ...]:
     """The cell's sites: as many as it says, columns of the record in turn.
 
     Raises:
-        CellError: more sites than can be simulated, or an override that no site has.
+        CellError: more sites than can be simulated, an override that no site has, or a profile that there is
+            not.
     """
     count = len(series.sites) if cell.site_count is None else cell.site_count
     if not 1 <= count <= MAX_SITES:
         raise CellError(f"site_count = {count}: allowed is 1 to {MAX_SITES}")
-    found = []
+    if cell.each_site and len(cell.each_site) != count:
+        raise CellError(f"{len(cell.each_site)} sites are described, and there are {count}")
+    found: list[SiteSettings] = []
+    names: dict[str, int] = {}
     for index in range(count):
-        column = series.sites[index % len(series.sites)]
         around = index // len(series.sites)
-        name = re.sub(r"[^a-z0-9]+", "-", column.lower()).strip("-")
         share = index / max(1, count - 1)
         spread = FIRST_ROUND_TRIP_SECONDS + share * (LAST_ROUND_TRIP_SECONDS - FIRST_ROUND_TRIP_SECONDS)
+        values: dict[str, Any] = {
+            "wind": series.sites[index % len(series.sites)],
+            "wind_shift_days": around * SHIFT_DAYS,
+            "round_trip_seconds": spread if cell.round_trip_seconds is None else cell.round_trip_seconds,
+            "control": cell.control,
+            "control_parameters": cell.control_parameters,
+            "has_server_switch": cell.server_switch,
+        }
+        values |= dict(cell.site_overrides)
+        values |= dict(cell.each_site[index]) if cell.each_site else {}
+        name = re.sub(r"[^a-z0-9]+", "-", str(values["wind"]).lower()).strip("-")
+        names[name] = names.get(name, 0) + 1
+        site_id = name if names[name] == 1 else f"{name}-{names[name]}"
         try:
-            found.append(
-                SiteSettings(
-                    site_id=name if not around else f"{name}-{around + 1}",
-                    wind=column,
-                    wind_shift_days=around * SHIFT_DAYS,
-                    round_trip_seconds=(
-                        spread if cell.round_trip_seconds is None else cell.round_trip_seconds
-                    ),
-                    control=cell.control,
-                    control_parameters=cell.control_parameters,
-                    has_server_switch=cell.server_switch,
-                    **dict(cell.site_overrides),
-                )
-            )
+            site = SiteSettings(site_id=site_id, **values)
         except TypeError as error:
             raise CellError(f"site_overrides: {error}") from None
+        found.append(_checked(site, series, is_told_degrees="other_profile_ids" in values))
+    models = sorted({site.profile.model for site in found})
+    if len(models) > 1:
+        raise CellError(f"the sites serve {' and '.join(models)}; one model is simulated at a time")
     return tuple(found)
+
+
+def _checked(site: SiteSettings, series: WindSeries, *, is_told_degrees: bool) -> SiteSettings:
+    """The site, with the degrees that its GPUs can be split into where nobody has said which.
+
+    Raises:
+        CellError: a column or profile that there is not, or a degree that its GPUs cannot be split into.
+    """
+    where = f"site {site.site_id}"
+    if site.wind not in series.ratios:
+        raise CellError(f"{where}: {series.name} has no column {site.wind}; it has {', '.join(series.sites)}")
+    for profile_id in (site.profile_id, *site.other_profile_ids):
+        if profile_id not in PROFILES:
+            known = ", ".join(sorted(PROFILES))
+            raise CellError(f"{where}: no profile {profile_id!r}; there are {known}")
+    own = site.profile
+    gpus = site.instances * own.tensor_parallel_degree
+    if not is_told_degrees:
+        others = tuple(
+            name
+            for name, one in PROFILES.items()
+            if (one.model, one.gpu_model) == (own.model, own.gpu_model)
+            and name != site.profile_id
+            and gpus % one.tensor_parallel_degree == 0
+        )
+        return replace(site, other_profile_ids=others)
+    degrees = [one.tensor_parallel_degree for one in profiles_of(site)]
+    for one in site.other_profiles:
+        if (one.model, one.gpu_model) != (own.model, own.gpu_model):
+            raise CellError(f"{where}: {one.profile_id} is of another model or GPU than {site.profile_id}")
+        if gpus % one.tensor_parallel_degree:
+            raise CellError(f"{where}: {one.profile_id} does not divide its {gpus} GPUs")
+    if len(set(degrees)) != len(degrees):
+        raise CellError(f"{where}: a tensor-parallel degree is given twice: {degrees}")
+    return site
 
 
 def model_of(settings: SiteSettings) -> SiteModel:

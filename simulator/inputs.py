@@ -25,7 +25,7 @@ from simulator.cell import Cell, CellError, Sample
 from simulator.fleet_size import nameplates_of, peak_requests_per_second, sites_of, slo_of
 from simulator.planning import PastLoads
 from simulator.settings import RouterSettings, SiteSettings, Telemetry
-from simulator.traces import Load, load_trace
+from simulator.traces import Load, load_trace, trace_files
 from simulator.trips import with_trips
 from simulator.weeks import DAY_SECONDS
 from simulator.wind import Turbulence, before, per_second
@@ -37,6 +37,7 @@ HISTORY_SECONDS = 7 * DAY_SECONDS
 """Of wind that a feed has seen before a block."""
 PAST_ANSWERS = 256
 PAST_MINUTES = 180
+SYNTHETIC_WINDS = ("synthetic-far", "synthetic-near")
 SYNTHETIC_SITES, SYNTHETIC_DAYS = 5, 90
 CUTOFFS = ClassCutoffs()
 
@@ -77,11 +78,8 @@ def read_inputs(cell: Cell, resolve: Resolve) -> Inputs:
     Raises:
         CellError, WindFileError, TraceError, WeekError: what cannot be used, and why.
     """
-    if cell.load <= 0:
-        raise CellError(f"load = {cell.load}: must be above 0")
+    cell.check()
     series = wind_series(cell.wind, resolve)
-    if cell.last_day < cell.first_day or cell.first_day < 1:
-        raise CellError(f"days {cell.first_day}:{cell.last_day}: days count from 1, first to last")
     if cell.last_day * DAY_SECONDS > series.steps * series.period_seconds:
         raise CellError(f"{series.name}: has no day {cell.last_day}")
     sites = sites_of(cell, series)
@@ -259,7 +257,7 @@ def past_loads(inputs: Inputs, start: int) -> PastLoads:
 
 
 def shifted_seconds(inputs: Inputs, site: SiteSettings, start: float) -> float:
-    """Where an instant of the days lies in the site's column; a shifted one goes round at the record's end."""
+    """Where an instant of the days lies in the site's column; a shifted one goes round at its end."""
     record = inputs.series.steps * inputs.series.period_seconds
     begin = inputs.first_seconds + start
     if site.wind_shift_days:
@@ -267,10 +265,20 @@ def shifted_seconds(inputs: Inputs, site: SiteSettings, start: float) -> float:
     return begin
 
 
+def files_of(cell: Cell, resolve: Resolve) -> tuple[Path, ...]:
+    """The files that a cell reads: wind first, then those of its load.
+
+    Raises:
+        Whatever `resolve` raises, where one is not there.
+    """
+    wind = () if cell.wind in SYNTHETIC_WINDS else (resolve(cell.wind),)
+    return wind + trace_files(cell.trace, resolve)
+
+
 @lru_cache(maxsize=4)
 def wind_series(name: str, resolve: Resolve) -> WindSeries:
     """A record by name or file."""
-    if name in ("synthetic-far", "synthetic-near"):
+    if name in SYNTHETIC_WINDS:
         preset = "far" if name.endswith("far") else "near"
         farms = [
             SyntheticWind(preset=preset, seed=1, farm=farm)  # type: ignore[arg-type]

@@ -128,12 +128,29 @@ def load_trace(name: str, resolve: Resolve, *, sizes: SizeSet = "2023") -> Load:
         shape = "conv" if name.endswith("conv") else "code"
         return _load(name, [_synthetic(shape)])
     path = resolve(name)
+    shape = _shape_of(path)
     if _is_bins(path):
-        shape = "code" if "code" in path.name.lower() else "conv"
         return _load(name, [LoadPart(rate=_week(path, shape), sizes=_sizes(shape, resolve, sizes))])
-    shape = "code" if "code" in path.name.lower() else "conv"
     own = _rows(path)
     return _load(name, [LoadPart(rate=_hour(path, shape), sizes=own)])
+
+
+def trace_files(name: str, resolve: Resolve) -> tuple[Path, ...]:
+    """The files that `load_trace` reads for a name."""
+    if name in ("synthetic-conv", "synthetic-code"):
+        return ()
+    if name in ("conv-2023", "code-2023"):
+        return (resolve(f"azure-2023-{name[:4]}"),)
+    if name in ("conv-2024", "code-2024", "both-2024"):
+        shapes = ("conv", "code") if name == "both-2024" else (name[:4],)
+        kinds = ("azure-2024-{}-10s", "azure-2023-{}")
+        return tuple(resolve(kind.format(shape)) for shape in shapes for kind in kinds)
+    path = resolve(name)
+    return (path, resolve(f"azure-2023-{_shape_of(path)}")) if _is_bins(path) else (path,)
+
+
+def _shape_of(path: Path) -> Shape:
+    return "code" if "code" in path.name.lower() else "conv"
 
 
 def _load(name: str, parts: Sequence[LoadPart]) -> Load:

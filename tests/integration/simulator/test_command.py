@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
+from support.heron_command import HERON
 
 from cli import main as command_line
 
@@ -40,6 +43,86 @@ def test_a_run_shows_keeps_and_reports(
     assert len(kept) == 2
     assert command_line.main(words) == 0
     assert [path.read_bytes() for path in sorted((tmp_path / "cache").rglob("*.json"))] == before
+
+
+def test_the_same_seed_and_code_give_the_same_bytes(tmp_path: Path) -> None:
+    """What `--json` writes, from two processes that keep and find nothing; what a run cost is not in it."""
+    written = []
+    for number in ("1", "2"):
+        out = tmp_path / f"{number}.json"
+        words = [*WORDS, "--policy", "heron,planned", "--no-cache", "--json", str(out)]
+        ended = subprocess.run(
+            [*HERON, *words],
+            env=os.environ | {"PYTHONHASHSEED": number},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stderr
+        assert "cost:" in ended.stderr
+        written.append(out.read_bytes())
+    assert written[0] == written[1]
+    cells = json.loads(written[0])["cells"]
+    assert [sorted(one) for one in cells] == [["cell", "result"]] * 2
+
+
+def test_what_was_kept_is_written_as_what_was_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Byte by byte."""
+    monkeypatch.setenv("HERON_CACHE", str(tmp_path / "cache"))
+    outs = [tmp_path / "first.json", tmp_path / "second.json"]
+    for out in outs:
+        assert command_line.main([*WORDS, "--json", str(out)]) == 0
+    assert outs[0].read_bytes() == outs[1].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("router = 1", "[router]"),
+        ("[router]\nfoo = 1", "[router] foo: no such key"),
+        ('[site]\nprofile_id = "x"', "no profile 'x'; there are llama-3.1-70b/h100/tp2"),
+        ('[site]\nother_profile_ids = ["llama-3.1-70b/h100/tp16"]', "no profile 'llama-3.1-70b/h100/tp16'"),
+        ('[site]\nother_profile_ids = ["llama-3.1-70b/h100/tp4"]', "a tensor-parallel degree is given twice"),
+        (
+            '[site]\ninstances = 1\nother_profile_ids = ["llama-3.1-70b/h100/tp8"]',
+            "llama-3.1-70b/h100/tp8 does not divide its 4 GPUs",
+        ),
+        ('[site]\nmax_concurrency = "a"', "[site] max_concurrency = 'a'"),
+        ('count = "a"', "count = 'a'"),
+        ("[site]\nround_trip_seconds = 0.1", "[site] round_trip_seconds = 0.1: no such key"),
+        ('[[sites]]\nwind = "sea"', "has no column sea; it has farm1, farm2"),
+    ],
+)
+def test_a_fleet_that_cannot_be_meant_is_told(
+    text: str, message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Exit code 2, before anything runs."""
+    path = tmp_path / "sites.toml"
+    path.write_text(text)
+    assert command_line.main([*WORDS, "--sites", str(path)]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("load", ["nan", "inf", "0", "-0.5", "11"])
+def test_a_load_that_cannot_be_meant_is_told(load: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 2; a share of the cluster's peak is a number above 0."""
+    assert command_line.main(["simulate", "--load", load]) == 2
+    assert "must be above 0, and at most 10" in capsys.readouterr().err
+
+
+def test_sites_that_differ_are_simulated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of eight GPUs as one instance, one of four with another control and no server switch."""
+    monkeypatch.setenv("HERON_CACHE", str(tmp_path / "cache"))
+    path, out = tmp_path / "sites.toml", tmp_path / "out.json"
+    path.write_text(
+        '[[sites]]\nwind = "farm2"\nprofile_id = "llama-3.1-70b/h100/tp8"\ninstances = 1\n'
+        '[[sites]]\nwind = "farm2"\ninstances = 1\ncontrol = "power_cap_only"\nhas_server_switch = false\n'
+    )
+    words = [*WORDS, "--constant-power", "--sites", str(path), "--json", str(out)]
+    assert command_line.main(words) == 0
+    [one] = json.loads(out.read_text())["cells"]
+    assert one["result"]["all"]["served"] > 0
+    assert len(one["cell"]["each_site"]) == 2
 
 
 def test_a_missing_file_says_what_to_do(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
