@@ -68,6 +68,8 @@ class Exchange(LedgerEntry):
     """The client's socket is full."""
     cut_reason = ""
     """How the stream broke last."""
+    ends_at = math.inf
+    """Loop time at which a stream that has begun ends, where its client asked for a first token earlier."""
     is_between_sites = False
     """Its stream broke off, and the next site has not said anything yet."""
     is_terminated = False
@@ -95,9 +97,16 @@ class Exchange(LedgerEntry):
         self.hold_until = hold_until
         """Loop time until which it waits for room."""
         self.deadline_at = deadline_at
-        """Loop time at which the request ends, whatever it is doing."""
+        """Loop time at which the request ends, whatever it is doing; a client's own deadline until then."""
         self.target = request.path
         self.excluded: dict[str, int] = {}
+
+    def begin_stream(self, now: float) -> None:
+        """The first event goes to the client: its own deadline, which asked for that, is met."""
+        self.is_committed = True
+        self.first_token_at = now
+        if self.ends_at < math.inf:
+            self.deadline_at = self.ends_at
 
     def exclude(self, site_id: str) -> None:
         """That site failed it, and is not asked again for this request."""

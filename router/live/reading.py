@@ -81,6 +81,7 @@ class Reader:
             return False
         exchange.shared_head = shared_head(head.passed_on, exchange.features, request_id, content_type)
         if head.deadline_seconds is not None:
+            exchange.ends_at = exchange.deadline_at
             exchange.deadline_at = min(exchange.deadline_at, request.received_at + head.deadline_seconds)
         models = self._view.snapshot.models
         if model in models:

@@ -1,7 +1,7 @@
 """One site's event stream onto the client's connection, as it arrives.
 
-`relay_first` holds status and headers back until the first event that is not an error, since vLLM says 503
-inside a 200: until then nothing has been promised, and another site may be tried.
+`relay_first` holds status and headers back until the first event with output, since vLLM says 503 inside a
+200, and a chat's role before anything else: until then nothing has been promised, and another site may be tried.
 
 Rule: no task, timer or await per chunk; `on_data` runs inside the socket's own callback.
 """
@@ -18,6 +18,10 @@ from router.policy.event_scan import StreamScanner
 
 COMMENT = b":\n\n"
 """An event stream's comment: nothing to a client."""
+
+
+MAX_HELD_BYTES = 64 * 1024
+"""Of events without output before the first with some; a stream that has more of them begins all the same."""
 
 
 class InterruptedRelayError(Exception):
@@ -41,23 +45,29 @@ def first_relay(
     exchange.progress = 0
     exchange.quiet_since = clock()
     feed, write = scanner.feed, request.write
+    held = b""
+
+    def begin(out: bytes) -> None:
+        exchange.begin_stream(clock())
+        if exchange.on_opening is not None:
+            exchange.on_opening(out)
+        request.empty_piece = COMMENT
+        request.on_pause = exchange.pause
+        request.on_resume = exchange.resume
+        headers = site_answer_headers(response.headers) + own_headers(exchange)
+        exchange.status = response.status
+        request.start(response.status, headers)
+        write(out)
 
     def on_data(data: bytes) -> None:
+        nonlocal held
         out = feed(data)
         if exchange.is_committed:
             write(out)
-        elif scanner.events and out:
-            exchange.is_committed = True
-            exchange.first_token_at = clock()
-            if exchange.on_opening is not None:
-                exchange.on_opening(out)
-            request.empty_piece = COMMENT
-            request.on_pause = exchange.pause
-            request.on_resume = exchange.resume
-            headers = site_answer_headers(response.headers) + own_headers(exchange)
-            exchange.status = response.status
-            request.start(response.status, headers)
-            write(out)
+        elif out and scanner.events:
+            held += out
+            if scanner.has_begun or len(held) > MAX_HELD_BYTES:
+                begin(held)
         if scanner.ending is not None and scanner.ending != "complete":
             raise OverError
 

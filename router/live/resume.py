@@ -291,6 +291,11 @@ class Resumer:
         if ending == "deadline":
             self._lose(exchange, "its time is over", is_power=resume.is_power)
             return Step.DONE
+        if ending == "other_output":
+            placement.entry.breaker.succeed()
+            placement.entry.results["answered"] += 1
+            self._lose(exchange, "its continuation came with reasoning or a tool call", is_power=resume.is_power)
+            return Step.DONE
         resume.fruitless += 0 if continuation.tokens else 1
         self._note_break(exchange, placement)
         return Step.AGAIN
@@ -301,12 +306,11 @@ class Resumer:
         exchange = resume.exchange
         left = exchange.deadline_at - self._clock()
         origin = placement.entry.origin
-        head = site_head(
+        head = site_head(  # a client's deadline was met when the stream began
             origin.host_header,
             path,
             exchange.shared_head,
             len(body),
-            deadline_seconds_left=left if exchange.features.deadline_seconds is not None else None,
             authorization=self._authorization,
             is_resume=True,
         )

@@ -161,7 +161,9 @@ class Continuation:
             self.ending = "aborted"
             return b""
         text, has_other_output = text_of(choice)
-        self._record.has_other_output |= has_other_output
+        if has_other_output:  # the engine thinks anew, or calls a tool: the client's answer had only text
+            self.ending = "other_output"
+            return b""
         ids = choice.get("token_ids")
         ids = ids if isinstance(ids, list) else None
         if ids:

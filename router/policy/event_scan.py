@@ -26,6 +26,11 @@ class EventStreamScanner:
         self.ending: Ending | None = None
         self.error: Any = None
 
+    @property
+    def has_begun(self) -> bool:
+        """As `ChatStreamScanner.has_begun`; here every event counts."""
+        return self.events > 0
+
     def feed(self, data: bytes) -> bytes:
         """As `ChatStreamScanner.feed`."""
         if self.ending is not None:

@@ -3,6 +3,7 @@
 The cases, in the order in which `plan_resume` looks at them:
   1. the client's request, or what was sent so far, cannot be continued  → Refuse
   2. a real finish_reason was seen, or the token limit is used up        → Finish, no site is asked
+     (a chat of which no text was sent → Refuse: what its ids hold, reasoning maybe, is not known)
   3. ids of prompt and answer are known and the site takes ids           → by ids, through /v1/completions
   4. else                                                                → by text, through the same path
 """
@@ -122,6 +123,8 @@ def plan_resume(
         return Refuse(reason="other_output")
     if record.finish_reason is not None:
         return Finish(finish_reason=record.finish_reason)
+    if request.api is Api.CHAT and not record.text:
+        return Refuse(reason="no_text")
     fields = orjson.loads(request.raw)
     limit = _token_limit(request.api, fields, record, first_max_model_len)
     done = record.output_tokens

@@ -22,7 +22,7 @@ from gateway.sse import EventSplitter, EventTooLargeError, data_of
 from router.policy.body import Api
 from router.policy.stream_record import StreamRecord
 
-Ending = Literal["complete", "error_event", "aborted", "no_finish", "malformed"]
+Ending = Literal["complete", "error_event", "aborted", "no_finish", "malformed", "other_output"]
 Mode = Literal["ids", "text", "plain"]
 """ids: token ids were asked for, record them and the text; text: record the text; plain: record nothing."""
 
@@ -51,6 +51,7 @@ class ChatStreamScanner:
         "ending",
         "error",
         "events",
+        "has_begun",
         "record",
     )
 
@@ -69,6 +70,8 @@ class ChatStreamScanner:
         self.record = StreamRecord()
         self.events = 0
         """Events other than comments: what a stall is measured by."""
+        self.has_begun = False
+        """An event said more than that an answer will come: there is something to continue."""
         self.ending: Ending | None = None
         self.error: Any = None
         """The payload of an error event."""
@@ -155,12 +158,14 @@ class ChatStreamScanner:
                 out = cut_field(out, key)
         if value.get("usage") and not choices:
             return self._pass_usage(out)
+        if not self.has_begun:
+            self.has_begun = any(has_output(choice) for choice in choices)
         if self._mode != "plain":
             self._take(value, choices, out)
             if self._is_learning and any(text_of(choice)[0] for choice in choices):
                 # The next events look like this one, unless it is a first one with the prompt's ids.
                 self._is_learning = self._cut and b'"prompt_token_ids"' in event
-        elif choices:
+        elif self.has_begun:
             self._is_learning = False
         self._choices_left -= sum(1 for choice in choices if choice.get("finish_reason") is not None)
         return out + self._pass_usage(self._early_usage) if self._early_usage else out
@@ -229,6 +234,15 @@ def text_of(choice: dict[str, Any]) -> tuple[str, bool]:
         return (text if isinstance(text, str) else ""), False
     text = source.get("content")
     return (text if isinstance(text, str) else ""), any(source.get(name) for name in _OTHER_OUTPUT)
+
+
+def has_output(choice: dict[str, Any]) -> bool:
+    """Whether an event says anything of the answer. A chat's first event often has the role alone; one without
+    text may hide reasoning, whose ids must not be continued as if they were text."""
+    delta = choice.get("delta")
+    if not isinstance(delta, dict) or choice.get("finish_reason") is not None:
+        return True
+    return any(value for name, value in delta.items() if name != "role")
 
 
 def cut_field(event: bytes, key: bytes) -> bytes:

@@ -45,7 +45,7 @@ class Behaviour:
     cut_body_at: int | None = None
     """An answer in one piece, closed after so many bytes of its body."""
     gate: asyncio.Event | None = None
-    """The stream's events after the first wait for it, and an answer in one piece altogether."""
+    """The stream's events after its first text wait for it, and an answer in one piece altogether."""
     delay_seconds: float = 0.0
     """How long an answer in one piece takes."""
 
@@ -291,10 +291,11 @@ class StubSite:
         if behaviour.first_event is not None:
             events = [behaviour.first_event, DONE]
         is_whole = behaviour.events is None
+        has_text = False
         for index, event in enumerate(events if is_whole else events[: behaviour.events]):
-            if index == 1 and behaviour.gate is not None:
-                await behaviour.gate.wait()
             await _chunk(writer, event)
+            if behaviour.gate is not None and (has_text := has_text or _has_text(event)):
+                await behaviour.gate.wait()
         if is_whole:
             writer.write(b"0\r\n\r\n")
             await writer.drain()
@@ -339,6 +340,11 @@ class StubSite:
 async def _end_of(reader: asyncio.StreamReader) -> None:
     """Return when the other side has closed; reads nothing of the next request."""
     await until(lambda: reader.at_eof() or reader.exception() is not None, seconds=120, what="the end")
+
+
+def _has_text(event: bytes) -> bool:
+    choices = orjson.loads(event.removeprefix(b"data: "))["choices"]
+    return any(choice.get("text") or choice.get("delta", {}).get("content") for choice in choices)
 
 
 async def _chunk(writer: asyncio.StreamWriter, data: bytes) -> None:

@@ -27,6 +27,12 @@ def error_of(response: httpx.Response | bytes) -> dict[str, Any]:
     return error
 
 
+def text_of(stream: bytes) -> str:
+    """A chat's text."""
+    values = [orjson.loads(event.removeprefix(b"data: ")) for event in stream.split(b"\n\n")[:-2]]
+    return "".join(one["delta"].get("content", "") for value in values for one in value["choices"])
+
+
 def script(fleet: RouterFleet, *behaviours: Behaviour) -> None:
     """The first request that reaches any site meets the first of these, and so on."""
     shared = fleet.sites[0].script
@@ -198,6 +204,37 @@ async def test_a_client_s_own_deadline_is_obeyed(store: Any):
         response = await fleet.post(chat(), headers={"x-heron-deadline-seconds": "0.3"})
         assert response.status_code == 504
         assert 0 < float(fleet.site("a").inference[0].headers["x-heron-deadline-seconds"]) <= 0.3
+        await fleet.settled(failed=1)
+
+
+async def test_a_client_s_deadline_asks_for_a_stream_s_first_token_only(store: Any):
+    """docs/admission.md: a stream that has begun in time goes on to its end, over a break too."""
+    async with router_fleet(store, "a", "b") as fleet:
+        gates = [asyncio.Event(), asyncio.Event()]
+        script(fleet, stop_after(9, base=Behaviour(gate=gates[0])), Behaviour(gate=gates[1]))
+        headers = {"x-heron-deadline-seconds": "1.5"}
+        asking = asyncio.create_task(fleet.stream(STREAM_BODY, headers=headers))
+        await until(lambda: any(one.is_committed for one in fleet.router.forwarder.active), what="it began")
+        [exchange] = fleet.router.forwarder.active
+        deadline_at = exchange.received_at + 1.5
+        await until(lambda: asyncio.get_running_loop().time() > deadline_at + 1, what="its deadline is past")
+        for gate in gates:
+            gate.set()
+        status, data = await asking
+        assert (status, text_of(data)) == (200, text_of(STREAM))
+        sent = [one for site in fleet.sites for one in site.inference]
+        told = [one.headers.get("x-heron-deadline-seconds") for one in sent]
+        assert sorted(value is None for value in told) == [False, True]  # a resume has none: it was met
+        await fleet.settled(completed=1)
+
+
+async def test_a_stream_that_does_not_begin_by_its_client_s_deadline_ends(store: Any):
+    """A role is no token."""
+    async with router_fleet(store, "a", "b") as fleet:
+        script(fleet, stop_after(1, "hang"))
+        headers = {"x-heron-deadline-seconds": "0.6"}
+        status, data = await fleet.stream(STREAM_BODY, headers=headers)
+        assert (status, error_of(data)["code"]) == (504, "site_timeout")
         await fleet.settled(failed=1)
 
 

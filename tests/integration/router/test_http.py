@@ -172,7 +172,7 @@ async def test_a_client_that_has_gone_is_told_from_one_that_is_half_closed(store
     """The site's connection is closed though nothing was written to the client in the meantime."""
     async with router_fleet(store, "a") as fleet:
         gate = asyncio.Event()
-        behaviour = stop_after(2, "end", Behaviour(gate=gate)) if stream else Behaviour(hang=True)
+        behaviour = stop_after(3, "end", Behaviour(gate=gate)) if stream else Behaviour(hang=True)
         fleet.site("a").default = behaviour
         messages = [{"role": "user", "content": "hi"}]
         body = orjson.dumps({"model": "m", "messages": messages, "max_tokens": 30, "stream": stream})

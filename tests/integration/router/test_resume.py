@@ -71,9 +71,9 @@ BREAKS = ["cut", "cut_in_event", "error", "abort", "end"]
 
 
 @pytest.mark.parametrize("then", BREAKS)
-@pytest.mark.parametrize("events", [1, 2, 9, 30])
+@pytest.mark.parametrize("events", [2, 9, 30])
 async def test_a_chat_goes_on_elsewhere(store: Any, then: str, events: int):
-    """However and wherever it breaks: after the role, in the middle, before the last token."""
+    """However and wherever it breaks: after the first token, in the middle, before the last."""
     async with router_fleet(store, "a", "b") as fleet:
         script(fleet, stop_after(events, then))
         status, data = await fleet.stream(BODY)
@@ -81,6 +81,62 @@ async def test_a_chat_goes_on_elsewhere(store: Any, then: str, events: int):
         assert Answer(data) == unbroken(BODY)
         totals = await fleet.settled(completed=1)
         assert totals["resumed"] == 1
+
+
+@pytest.mark.parametrize("changes", [{}, {"tools": [{"type": "function", "function": {"name": "f"}}]}])
+@pytest.mark.parametrize("then", BREAKS)
+async def test_a_chat_of_which_only_the_role_came_is_asked_for_anew(
+    store: Any, then: str, changes: dict[str, Any]
+):
+    """Whatever it asks for: its client has nothing yet, so reasoning or a tool call that follow come whole."""
+    async with router_fleet(store, "a", "b") as fleet:
+        script(fleet, stop_after(1, then))
+        status, data = await fleet.stream(BODY | changes)
+        assert (status, Answer(data)) == (200, unbroken(BODY))
+        assert [one.path for site in fleet.sites for one in site.seen if one.path != "/heron/v1/report"] == [
+            CHAT_PATH,
+            CHAT_PATH,
+        ]
+        totals = await fleet.settled(completed=1)
+        assert (totals["retried"], totals["resumed"]) == (1, 0)
+
+
+def events_of(*deltas: dict[str, Any], finish: str | None = None) -> bytes:
+    """Events of a chat's stream, one choice each."""
+    ends = [None] * (len(deltas) - 1) + [finish]
+    values = [
+        {"id": "r", "created": 9, "model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": end}]}
+        for delta, end in zip(deltas, ends, strict=True)
+    ]
+    return b"".join(b"data: " + orjson.dumps(value) + b"\n\n" for value in values)
+
+
+ROLE = {"role": "assistant", "content": ""}
+THINKS = ({"reasoning_content": "let me think"}, {"content": "answer"})
+
+
+@pytest.mark.parametrize("token_ids", [True, False])
+async def test_reasoning_after_a_break_is_passed_on_whole(store: Any, token_ids: bool):
+    """Cut after the role, and after an event whose ids are those of reasoning not shown yet."""
+    hidden = {"index": 0, "delta": {"content": ""}, "finish_reason": None, "token_ids": [5]}
+    begun = events_of(ROLE) + b"data: " + orjson.dumps({"id": "q", "choices": [hidden]}) + b"\n\n"
+    whole = events_of(ROLE, *THINKS, finish="stop")
+    async with router_fleet(store, "a", "b", token_ids=token_ids) as fleet:
+        script(fleet, Behaviour(first_event=begun), Behaviour(first_event=whole))
+        _, data = await fleet.stream(BODY)
+        assert data == whole + b"data: [DONE]\n\n"
+        await fleet.settled(completed=1)
+
+
+async def test_a_continuation_that_thinks_ends_with_a_stated_error(store: Any):
+    """By text; its reasoning is not part of what the client was answered, nor may it be lost in silence."""
+    async with router_fleet(store, "a", "b", token_ids=False) as fleet:
+        script(fleet, stop_after(5), Behaviour(first_event=events_of(ROLE, *THINKS, finish="stop")))
+        _, data = await fleet.stream(BODY)
+        assert Answer(data).error == "stream_lost"
+        assert b"reasoning or a tool call" in data
+        assert unbroken(BODY).text.startswith(Answer(data).text)
+        await fleet.settled(broken=1)
 
 
 @pytest.mark.parametrize("then", BREAKS)

@@ -81,7 +81,7 @@ def test_by_ids_the_prompt_is_all_ids_so_far():
 
 def test_with_no_token_yet_there_is_nothing_to_detokenize():
     """The prompt alone goes on."""
-    made = plan(CHAT, record(b"", ""))
+    made = plan({"model": "m", "prompt": "x"}, record(b"", ""), Api.COMPLETION)
     assert isinstance(made, Continue)
     assert made.detokenize is None
     assert orjson.loads(made.body)["prompt"] == [1, 2, 3]
@@ -134,9 +134,16 @@ def test_by_text_a_message_that_the_client_had_continued_grows():
 
 def test_by_text_with_nothing_sent_the_request_is_sent_again():
     """There is nothing to continue."""
-    made = plan(CHAT, record(ids=None, text=""), site_takes_ids=False)
+    fields = {"model": "m", "prompt": "x"}
+    made = plan(fields, record(ids=None, text=""), Api.COMPLETION, site_takes_ids=False)
     assert isinstance(made, Continue)
-    assert orjson.loads(made.body)["messages"] == CHAT["messages"]
+    assert orjson.loads(made.body)["prompt"] == "x"
+
+
+@pytest.mark.parametrize("site_takes_ids", [True, False])
+def test_a_chat_of_which_no_text_was_sent_is_not_continued(site_takes_ids: bool):
+    """Its ids may be those of reasoning, which would come as text."""
+    assert plan(CHAT, record(text=""), site_takes_ids=site_takes_ids) == Refuse(reason="no_text")
 
 
 @pytest.mark.parametrize("prompt", ["x", ["x"]])

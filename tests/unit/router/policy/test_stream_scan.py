@@ -110,6 +110,38 @@ def chunk(content: str = "x", finish: str | None = None, index: int = 0, **more:
 DONE = b"data: [DONE]\n\n"
 
 
+@pytest.mark.parametrize("mode", ["ids", "text", "plain"])
+@pytest.mark.parametrize(
+    ("delta", "begins"),
+    [
+        ({"role": "assistant", "content": ""}, False),
+        ({"role": "assistant", "content": None, "tool_calls": [], "reasoning": None}, False),
+        ({}, False),
+        ({"content": "x"}, True),
+        ({"role": "assistant", "content": "x"}, True),
+        ({"reasoning_content": "hm"}, True),
+        ({"tool_calls": [{"index": 0}]}, True),
+        ({"of_some_engine": "x"}, True),
+    ],
+)
+def test_a_stream_begins_with_its_first_output(mode: Mode, delta: dict[str, Any], begins: bool):
+    """A role is none, nor are ids whose text is hidden: until then another site may be asked."""
+    scanner = ChatStreamScanner(Api.CHAT, mode, cut=mode == "ids")
+    choice = {"index": 0, "delta": delta, "finish_reason": None, "token_ids": [7]}
+    scanner.feed(b"data: " + orjson.dumps({"id": "1", "choices": [choice]}) + b"\n\n")
+    assert scanner.has_begun == begins
+    scanner.feed(chunk("", "stop"))
+    assert scanner.has_begun
+
+
+@pytest.mark.parametrize("mode", ["ids", "text", "plain"])
+def test_a_completion_begins_with_its_first_event(mode: Mode):
+    """It has nothing but text."""
+    scanner = ChatStreamScanner(Api.COMPLETION, mode, cut=mode == "ids")
+    scanner.feed(b'data: {"choices":[{"index":0,"text":"","token_ids":[1],"finish_reason":null}]}\n\n')
+    assert scanner.has_begun
+
+
 @pytest.mark.parametrize(
     ("last", "ending"),
     [
