@@ -1,7 +1,7 @@
 """One site's event stream onto the client's connection, as it arrives.
 
 `relay_first` holds status and headers back until the first event with output, since vLLM says 503 inside a
-200, and a chat's role before anything else: until then nothing has been promised, and another site may be tried.
+200, and a chat's role before anything else: until then nothing has been promised, and another site may try.
 
 Rule: no task, timer or await per chunk; `on_data` runs inside the socket's own callback.
 """

@@ -294,7 +294,8 @@ class Resumer:
         if ending == "other_output":
             placement.entry.breaker.succeed()
             placement.entry.results["answered"] += 1
-            self._lose(exchange, "its continuation came with reasoning or a tool call", is_power=resume.is_power)
+            why = "its continuation came with reasoning or a tool call"
+            self._lose(exchange, why, is_power=resume.is_power)
             return Step.DONE
         resume.fruitless += 0 if continuation.tokens else 1
         self._note_break(exchange, placement)

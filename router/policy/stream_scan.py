@@ -237,8 +237,8 @@ def text_of(choice: dict[str, Any]) -> tuple[str, bool]:
 
 
 def has_output(choice: dict[str, Any]) -> bool:
-    """Whether an event says anything of the answer. A chat's first event often has the role alone; one without
-    text may hide reasoning, whose ids must not be continued as if they were text."""
+    """Whether an event says anything of the answer: a chat's first often has the role alone. One without text
+    may hide reasoning, whose ids must not be continued as if they were text."""
     delta = choice.get("delta")
     if not isinstance(delta, dict) or choice.get("finish_reason") is not None:
         return True

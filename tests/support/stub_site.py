@@ -292,7 +292,7 @@ class StubSite:
             events = [behaviour.first_event, DONE]
         is_whole = behaviour.events is None
         has_text = False
-        for index, event in enumerate(events if is_whole else events[: behaviour.events]):
+        for event in events if is_whole else events[: behaviour.events]:
             await _chunk(writer, event)
             if behaviour.gate is not None and (has_text := has_text or _has_text(event)):
                 await behaviour.gate.wait()

@@ -88,7 +88,7 @@ async def test_a_chat_goes_on_elsewhere(store: Any, then: str, events: int):
 async def test_a_chat_of_which_only_the_role_came_is_asked_for_anew(
     store: Any, then: str, changes: dict[str, Any]
 ):
-    """Whatever it asks for: its client has nothing yet, so reasoning or a tool call that follow come whole."""
+    """Whatever it asks for: its client has nothing yet, so reasoning and tool calls come whole."""
     async with router_fleet(store, "a", "b") as fleet:
         script(fleet, stop_after(1, then))
         status, data = await fleet.stream(BODY | changes)
@@ -104,10 +104,10 @@ async def test_a_chat_of_which_only_the_role_came_is_asked_for_anew(
 def events_of(*deltas: dict[str, Any], finish: str | None = None) -> bytes:
     """Events of a chat's stream, one choice each."""
     ends = [None] * (len(deltas) - 1) + [finish]
-    values = [
-        {"id": "r", "created": 9, "model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": end}]}
-        for delta, end in zip(deltas, ends, strict=True)
+    choices = [
+        {"index": 0, "delta": delta, "finish_reason": end} for delta, end in zip(deltas, ends, strict=True)
     ]
+    values = [{"id": "r", "created": 9, "model": "m", "choices": [choice]} for choice in choices]
     return b"".join(b"data: " + orjson.dumps(value) + b"\n\n" for value in values)
 
 

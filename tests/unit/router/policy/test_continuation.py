@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 from support import toy_engine
 
@@ -82,6 +82,10 @@ def text_of(plan: Continue) -> str:
     return str(orjson.loads(toy_engine.detokenize(plan.detokenize))["prompt"])
 
 
+class UnfitError(Exception):
+    """Ids whose text does not say what the client is owed."""
+
+
 def bytes_to_begin(api: Api, events: list[bytes]) -> int:
     """How many bytes of a stream it takes until the client gets any: before, it is retried, not resumed."""
     scanner = ChatStreamScanner(api, "text", cut=True)
@@ -122,7 +126,8 @@ def run(
                 plan = plan_of(request, record, site_takes_ids=True)
                 assert isinstance(plan, Continue)
             owed = owed_text(text, record.sent_text, holds_back=bool(plan.stop))
-            assert owed is not None
+            if owed is None:
+                raise UnfitError
         continuation = Continuation(request, record, plan)
         out += continuation.begin(owed)
         if continuation.ending is None:
@@ -170,7 +175,10 @@ def test_stop_strings_are_found_over_the_seam(
 ) -> None:
     """One engine wrote its first half, the other its second."""
     fields = fields_of(api, prompt, stop=stop, max_tokens=90)
-    check(*run(api, fields, cuts))
+    try:
+        check(*run(api, fields, cuts))
+    except UnfitError:
+        reject()  # a special token in what is held back: such a stream goes on by text (docs/resume.md)
 
 
 @given(APIS, st.text(min_size=1, max_size=6), CUTS)
@@ -247,7 +255,8 @@ def test_a_continuation_may_break_as_any_stream(data: bytes, ending: str, site_t
 
 
 @pytest.mark.parametrize(
-    "delta", [{"reasoning_content": "let me think"}, {"reasoning": "hm"}, {"content": "x", "tool_calls": [{}]}]
+    "delta",
+    [{"reasoning_content": "let me think"}, {"reasoning": "hm"}, {"content": "x", "tool_calls": [{}]}],
 )
 def test_a_continuation_with_other_output_than_text_ends(delta: dict[str, Any]):
     """Dropped in silence the answer would lack it; in a stated break the client knows."""
