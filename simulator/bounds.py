@@ -1,13 +1,17 @@
 """The clairvoyant bound of a week and load, on the very sites, wind and load that a simulated cell has.
 
-Left out, as the bound has no queue and no second: turbulence, bursts inside a step, round trips, start times.
-The load's classes keep their shares over the week (their rates move together).
+Two forms. Of a *sampled* cell every counted minute is a step: the very requests that policies meet there
+(drawn with the cell's seed, by class) on the very watts (turbulence and trips in them, second by second).
+Of *whole days* a step is the record's: the trace's expected rates, on the record's samples joined by lines.
+
+A step may use its servers' time and its joules whenever it likes, and lets nothing pass to the next; it knows
+no queue, no round trip, no start time. A class counts as its mean request.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +22,7 @@ from router.policy.planner.bound import (
     BoundSite,
     Floats,
     capacity_curve,
+    power_weights,
     served,
     served_by_class,
     sustained,
@@ -25,97 +30,139 @@ from router.policy.planner.bound import (
 from router.policy.planner.configurations import configuration_of, slos_of
 from router.policy.planner.problem import CLASSES
 from simulator.fleet_size import model_of, profiles_of
-from simulator.inputs import CUTOFFS, Inputs, blocks_of, shifted_seconds, works_of
+from simulator.inputs import CUTOFFS, Inputs, blocks_of, class_indexes, scene, shifted_seconds, works_of
 from simulator.settings import SiteSettings
 
 ATTAINMENTS = (0.99, 0.95, 0.9)
 MINUTE_SECONDS = 60
+LOOKS = 15
+"""At the wind within a step of the record: every minute of a quarter of an hour."""
+OLD_SECONDS = 900.0
+OLD_POWER = "power_weighted, 15 min old"
+"""`power_weighted` with `age_seconds = 900`: by the watts of a quarter of an hour ago."""
+KINDS = {"within_slo": True, "any_latency": False}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Steps:
-    """A week in the wind record's steps; of a sampled cell the step of each counted minute."""
+    """What a week or a sample is made of."""
 
     watts: Floats
-    """Cap of each step and site: what the farm gives, less the margin."""
-    shape: Floats
-    """Load of each step, mean 1."""
+    """Caps (what the farm gives, less the margin): steps × sites × looks within the step."""
+    old_watts: Floats
+    """The mean cap `OLD_SECONDS` before, by the record: steps × sites."""
+    offered: Floats
+    """Requests per second: steps × classes."""
 
 
-def bounds(inputs: Inputs, loads: Sequence[float]) -> dict[str, Any]:
-    """Everything that `heron bound` prints, as JSON."""
+def bounds(inputs: Inputs, loads: Sequence[float], *, kinds: Iterable[str] = tuple(KINDS)) -> dict[str, Any]:
+    """Everything that `heron bound` prints, as JSON, at these loads (not the cell's own)."""
     shares, sites = _sites(inputs)
-    steps = _steps(inputs)
     unit = inputs.peak_requests_per_second
+    steps = {load: _steps(_with_load(inputs, load)) for load in loads}
+    most = max(loads)
     result: dict[str, Any] = {
         "wind": inputs.series.name,
         "days": [inputs.cell.first_day, inputs.cell.last_day],
         "size_percentile": inputs.cell.size_percentile,
+        "sample": None if inputs.cell.sample is None else str(inputs.cell.sample),
+        "seed": None if inputs.cell.sample is None else inputs.cell.seed,
         "trace": inputs.load.description,
         "sites": [site.site_id for site in inputs.sites],
         "cluster_peak_requests_per_second": unit,
+        "offered_ratios": {
+            f"{load:g}": float(steps[load].offered.sum(axis=1).mean()) / unit for load in loads
+        },
     }
-    for name, is_within_slo in (("within_slo", True), ("any_latency", False)):
-        curves = [capacity_curve(site, shares, is_within_slo=is_within_slo) for site in sites]
-        capacity = np.stack([curve(steps.watts[:, index]) for index, curve in enumerate(curves)], axis=1)
-        most = np.array([site.max_site_watts for site in sites])
-        full = np.array([curve(most[index : index + 1])[0] for index, curve in enumerate(curves)])
-        power = np.minimum(steps.watts, most)
-        weights = {
-            baseline: share(power, capacity, np.broadcast_to(full, capacity.shape))
-            for baseline, share in BASELINES.items()
-        }
-        result[name] = {
-            "capacity_at_full_power_ratio": float(full.sum() / unit),
-            "by_load": [
-                _at_load(load, unit, steps, capacity, weights, sites, shares, is_within_slo) for load in loads
-            ],
-            "sustained": _sustained(unit, steps, capacity, weights),
+    for kind in kinds:
+        fluid = _Fluid(sites, shares, is_within_slo=KINDS[kind])
+        result[kind] = {
+            "capacity_at_full_power_ratio": float(fluid.full.sum() / unit),
+            "by_load": [fluid.at_load(load, steps[load]) for load in loads],
+            "sustained": fluid.sustained(steps[most], most),
         }
     return result
 
 
-def _at_load(
-    load: float,
-    unit: float,
-    steps: Steps,
-    capacity: Floats,
-    weights: dict[str, Floats],
-    sites: Sequence[BoundSite],
-    shares: Sequence[float],
-    is_within_slo: bool,
-) -> dict[str, Any]:
-    offered = load * unit * steps.shape
-    whole = float(offered.sum())
-    same_mix = np.minimum(offered, capacity.sum(axis=1))
-    best = same_mix.copy()
-    for step in np.nonzero(same_mix < offered * (1 - 1e-9))[0].tolist():
-        wanted = [share * float(offered[step]) for share in shares]
-        found = served_by_class(sites, steps.watts[step].tolist(), wanted, is_within_slo=is_within_slo)
-        best[step] = max(best[step], min(found, float(offered[step])))
-    return {
-        "load": load,
-        "bound": float(best.sum()) / whole,
-        "bound_same_mix": float(same_mix.sum()) / whole,
-        "baselines": {
-            name: float(served(share, capacity, offered).sum()) / whole for name, share in weights.items()
-        },
-    }
+class _Fluid:
+    """The sites, at one reading of their rates."""
 
+    def __init__(self, sites: Sequence[BoundSite], shares: Sequence[float], *, is_within_slo: bool) -> None:
+        self._sites, self._is_within_slo = sites, is_within_slo
+        self._shares = np.array(shares)
+        self._curves = [capacity_curve(site, shares, is_within_slo=is_within_slo) for site in sites]
+        self._most = np.array([site.max_site_watts for site in sites])
+        self._idle = np.array([site.server_idle_watts for site in sites])
+        self.full = np.array([curve(self._most[[index]])[0] for index, curve in enumerate(self._curves)])
 
-def _sustained(
-    unit: float, steps: Steps, capacity: Floats, weights: dict[str, Floats]
-) -> dict[str, dict[str, float]]:
-    shape = unit * steps.shape
-
-    def of(share: Floats) -> dict[str, float]:
+    def at_load(self, load: float, steps: Steps) -> dict[str, Any]:
+        """Shares of the offered requests that are served."""
+        offered = steps.offered.sum(axis=1)
+        whole = float(offered.sum()) or 1.0
+        capacity = self._capacity(steps)
         return {
-            f"{attainment:g}": sustained(lambda load: served(share, capacity, load), shape, attainment)
-            for attainment in ATTAINMENTS
+            "load": load,
+            "bound": float(self._best(steps, capacity).sum()) / whole,
+            "bound_same_mix": float(np.minimum(offered, capacity.sum(axis=1)).sum()) / whole,
+            "baselines": {
+                name: float(served(share, capacity, offered).sum()) / whole
+                for name, share in self._weights(steps, capacity).items()
+            },
         }
 
-    best = BASELINES["least_loaded"](capacity, capacity, capacity)  # in a fluid the same as the bound
-    return {"bound_same_mix": of(best)} | {name: of(share) for name, share in weights.items()}
+    def sustained(self, steps: Steps, load: float) -> dict[str, dict[str, float]]:
+        """Loads of which so much is served, all classes alike; `steps` are those of `load`."""
+        shape = steps.offered.sum(axis=1) / load
+        capacity = self._capacity(steps)
+
+        def of(share: Floats) -> dict[str, float]:
+            return {
+                f"{attainment:g}": sustained(lambda rates: served(share, capacity, rates), shape, attainment)
+                for attainment in ATTAINMENTS
+            }
+
+        weights = self._weights(steps, capacity)
+        # in a fluid, by room is the same as the bound
+        return {"bound_same_mix": of(weights["least_loaded"])} | {
+            name: of(share) for name, share in weights.items()
+        }
+
+    def _capacity(self, steps: Steps) -> Floats:
+        """Requests per second of the load's mean mix: steps × sites."""
+        columns = [curve(steps.watts[:, index]).mean(axis=1) for index, curve in enumerate(self._curves)]
+        return np.stack(columns, axis=1)
+
+    def _weights(self, steps: Steps, capacity: Floats) -> Mapping[str, Floats]:
+        power = np.minimum(steps.watts.mean(axis=2), self._most)
+        installed = np.broadcast_to(self.full, capacity.shape)
+        found = {name: share(power, capacity, installed) for name, share in BASELINES.items()}
+        old = np.minimum(steps.old_watts, self._most)
+        return found | {OLD_POWER: power_weights(old, capacity, installed)}
+
+    def _best(self, steps: Steps, capacity: Floats) -> Floats:
+        """Requests per second that the best choice of classes and configurations serves in each step."""
+        power = np.minimum(steps.watts, self._most[:, None])
+        is_on = power >= self._idle[:, None]
+        on_ratios = is_on.mean(axis=2)
+        above = np.where(is_on, power - self._idle[:, None], 0.0).mean(axis=2)
+        watts = self._idle + np.divide(above, on_ratios, out=np.zeros_like(above), where=on_ratios > 0)
+        offered = steps.offered.sum(axis=1)
+        best: Floats = offered.copy()
+        for step, wanted in enumerate(steps.offered):
+            is_mean_mix = np.allclose(wanted, self._shares * offered[step], rtol=1e-6)
+            if is_mean_mix and capacity[step].sum() >= offered[step]:
+                continue
+            found = served_by_class(
+                self._sites,
+                watts[step].tolist(),
+                wanted.tolist(),
+                is_within_slo=self._is_within_slo,
+                on_ratios=on_ratios[step].tolist(),
+            )
+            if is_mean_mix:
+                found = max(found, float(capacity[step].sum()))  # the curve's points lie a hair closer
+            best[step] = min(found, offered[step])
+        return best
 
 
 def _sites(inputs: Inputs) -> tuple[list[float], list[BoundSite]]:
@@ -159,30 +206,76 @@ def _sites(inputs: Inputs) -> tuple[list[float], list[BoundSite]]:
     return [sums[name] for name in CLASSES], [site_of(settings) for settings in inputs.sites]
 
 
+def _with_load(inputs: Inputs, load: float) -> Inputs:
+    """The same cell at another load."""
+    scale = load * inputs.peak_requests_per_second / inputs.load.mean_rate
+    return replace(inputs, cell=inputs.cell.with_(load=load), scale=scale)
+
+
+def _mean_rate(steps: Steps) -> float:
+    return float(steps.offered.sum(axis=1).mean())
+
+
 def _steps(inputs: Inputs) -> Steps:
-    series, cell = inputs.series, inputs.cell
-    period = series.period_seconds
-    count = round(inputs.days_seconds / period)
-    columns = []
-    for site in inputs.sites:
-        column = series.ratios[site.wind]
-        at = [round(shifted_seconds(inputs, site, step * period) / period) for step in range(count)]
-        values = np.array([column[step] for step in at])
-        if cell.constant_power:
-            values = np.ones(count)
-        known = np.nan_to_num(values, nan=0.0)
-        columns.append(known * inputs.nameplate_watts[site.site_id] * (1 - site.margin_ratio))
-    rates = np.zeros(count)
+    return _expected(inputs) if inputs.cell.sample is None else _drawn(inputs)
+
+
+def _drawn(inputs: Inputs) -> Steps:
+    """The counted minutes of the blocks, as policies meet them."""
+    watts, old, offered = [], [], []
+    for start, seconds, warm_up in blocks_of(inputs.cell):
+        one = scene(inputs, start, seconds, warm_up)
+        edges = np.arange(warm_up, seconds - MINUTE_SECONDS + 1, MINUTE_SECONDS, dtype=np.float64)
+        caps = [
+            one.watts[site.site_id][warm_up:][: len(edges) * MINUTE_SECONDS].reshape(-1, MINUTE_SECONDS)
+            * (1 - site.margin_ratio)
+            for site in inputs.sites
+        ]
+        watts.append(np.stack(caps, axis=1))
+        old.append(
+            _recorded(inputs, start + edges.astype(np.float64) - OLD_SECONDS, MINUTE_SECONDS).mean(axis=2)
+        )
+        arrivals = one.arrivals
+        minute = np.floor((arrivals.at_seconds - warm_up) / MINUTE_SECONDS).astype(np.int64)
+        inside = (minute >= 0) & (minute < len(edges))
+        counts = np.zeros((len(edges), len(CLASSES)))
+        classes = class_indexes(arrivals.prompt_tokens, arrivals.output_tokens)
+        np.add.at(counts, (minute[inside], classes[inside]), 1.0 / MINUTE_SECONDS)
+        offered.append(counts)
+    return Steps(watts=np.concatenate(watts), old_watts=np.concatenate(old), offered=np.concatenate(offered))
+
+
+def _expected(inputs: Inputs) -> Steps:
+    """Whole days in the record's steps."""
+    period = inputs.series.period_seconds
+    starts: Floats = np.arange(round(inputs.days_seconds / period), dtype=np.float64) * period
+    offered = np.zeros((len(starts), len(CLASSES)))
     for part in inputs.load.parts:
-        for step in range(count):
-            edges, found = part.rate.of_block(step * period, period)
-            rates[step] += float((found * np.diff(edges)).sum()) / period
-    watts, shape = np.stack(columns, axis=1), rates / rates.mean()
-    if cell.sample is None:
-        return Steps(watts=watts, shape=shape)
-    counted = [
-        int((start + second) // period)
-        for start, seconds, warm_up in blocks_of(cell)
-        for second in range(warm_up, seconds, MINUTE_SECONDS)
-    ]
-    return Steps(watts=watts[counted], shape=shape[counted])
+        classes = class_indexes(part.sizes.prompt_tokens, part.sizes.output_tokens)
+        shares = np.bincount(classes, minlength=len(CLASSES)) / len(classes)
+        for step, start in enumerate(starts.tolist()):
+            edges, rates = part.rate.of_block(start, period)
+            offered[step] += float((rates * np.diff(edges)).sum()) / period * inputs.scale * shares
+    return Steps(
+        watts=_recorded(inputs, starts, period),
+        old_watts=_recorded(inputs, starts - OLD_SECONDS, period).mean(axis=2),
+        offered=offered,
+    )
+
+
+def _recorded(inputs: Inputs, starts: Floats, seconds: float) -> Floats:
+    """Caps by the record alone, joined by lines, of steps that begin so many seconds into the days."""
+    series, columns = inputs.series, []
+    looks = (np.arange(LOOKS) + 0.5) / LOOKS * seconds
+    for site in inputs.sites:
+        nameplate = inputs.nameplate_watts[site.site_id] * (1 - site.margin_ratio)
+        if inputs.cell.constant_power:
+            columns.append(np.full((len(starts), LOOKS), nameplate))
+            continue
+        values = np.array(series.ratios[site.wind])
+        known = ~np.isnan(values)
+        at = np.nonzero(known)[0] * series.period_seconds
+        begins = np.array([shifted_seconds(inputs, site, start) for start in starts.tolist()])
+        times = begins[:, None] + looks
+        columns.append(np.interp(times, at, values[known]) * nameplate)
+    return np.stack(columns, axis=1)

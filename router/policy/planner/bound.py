@@ -97,17 +97,25 @@ def capacity_curve(
 
 
 def served_by_class(
-    sites: Sequence[BoundSite], watts: Sequence[float], wanted: Sequence[float], *, is_within_slo: bool
+    sites: Sequence[BoundSite],
+    watts: Sequence[float],
+    wanted: Sequence[float],
+    *,
+    is_within_slo: bool,
+    on_ratios: Sequence[float] | None = None,
 ) -> float:
     """The most requests per second of any class that the fleet serves in one step, however it chooses.
 
-    Every request counts alike, so with too little power the cheap classes are served first.
+    Every request counts alike, so with too little power the cheap classes are served first. `on_ratios`: the
+    part of the step in which each server has its idle draw at least (default: all of it), `watts` then
+    being the mean of that part.
     """
     lp = LinearProblem()
     counts: dict[Configuration, list[tuple[int, float]]] = {}
-    for site, given in zip(sites, watts, strict=True):
+    parts = [1.0] * len(sites) if on_ratios is None else on_ratios
+    for site, given, part in zip(sites, watts, parts, strict=True):
         power = min(given, site.max_site_watts)
-        if power < site.server_idle_watts:
+        if power < site.server_idle_watts or part <= 0:
             continue
         gpus, draw = [], []
         for configuration in site.configurations:
@@ -115,8 +123,8 @@ def served_by_class(
             gpus.append((column, float(configuration.tensor_parallel_degree)))
             draw.append((column, site.added_watts(configuration)))
             counts.setdefault(configuration, []).append((column, -1.0))
-        lp.row(gpus, upper=float(site.gpu_count))
-        lp.row(draw, upper=power - site.server_idle_watts)
+        lp.row(gpus, upper=part * site.gpu_count)
+        lp.row(draw, upper=part * (power - site.server_idle_watts))
     if not counts:
         return 0.0
     flows: list[list[tuple[int, float]]] = [[] for _ in wanted]
@@ -164,11 +172,17 @@ def least_loaded(power: Floats, capacity: Floats, installed: Floats) -> Floats: 
     return _normalised(capacity)
 
 
+def selective_push(power: Floats, capacity: Floats, installed: Floats) -> Floats:
+    """What finds no short queue waits at the router and goes where one ends: in a fluid, by room as well."""
+    return least_loaded(power, capacity, installed)
+
+
 BASELINES: Mapping[str, Share] = {
     "round_robin": round_robin,
     "static_weighted": static_weights,
     "power_weighted": power_weights,
     "least_loaded": least_loaded,
+    "selective_push": selective_push,
 }
 
 
