@@ -1,13 +1,14 @@
 """`heron bound`: the ceiling of any gain, before a policy is tuned.
 
 Per week and load a clairvoyant bound and fluid baselines, on the very sites, wind and load that `heron
-simulate` has for the same arguments.
+simulate` has for the same arguments. With `--sample` of the very requests and watts of its counted minutes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from cli.sites_file import read_sites_file
 from fleet.config import ConfigError
 from power_feed.wind_series import WindFileError
 from replay.trace import TraceError
-from simulator.cell import Cell, CellError
+from simulator.cell import Cell, CellError, Sample
 from simulator.inputs import read_inputs, wind_series
 from simulator.traces import SIZE_SETS
 from simulator.weeks import WIND_SETS, Days, WeekError, named_days, week_names
+from simulator.workload import MODES
 
 KINDS = {"within_slo": "within the SLO", "any_latency": "however late"}
 
@@ -47,6 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size-percentile", type=float, help="a site's peak draw is its farm's power at this one"
     )
     parser.add_argument("--sites", type=Path, help="TOML, as of heron simulate: count, [site] table")
+    parser.add_argument(
+        "--sample", help="EVERY:LENGTH:WARM_UP, as of heron simulate: the requests that are drawn there"
+    )
+    parser.add_argument("--arrivals", choices=MODES, default="bursty", help="with --sample: how they come")
+    parser.add_argument("--seed", type=int, default=1, help="with --sample: whose requests (1)")
     parser.add_argument("--json", type=Path, help="write everything here")
 
 
@@ -84,6 +91,7 @@ def _loads(text: str) -> list[float]:
 
 def _cells(arguments: argparse.Namespace) -> list[tuple[Cell, str]]:
     known = WIND_SETS.get(arguments.wind)
+    sample = None if arguments.sample is None else Sample.parse(arguments.sample)
     percentile = arguments.size_percentile or (40.0 if known is None else known.size_percentile)
     fleet = read_sites_file(arguments.sites)
     return [
@@ -93,6 +101,9 @@ def _cells(arguments: argparse.Namespace) -> list[tuple[Cell, str]]:
                 first_day=days.first,
                 last_day=days.last,
                 size_percentile=percentile,
+                sample=sample,
+                mode=arguments.arrivals,
+                seed=arguments.seed,
                 trace=arguments.trace,
                 sizes=arguments.sizes,
                 site_count=fleet.count,
@@ -133,14 +144,27 @@ def _show(result: dict[str, Any]) -> None:
     )
     for kind, title in KINDS.items():
         part = result[kind]
-        names = list(part["by_load"][0]["baselines"])
-        table = Table(title=f"{title}; last rows: load sustained", title_justify="left")
-        for column in ("load", "bound", "bound, same mix", *names):
-            table.add_column(column, justify="right", overflow="fold")
-        for row in part["by_load"]:
-            cells = [row["bound"], row["bound_same_mix"], *(row["baselines"][name] for name in names)]
-            table.add_row(f"{row['load']:g}", *(f"{value:.3f}" for value in cells))
-        for attainment in part["sustained"]["bound_same_mix"]:
-            cells = [part["sustained"][name][attainment] for name in ("bound_same_mix", *names)]
-            table.add_row(f"at {attainment}", "–", *(f"{value:.3f}" for value in cells))
+        loads, sustained = part["by_load"], part["sustained"]
+        table = Table(title=f"{title}; right: load sustained with so much", title_justify="left")
+        table.add_column("")
+        for column in (
+            *(f"{row['load']:g}" for row in loads),
+            *(f"{float(attainment):.0%}" for attainment in sustained["bound_same_mix"]),
+        ):
+            table.add_column(column, justify="right")
+        came = [result["offered_ratios"][f"{row['load']:g}"] for row in loads]
+        table.add_row("offered", *_numbers(came))
+        table.add_row("bound", *_numbers([row["bound"] for row in loads]))
+        table.add_row(
+            "bound, same mix",
+            *_numbers([*(row["bound_same_mix"] for row in loads), *sustained["bound_same_mix"].values()]),
+        )
+        for name in loads[0]["baselines"]:
+            table.add_row(
+                name, *_numbers([*(row["baselines"][name] for row in loads), *sustained[name].values()])
+            )
         console.print(table)
+
+
+def _numbers(values: Iterable[float]) -> list[str]:
+    return [f"{value:.3f}" for value in values]

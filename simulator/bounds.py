@@ -38,7 +38,7 @@ MINUTE_SECONDS = 60
 LOOKS = 15
 """At the wind within a step of the record: every minute of a quarter of an hour."""
 OLD_SECONDS = 900.0
-OLD_POWER = "power_weighted, 15 min old"
+OLD_POWER = "power, 15 min old"
 """`power_weighted` with `age_seconds = 900`: by the watts of a quarter of an hour ago."""
 KINDS = {"within_slo": True, "any_latency": False}
 

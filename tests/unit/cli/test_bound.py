@@ -28,6 +28,20 @@ def test_it_says_per_load_what_could_be_served(tmp_path: Path, capsys: pytest.Ca
     assert "cluster peak" in capsys.readouterr().out
 
 
+def test_of_a_sample_it_is_by_seed_and_says_what_came(tmp_path: Path) -> None:
+    """The requests that a seed draws, not the expected ones; both kept."""
+    file = tmp_path / "bound.json"
+    found = []
+    for seed in ("1", "2"):
+        words = ["--days", "1:2", "--sample", "1d:4m:1m", "--load", "0.5", "--seed", seed]
+        assert main(["bound", *words, "--arrivals", "poisson", "--json", str(file)]) == 0
+        (week,) = json.loads(file.read_text())["weeks"]
+        assert (week["sample"], week["seed"]) == ("86400s:240s:60s", int(seed))
+        assert week["offered_ratios"]["0.5"] == pytest.approx(0.5, rel=0.1)
+        found.append(week["offered_ratios"])
+    assert found[0] != found[1]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -35,6 +49,7 @@ def test_it_says_per_load_what_could_be_served(tmp_path: Path, capsys: pytest.Ca
         (["--days", "9:3"], "days count from 1"),
         (["--load", "much"], "expected numbers"),
         (["--load", "0"], "above 0"),
+        (["--sample", "often"], "expected EVERY:LENGTH:WARM_UP"),
         (["--wind", "nowhere.csv"], "no such file"),
         (["--sites", "nowhere.toml"], "nowhere.toml"),
         (["--trace", "nowhere.csv"], "no such file"),
