@@ -146,6 +146,7 @@ class SimulatedRouter:
             is_resume=is_resume,
             is_released=is_released,
             must_leave_room=must_leave_room,
+            is_patient=request.is_patient,
         )
         request.is_patient = view is NOT_YET
         if view is None:
@@ -172,6 +173,7 @@ class SimulatedRouter:
         is_resume: bool,
         is_released: bool,
         must_leave_room: bool = False,
+        is_patient: bool = False,
     ) -> ModelView | NotYet | None:
         """Where a request would go now, as `router.live.hold` asks it."""
         if not self.view.views:
@@ -191,6 +193,7 @@ class SimulatedRouter:
             rng=self._rng,
             context=self.view.snapshot,
             is_paced=is_released,
+            is_patient=is_patient,
         )
 
     def _reach(self, request: SimRequest) -> None:

@@ -200,6 +200,7 @@ class Dispatcher:
             rng=self._rng,
             context=snapshot,
             is_paced=is_released,
+            is_patient=exchange.is_patient,
             surplus_ratio=surplus_ratio,
             affinity=self.affinity,
             hint=None if is_resume else exchange.hint,

@@ -38,6 +38,15 @@ class Baseline:
     is_told: ClassVar[bool] = False
     affinity_floor_ratio: ClassVar[float] = POLICY_FLOOR_RATIO
 
+    def is_shut(
+        self,
+        views: Sequence[ModelView],  # noqa: ARG002
+        features: RequestFeatures,  # noqa: ARG002
+        now: float,  # noqa: ARG002
+    ) -> bool:
+        """Not choosy."""
+        return False
+
     def sent(self, view: ModelView, features: RequestFeatures, now: float) -> None:
         """Not told."""
 

@@ -86,6 +86,7 @@ def choose(
     rng: random.Random,
     context: Snapshot = NOTHING_KNOWN,
     is_paced: bool = False,
+    is_patient: bool = False,
     surplus_ratio: float | None = None,
     affinity: Affinity | None = None,
     hint: Hint | None = None,
@@ -95,13 +96,15 @@ def choose(
 
     `views` are the sites that know the model, in order of name and of the snapshot `context`; `loads` (by
     site) what this router has sent there. `is_paced`: it has waited, and does not go before the prompts of
-    others that have are read. `surplus_ratio`: it is flex, and so much must stay free. `hint`: None where it
-    is all the same which site it is.
+    others that have are read. `is_patient`: it waits because the policy would have it wait. `surplus_ratio`:
+    it is flex, and so much must stay free. `hint`: None where it is all the same which site it is.
     """
     asked = features
     if is_resume and features.slo is not None:
         features = features._replace(slo=None)  # it goes on at any cost
     is_choosy = policy.is_choosy and features.slo is not None and not is_resume and surplus_ratio is None
+    if is_patient and is_choosy and len(views) <= SCAN_ALL_SITES and policy.is_shut(views, features, now):
+        return NOT_YET
     point = turn * GOLDEN_RATIO % 1.0
     looked_at: Iterable[ModelView] = views
     most = len(views)

@@ -149,6 +149,25 @@ class Heron(Baseline):
             self._triage.note(costs)
         return found
 
+    def is_shut(self, views: Sequence[ModelView], features: RequestFeatures, now: float) -> bool:
+        """Whether it is worth its place nowhere, by what was worked out before; False: look properly."""
+        slo = features.slo
+        by_site = self._forecasts.get(features.model)
+        if slo is None or by_site is None or self._own.burst_seconds <= 0.0 or features.tier == "flex":
+            return False
+        step = work_step(features.prompt_tokens, features.expected_output_tokens)
+        for view in views:
+            if not view.is_serving:
+                continue
+            kept = by_site.get(view.site_id)
+            if kept is None or kept.view is not view:
+                return False
+            load = kept.load
+            cost = kept.cost_seconds(step, slo, load.round_trip_seconds)
+            if cost is None or (cost < math.inf and self._triage.is_open(load, cost, now)):
+                return False
+        return True
+
     def sent(self, view: ModelView, features: RequestFeatures, now: float) -> None:
         """Its prompt is read there before those that come after it."""
         kept = self._forecasts.get(features.model, {}).get(view.site_id)
@@ -206,7 +225,7 @@ class Heron(Baseline):
             kept = by_site.get(site_id)
             if kept is None or kept.view is not view or kept.outlook is not outlook:
                 kept = by_site[site_id] = SiteForecast(
-                    view, context.sites.get(site_id), outlook, load, self._own.margin_ratio
+                    view, context.sites.get(site_id), outlook, load, self._own.margin_ratio, kept
                 )
                 self._note_farm(site_id, kept)
                 self._triage.reported(

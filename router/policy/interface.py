@@ -50,6 +50,11 @@ class Policy(Protocol):
         `turn` counts decisions from 0. `candidates` is never empty.
         """
 
+    def is_shut(self, views: Sequence[ModelView], features: RequestFeatures, now: float) -> bool:
+        """Of a request that it would not place before: whether it still would not, wherever there were room.
+        False where that takes a real look. Only where `is_choosy`.
+        """
+
     def sent(self, view: ModelView, features: RequestFeatures, now: float) -> None:
         """The request goes there; only where `is_told`."""
 

@@ -14,7 +14,7 @@ from router.policy.figures import known
 from router.policy.load import Load
 from router.policy.outlook import PowerOutlook, Quantiles
 from router.policy.power_risk import PowerNeed, Risk, risk_of
-from router.policy.site_rate import site_rate
+from router.policy.site_rate import Engines, engines_of, engines_rate
 from router.policy.snapshot import ModelView, SiteView
 
 LEAST_SECONDS, MOST_SECONDS = 1e-3, 1e4
@@ -25,16 +25,33 @@ MOST_HORIZON_BITS = 16
 """Horizons are powers of two, up to 18 hours."""
 
 
+MOST_COSTS = 8_192
+"""Kept per site: sizes that came, at the round trips that were."""
+
+
 def horizon_bits(seconds: float) -> int:
     """The least power of two that is not less."""
     return min(MOST_HORIZON_BITS, max(0, math.frexp(seconds)[1])) if seconds > 1.0 else 0
+
+
+class EnginesRates:
+    """What some engines sustain, worked out once for as long as they stay as they are."""
+
+    __slots__ = ("costs", "engines", "rates")
+
+    def __init__(self, engines: Engines | None) -> None:
+        self.engines = engines
+        self.rates: dict[int, float | None] = {}
+        """By `work_step`."""
+        self.costs: dict[tuple[int, int], tuple[ClassSlo, float | None]] = {}
+        """By `work_step` and hundredths of a second of round trip: for which SLO, and what it is."""
 
 
 class SiteForecast:
     """One model at one site, as of its last records."""
 
     __slots__ = (
-        "_costs",
+        "_kept",
         "_need",
         "_site",
         "first_seconds",
@@ -55,7 +72,9 @@ class SiteForecast:
         outlook: PowerOutlook | None,
         load: Load,
         margin_ratio: float,
+        before: SiteForecast | None = None,
     ) -> None:
+        """`before`: as of earlier records; what its engines sustain is taken over if they are the same."""
         self.view = view
         self.load = load
         self.outlook = outlook
@@ -78,9 +97,11 @@ class SiteForecast:
             else:
                 idle = info.server_idle_watts
                 self._need = PowerNeed(draw, min(idle, draw), margin_ratio, info.safe_floor_watts)
-        self.rates: dict[int, float | None] = {}
+        engines = engines_of(view, None if site is None else site.info)
+        same = before is not None and before._kept.engines == engines
+        self._kept: EnginesRates = before._kept if before is not None and same else EnginesRates(engines)
+        self.rates = self._kept.rates
         """By `work_step`; what is not there is worked out by `rate`."""
-        self._costs: dict[tuple[int, ClassSlo, int], float | None] = {}
         self.risks: dict[int, Risk | None] = {}
         """By `horizon_bits`; what is not there is worked out by `risk`."""
 
@@ -102,29 +123,38 @@ class SiteForecast:
 
     def rate(self, step: int) -> float | None:
         """Requests of this size per second that its engines sustain as they run now (`site_rate`)."""
-        info = None if self._site is None else self._site.info
-        rate = self.rates[step] = site_rate(self.view, info, step)
+        engines = self._kept.engines
+        rate = self.rates[step] = None if engines is None else engines_rate(engines, step)
         return rate
 
     def cost_seconds(self, step: int, slo: ClassSlo, round_trip_seconds: float | None) -> float | None:
         """Of the site's time, what a request of this size takes within its SLO; infinite where it cannot be
         in time, None where nobody knows, or the profile's engine could not hold it. The round trip
         counts to the next hundredth of a second."""
-        hundredths = math.ceil(100.0 * (round_trip_seconds or 0.0))
-        key = step, slo, hundredths
-        if key in self._costs:
-            return self._costs[key]
-        left = Slo(
-            ttft_seconds=_less(slo.ttft_seconds, hundredths / 100),
-            e2e_seconds=_less(slo.e2e_seconds, hundredths / 100),
-        )
-        info = None if self._site is None else self._site.info
-        rate = site_rate(self.view, info, step, left)
-        cost = None if rate is None else 1.0 / rate if rate > 0.0 else math.inf
-        if cost == math.inf and not site_rate(self.view, info, step):
-            cost = None  # too long for the profile's engine at any time: the site's own may differ
-        self._costs[key] = cost
+        hundredths = math.ceil(100.0 * round_trip_seconds) if round_trip_seconds else 0
+        costs = self._kept.costs
+        found = costs.get((step, hundredths))
+        if found is not None and (found[0] is slo or found[0] == slo):
+            return found[1]
+        cost = self._cost_seconds(step, slo, hundredths / 100)
+        if len(costs) >= MOST_COSTS:
+            costs.clear()
+        costs[step, hundredths] = slo, cost
         return cost
+
+    def _cost_seconds(self, step: int, slo: ClassSlo, round_trip_seconds: float) -> float | None:
+        engines = self._kept.engines
+        if engines is None:
+            return None
+        left = Slo(
+            ttft_seconds=_less(slo.ttft_seconds, round_trip_seconds),
+            e2e_seconds=_less(slo.e2e_seconds, round_trip_seconds),
+        )
+        rate = engines_rate(engines, step, left)
+        if rate > 0.0:
+            return 1.0 / rate
+        # too long for the profile's engine at any time: the site's own may differ
+        return math.inf if engines_rate(engines, step) else None
 
     def risk(self, bits: int, now: float) -> Risk | None:
         """Of a request that ends 2^bits s from now; None where power or draw are not known.

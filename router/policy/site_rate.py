@@ -5,8 +5,10 @@ Rule: None where any part is unknown (no SiteInfo, no profile, no clock): a site
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from fleet.capacity import Slo, Work, requests_per_second
-from fleet.profile import PROFILES
+from fleet.profile import PROFILES, PerformanceProfile
 from fleet.records import SiteInfo
 from router.policy.snapshot import ModelView
 
@@ -31,8 +33,17 @@ def _tokens(bits: int) -> float:
     return max(1.0, float(2.0 ** ((bits - 0.5) / 2)))
 
 
-def site_rate(view: ModelView, info: SiteInfo | None, step: int, slo: Slo | None = None) -> float | None:
-    """Requests of this `work_step` per second, of all its ready instances together; `slo`: within it."""
+class Engines(NamedTuple):
+    """What is ready at a site, as far as its rate depends on it."""
+
+    kinds: tuple[tuple[PerformanceProfile, float, int], ...]
+    """(profile, clock in MHz, how many of them)."""
+    max_concurrency: int
+    """Of each."""
+
+
+def engines_of(view: ModelView, info: SiteInfo | None) -> Engines | None:
+    """None where any part is unknown, or nothing is ready."""
     if info is None or not view.instances:
         return None
     ready: dict[tuple[int | None, int | None], int] = {}
@@ -43,13 +54,21 @@ def site_rate(view: ModelView, info: SiteInfo | None, step: int, slo: Slo | None
     slots = view.capacity_requests
     if not ready or not slots:
         return None
-    work, total = work_of(step), 0.0
-    most = max(1, int(slots / sum(ready.values())))
+    kinds = []
     for (degree, clock), count in ready.items():
         profile = PROFILES.get(_profile_id(view.model, info, degree) or "")
         if profile is None or clock is None:
             return None
-        total += count * requests_per_second(profile, float(clock), work, max_concurrency=most, slo=slo)
+        kinds.append((profile, float(clock), count))
+    return Engines(tuple(kinds), max(1, int(slots / sum(ready.values()))))
+
+
+def engines_rate(engines: Engines, step: int, slo: Slo | None = None) -> float:
+    """Requests of this `work_step` per second, of all of them together; `slo`: within it."""
+    work, total = work_of(step), 0.0
+    most = engines.max_concurrency
+    for profile, clock, count in engines.kinds:
+        total += count * requests_per_second(profile, clock, work, max_concurrency=most, slo=slo)
     return total
 
 

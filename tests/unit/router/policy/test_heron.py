@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.views import FEATURES, candidate, info, outlook, snapshot_of
+from support.views import FEATURES, candidate, info, outlook, snapshot_of, view
 
 from fleet.records import InstanceReport
 from fleet.request import ClassSlo
@@ -295,3 +295,19 @@ def test_dear_requests_wait_before_cheap_ones():
     while sum(policy.weigh(found, dear, context, turn=0, now=100.0)):
         policy.sent(found[0].view, dear, 100.0)
     assert sum(policy.weigh(found, cheap, context, turn=0, now=100.0)) > 0
+
+
+def test_who_waits_is_looked_at_properly_only_where_that_may_help():
+    """Shut while every serving site is, by the same records; open once one has time."""
+    found, context = known_sites("a", "b")
+    views = [one.view for one in found]
+    policy = make_policy("heron", {"burst_seconds": 0.5})
+    assert not policy.is_shut(views, PROMISED, 100.0), "nothing is worked out yet"
+    while sum(got := policy.weigh(found, PROMISED, context, turn=0, now=100.0)):
+        policy.sent(found[got[1] > got[0]].view, PROMISED, 100.0)
+    assert policy.is_shut(views, PROMISED, 100.0)
+    dark = view("c", state="dark")
+    assert policy.is_shut([*views, dark], PROMISED, 100.0)
+    assert not policy.is_shut([*views, view("c")], PROMISED, 100.0), "nobody asked about that one yet"
+    assert not policy.is_shut(views, PROMISED._replace(slo=None), 100.0)
+    assert not policy.is_shut(views, PROMISED, 101.0), "a second later there is time"

@@ -125,6 +125,9 @@ def test_weights_are_finite_and_not_negative_whatever_is_known(
         assert all(0.0 <= weight < math.inf for weight in weights)
         assert math.isfinite(sum(weights))
         assert policy.may_hold or (policy.is_choosy and slo is not None) or sum(weights) > 0.0
+        serving = [one.is_serving for one in views]
+        if policy.is_choosy and all(serving) and policy.is_shut(views, features, at):
+            assert sum(weights) == 0.0
         for one, weight in zip(candidates, weights, strict=True):
             if weight > 0.0:
                 policy.sent(one.view, features, at)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
-from support.views import info, view
+from support.views import info, site, view
 
 from fleet.capacity import Work, requests_per_second
 from fleet.profile import PROFILES
 from fleet.records import InstanceReport, SiteInfo
-from router.policy.site_rate import site_rate, work_of, work_step
+from fleet.request import ClassSlo
+from router.policy.breaker import Breaker
+from router.policy.load import Load
+from router.policy.site_forecast import SiteForecast
+from router.policy.site_rate import engines_of, engines_rate, work_of, work_step
 
 PROFILE = "llama-3.1-70b/h100/tp4"
 
@@ -55,17 +60,40 @@ def test_the_rate_is_that_of_all_ready_instances():
         max_concurrency=100,
     )
     seen = view(instances=(instance(0), instance(1), instance(2, state="starting")), capacity_requests=200.0)
-    assert site_rate(seen, told(), step) == pytest.approx(2 * one)
+    engines = engines_of(seen, told())
+    assert engines is not None
+    assert engines_rate(engines, step) == pytest.approx(2 * one)
 
 
 def test_what_is_unknown_has_no_rate():
     """No SiteInfo, no profile of that name, no instances, no clock, no slots."""
-    step = work_step(1000, 200)
     ready = view(instances=(instance(0),))
-    assert site_rate(ready, told(), step) is not None
-    assert site_rate(ready, None, step) is None
-    assert site_rate(ready, told("another"), step) is None
-    assert site_rate(ready, told(None), step) is None
-    assert site_rate(view(), told(), step) is None
-    assert site_rate(view(instances=(instance(0, gpu_clock_mhz=None),)), told(), step) is None
-    assert site_rate(view(instances=(instance(0),), capacity_requests=None), told(), step) is None
+    assert engines_of(ready, told()) is not None
+    assert engines_of(ready, None) is None
+    assert engines_of(ready, told("another")) is None
+    assert engines_of(ready, told(None)) is None
+    assert engines_of(view(), told()) is None
+    assert engines_of(view(instances=(instance(0, gpu_clock_mhz=None),)), told()) is None
+    assert engines_of(view(instances=(instance(0),), capacity_requests=None), told()) is None
+
+
+def test_what_engines_sustain_is_kept_for_as_long_as_they_stay_as_they_are():
+    """Over newer reports; another clock, or another SLO of the same size, is worked out anew."""
+    load, told_site = Load(Breaker(), "a"), site(view("a"), info=told())
+    step = work_step(1000, 200)
+
+    def forecast(before: SiteForecast | None, clock: int, waiting: int) -> SiteForecast:
+        engines = (instance(0, gpu_clock_mhz=clock),)
+        seen = view("a", instances=engines, capacity_requests=200.0, waiting_requests=waiting)
+        return SiteForecast(seen, told_site, None, load, 0.05, before)
+
+    first = forecast(None, 1800, 0)
+    rate = first.rate(step)
+    assert forecast(first, 1800, 1).rates == {step: rate}
+    slower = forecast(first, 900, 1)
+    assert slower.rates == {}
+    assert (slower.rate(step) or 0.0) < (rate or 0.0)
+    loose, tight = ClassSlo(e2e_seconds=60.0), ClassSlo(e2e_seconds=1e-3)
+    assert first.cost_seconds(step, loose, None) == pytest.approx(1.0 / (rate or 0.0), rel=0.2)
+    assert first.cost_seconds(step, tight, None) == math.inf
+    assert forecast(first, 1800, 2).cost_seconds(step, loose, 100.0) == math.inf, "the network is too slow"
