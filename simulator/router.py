@@ -140,14 +140,8 @@ class SimulatedRouter:
         self, request: SimRequest, *, is_resume: bool, is_released: bool, must_leave_room: bool = False
     ) -> Offer:
         now = self._events.now
-        view = self.decide(
-            request.features,
-            request.excluded,
-            is_resume=is_resume,
-            is_released=is_released,
-            must_leave_room=must_leave_room,
-            is_patient=request.is_patient,
-        )
+        kind = {"is_resume": is_resume, "is_released": is_released, "must_leave_room": must_leave_room}
+        view = self.decide(request.features, request.excluded, is_patient=request.is_patient, **kind)
         request.is_patient = view is NOT_YET
         if view is None:
             return Offer.NOT_THIS if request.excluded else Offer.NO_ROOM
