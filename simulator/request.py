@@ -41,6 +41,7 @@ class SimRequest:
         "load",
         "outcome",
         "output_tokens",
+        "probe",
         "produced_tokens",
         "prompt_tokens",
         "pushbacks",
@@ -73,6 +74,8 @@ class SimRequest:
         self.is_patient = False
         """The policy would have it wait, though there is room."""
         self.excluded: dict[str, int] = {}
+        self.probe = 0
+        """Its number where it asks whether a breaker's site is well again."""
         self.pushbacks = 0
         self.failures = 0
         self.attempts = 0

@@ -151,8 +151,7 @@ class SimulatedRouter:
         if is_released:
             load.send_resume(request.prompt_tokens + request.produced_tokens, view, now)
         load.begin()
-        if load.breaker.state != "closed":
-            load.breaker.begin(now)
+        request.probe = 0 if load.breaker.state == "closed" else load.breaker.begin(now)
         site = self._sites[view.site_id]
         request.load, request.site, request.view = load, site, view
         request.attempts += 1
@@ -206,12 +205,17 @@ class SimulatedRouter:
         load, headroom = heard
         load.answered(headroom)
 
+    @staticmethod
+    def _hear_begin(heard: tuple[Load, int]) -> None:
+        load, probe = heard
+        load.breaker.succeed(probe)
+
     def _hear_pushback(self, answer: tuple[SimRequest, str, float]) -> None:
         request, reason, seconds = answer
         self.pushbacks[reason] += 1
         load: Load = request.load
         load.pushed_back(reason, seconds, self._events.now)
-        load.breaker.succeed()
+        load.breaker.succeed(request.probe)
         request.excluded[request.view.site_id] = request.view.sequence
         self._release(request)
         if request.is_resume:
@@ -231,7 +235,7 @@ class SimulatedRouter:
         """Nobody answered there."""
         site_id = request.view.site_id
         load: Load = request.load
-        load.breaker.fail(self._events.now)
+        load.breaker.fail(self._events.now, request.probe)
         request.excluded[site_id] = FOREVER
         request.failures += 1
         self._release(request)
@@ -265,6 +269,8 @@ class SimulatedRouter:
         if request.first_token_at is None:
             request.first_token_at = heard_at
         self._events.at(heard_at, self._hear_headroom, (request.load, site.slots.headroom()))
+        if request.probe:
+            self._events.at(heard_at, self._hear_begin, (request.load, request.probe))
 
     def finished(self, request: SimRequest, now: float) -> None:
         """A site made the last token."""
@@ -276,7 +282,7 @@ class SimulatedRouter:
 
     def _hear_end(self, request: SimRequest) -> None:
         load: Load = request.load
-        load.breaker.succeed()
+        load.breaker.succeed(request.probe)
         load.finished()
         self._release(request)
         if not request.breaks:
@@ -292,9 +298,9 @@ class SimulatedRouter:
         is_power = self.view.is_losing_power(site_id)
         request.is_power |= is_power
         if is_power:
-            load.breaker.give_up()
+            load.breaker.give_up(request.probe)
         else:
-            load.breaker.break_stream(now)
+            load.breaker.break_stream(now, request.probe)
         request.excluded[site_id] = request.view.sequence
         self._release(request)
         request.breaks += 1

@@ -128,7 +128,7 @@ class Attempt:
         if not isinstance(error, (UpstreamError, InterruptedRelayError)):
             raise error
         if error.kind == "deadline" or self._clock() >= exchange.deadline_at:
-            placement.entry.breaker.give_up()  # the request's own time is over: no fault of the site
+            # the request's own time is over: no fault of the site
             answer(exchange, *site_error("deadline", placement.entry.site_id))
             return Verdict.DONE
         return self._failed(exchange, placement, error.kind)
@@ -192,9 +192,7 @@ class Attempt:
         if isinstance(error, UpstreamError) and error.kind != "too_large":
             return self._failed(exchange, placement, error.kind)
         if isinstance(error, UpstreamError):
-            placement.entry.breaker.succeed()
-        else:
-            placement.entry.breaker.give_up()
+            placement.entry.breaker.succeed(placement.probe)
         answer(exchange, *site_error(error.kind, exchange.site_id))
         return Verdict.DONE
 
@@ -211,7 +209,7 @@ class Attempt:
             exchange.cut_reason = ending
             return Verdict.BROKEN_STREAM
         if ending == "deadline":
-            placement.entry.breaker.give_up()  # the request's own time is over: no fault of the site
+            # the request's own time is over: no fault of the site
             answer(exchange, *site_error("deadline", exchange.site_id))
             return Verdict.DONE
         if ending == "error_event":
@@ -238,14 +236,14 @@ class Attempt:
     ) -> Verdict:
         """What the request names is not at this site: no fault of it."""
         data = await read_refusal(response)
-        placement.entry.breaker.succeed()
+        placement.entry.breaker.succeed(placement.probe)
         placement.entry.results["answered"] += 1
         exchange.last_error = (404, data)
         exchange.excluded[placement.entry.site_id] = FOREVER
         return Verdict.NOT_HERE
 
     def _answered(self, placement: Placement) -> None:
-        placement.entry.breaker.succeed()
+        placement.entry.breaker.succeed(placement.probe)
         placement.entry.results["answered"] += 1
         placement.load.finished()
 
@@ -282,16 +280,15 @@ class Attempt:
         exchange.last_error = site_error(kind, site.site_id)
         exchange.cut_reason = kind
         if self._view.is_losing_power(site.site_id):
-            site.breaker.give_up()
             site.results["broken"] += 1
             exchange.exclude_until_newer(site.site_id, placement.view.sequence)
             return Verdict.CUT
         site.results["failed"] += 1
         if not is_fault:
-            site.breaker.succeed()
+            site.breaker.succeed(placement.probe)
         elif kind in CUT_KINDS:
-            site.breaker.break_stream(self._clock())
+            site.breaker.break_stream(self._clock(), placement.probe)
         else:
-            site.breaker.fail(self._clock())
+            site.breaker.fail(self._clock(), placement.probe)
         exchange.exclude(site.site_id)
         return Verdict.FAILED

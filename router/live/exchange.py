@@ -105,6 +105,8 @@ class Exchange(LedgerEntry):
         """The first event goes to the client: its own deadline, which asked for that, is met."""
         self.is_committed = True
         self.first_token_at = now
+        if self.placement is not None:
+            self.placement.begun()
         if self.ends_at < math.inf:
             self.deadline_at = self.ends_at
 

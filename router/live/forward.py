@@ -197,7 +197,6 @@ class Forwarder:
             exchange.response.close()
             exchange.response = None
         if exchange.placement is not None:
-            exchange.placement.entry.breaker.give_up()
             self._dispatcher.release(exchange.placement)
             exchange.placement = None
         if exchange.is_closed:

@@ -10,7 +10,7 @@ from router.policy.snapshot import ModelView
 class Placement:
     """While it is held the request counts as in flight at the site."""
 
-    __slots__ = ("entry", "is_released", "load", "view")
+    __slots__ = ("entry", "is_released", "load", "probe", "view")
 
     def __init__(self, entry: SiteEntry, load: Load, view: ModelView, now: float) -> None:
         self.entry = entry
@@ -20,14 +20,21 @@ class Placement:
         entry.in_flight += 1
         entry.requests += 1
         load.begin()
-        if entry.breaker.state != "closed":
-            entry.breaker.begin(now)
+        self.probe = 0 if entry.breaker.state == "closed" else entry.breaker.begin(now)
+        """Its number where it asks whether the site is well again: only it may say so."""
+
+    def begun(self) -> None:
+        """The first of an answer is there: a probe need not wait for the end of a long one."""
+        if self.probe:
+            self.entry.breaker.succeed(self.probe)
 
     def release(self) -> bool:
         """Give it back; False if that was done before."""
         if self.is_released:
             return False
         self.is_released = True
+        if self.probe:  # one that came to no verdict frees its place
+            self.entry.breaker.give_up(self.probe)
         self.entry.in_flight -= 1
         self.load.end()
         return True

@@ -98,6 +98,8 @@ async def relay_continuation(
     exchange: Exchange, response: UpstreamResponse, continuation: Continuation, owed: str, now: float
 ) -> str:
     """Pass a continuation on, as part of the client's stream; returns as `relay_first`."""
+    placement = exchange.placement
+    assert placement is not None
     exchange.scanner = continuation
     exchange.progress = 0
     exchange.quiet_since = now
@@ -108,8 +110,9 @@ async def relay_continuation(
 
     def on_data(data: bytes) -> None:
         write(continuation.feed(data))
-        if continuation.events:
+        if continuation.events and exchange.is_between_sites:
             exchange.is_between_sites = False
+            placement.begun()
         if continuation.ending is not None and (
             continuation.ending != "complete" or continuation.is_stopped_here
         ):

@@ -121,7 +121,6 @@ class Resumer:
         scanner = exchange.scanner
         exchange.scanner = None
         if exchange.cut_reason == "deadline":
-            broken.entry.breaker.give_up()
             self._lose(exchange, "its time is over", is_power=False)
             return
         self._note_break(exchange, broken)
@@ -279,7 +278,7 @@ class Resumer:
             resume.until = self._clock() + self._config.resume_wait_seconds
             self._metrics.count_resume(plan.method, plan.fidelity.value)
         if ending == "complete":
-            placement.entry.breaker.succeed()
+            placement.entry.breaker.succeed(placement.probe)
             placement.entry.results["answered"] += 1
             placement.load.finished()
             self._complete(exchange)
@@ -292,7 +291,7 @@ class Resumer:
             self._lose(exchange, "its time is over", is_power=resume.is_power)
             return Step.DONE
         if ending == "other_output":
-            placement.entry.breaker.succeed()
+            placement.entry.breaker.succeed(placement.probe)
             placement.entry.results["answered"] += 1
             why = "its continuation came with reasoning or a tool call"
             self._lose(exchange, why, is_power=resume.is_power)
@@ -327,7 +326,7 @@ class Resumer:
             note_pushback(placement, error.pushback, error.retry_after, self._clock())
             return Step.AGAIN
         if 400 <= error.status < 500 and error.status not in (401, 403, 404):
-            placement.entry.breaker.succeed()
+            placement.entry.breaker.succeed(placement.probe)
             self._lose(
                 resume.exchange,
                 f"site {placement.entry.site_id} said {error.status}",
@@ -341,11 +340,10 @@ class Resumer:
         resume.fruitless += 1
         resume.exchange.exclude_until_newer(site.site_id, placement.view.sequence)
         if self._view.is_losing_power(site.site_id):
-            site.breaker.give_up()
             site.results["broken"] += 1
             return Step.AGAIN
         site.results["failed"] += 1
-        site.breaker.fail(self._clock())
+        site.breaker.fail(self._clock(), placement.probe)
         self._metrics.count_resume("none", kind)
         return Step.AGAIN
 
@@ -356,10 +354,8 @@ class Resumer:
         exchange.is_between_sites = True
         exchange.wrote_at = self._clock()
         exchange.exclude_until_newer(site.site_id, placement.view.sequence)
-        if self._view.is_losing_power(site.site_id):
-            site.breaker.give_up()
-        else:
-            site.breaker.break_stream(self._clock())
+        if not self._view.is_losing_power(site.site_id):
+            site.breaker.break_stream(self._clock(), placement.probe)
         self._view.note_break(site.site_id, exchange.cut_reason)
 
     def _complete(self, exchange: Exchange) -> None:

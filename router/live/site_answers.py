@@ -35,7 +35,7 @@ def note_pushback(placement: Placement, reason: str, retry_after: bytes | None, 
     if reason not in PUSHBACK_REASONS:
         reason = "capacity"
     entry = placement.entry
-    entry.breaker.succeed()
+    entry.breaker.succeed(placement.probe)
     entry.results["pushback"] += 1
     entry.pushbacks[reason] = entry.pushbacks.get(reason, 0) + 1
     placement.load.pushed_back(reason, _seconds(retry_after), now)

@@ -4,6 +4,9 @@ What counts (FACTS.md, complaint 3: breakers that trip on "busy"): connect error
 503, broken answers. A 4xx, a 429 and a pushback show that the site is alive and close it. A stream cut in its
 middle counts only towards the share of the last results: a site that stops one of its instances cuts many
 streams at once and still serves on the others.
+
+Rule: a half-open breaker is judged by its probe alone. What was sent before it opened ends at any time and
+says nothing of the site as it is now.
 """
 
 from __future__ import annotations
@@ -24,9 +27,9 @@ MAX_OPEN_SECONDS = 30.0
 
 
 class Breaker:
-    """Mutable, one per site; `now` is monotonic seconds."""
+    """Mutable, one per site; `now` is monotonic seconds, `probe` what `begin` returned for the request."""
 
-    __slots__ = ("_consecutive", "_is_probing", "_open_seconds", "_open_until", "_results", "state")
+    __slots__ = ("_consecutive", "_open_seconds", "_open_until", "_probe", "_probes", "_results", "state")
 
     def __init__(self) -> None:
         self.state: BreakerState = "closed"
@@ -34,41 +37,47 @@ class Breaker:
         self._results: deque[bool] = deque(maxlen=WINDOW_RESULTS)
         self._open_until = 0.0
         self._open_seconds = FIRST_OPEN_SECONDS
-        self._is_probing = False
+        self._probe = 0
+        """The number of the probe under way, 0: none."""
+        self._probes = 0
 
     def admits(self, now: float) -> bool:
         """Whether a request may be sent: always when closed, one at a time once the open time is over."""
         if self.state == "closed":
             return True
-        return not self._is_probing and now >= self._open_until
+        return not self._probe and now >= self._open_until
 
-    def begin(self, now: float) -> None:
-        """A request is being sent; not while `admits` says no."""
-        if self.state != "closed" and now >= self._open_until:
-            self.state = "half_open"
-            self._is_probing = True
+    def begin(self, now: float) -> int:
+        """A request is being sent; not while `admits` says no. Returns a probe's number, 0: it is none."""
+        if self.state == "closed" or now < self._open_until:
+            return 0
+        self.state = "half_open"
+        self._probes += 1
+        self._probe = self._probes
+        return self._probe
 
-    def succeed(self) -> None:
+    def succeed(self, probe: int = 0) -> None:
         """The site answered: well, with a 4xx or with a pushback."""
-        self._consecutive = 0
         if self.state == "closed":
+            self._consecutive = 0
             self._results.append(True)
-            return
-        if self.state == "half_open":
+        elif self._is_judged_by(probe):
             self._close()
 
-    def fail(self, now: float) -> None:
+    def fail(self, now: float, probe: int = 0) -> None:
         """The site could not be reached or did not answer as it should."""
-        self._consecutive += 1
-        self._record_failure(now, is_dead=self._consecutive >= CONSECUTIVE_FAILURES)
+        if self.state == "closed":
+            self._consecutive += 1
+        self._record_failure(now, probe, is_dead=self._consecutive >= CONSECUTIVE_FAILURES)
 
-    def break_stream(self, now: float) -> None:
+    def break_stream(self, now: float, probe: int = 0) -> None:
         """The site cut a stream that had begun."""
-        self._record_failure(now, is_dead=False)
+        self._record_failure(now, probe, is_dead=False)
 
-    def give_up(self) -> None:
+    def give_up(self, probe: int = 0) -> None:
         """A request ended without a verdict (the client left): a probe's place is free again."""
-        self._is_probing = False
+        if self._is_judged_by(probe):
+            self._probe = 0
 
     def allow_probe(self) -> None:
         """The site's agent was restarted: what was learnt of the earlier one is no longer true."""
@@ -76,23 +85,26 @@ class Breaker:
             self._open_until = 0.0
             self._open_seconds = FIRST_OPEN_SECONDS
 
-    def _record_failure(self, now: float, *, is_dead: bool) -> None:
-        if self.state == "half_open":
-            self._open_seconds = min(self._open_seconds * 2, MAX_OPEN_SECONDS)
-            self._open(now)
-        elif self.state == "closed":
+    def _is_judged_by(self, probe: int) -> bool:
+        return probe != 0 and probe == self._probe
+
+    def _record_failure(self, now: float, probe: int, *, is_dead: bool) -> None:
+        if self.state == "closed":
             self._results.append(False)
             if is_dead or self._results.count(False) >= WINDOW_FAILURES:
                 self._open(now)
+        elif self._is_judged_by(probe):
+            self._open_seconds = min(self._open_seconds * 2, MAX_OPEN_SECONDS)
+            self._open(now)
 
     def _open(self, now: float) -> None:
         self.state = "open"
         self._open_until = now + self._open_seconds
-        self._is_probing = False
+        self._probe = 0
 
     def _close(self) -> None:
         self.state = "closed"
-        self._is_probing = False
+        self._probe = 0
         self._open_seconds = FIRST_OPEN_SECONDS
         self._consecutive = 0
         self._results.clear()

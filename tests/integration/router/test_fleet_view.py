@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 from support.router_fleet import RouterFleet, chat, router_fleet
-from support.stub_site import StubSite
+from support.stub_site import Behaviour, StubSite
 from support.wait import until
 
 from fleet.memory_store import MemoryStore
@@ -267,6 +267,68 @@ async def test_breakers_are_told(store: Any):
             assert (await fleet.post(chat())).status_code == 200
         await until(lambda: event_texts(fleet, "breaker"), what="it is told")
         assert event_texts(fleet, "breaker") == ["a fails requests: it gets none but a probe"]
+
+
+async def test_a_half_open_breaker_lets_one_request_through(store: Any):
+    """The site sees the probe alone until that has come back, whatever else ends there meanwhile."""
+    async with router_fleet(store, "a", "b") as fleet:
+        a, b = fleet.site("a"), fleet.site("b")
+        b.headroom = 0
+        await fleet.announce()
+        earlier, probing = asyncio.Event(), asyncio.Event()
+        a.script.extend([Behaviour(gate=earlier), Behaviour(hang=True), Behaviour(gate=probing)])
+        early = [asyncio.create_task(fleet.post(chat())) for _ in range(2)]
+        await until(lambda: a.running == 2, what="two are under way from before")
+        breaker = fleet.router.view.registry.entries["a"].breaker
+        for _ in range(3):
+            breaker.fail(time.monotonic() - 10)
+        probe = asyncio.create_task(fleet.post(chat()))
+        await until(lambda: a.running == 3, what="the probe is there")
+        b.headroom = 40
+        await fleet.announce()
+        early[1].cancel()
+        await until(lambda: a.disconnects == 1, what="one of the two has left")
+        earlier.set()
+        assert (await early[0]).status_code == 200
+        answers = await asyncio.gather(*(fleet.post(chat()) for _ in range(20)))
+        assert {answer.status_code for answer in answers} == {200}
+        assert (len(a.inference), len(b.inference), breaker.state) == (3, 20, "half_open")
+        probing.set()
+        assert (await probe).status_code == 200
+        assert breaker.state == "closed"
+        await fleet.settled(client_cancelled=1, completed=22)
+
+
+async def test_a_stream_that_has_begun_is_a_probe_that_came_back(store: Any):
+    """Its end may be minutes away."""
+    async with router_fleet(store, "a") as fleet:
+        breaker = fleet.router.view.registry.entries["a"].breaker
+        for _ in range(3):
+            breaker.fail(time.monotonic() - 10)
+        gate = asyncio.Event()
+        fleet.site("a").script.append(Behaviour(gate=gate))
+        asking = asyncio.create_task(fleet.stream(chat(stream=True)))
+        await until(lambda: breaker.state == "closed", what="the site counts as well")
+        assert not asking.done()
+        gate.set()
+        assert (await asking)[0] == 200
+        await fleet.settled(completed=1)
+
+
+async def test_a_probe_whose_client_leaves_frees_its_place(store: Any):
+    """Also one that had waited for it."""
+    async with router_fleet(store, "a") as fleet:
+        breaker = fleet.router.view.registry.entries["a"].breaker
+        for _ in range(3):
+            breaker.fail(time.monotonic() - 10)
+        fleet.site("a").script.append(Behaviour(hang=True))
+        asking = asyncio.create_task(fleet.post(chat()))
+        await until(lambda: fleet.site("a").running == 1, what="the probe is there")
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        assert (await fleet.post(chat())).status_code == 200
+        assert breaker.state == "closed"
+        await fleet.settled(client_cancelled=1, completed=1)
 
 
 async def test_power_steps_are_told(store: Any):

@@ -68,10 +68,11 @@ def test_a_single_probe_is_let_through_after_the_open_time():
 def test_a_probe_that_succeeds_closes_it():
     """And the open time falls back."""
     breaker = opened(100.0)
-    breaker.begin(101.0)
-    breaker.succeed()
+    probe = breaker.begin(101.0)
+    breaker.succeed(probe)
     assert breaker.state == "closed"
     assert breaker.admits(101.0)
+    assert breaker.begin(101.0) == 0
 
 
 def test_a_probe_that_fails_doubles_the_open_time():
@@ -79,12 +80,10 @@ def test_a_probe_that_fails_doubles_the_open_time():
     breaker = opened(100.0)
     now = 101.0
     for _ in range(10):
-        breaker.begin(now)
-        breaker.fail(now)
+        breaker.fail(now, breaker.begin(now))
         now += MAX_OPEN_SECONDS
     assert breaker.state == "open"
-    breaker.begin(now)
-    breaker.fail(now)
+    breaker.fail(now, breaker.begin(now))
     assert not breaker.admits(now + MAX_OPEN_SECONDS - 0.1)
     assert breaker.admits(now + MAX_OPEN_SECONDS)
 
@@ -92,15 +91,47 @@ def test_a_probe_that_fails_doubles_the_open_time():
 def test_a_probe_without_a_verdict_frees_its_place():
     """The client left: another request may probe."""
     breaker = opened(100.0)
-    breaker.begin(101.0)
-    breaker.give_up()
+    probe = breaker.begin(101.0)
+    breaker.give_up(probe)
     assert breaker.admits(101.0)
+    breaker.succeed(probe)  # it had its chance
+    assert breaker.state == "half_open"
 
 
 def test_a_late_success_of_an_earlier_request_does_not_close_it():
     """Only a probe says that the site is back."""
     breaker = opened(100.0)
     breaker.succeed()
+    assert breaker.state == "open"
+
+
+def test_what_was_sent_before_it_opened_does_not_judge_a_half_open_breaker():
+    """Its client leaves, it succeeds, it fails, it is cut: the probe stays the only one, and decides."""
+    breaker = opened(100.0)
+    probe = breaker.begin(101.0)
+    breaker.give_up()
+    assert not breaker.admits(101.1)
+    breaker.succeed()
+    assert breaker.state == "half_open"
+    for _ in range(5):
+        breaker.fail(101.1)
+        breaker.break_stream(101.1)
+    assert (breaker.state, breaker.admits(101.1)) == ("half_open", False)
+    breaker.succeed(probe)
+    assert breaker.state == "closed"
+    breaker.fail(101.2)
+    assert breaker.state == "closed"
+
+
+def test_an_earlier_probe_does_not_judge_a_later_one():
+    """It gave its place up, and answers after all."""
+    breaker = opened(100.0)
+    earlier = breaker.begin(101.0)
+    breaker.give_up(earlier)
+    later = breaker.begin(101.0)
+    breaker.fail(101.0, earlier)
+    assert (breaker.state, breaker.admits(101.0)) == ("half_open", False)
+    breaker.fail(101.0, later)
     assert breaker.state == "open"
 
 
