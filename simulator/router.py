@@ -201,14 +201,11 @@ class SimulatedRouter:
             self._events.after(site.one_way_seconds, self._hear_pushback, answer)
 
     @staticmethod
-    def _hear_headroom(heard: tuple[Load, int]) -> None:
-        load, headroom = heard
+    def _hear_begin(heard: tuple[Load, int, int]) -> None:
+        load, headroom, probe = heard
         load.answered(headroom)
-
-    @staticmethod
-    def _hear_begin(heard: tuple[Load, int]) -> None:
-        load, probe = heard
-        load.breaker.succeed(probe)
+        if probe:
+            load.breaker.succeed(probe)
 
     def _hear_pushback(self, answer: tuple[SimRequest, str, float]) -> None:
         request, reason, seconds = answer
@@ -268,9 +265,8 @@ class SimulatedRouter:
         heard_at = now + site.one_way_seconds
         if request.first_token_at is None:
             request.first_token_at = heard_at
-        self._events.at(heard_at, self._hear_headroom, (request.load, site.slots.headroom()))
-        if request.probe:
-            self._events.at(heard_at, self._hear_begin, (request.load, request.probe))
+        heard = (request.load, site.slots.headroom(), request.probe)
+        self._events.at(heard_at, self._hear_begin, heard)
 
     def finished(self, request: SimRequest, now: float) -> None:
         """A site made the last token."""
