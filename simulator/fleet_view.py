@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fleet.records import PowerReading, SiteInfo, SiteReport
+from fleet.records import Plan, PowerReading, SiteInfo, SiteReport
+from router.live.plan_intake import PlanIntake
 from router.policy.breaker import Breaker
 from router.policy.load import Load
 from router.policy.outlook import PowerOutlook, power_outlook
-from router.policy.plan_view import PlanView
 from router.policy.snapshot import ModelView, Snapshot, view_of
 from simulator.events import Events
 
@@ -23,6 +23,7 @@ class SimulatedView:
         """Of the model, in order of site."""
         self.loads: dict[str, Load] = {}
         """By site: what this router has sent there."""
+        self.plans = PlanIntake()
         self._model = model
         self._events = events
         self._round_trips = round_trips
@@ -74,9 +75,16 @@ class SimulatedView:
         )
         self.snapshot = self.snapshot.with_power(outlook)
 
-    def take_plan(self, plan: PlanView) -> None:
-        """A plan was published."""
-        self.snapshot = self.snapshot.with_plan(plan)
+    def take_plan(self, plan: Plan) -> None:
+        """A plan was published.
+
+        Raises:
+            PlanRefusedError: it may not be used; the simulated planner makes none of that kind.
+        """
+        now = self._events.now
+        view = self.plans.use(plan, b"", self._infos, now=now, unix_now=now)
+        if view is not None:
+            self.snapshot = self.snapshot.with_plan(view)
 
     def is_losing_power(self, site_id: str) -> bool:
         """As `router.live.fleet_view`."""

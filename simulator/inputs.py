@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from router.policy.planner.demand import ClassLoad
 from simulator.cell import Cell, CellError, Sample
 from simulator.fleet_size import nameplates_of, peak_requests_per_second, sites_of, slo_of
 from simulator.planning import PastLoads
-from simulator.settings import RouterSettings, SiteSettings, Telemetry
+from simulator.settings import PlannerSettings, RouterSettings, SiteSettings, Telemetry
 from simulator.traces import Load, load_trace, trace_files
 from simulator.trips import with_trips
 from simulator.weeks import DAY_SECONDS
@@ -185,8 +186,7 @@ def scene(inputs: Inputs, start: int, seconds: int, warm_up: int) -> Scene:
             policy=cell.policy,
             parameters=dict(cell.parameters),
             resume=cell.resume,
-            has_planner=cell.has_planner,
-            planner_parameters=dict(cell.planner_parameters),
+            planner=_planner(dict(cell.planner_parameters)) if cell.has_planner else None,
             length_error_ratio=cell.length_error_ratio,
             class_slos={
                 name: ClassSlo(ttft_seconds=slo.ttft_seconds, e2e_seconds=slo.e2e_seconds)
@@ -218,6 +218,12 @@ def scene(inputs: Inputs, start: int, seconds: int, warm_up: int) -> Scene:
         past_loads=past_loads(inputs, start) if cell.has_planner else (),
         past_lengths=past_lengths(inputs, start),
     )
+
+
+def _planner(parameters: dict[str, Any]) -> PlannerSettings:
+    """With the interval that its parameters have, if they have one."""
+    own = {"interval_seconds": parameters["interval_seconds"]} if "interval_seconds" in parameters else {}
+    return PlannerSettings(parameters=parameters, **own)
 
 
 def past_lengths(inputs: Inputs, start: int) -> tuple[tuple[int, int], ...]:

@@ -23,7 +23,7 @@ class SimulatedServer:
     def switch_off(self) -> None:
         """Cut its power: agent and engines go with it."""
         if self.is_on:
-            self._site.crash()
+            self._site.crash("server")
             self._boots += 1
             self._site.plant.switch_off()
 
@@ -36,4 +36,4 @@ class SimulatedServer:
 
     def _booted(self, boot: int) -> None:
         if boot == self._boots:
-            self._site.recover()
+            self._site.recover("server")

@@ -12,7 +12,7 @@ from typing import Any
 
 from fleet.profile import PROFILES, PerformanceProfile, SitePowerModel
 from fleet.request import ClassSlo, RequestClass
-from router.config import RouterConfig
+from router.config import PlannerConfig, RouterConfig
 from site_agent.config import GovernorOptions
 from site_agent.controls import DEFAULT_CONTROL
 from site_agent.situation import GovernorRule
@@ -89,18 +89,26 @@ class SiteSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlannerSettings:
+    """How plans are made; defaults are `router.config.PlannerConfig`'s."""
+
+    interval_seconds: float = PlannerConfig.model_fields["interval_seconds"].default
+    learn_seconds: float = PlannerConfig.model_fields["learn_seconds"].default
+    valid_for_seconds: float = PlannerConfig.model_fields["valid_for_seconds"].default
+    margin_ratio: float = PlannerConfig.model_fields["margin_ratio"].default
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """Of `router.policy.planner.problem.PlannerParameters`, where they are not the defaults."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RouterSettings:
     """How the router behaves; defaults are `router.config.RouterConfig`'s."""
 
     policy: str = RouterConfig.model_fields["policy"].default
     parameters: dict[str, Any] = field(default_factory=dict)
     resume: bool = True
-    has_planner: bool = False
-    """Plans are made and published; whether a policy or a site heeds them is its own affair."""
-    planner_interval_seconds: float = 900.0
-    """`[router.planner]`'s default."""
-    planner_parameters: dict[str, Any] = field(default_factory=dict)
-    """Of `router.policy.planner.problem.PlannerParameters`, where they are not the defaults."""
+    planner: PlannerSettings | None = None
+    """How plans are made; whether a policy or a site heeds them is its own affair. None: none are made."""
     class_slos: Mapping[RequestClass, ClassSlo] = field(default_factory=dict)
     """`[router.slo]`."""
     length_error_ratio: float = 0.0

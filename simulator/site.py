@@ -17,8 +17,7 @@ from collections.abc import Sequence as Many
 
 from fleet.instance import InstanceState
 from fleet.power import CapRule, CapTracker, RideThrough, RideThroughAccount
-from fleet.records import PowerReading, SiteReport
-from router.policy.plan_view import PlanView
+from fleet.records import Plan, PowerReading, SiteReport
 from simulator import site_records
 from simulator.events import Events
 from simulator.instance import SimulatedInstance
@@ -29,6 +28,7 @@ from simulator.settings import GOVERNOR_TICK_SECONDS, SiteSettings
 from site_agent.controls import make_control
 from site_agent.instance import Instance
 from site_agent.limits import Limits, Slo
+from site_agent.plan_judge import PlanJudge
 from site_agent.power_status import PowerStatus
 from site_agent.site_limits import SiteLimits
 from site_agent.site_model import FULL_POWER_GUARD_RATIO, SiteModel, slo_of
@@ -43,7 +43,6 @@ from site_agent.situation import (
     SiteView,
     StartEngine,
     StopEngine,
-    Target,
 )
 from site_agent.slots import Ask, Pushback, Slots, Ticket
 
@@ -78,16 +77,21 @@ class SimulatedSite:
         on_first_token: Callable[[SimRequest, float], None],
         on_finish: Callable[[SimRequest, float], None],
         on_break: Callable[[SimRequest, int], None],
+        stored_plan: Callable[[str], Plan | None] = lambda _site_id: None,
     ) -> None:
         """The callbacks are the router's ears; whoever gives them adds the way of the answer.
 
-        `on_break` says how many tokens the site had made of an answer that it broke off.
+        `on_break` says how many tokens the site had made of an answer that it broke off; `stored_plan` is
+        what an agent that starts finds in Redis.
         """
+        self._stored_plan = stored_plan
         self.settings = settings
         self.site_id = settings.site_id
         self.one_way_seconds = settings.round_trip_seconds / 2
         self.is_down = False
-        """The agent is dead (a fault, or its server is off): nobody answers."""
+        """The agent is dead: nobody answers."""
+        self._down_for: set[str] = set()
+        """Why: a fault, or a server that is off or boots."""
         self.commands: Counter[str] = Counter()
         self.pushbacks: Counter[str] = Counter()
         self._events = events
@@ -159,7 +163,7 @@ class SimulatedSite:
         self._forecast: tuple[CapForecast, ...] = ()
         self._forecast_read: object = ()
         self._forecast_at = 0.0
-        self._plan: PlanView | None = None
+        self.plans = PlanJudge(site_id=self.site_id, model=settings.profile.model)
 
     @property
     def exceeded_seconds(self) -> float:
@@ -200,9 +204,11 @@ class SimulatedSite:
             )
         self._turn()
 
-    def take_plan(self, plan: PlanView) -> None:
-        """A plan was published."""
-        self._plan = plan
+    def take_plan(self, plan: Plan, *, is_left_over: bool = False) -> None:
+        """A plan was published, or lay there."""
+        now = self._events.now
+        if not self.is_down:
+            self.plans.use(plan, now=now, unix_now=now, is_left_over=is_left_over)
 
     # The power loop
 
@@ -218,7 +224,7 @@ class SimulatedSite:
             instances=views,
             forecast=self._forecast,
             forecast_age_seconds=now - self._forecast_at,
-            targets=self._targets(now),
+            targets=self.plans.targets(now),
             turned_away=self._turned_away,
             work=self.slots.mean,
         )
@@ -250,20 +256,6 @@ class SimulatedSite:
         if is_moving or decision.drain_deadline_at is not None:
             self._tick_pending += 1
             self._events.after(GOVERNOR_TICK_SECONDS, self._tick, self._tick_pending)
-
-    def _targets(self, now: float) -> tuple[Target, ...] | None:
-        """What a valid plan wants here."""
-        plan = self._plan
-        if plan is None or not plan.is_valid(now) or self.site_id not in plan.targets:
-            return None
-        return tuple(
-            Target(
-                tensor_parallel_degree=target.tensor_parallel_degree,
-                instances=target.instances,
-                gpu_clock_mhz=target.gpu_clock_mhz,
-            )
-            for target in plan.targets[self.site_id]
-        )
 
     def _modelled_watts(self, views: Many[InstanceView]) -> float:
         drawing = [view for view in views if view.is_awake or view.is_stopping]
@@ -387,14 +379,21 @@ class SimulatedSite:
 
     # Faults
 
-    def crash(self) -> None:
-        """Agent and engines die."""
-        self.is_down = True
-        for one in self.instances:
-            self._break(one.kill())
+    def crash(self, why: str) -> None:
+        """Agent and engines die, and stay down until nothing keeps them so."""
+        self._down_for.add(why)
+        if not self.is_down:
+            self.is_down = True
+            for one in self.instances:
+                self._break(one.kill())
 
-    def recover(self) -> None:
-        """A new agent starts."""
-        self.is_down = False
-        self._judged_before = (self.exceeded_seconds, self.below_idle_seconds)
-        self._reset()
+    def recover(self, why: str) -> None:
+        """A new agent starts, unless something else keeps it down."""
+        self._down_for.discard(why)
+        if self.is_down and not self._down_for:
+            self.is_down = False
+            self._judged_before = (self.exceeded_seconds, self.below_idle_seconds)
+            self._reset()
+            plan = self._stored_plan(self.site_id)
+            if plan is not None:
+                self.take_plan(plan, is_left_over=True)

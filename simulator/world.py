@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fleet.records import Plan, SiteReport
-from router.policy.plan_view import plan_view
+from router.live.fleet_reader import SILENT_SECONDS
 from simulator.events import Events
+from simulator.faults import Faults
 from simulator.feed import SimulatedFarm, SimulatedFeed
 from simulator.planning import PastLoads, SimulatedPlanner
 from simulator.record import Record, SiteRecord
@@ -26,6 +27,7 @@ from simulator.site import SimulatedSite
 from simulator.site_records import site_info
 from simulator.wind import History, Watts
 from simulator.workload import Arrivals
+from site_agent.plan_follow import REREAD_SECONDS
 
 TAIL_SECONDS = 60
 MAX_DRAIN_SECONDS = 240
@@ -91,7 +93,11 @@ class World:
         self.events = events = Events()
         self.record = Record(len(scene.arrivals))
         self._network = random.Random(f"{scene.seed}/network")
-        self._silent: set[str] = set()
+        self._is_asked = False
+        """A site reports because its second is round, or because it is asked."""
+        self._plan: Plan | None = None
+        """What lies in Redis."""
+        self._is_store_up = True
         self.sites: dict[str, SimulatedSite] = {}
         self.router = SimulatedRouter(
             scene.router,
@@ -104,14 +110,13 @@ class World:
         )
         self.router.learn(scene.past_lengths)
         self.planner: SimulatedPlanner | None = None
-        if scene.router.has_planner:
+        if scene.router.planner is not None:
             self.planner = SimulatedPlanner(
+                scene.router.planner,
                 events=events,
                 snapshot=lambda: self.router.view.snapshot,
                 publish=self._publish_plan,
-                interval_seconds=scene.router.planner_interval_seconds,
                 past=scene.past_loads,
-                parameters=scene.router.planner_parameters,
             )
             self.router.on_request = self.planner.came
         for settings in scene.sites:
@@ -123,6 +128,7 @@ class World:
                 on_first_token=self.router.first_token,
                 on_finish=self.router.finished,
                 on_break=self.router.broke,
+                stored_plan=self._stored_plan,
             )
         self._site_list = list(self.sites.values())
         self.feed = SimulatedFeed(
@@ -141,6 +147,14 @@ class World:
             },
             events,
         )
+        self.faults = Faults(
+            scene.faults,
+            events=events,
+            sites=self.sites,
+            farms=self.feed.farms,
+            on_store=self._note_store,
+            on_heard=lambda site_id: events.after(REREAD_SECONDS, self._reread_plan, site_id),
+        )
         self.site_records = {site_id: SiteRecord(scene.seconds + 1) for site_id in self.sites}
         self._joules: dict[str, float] = {}
         self._exceeded = dict.fromkeys(self.sites, 0.0)
@@ -152,8 +166,8 @@ class World:
         counted = arrivals.at_seconds < scene.seconds
         self._must_close = int(np.count_nonzero(counted))
 
-    def run(self) -> Block:
-        """Let it all happen."""
+    def begin(self) -> None:
+        """Tell everybody of each other, and put the first events in line."""
         scene, events = self.scene, self.events
         for site in self._site_list:
             info = site_info(site)
@@ -166,8 +180,11 @@ class World:
             events.at(offset * scene.telemetry.report_seconds, self._report, site)
         if self._at:
             events.at(self._at[0], self._arrive, 0)
-        for fault in scene.faults:
-            events.at(fault.at_seconds, self._begin_fault, fault)
+
+    def run(self) -> Block:
+        """Let it all happen."""
+        scene, events = self.scene, self.events
+        self.begin()
         events.run(float(scene.seconds + TAIL_SECONDS))
         until = scene.seconds + TAIL_SECONDS
         while until < scene.seconds + TAIL_SECONDS + MAX_DRAIN_SECONDS and self._is_any_open():
@@ -195,7 +212,7 @@ class World:
         if second == scene.seconds:
             self._end_counting()
         for reading in self.feed.tick(second):
-            if reading.site_id not in self._silent:
+            if reading.site_id not in self.faults.silent_since:
                 events_at = self.events.now + scene.telemetry.report_delay_seconds
                 self.events.at(events_at, self.router.view.take_power, reading)
         for site in self._site_list:
@@ -232,17 +249,21 @@ class World:
     # Reports
 
     def _report(self, site: SimulatedSite) -> None:
+        self._is_asked = True
         site.report()
+        self._is_asked = False
         self.events.after(self.scene.telemetry.report_seconds, self._report, site)
 
     def _send_report(self, report: SiteReport) -> None:
-        telemetry = self.scene.telemetry
-        if telemetry.report_loss_ratio and self._network.random() < telemetry.report_loss_ratio:
-            return
+        telemetry, site_id = self.scene.telemetry, report.site_id
         delay = telemetry.report_delay_seconds
-        site_id = report.site_id
-        if site_id in self._silent:  # the router asks the site itself, once a second at most
-            delay = self.sites[site_id].settings.round_trip_seconds + 0.5
+        silent_since = self.faults.silent_since.get(site_id)
+        if silent_since is not None:  # the router asks the site itself, once a second, after a while
+            if not self._is_asked or self.events.now - silent_since <= SILENT_SECONDS:
+                return
+            delay = self.sites[site_id].one_way_seconds
+        elif telemetry.report_loss_ratio and self._network.random() < telemetry.report_loss_ratio:
+            return
         self.events.after(delay, self._hear_report, report)
 
     def _hear_report(self, report: SiteReport) -> None:
@@ -252,37 +273,29 @@ class World:
         if self.planner is not None:
             self.planner.take_report(report)
 
+    # Plans
+
     def _publish_plan(self, plan: Plan) -> None:
-        """Router and agents read it."""
-        view = plan_view(plan, arrived_at=self.events.now)
-        self.router.view.take_plan(view)
-        for site in self._site_list:
-            site.take_plan(view)
+        """The router that made it reads it at once, the agents in Redis, as far as they reach it."""
+        self.router.view.take_plan(plan)
+        if self._is_store_up:
+            self._plan = plan
+            for site in self._site_list:
+                if site.site_id not in self.faults.silent_since:
+                    site.take_plan(plan)
 
-    # Faults
+    def _stored_plan(self, site_id: str) -> Plan | None:
+        return None if site_id in self.faults.silent_since else self._plan
 
-    def _begin_fault(self, fault: Fault) -> None:
-        for site in self._site_list:
-            if fault.site_id not in (None, site.site_id):
-                continue
-            if fault.kind == "crash":
-                site.crash()
-            elif fault.kind == "trip":
-                self.feed.farms[site.site_id].is_tripped = True
-            else:
-                self._silent.add(site.site_id)
-        self.events.after(fault.seconds, self._end_fault, fault)
+    def _reread_plan(self, site_id: str) -> None:
+        plan = self._stored_plan(site_id)
+        if plan is not None:
+            self.sites[site_id].take_plan(plan)
 
-    def _end_fault(self, fault: Fault) -> None:
-        for site in self._site_list:
-            if fault.site_id not in (None, site.site_id):
-                continue
-            if fault.kind == "crash":
-                site.recover()
-            elif fault.kind == "trip":
-                self.feed.farms[site.site_id].is_tripped = False
-            else:
-                self._silent.discard(site.site_id)
+    def _note_store(self, is_up: bool) -> None:
+        self._is_store_up = is_up
+        if self.planner is not None:
+            self.planner.is_store_up = is_up
 
     def _block(self) -> Block:
         commands: Counter[str] = Counter()

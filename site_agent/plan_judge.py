@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from fleet.intake import RecordJudge
+from fleet.intake import MAX_CLOCK_SKEW_SECONDS, RecordJudge
 from fleet.records import Plan
 from fleet.wire import RecordError
 from site_agent.situation import Target
@@ -23,7 +23,7 @@ class PlanJudge:
 
     site_id: str
     model: str
-    max_clock_skew_seconds: float
+    max_clock_skew_seconds: float = MAX_CLOCK_SKEW_SECONDS
     refused: Counter[str] = field(default_factory=Counter)
     plans_taken: int = 0
     epoch: int | None = None
@@ -42,6 +42,10 @@ class PlanJudge:
         except RecordError as error:
             self.refused[error.reason] += 1
             return str(error)
+        return self.use(plan, now=now, unix_now=unix_now, is_left_over=is_left_over)
+
+    def use(self, plan: Plan, *, now: float, unix_now: float, is_left_over: bool = False) -> str | None:
+        """The same of a plan that is parsed already."""
         if is_left_over:
             age_seconds = unix_now - plan.solved_at_unix_seconds
             if not -self.max_clock_skew_seconds <= age_seconds <= plan.valid_for_seconds:

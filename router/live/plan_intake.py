@@ -54,6 +54,16 @@ class PlanIntake:
             plan = Plan.from_json(raw)
         except RecordError as error:
             raise PlanRefusedError(error.reason, str(error)) from None
+        return self.use(plan, raw, infos, now=now, unix_now=unix_now)
+
+    def use(
+        self, plan: Plan, raw: bytes, infos: Mapping[str, SiteInfo], *, now: float, unix_now: float
+    ) -> PlanView | None:
+        """The same of a plan that is parsed already: `raw` is what it was parsed from.
+
+        Raises:
+            PlanRefusedError: it may not be used.
+        """
         if self.plan is not None and plan.epoch < self.plan.epoch:
             raise PlanRefusedError("stale_epoch", f"epoch {plan.epoch} after {self.plan.epoch}")
         faults = plan_faults(plan, infos)

@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from fleet.records import PlannerLease, RouterPresence, SiteInfo, next_sequence
+from fleet.records import PlannerLease, RouterPresence, next_sequence
 from fleet.store import Store, StoreError
 from fleet.wire import RecordError
 from router.config import PlannerConfig
@@ -21,23 +21,25 @@ from router.live.demand_meter import from_record
 from router.live.events import EventRing
 from router.live.fleet_view import FleetView
 from router.live.plan_metrics import PlannerFigures
-from router.live.solver_process import SolverFailedError, SolverProcess, Task
-from router.policy.planner.agenda import Agenda, PlanKind
-from router.policy.planner.check import CLASSES, plan_faults
-from router.policy.planner.demand import DemandForecast, add_loads
-from router.policy.planner.from_records import SiteRecordsView, power_of, present_of, problem_of
+from router.live.solver_process import SolverFailedError, SolverProcess
+from router.policy.planner.agenda import PlanKind
+from router.policy.planner.check import CLASSES
+from router.policy.planner.demand import add_loads
+from router.policy.planner.from_records import SiteRecordsView
 from router.policy.planner.orders import orders_of
-from router.policy.planner.problem import Instances, Planned, PlannerParameters, PlanningProblem, Target
-from router.policy.planner.wire import to_plan
+from router.policy.planner.plan_maker import (
+    DEMAND_SECONDS,
+    LEASE_TTL_SECONDS,
+    RENEW_SECONDS,
+    BrokenPlanError,
+    PlanMaker,
+    Task,
+)
+from router.policy.planner.problem import Planned, PlannerParameters
 
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.2
-LEASE_TTL_SECONDS = 10.0
-RENEW_SECONDS = 3.0
-DEMAND_SECONDS = 15.0
-FAST_HORIZON_SECONDS = 60.0
-"""A fast plan looks this far ahead: the next one comes as power moves."""
 SHORTFALL_WORTH_SAYING = 0.05
 """Requests per second."""
 MISSING_EXTRA = (
@@ -70,11 +72,18 @@ class Planner:
         self._clock = clock
         self._unix_clock = unix_clock
         self._solvers = solvers or {"slow": SolverProcess(), "fast": SolverProcess()}
-        self._forecast = DemandForecast(horizon_seconds=config.interval_seconds)
-        self._agenda = Agenda(interval_seconds=config.interval_seconds)
+        self._maker = PlanMaker(
+            interval_seconds=config.interval_seconds,
+            learn_seconds=config.learn_seconds,
+            valid_for_seconds=config.valid_for_seconds,
+            margin_ratio=config.margin_ratio,
+            parameters=PlannerParameters(
+                gap_ratio=config.gap_ratio,
+                max_nodes=config.max_nodes,
+                interval_seconds=config.interval_seconds,
+            ),
+        )
         self._solving: dict[PlanKind, asyncio.Task[None]] = {}
-        self._targets: Mapping[str, tuple[Target, ...]] = {}
-        """What the last slow plan counts on; empty for a leader that has made none."""
         self._said = ""
         """The gist of the last fast plan."""
         self._epoch: int | None = None
@@ -124,15 +133,7 @@ class Planner:
             return
         now = self._clock()
         sites = self._sites()
-        watts = self._watts(sites, now)
-        plannable = {
-            site_id: info.max_site_watts
-            for site_id, view in sites.items()
-            if site_id in watts and (info := view.info) is not None and info.configurations
-        }
-        self._agenda.look(watts, plannable, now)
-        is_ready = bool(plannable) and self._forecast.known_seconds() >= self._config.learn_seconds
-        kind = self._agenda.due(now) if is_ready else None
+        kind = self._maker.due(sites, now)
         if kind is not None and kind not in self._solving:
             self._begin(kind, sites, now)
 
@@ -168,7 +169,7 @@ class Planner:
         if not self.figures.is_leader:
             self.figures.is_leader = True
             self._highest_epoch = self._epoch
-            self._agenda = Agenda(interval_seconds=self._config.interval_seconds)
+            self._maker.lead()
             self._events.add("plan", f"this router plans for the fleet (epoch {self._epoch})")
 
     async def _learn_epochs(self) -> None:
@@ -199,9 +200,7 @@ class Planner:
                 parts.append(from_record(RouterPresence.from_json(raw).demand, CLASSES))
             except RecordError as error:
                 logger.debug("a router's record cannot be used: %s", error)
-        loads = add_loads(parts)
-        self._forecast.observe(loads, self._clock())
-        self._agenda.look_at_load(sum(load.requests_per_second for load in loads.values()), self._clock())
+        self._maker.take_loads(add_loads(parts), self._clock())
 
     # planning
     def _sites(self) -> dict[str, SiteRecordsView]:
@@ -215,44 +214,9 @@ class Planner:
                 )
         return found
 
-    def _watts(self, sites: dict[str, SiteRecordsView], now: float) -> dict[str, float]:
-        """What each site whose power is known may draw now."""
-        found = {}
-        for site_id, view in sites.items():
-            if view.info is not None:
-                watts = power_of(view.outlook, view.info, now, 0.0, self._config.margin_ratio)
-                if watts is not None:
-                    found[site_id] = watts.p50
-        return found
-
-    def problem(self, kind: PlanKind, sites: dict[str, SiteRecordsView], now: float) -> PlanningProblem:
-        """The fleet and its load as they are known now."""
-        config = self._config
-        return problem_of(
-            sites,
-            self._forecast.demand(now),
-            self._forecast.works(),
-            now=now,
-            horizon_seconds=config.interval_seconds if kind == "slow" else FAST_HORIZON_SECONDS,
-            margin_ratio=config.margin_ratio,
-            parameters=PlannerParameters(
-                gap_ratio=config.gap_ratio,
-                max_nodes=config.max_nodes,
-                interval_seconds=config.interval_seconds,
-            ),
-        )
-
     def _begin(self, kind: PlanKind, sites: dict[str, SiteRecordsView], now: float) -> None:
-        problem = self.problem(kind, sites, now)
-        self._agenda.begun(kind, now)
-        running: Instances = {} if kind == "slow" else self._running(sites)
-        task = Task(kind=kind, problem=problem, instances=running)
+        task = self._maker.begin(kind, sites, now)
         self._solving[kind] = asyncio.create_task(self._solve(task))
-
-    def _running(self, sites: dict[str, SiteRecordsView]) -> Instances:
-        """What runs, as sites report it; of a site that does not say, what the last slow plan counts on."""
-        reported = {site_id: present_of(view.report) for site_id, view in sites.items()}
-        return {site_id: targets or self._targets.get(site_id, ()) for site_id, targets in reported.items()}
 
     async def _solve(self, task: Task) -> None:
         began = self._clock()
@@ -273,24 +237,21 @@ class Planner:
         """Why the plan was not published; empty: it was."""
         if not self.is_leader or self._epoch is None:
             return "the lease was lost meanwhile"
-        if task.kind == "slow":
-            self._targets = planned.targets
         unix = self._unix_clock()
         self._sequence = next_sequence(self._sequence, None, round(unix * 1000))
-        plan = to_plan(
-            planned,
-            orders=orders_of(self._targets, task.problem.sites),
-            router_id=self._router_id,
-            sequence=self._sequence,
-            epoch=self._epoch,
-            solved_at_unix_seconds=unix,
-            valid_for_seconds=self._config.valid_for_seconds,
-            solver_seconds=seconds,
-        )
-        infos: dict[str, SiteInfo] = self._view.infos()
-        faults = plan_faults(plan, infos)
-        if faults:
-            return f"it breaks an invariant: {faults[0]}"
+        try:
+            plan = self._maker.plan(
+                task,
+                planned,
+                self._view.infos(),
+                router_id=self._router_id,
+                sequence=self._sequence,
+                epoch=self._epoch,
+                solved_at_unix_seconds=unix,
+                solver_seconds=seconds,
+            )
+        except BrokenPlanError as error:
+            return str(error)
         raw = plan.to_json()
         if len(raw) > plan.max_bytes:
             return f"it has {len(raw)} bytes, at most {plan.max_bytes}"
@@ -307,15 +268,14 @@ class Planner:
         figures.solves[kind, result] = figures.solves.get((kind, result), 0) + 1
         figures.seconds[(kind,)] = seconds
         if planned is None or why:
-            self._agenda.failed(kind, self._clock())
+            self._maker.failed(kind, self._clock())
             self._say(kind, f"no {kind} plan: {why}; the last one stays until it is over", why)
             return
-        self._agenda.solved(kind)
-        self._agenda.planned_for(sum(planned.demand.values()))
+        self._maker.solved(kind, planned)
         figures.shortfall_requests_per_second = short = sum(planned.shortfall.values())
         figures.unplanned_sites = len(planned.unplanned)
         instances = sum(target.instances for targets in planned.targets.values() for target in targets)
-        orders = orders_of(self._targets, task.problem.sites)
+        orders = orders_of(self._maker.targets, task.problem.sites)
         self._say(
             kind,
             f"{kind} plan: {instances} instances carry it, {len(orders)} sites are to split their GPUs anew, "

@@ -40,8 +40,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _serve(problems: BinaryIO, answers: BinaryIO) -> None:
-    from router.live.solver_process import HEAD, Task
+    from router.live.solver_process import HEAD
     from router.policy.planner.fast import solve_fast
+    from router.policy.planner.plan_maker import Task
     from router.policy.planner.problem import Planned, ProblemError
     from router.policy.planner.slow import solve_slow
 

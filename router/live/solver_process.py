@@ -13,28 +13,16 @@ import os
 import pickle
 import struct
 import sys
-from dataclasses import dataclass
-from typing import Literal
 
-from router.policy.planner.problem import Instances, Planned, PlanningProblem
+from router.policy.planner.plan_maker import Task
+from router.policy.planner.problem import Planned
 
-SolveKind = Literal["slow", "fast"]
 MAX_ANSWER_BYTES = 64 << 20
 HEAD = struct.Struct(">Q")
 
 
 class SolverFailedError(Exception):
     """No plan came; the text says whether it died, hung or refused."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """One problem on its way to the process."""
-
-    kind: SolveKind
-    problem: PlanningProblem
-    instances: Instances
-    """For a fast plan: what runs where."""
 
 
 class SolverProcess:

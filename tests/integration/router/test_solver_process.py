@@ -23,7 +23,8 @@ from router.live.fleet_view import FleetView
 from router.live.metrics import RouterMetrics
 from router.live.planner import Planner
 from router.live.sites import SiteRegistry
-from router.live.solver_process import SolverFailedError, SolverProcess, Task
+from router.live.solver_process import SolverFailedError, SolverProcess
+from router.policy.planner.plan_maker import Task
 from router.policy.planner.problem import PlanningProblem
 from router.policy.planner.slow import solve_slow
 
