@@ -41,8 +41,10 @@ async def _not_found(scope: Any, _receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def listen(host: str, port: int, backlog: int = BACKLOG) -> socket.socket:
-    """A listening socket that does not block.
+def listen(
+    host: str, port: int, backlog: int = BACKLOG, *, dead_peer_seconds: float | None = None
+) -> socket.socket:
+    """A listening socket that does not block; `dead_peer_seconds`: see HttpServer.
 
     Raises:
         OSError: the address cannot be had; the message names it.
@@ -51,6 +53,9 @@ def listen(host: str, port: int, backlog: int = BACKLOG) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if dead_peer_seconds is not None:  # what it accepts inherits this
+            milliseconds = round(1000 * dead_peer_seconds)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         listener.bind((host, port))
         listener.listen(backlog)
     except OSError as error:
@@ -93,6 +98,7 @@ class HttpServer:
         allows_half_close: bool = False,
         keep_alive_seconds: int = 75,
         backlog: int = BACKLOG,
+        dead_peer_seconds: float | None = None,
         is_listening: bool = True,
         on_lost: Callable[[], None] | None = None,
     ) -> None:
@@ -101,7 +107,9 @@ class HttpServer:
 
         `cors` is for the hot paths and for refusals; the application adds its own. `allows_half_close`: a
         client that closes its sending half still gets its answer. Without it that is a client gone, which
-        between our own hops it always is, and which is noticed a round trip sooner.
+        between our own hops it always is, and which is noticed a round trip sooner. A peer that acknowledges
+        nothing for `dead_peer_seconds` is gone, as one that lost its power is; None: the kernel's quarter of
+        an hour.
         """
         self.host = host
         self.port = port
@@ -129,6 +137,7 @@ class HttpServer:
             backlog=backlog,
         )
         self._backlog = backlog
+        self._dead_peer_seconds = dead_peer_seconds
         self._server = _Server(config)
         self._serving: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -151,7 +160,8 @@ class HttpServer:
         """
         sockets = []
         if self._is_listening:
-            sockets = [listen(self.host, self.port, self._backlog)]
+            listener = listen(self.host, self.port, self._backlog, dead_peer_seconds=self._dead_peer_seconds)
+            sockets = [listener]
             self.port = sockets[0].getsockname()[1]
         self._serving = asyncio.create_task(self._server.serve(sockets=sockets))
         while not self._server.started:

@@ -11,8 +11,8 @@ idle draw gets nothing, since power below it is worth nothing. The rules, each o
   (`counted_watts`): the larger of its grant, its last reported draw and, as long as it has not heard of a
   cut, what it had before. So a share is raised only after the shrinking ones have shrunk;
 * a site that cannot be heard counts at that until its own walk-down must be over (10 T), then at its idle
-  draw, or at 0 once its server is off; it is granted nothing new. One that has the feed's stream open hears
-  its grants, whether or not its reports come, so it keeps its power.
+  draw, or at 0 once its server is off; it is granted nothing new, unless a switch can start it. One that has
+  the feed's stream open hears its grants, whether or not its reports come, so it keeps its power.
 
 A draw that a site's firm power covers is not the farm's, and counts 0. A farm with one site has nobody to
 share with: what cannot be heard keeps its grant there.
@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from fleet.power import MAX_PERIOD_WITHOUT_FEED_SECONDS, MIN_PERIOD_SECONDS, WALK_END_PERIODS
+from power_feed.server_switch import ServerState
 
 SILENT_SECONDS = 3.0
 """Without a new report for so long, a site is not heard (DESIGN §4: fresh ≤ 3 s)."""
@@ -54,9 +55,8 @@ class SiteClaim:
     """Its safe floor: a draw up to it is not the farm's."""
     share: float | None = None
     """Of `Plan.shares`; None: no plan knows the site."""
-    is_server_off: bool = False
-    is_server_starting: bool = False
-    """Switched on, and not heard since: it keeps its grant meanwhile."""
+    server: ServerState = ServerState()
+    """Of its switch, where it has one: one that starts keeps its grant, one that is lost can have one."""
     is_listening: bool = True
     """Whether it has the feed's stream open, so that it hears its grants."""
     heard_at: float | None = None
@@ -196,9 +196,9 @@ class Allocator:
         is_new = site.heard_at is not None and site.heard_at != account.heard_at
         account.heard_at = site.heard_at
         account.known_at = max(account.known_at, site.heard_at or account.known_at)
-        if site.is_listening or site.is_server_off or site.is_server_starting:
+        if site.is_listening or site.server.is_off or site.server.is_starting:
             account.known_at = now
-        if site.is_server_off:
+        if site.server.is_off:
             held = 0.0
         elif is_new:
             held = self._held_by_report(site, account, now)
@@ -244,8 +244,12 @@ class Allocator:
 
         def most(site: SiteClaim) -> float:
             account = self._accounts[site.site_id]
-            is_switched = site.is_server_off or site.is_server_starting
-            if site.is_listening or is_switched or is_alone or not self._is_silent(site, now):
+            server = site.server
+            if is_alone or site.is_listening or not self._is_silent(site, now) or server.is_starting:
+                return site.max_grant_watts
+            if server.is_resting:
+                return 0.0
+            if server.is_off or server.is_lost:
                 return site.max_grant_watts
             is_gone = now - account.known_at >= self.walk_seconds
             return 0.0 if is_gone else min(account.granted_watts, site.max_grant_watts)
@@ -264,7 +268,7 @@ class Allocator:
 
     def _cut(self, site: SiteClaim, target: float, now: float) -> None:
         account = self._accounts[site.site_id]
-        if now - account.known_at < self.walk_seconds and not site.is_server_off:
+        if now - account.known_at < self.walk_seconds and not site.server.is_off:
             account.held_watts = max(account.held_watts, account.granted_watts)
             account.cut_at = now
         account.granted_watts = target

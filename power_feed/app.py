@@ -45,6 +45,8 @@ START_POLL_SECONDS = 0.05
 """Between two looks for the start file."""
 STOP_GRACE_SECONDS = 2.0
 """For answers in flight; streams are ended first."""
+DEAD_PEER_SECONDS = 10.0
+"""A server that lost its power closes no stream; with its stream open a site counts as hearing its grants."""
 STOP_TRIES = 5
 STOP_TRY_SECONDS = 0.5
 """A client library that is just losing its connection may swallow a cancellation: it is told again."""
@@ -103,7 +105,9 @@ class FeedService:
             on_error=lambda site_id: self.metrics.server_errors.labels(site_id).inc(),
         )
         self._connect_gauges()
-        self._server = HttpServer(create_app(self), host=config.host, port=config.port)
+        self._server = HttpServer(
+            create_app(self), host=config.host, port=config.port, dead_peer_seconds=DEAD_PEER_SECONDS
+        )
         self._changed = asyncio.Event()
         self._live_tasks = LiveTasks(
             self._lives,
@@ -224,10 +228,14 @@ class FeedService:
             site_id,
             farm_id=farm.farm.farm_id,
             is_listening=self.hub.subscribers(site_id) > 0,
-            is_server_off=self._servers.is_off(site_id),
         )
-        now = asyncio.get_running_loop().time()
-        state = replace(state, is_server_starting=self._servers.is_starting(site_id, state.heard_at, now))
+        server = self._servers.state(
+            site_id,
+            heard_at=state.heard_at,
+            is_listening=state.is_listening,
+            now=asyncio.get_running_loop().time(),
+        )
+        state = replace(state, server=server)
         return claim_of(self._terms[site_id], state, equal_part_watts=equal_part if sites > 1 else math.inf)
 
     def _switch_view(self, site_id: str) -> SwitchView | None:
@@ -241,6 +249,7 @@ class FeedService:
             is_on=None,
             report_state=self._watch.report_state(site_id),
             heard_at=claim.heard_at,
+            is_listening=claim.is_listening,
             ride_through_seconds=claim.ride_through_seconds,
             is_idle_firm=0 < claim.firm_watts >= claim.idle_watts,
         )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from fleet.records import SiteInfo, SiteReport
 from power_feed.allocator import RIDE_THROUGH_SECONDS, SiteClaim
+from power_feed.server_switch import ServerState
 
 DEFAULT_MARGIN_RATIO = 0.05
 
@@ -37,8 +38,7 @@ class SiteState:
     heard_at: float | None = None
     """When the report came."""
     is_listening: bool = False
-    is_server_off: bool = False
-    is_server_starting: bool = False
+    server: ServerState = ServerState()
     share: float | None = None
 
 
@@ -69,8 +69,7 @@ def claim_of(terms: SiteTerms, state: SiteState, *, equal_part_watts: float = fl
         idle_watts=idle,
         firm_watts=floor,
         share=state.share,
-        is_server_off=state.is_server_off,
-        is_server_starting=state.is_server_starting,
+        server=state.server,
         is_listening=state.is_listening,
         heard_at=state.heard_at,
         draw_watts=None if power is None else power.draw_watts,

@@ -2,8 +2,8 @@
 
 server = { kind = "redfish", system_url = "https://10.0.0.9/redfish/v1/Systems/1", username = "heron",
            password_file = "bmc-password" }
-server = { kind = "wake_on_lan", mac = "00:1a:2b:3c:4d:5e", off_command = ["ssh", "coast-1", "poweroff", "-f"]
-}
+server = { kind = "wake_on_lan", mac = "00:1a:2b:3c:4d:5e",
+           off_command = ["ssh", "coast-1", "(sleep 1; poweroff -f) >/dev/null 2>&1 &"] }
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class _Switched(ConfigModel):
     firm_wait_seconds: Duration = 300.0
     """Where firm power covers the idle draw: a lull shorter than that switches nothing."""
     start_seconds: Duration = 600.0
-    """From switching on to the first report; later it counts as not heard."""
+    """From switching on to the first report. Without one the start has failed, and the next one waits."""
 
     def rule(self) -> SwitchRule:
         """For the decision."""
@@ -65,7 +65,9 @@ class WakeOnLanConfig(_Switched):
     broadcast: Annotated[str, Field(min_length=1, max_length=64)] = "255.255.255.255"
     port: Annotated[int, Field(ge=1, le=65535)] = 9
     off_command: Annotated[tuple[str, ...], Field(min_length=1, max_length=64)]
-    """A program and its arguments: it must cut the power, and end with 0."""
+    """A program and its arguments: it must have the power cut, and end with 0 before that happens."""
+    off_seconds: Annotated[float, Field(ge=0, le=120)] = 10.0
+    """From its end until the power is gone for certain; till then the server counts as drawing."""
 
 
 ServerConfig = Annotated[RedfishConfig | WakeOnLanConfig, Field(discriminator="kind")]
@@ -81,7 +83,11 @@ def build_driver(config: RedfishConfig | WakeOnLanConfig, site_id: str) -> Serve
         from power_feed.servers.wake_on_lan import WakeOnLanServer
 
         return WakeOnLanServer(
-            config.mac, broadcast=config.broadcast, port=config.port, off_command=config.off_command
+            config.mac,
+            broadcast=config.broadcast,
+            port=config.port,
+            off_command=config.off_command,
+            off_seconds=config.off_seconds,
         )
     from power_feed.servers.redfish import RedfishServer
 

@@ -10,19 +10,28 @@ Rules:
   times, so that what wears it out is bounded, and staying off is always within the cap;
 * where firm power covers the idle draw nothing presses: it must then have been on for `min_on_seconds`, and
   its grant 0 for `firm_wait_seconds`;
-* a command that shows no effect is given again after `retry_seconds`.
+* a command that shows no effect is given again after `retry_seconds`;
+* a switch that does not know the state is believed in nothing: a server that is granted power and shows no
+  sign of life is told to start (which does nothing to one that runs), and reports outweigh a switch that
+  says off;
+* a start that brings no report within `start_seconds` has failed: the next one waits as long, then twice that
+  each time, up to an hour.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from fleet.records import SiteState
 
 SwitchCommand = Literal["on", "off"]
 HOUR_SECONDS = 3600.0
+LAST_WORDS_SECONDS = 5.0
+"""A report that comes so long after the power went was written by a server that is on."""
+ALIVE_SECONDS = 10.0
+"""For so long after such a report."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +58,25 @@ class SwitchView:
     """Of the latest report; None: there is none."""
     heard_at: float | None = None
     """When that report came."""
+    is_listening: bool = False
+    """Whether its agent has the feed's stream open."""
     ride_through_seconds: float = 5.0
     is_idle_firm: bool = False
     """Whether firm power covers its idle draw."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerState:
+    """What the allocator is told of a server."""
+
+    is_off: bool = False
+    """Known to draw nothing."""
+    is_starting: bool = False
+    """Switched on not long ago, and not heard since."""
+    is_lost: bool = False
+    """It may be off, and nobody knows: only a grant gets it started."""
+    is_resting: bool = False
+    """It is off, or lost, and may not be started yet."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,17 +90,41 @@ class ServerSwitch:
     """Since when its grant is 0."""
     _ordered: SwitchCommand | None = None
     _ordered_at: float = float("-inf")
+    _told_at: float = float("-inf")
+    """When it was ordered first; `_ordered_at`: when it was told again last."""
     _on_at: float = float("-inf")
     _off_at: float = float("-inf")
     _starts: deque[float] = field(default_factory=deque)
+    _began_at: float | None = None
+    _said_off_at: float | None = None
+    """Since when its switch says, without a break, that it is off."""
+    _failed_starts: int = 0
+    """In a row."""
+    _is_start_open: bool = False
+    """Whether it is still to be seen if the last start comes to anything."""
+    _rest_until: float = float("-inf")
 
     def is_starting(self, view: SwitchView, now: float) -> bool:
         """Switched on not long ago, and not heard since."""
-        was_heard = view.heard_at is not None and view.heard_at >= self._on_at
-        return self._ordered == "on" and not was_heard and now - self._on_at < self.rule.start_seconds
+        is_fresh = now - self._on_at < self.rule.start_seconds
+        return self._ordered == "on" and not self._was_heard_since_start(view) and is_fresh
+
+    def state(self, view: SwitchView, now: float) -> ServerState:
+        """For the allocator; its grant does not matter to it."""
+        is_lost = self._is_lost(view, now)
+        is_starting = self.is_starting(view, now)
+        return ServerState(
+            is_off=self.is_off,
+            is_starting=is_starting,
+            is_lost=is_lost,
+            is_resting=(self.is_off or is_lost) and not is_starting and not self._is_rested(now),
+        )
 
     def decide(self, view: SwitchView, now: float) -> SwitchCommand | None:
         """What to do now; None: nothing."""
+        self._began_at = now if self._began_at is None else self._began_at
+        view = self._believed(view, now)
+        self._judge_start(view, now)
         if view.granted_watts > 0:
             self._emptied_at = None
         elif self._emptied_at is None:
@@ -84,16 +133,45 @@ class ServerSwitch:
         wanted: SwitchCommand | None = None
         if self._emptied_at is not None and not self.is_off and self._must_go(view, now, self._emptied_at):
             wanted = "off"
-        elif view.granted_watts > 0 and self._is_down(view) and self._may_start(now):
+        elif view.granted_watts > 0 and self._is_down(view, now) and self._may_start(now):
             wanted = "on"
         if wanted is None or (wanted == self._ordered and now - self._ordered_at < self.rule.retry_seconds):
             return None
-        if wanted == "on" and self._ordered != "on":
+        if wanted == "on" and not self._is_told_again(now):
             self._starts.append(now)
             self._on_at = now
+            self._is_start_open = True
+        if wanted != self._ordered:
+            self._told_at = now
         self.is_off = self.is_off and wanted == "off"
         self._ordered, self._ordered_at = wanted, now
         return wanted
+
+    def _believed(self, view: SwitchView, now: float) -> SwitchView:
+        """With reports of a server that is said to be off, it is on, whatever its switch says."""
+        if view.is_on is not False:
+            self._said_off_at = None
+            return view
+        self._said_off_at = now if self._said_off_at is None else self._said_off_at
+        if view.heard_at is None or now - view.heard_at > ALIVE_SECONDS:
+            return view
+        is_alive = view.heard_at - self._said_off_at > LAST_WORDS_SECONDS
+        return replace(view, is_on=True) if is_alive else view
+
+    def _judge_start(self, view: SwitchView, now: float) -> None:
+        """It has come to something once it is heard, and to nothing after `start_seconds`."""
+        if not self._is_start_open:
+            return
+        if view.is_listening or self._was_heard_since_start(view):
+            self._is_start_open, self._failed_starts = False, 0
+        elif now - self._on_at >= self.rule.start_seconds:
+            self._is_start_open = False
+            rest = min(HOUR_SECONDS, self.rule.start_seconds * 2.0 ** min(self._failed_starts, 16))
+            self._failed_starts += 1
+            self._rest_until = now + rest
+
+    def _was_heard_since_start(self, view: SwitchView) -> bool:
+        return view.heard_at is not None and view.heard_at >= self._on_at
 
     def _look(self, view: SwitchView, now: float) -> None:
         """It is off once its controller says so after it was told; and on from the moment it is told to
@@ -109,8 +187,19 @@ class ServerSwitch:
         if self.is_off and not was_off:
             self._off_at = now if self._ordered == "off" else now - self.rule.min_off_seconds
 
-    def _is_down(self, view: SwitchView) -> bool:
-        return view.is_on is False or self.is_off
+    def _is_down(self, view: SwitchView, now: float) -> bool:
+        return view.is_on is False or self.is_off or self._is_lost(view, now)
+
+    def _is_lost(self, view: SwitchView, now: float) -> bool:
+        """Its switch does not know, and there is no sign of life: none at all since this feed began, or since
+        it was told to be what it should be now, `retry_seconds` ago; or none more for `start_seconds`.
+        """
+        if view.is_on is not None or self.is_off or view.is_listening or self._began_at is None:
+            return False
+        since = max(self._began_at, self._told_at)
+        if view.heard_at is not None and view.heard_at >= since:
+            return now - view.heard_at >= self.rule.start_seconds
+        return now - since >= self.rule.retry_seconds
 
     def _must_go(self, view: SwitchView, now: float, emptied_at: float) -> bool:
         if view.is_idle_firm:
@@ -121,11 +210,16 @@ class ServerSwitch:
         is_dark = view.report_state == "dark" and view.heard_at is not None and view.heard_at > emptied_at
         return is_dark or now - emptied_at > view.ride_through_seconds
 
+    def _is_told_again(self, now: float) -> bool:
+        """Within a start that was ordered already."""
+        return self._ordered == "on" and now - self._on_at < self.rule.start_seconds
+
     def _may_start(self, now: float) -> bool:
+        is_off_long_enough = now - self._off_at >= self.rule.min_off_seconds
+        return self._is_told_again(now) or (is_off_long_enough and self._is_rested(now))
+
+    def _is_rested(self, now: float) -> bool:
+        """After a start that failed, and after too many."""
         while self._starts and now - self._starts[0] >= HOUR_SECONDS:
             self._starts.popleft()
-        is_again = self._ordered == "on"
-        return is_again or (
-            now - self._off_at >= self.rule.min_off_seconds
-            and len(self._starts) < self.rule.max_starts_per_hour
-        )
+        return now >= self._rest_until and len(self._starts) < self.rule.max_starts_per_hour

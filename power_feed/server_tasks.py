@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 
-from power_feed.server_switch import ServerSwitch, SwitchCommand, SwitchView
+from power_feed.server_switch import ServerState, ServerSwitch, SwitchCommand, SwitchView
 from power_feed.servers.interface import ServerDriver, ServerDriverError
 
 logger = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ class _Server:
     is_on: bool | None = None
     asked_at: float = float("-inf")
     is_failing: bool = False
+    last_command: SwitchCommand | None = None
 
 
 class ServerTasks:
@@ -54,12 +55,13 @@ class ServerTasks:
         server = self._servers.get(site_id)
         return server is not None and server.switch.is_off
 
-    def is_starting(self, site_id: str, heard_at: float | None, now: float) -> bool:
-        """Switched on, and not heard since."""
+    def state(self, site_id: str, *, heard_at: float | None, is_listening: bool, now: float) -> ServerState:
+        """For the allocator; nothing is said of a site without a switch."""
         server = self._servers.get(site_id)
         if server is None:
-            return False
-        return server.switch.is_starting(SwitchView(granted_watts=0.0, is_on=None, heard_at=heard_at), now)
+            return ServerState()
+        view = SwitchView(granted_watts=0.0, is_on=server.is_on, heard_at=heard_at, is_listening=is_listening)
+        return server.switch.state(view, now)
 
     def start(self) -> list[tuple[str, Coroutine[None, None, None]]]:
         """One coroutine per server, with a name, that runs for ever."""
@@ -85,7 +87,9 @@ class ServerTasks:
                     command = server.switch.decide(replace(view, is_on=server.is_on), loop.time())
                 if command is not None:
                     self._on_command(site_id, command)
-                    logger.warning("server of site %s: switched %s", site_id, command)
+                    level = logging.DEBUG if command == server.last_command else logging.WARNING
+                    server.last_command = command
+                    logger.log(level, "server of site %s: switched %s", site_id, command)
                     await server.driver.switch(on=command == "on")
                     server.asked_at = float("-inf")
                 server.is_failing = False

@@ -88,15 +88,14 @@ class SiteWatch:
         self._plan_at = 0.0
         self._said_at: dict[str, float] = {}
 
-    def state(self, site_id: str, *, farm_id: str, is_listening: bool, is_server_off: bool) -> SiteState:
-        """What is known of a site now."""
+    def state(self, site_id: str, *, farm_id: str, is_listening: bool) -> SiteState:
+        """What is known of a site now, its server aside."""
         kept = self._kept[site_id]
         return SiteState(
             info=kept.info,
             report=kept.report,
             heard_at=kept.heard_at,
             is_listening=is_listening,
-            is_server_off=is_server_off,
             share=self.shares(farm_id, now=_now()).get(site_id),
         )
 

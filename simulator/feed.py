@@ -17,7 +17,7 @@ from power_feed.allocator import REST_SECONDS, START_MARGIN_RATIO, Allocator, Si
 from power_feed.claims import SiteState, SiteTerms, claim_of
 from power_feed.forecast import Forecaster, QuantileForecast
 from power_feed.outlook import site_forecasts
-from power_feed.server_switch import ServerSwitch, SwitchView
+from power_feed.server_switch import ServerState, ServerSwitch, SwitchView
 from power_feed.server_tasks import LOOK_SECONDS
 from simulator.events import Events
 from simulator.server import SimulatedServer
@@ -140,7 +140,6 @@ class SimulatedFarm:
     def _claim(self, site: SimulatedSite, now: float) -> SiteClaim:
         kept = self._kept[site.site_id]
         view = self._switch_view(site, kept)
-        is_off = kept.switch is not None and kept.switch.is_off
         return claim_of(
             SiteTerms(site_id=site.site_id, margin_ratio=site.settings.margin_ratio),
             SiteState(
@@ -148,8 +147,7 @@ class SimulatedFarm:
                 report=kept.report,
                 heard_at=kept.heard_at,
                 is_listening=not site.is_down,
-                is_server_off=is_off,
-                is_server_starting=kept.switch is not None and kept.switch.is_starting(view, now),
+                server=ServerState() if kept.switch is None else kept.switch.state(view, now),
             ),
         )
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from power_feed.servers.interface import ServerDriverError
 
 OFF_TIMEOUT_SECONDS = 10.0
+SSH_FAILED = 255
 PACKETS = 3
 """Nobody acknowledges them, and one may be lost."""
 
@@ -32,19 +33,24 @@ def magic_packet(mac: str) -> bytes:
 class WakeOnLanServer:
     """Implements `ServerDriver`."""
 
-    def __init__(self, mac: str, *, broadcast: str, port: int, off_command: Sequence[str]) -> None:
-        """`off_command`: a program and its arguments, never a shell line. Raises ValueError."""
+    def __init__(
+        self, mac: str, *, broadcast: str, port: int, off_command: Sequence[str], off_seconds: float
+    ) -> None:
+        """`off_command`: a program and its arguments, never a shell line; so long after it has ended with 0
+        the power is gone. Raises ValueError.
+        """
         self._packet = magic_packet(mac)
         self._to = (broadcast, port)
         self._off_command = tuple(off_command)
+        self._off_seconds = off_seconds
         self._is_on: bool | None = None
 
     async def is_on(self) -> bool | None:
-        """False after an off command that succeeded; else not known."""
+        """False after an off command that succeeded, until a packet is sent; else not known."""
         return self._is_on
 
     async def switch(self, *, on: bool) -> None:
-        """Send the packet, or run the command.
+        """Send the packet; or run the command and wait until the power is gone.
 
         Raises:
             ServerDriverError: the network refused, or the command failed or took too long.
@@ -54,6 +60,7 @@ class WakeOnLanServer:
             self._is_on = None
         else:
             await self._stop()
+            await asyncio.sleep(self._off_seconds)
             self._is_on = False
 
     async def aclose(self) -> None:
@@ -84,5 +91,11 @@ class WakeOnLanServer:
             raise ServerDriverError(
                 f"off_command {name}: not done within {OFF_TIMEOUT_SECONDS:g} s"
             ) from None
+        if code == SSH_FAILED:
+            raise ServerDriverError(
+                f"off_command {name}: ended with {code}, as ssh does where it had no connection and when the "
+                "power went before the answer came: which one is not known. Let the command come back before "
+                "it cuts the power (docs/power_feed.md, Switching servers)"
+            )
         if code != 0:
             raise ServerDriverError(f"off_command {name}: ended with {code}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -379,3 +380,17 @@ async def test_a_client_that_takes_nothing_is_cut(site: Site) -> None:
     await until(lambda: site.server.connections == 0)
     assert site.released == ["/hot/flood"]
     writer.close()
+
+
+async def test_a_peer_that_lost_its_power_is_given_up_within_the_time_that_was_asked_for() -> None:
+    """By the kernel, on every connection that is accepted; without it nothing is changed."""
+    for asked, wanted in ((10.0, 10_000), (None, 0)):
+        server = HttpServer(dead_peer_seconds=asked)
+        await server.start()
+        _reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        await until(lambda: server.connections == 1)  # noqa: B023 -- awaited here
+        [connection] = server._server.server_state.connections
+        accepted = connection.transport.get_extra_info("socket")  # type: ignore[union-attr]
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == wanted
+        writer.close()
+        await server.stop(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import socket
 import threading
@@ -161,15 +162,56 @@ async def test_a_redfish_controller_of_another_maker_is_switched(emulator: str) 
     await server.aclose()
 
 
+class NetworkCard:
+    """Hears the packets that are sent to it, on loopback."""
+
+    def __init__(self) -> None:
+        self.packets: list[bytes] = []
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self.port = int(self._socket.getsockname()[1])
+
+    def __enter__(self) -> NetworkCard:
+        self._socket.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._socket, self._hear)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.get_running_loop().remove_reader(self._socket)
+        self._socket.close()
+
+    def _hear(self) -> None:
+        self.packets.append(self._socket.recv(1024))
+
+
+def wake_on_lan(port: int, *off_command: str, off_seconds: float = 0.0) -> WakeOnLanServer:
+    return WakeOnLanServer(
+        "00:1a:2B:3c:4d:5e",
+        broadcast="127.0.0.1",
+        port=port,
+        off_command=off_command or ("true",),
+        off_seconds=off_seconds,
+    )
+
+
+async def test_a_server_counts_as_drawing_until_its_power_is_gone(tmp_path: Path) -> None:
+    """The command comes back before it cuts the power, as the documented one does."""
+    gone = tmp_path / "gone"
+    server = wake_on_lan(9, "sh", "-c", f"(sleep 0.2; touch {gone}) >/dev/null 2>&1 &", off_seconds=2.0)
+    switching = asyncio.create_task(server.switch(on=False))
+    await until(gone.exists, seconds=60)
+    assert await server.is_on() is None
+    await switching
+    assert await server.is_on() is False
+
+
 async def test_wake_on_lan_sends_the_magic_packet() -> None:
     """Six times 0xFF and sixteen times the address; what is no address is refused."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
-        receiver.bind(("127.0.0.1", 0))
-        receiver.settimeout(10)
-        port = receiver.getsockname()[1]
-        server = WakeOnLanServer("00:1a:2B:3c:4d:5e", broadcast="127.0.0.1", port=port, off_command=["true"])
+    with NetworkCard() as card:
+        server = wake_on_lan(card.port)
         await server.switch(on=True)
-        assert receiver.recv(1024) == b"\xff" * 6 + bytes.fromhex("001a2b3c4d5e") * 16
+        await until(lambda: len(card.packets) == 3, seconds=60)
+        assert set(card.packets) == {b"\xff" * 6 + bytes.fromhex("001a2b3c4d5e") * 16}
     assert await server.is_on() is None
     with pytest.raises(ValueError, match="six pairs"):
         magic_packet("00:1a")
@@ -177,11 +219,15 @@ async def test_wake_on_lan_sends_the_magic_packet() -> None:
 
 async def test_a_server_that_wakes_by_packet_is_stopped_by_a_command() -> None:
     """It is off once the command has ended with 0; one that fails says so."""
-    server = WakeOnLanServer("00:1a:2b:3c:4d:5e", broadcast="127.0.0.1", port=9, off_command=["true"])
+    server = wake_on_lan(9)
     await server.switch(on=False)
     assert await server.is_on() is False
-    for command, says in ((["false"], "ended with 1"), (["no-such-program-here"], "No such file")):
-        broken = WakeOnLanServer("00:1a:2b:3c:4d:5e", broadcast="127.0.0.1", port=9, off_command=command)
+    for command, says in (
+        (["false"], "ended with 1"),
+        (["sh", "-c", "exit 255"], "come back before it cuts the power"),
+        (["no-such-program-here"], "No such file"),
+    ):
+        broken = wake_on_lan(9, *command)
         with pytest.raises(ServerDriverError, match=says):
             await broken.switch(on=False)
         assert await broken.is_on() is None
@@ -214,6 +260,67 @@ async def test_the_tasks_switch_off_what_has_no_grant_and_on_what_has_one(contro
     await asyncio.gather(*running, return_exceptions=True)
     await tasks.aclose()
     assert not tasks.is_off("another")
+
+
+async def test_a_lost_packet_is_sent_again_until_the_server_is_heard() -> None:
+    """Nobody acknowledges one; a report does."""
+    heard: list[float] = []
+    looks: list[str] = []
+    rule = SwitchRule(min_off_seconds=0.0, retry_seconds=0.3)
+
+    def view(site_id: str) -> SwitchView:
+        looks.append(site_id)
+        return SwitchView(granted_watts=2000.0, is_on=None, heard_at=heard[-1] if heard else None)
+
+    with NetworkCard() as card:
+        tasks = ServerTasks(
+            {"coast": (wake_on_lan(card.port), ServerSwitch(rule=rule))},
+            view,
+            on_command=lambda _site, _command: None,
+            on_error=lambda _site: None,
+        )
+        running = [asyncio.create_task(work) for _, work in tasks.start()]
+        await until(lambda: len(card.packets) >= 9, seconds=60, what="three times three packets")
+        heard.append(asyncio.get_running_loop().time())
+        looked, sent = len(looks), len(card.packets)
+        await until(lambda: len(looks) >= looked + 8, seconds=60, what="eight more looks")
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        assert len(card.packets) == sent
+
+
+async def test_a_feed_that_is_restarted_wakes_a_server_that_is_off() -> None:
+    """Wake-on-LAN cannot tell: a grant and silence are enough."""
+    with NetworkCard() as card:
+        coast = {
+            "site_id": "coast",
+            "server_idle_watts": 100.0,
+            "max_site_watts": 900.0,
+            "server": {
+                "kind": "wake_on_lan",
+                "mac": "00:1a:2b:3c:4d:5e",
+                "broadcast": "127.0.0.1",
+                "port": card.port,
+                "off_command": ["false"],
+            },
+        }
+        farm = {
+            "farm_id": "coast-farm",
+            "nameplate_watts": 3000.0,
+            "source": {"kind": "schedule", "points": [[0, 0.7]]},
+            "sites": [coast],
+        }
+        config = FeedConfig.model_validate({"port": 0, "interval_seconds": 0.1, "farms": [farm]})
+        feed = FeedService(config, MemoryStore(clock=time.monotonic))
+        await feed.start()
+        try:
+            await until(lambda: len(card.packets) >= 3, seconds=90, what="the packets")
+            page = feed.exposition()
+            assert b'heron_feed_server_commands_total{command="on",site="coast"} 1.0' in page
+            assert re.search(rb'heron_feed_granted_watts{site="coast"} [1-9]', page)
+        finally:
+            await feed.stop()
 
 
 async def test_a_feed_switches_a_server_with_the_wind(controller: Controller) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from power_feed.allocator import REST_SECONDS, Allocator, SiteClaim, fill
+from power_feed.server_switch import ServerState
 
 SLACK_WATTS = 1e-6
 """Rounding."""
@@ -151,7 +152,7 @@ def test_a_site_that_cannot_be_heard_counts_until_its_walk_down_is_over() -> Non
     assert step(10.9) == {"a": 3000.0, "b": 3000.0}
     assert step(11.0) == {"a": 0.0, "b": 5000.0}
     assert allocator.counted_watts("a") == 950.0
-    step(12.0, replace(gone, is_server_off=True))
+    step(12.0, replace(gone, server=ServerState(is_off=True)))
     assert allocator.counted_watts("a") == 0.0
 
 
@@ -326,11 +327,30 @@ def test_what_is_filled_is_there_and_wastes_nothing_that_a_server_could_use(
 def test_a_server_that_is_off_can_be_granted_and_keeps_its_grant_while_it_starts() -> None:
     """It is silent all that time, and nobody would switch it on otherwise."""
     allocator = Allocator(period_seconds=1.0)
-    a, b = claim("a", is_listening=False, is_server_off=True), claim("b", max_grant_watts=2000.0)
+    a, b = claim("a", is_listening=False, server=ServerState(is_off=True)), claim("b", max_grant_watts=2000.0)
     allocator.allocate(9000.0, [a, b], 0.0)
     assert allocator.allocate(9000.0, [a, b], 100.0)["a"] == 5000.0
-    starting = replace(a, is_server_off=False, is_server_starting=True)
+    starting = replace(a, server=ServerState(is_starting=True))
     assert allocator.allocate(9000.0, [starting, b], 300.0)["a"] == 5000.0
-    dead = replace(starting, is_server_starting=False)
+    dead = replace(starting, server=ServerState())
     assert allocator.allocate(9000.0, [dead, b], 309.0)["a"] == 5000.0
     assert allocator.allocate(9000.0, [dead, b], 311.0)["a"] == 0.0
+
+
+def test_a_lost_server_can_be_granted_but_not_while_it_rests_and_counts_as_idle() -> None:
+    """Only a grant gets it started; after a start that failed its power goes to the others."""
+    allocator = Allocator(period_seconds=1.0)
+    a = claim("a", is_listening=False, server=ServerState(is_lost=True))
+    b = claim("b")
+    assert allocator.allocate(9000.0, [a, b], 0.0) == {"a": 4000.0, "b": 4000.0}
+    resting = replace(a, server=ServerState(is_lost=True, is_resting=True))
+    assert allocator.allocate(9000.0, [resting, b], 100.0) == {"a": 0.0, "b": 5000.0}
+    assert allocator.counted_watts("a") == 950.0
+    assert allocator.allocate(9000.0, [a, b], 200.0) == {"a": 4000.0, "b": 5000.0}
+
+
+def test_a_site_that_is_alone_keeps_its_grant_while_its_server_rests() -> None:
+    """Nobody else could use it, and to take it would switch off what may run."""
+    allocator = Allocator(period_seconds=1.0)
+    a = claim("a", is_listening=False, server=ServerState(is_lost=True, is_resting=True))
+    assert [allocator.allocate(9000.0, [a], now)["a"] for now in (0.0, 1000.0)] == [5000.0, 5000.0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from power_feed.allocator import Allocator, SiteClaim
 from power_feed.server_switch import HOUR_SECONDS, ServerSwitch, SwitchRule, SwitchView
 
 
@@ -116,6 +117,99 @@ def test_a_server_that_is_found_off_is_started_without_a_rest() -> None:
     assert switch.decide(view(0.0, is_on=False), 0.0) is None
     assert switch.is_off
     assert switch.decide(view(2000.0, is_on=False), 1.0) == "on"
+
+
+def test_a_server_of_unknown_state_that_gives_no_sign_of_life_is_woken() -> None:
+    """The feed was restarted while it was off, and its switch cannot tell: a packet, and more of them."""
+    switch = ServerSwitch()
+    silent = view(2000.0, is_on=None)
+    assert switch.decide(silent, 0.0) is None
+    assert switch.decide(silent, 9.0) is None
+    assert switch.decide(silent, 10.0) == "on"
+    assert switch.decide(silent, 15.0) is None
+    assert switch.decide(silent, 20.0) == "on"
+    assert switch.state(silent, 21.0).is_starting
+    up = view(2000.0, is_on=None, heard_at=90.0)
+    assert [switch.decide(up, now) for now in (90.0, 300.0, 689.0)] == [None, None, None]
+
+
+def test_signs_of_life_keep_a_server_of_unknown_state_from_being_told_anything() -> None:
+    """A report or an open stream; and it is told again once it was silent for as long as a start takes."""
+    switch = ServerSwitch()
+    assert switch.decide(view(2000.0, is_on=None, heard_at=1.0), 1.0) is None
+    assert switch.decide(view(2000.0, is_on=None, heard_at=1.0), 600.9) is None
+    assert switch.decide(view(2000.0, is_on=None, heard_at=1.0, is_listening=True), 700.0) is None
+    assert switch.decide(view(2000.0, is_on=None, heard_at=1.0), 700.0) == "on"
+
+
+def test_without_a_grant_nothing_of_unknown_state_is_woken() -> None:
+    """It is told to go off, again and again: what is not known to be off may draw."""
+    switch = ServerSwitch()
+    commands = [switch.decide(view(0.0, is_on=None), float(now)) for now in range(60)]
+    assert set(commands) == {None, "off"}
+    assert commands.count("off") == 6
+
+
+def test_a_server_whose_off_command_failed_is_woken_by_the_next_grant() -> None:
+    """It was off already, so nobody was there to obey; its state stays unknown."""
+    switch = ServerSwitch()
+    switch.decide(view(0.0, is_on=None), 0.0)
+    assert switch.decide(view(0.0, is_on=None), 6.0) == "off"
+    assert not switch.state(view(2000.0, is_on=None), 10.0).is_lost
+    assert switch.decide(view(2000.0, is_on=None), 10.0) is None
+    assert switch.state(view(2000.0, is_on=None), 16.0).is_lost
+    assert switch.decide(view(2000.0, is_on=None), 16.0) == "on"
+
+
+def test_a_start_that_comes_to_nothing_is_followed_by_a_longer_rest_each_time() -> None:
+    """Ten minutes of packets, then ten of rest, twenty, forty, an hour; a report ends that."""
+    switch = ServerSwitch()
+    silent = view(2000.0, is_on=None)
+    told = [now for now in range(0, 14_000, 10) if switch.decide(silent, float(now)) == "on"]
+    starts = [now for last, now in zip([-100, *told], told, strict=False) if now - last > 10]
+    assert starts == [10, 1210, 3010, 6010, 10210]
+    assert all(any(0 <= now - start < 600 for start in starts) for now in told)
+    assert switch.state(silent, 13_000.0).is_resting
+    heard = view(2000.0, is_on=None, heard_at=14_500.0)
+    assert [switch.decide(silent, 14_410.0), switch.decide(heard, 14_500.0)] == ["on", None]
+    assert not switch.state(heard, 14_500.0).is_resting
+    again = view(2000.0, is_on=None, heard_at=14_500.0)
+    assert switch.decide(again, 15_100.0) == "on"
+    assert switch.decide(again, 15_700.0) is None
+    assert switch.decide(again, 16_300.0) == "on"
+
+
+def test_at_a_farm_of_several_a_restarted_feed_wakes_a_lost_server_and_gives_up_for_a_while() -> None:
+    """With the allocator: first its old owner's walk-down must be over; later its power goes to the other."""
+    switch, allocator = ServerSwitch(), Allocator(period_seconds=1.0)
+    terms = {"min_grant_watts": 1000.0, "max_grant_watts": 5000.0, "idle_watts": 950.0}
+    told, grants = [], {}
+    for now in [float(second) for second in range(1500)]:
+        a = SiteClaim(
+            site_id="a",
+            is_listening=False,
+            server=switch.state(view(0.0, is_on=None), now),
+            **terms,  # type: ignore[arg-type]
+        )
+        b = SiteClaim(site_id="b", heard_at=now, draw_watts=900.0, **terms)  # type: ignore[arg-type]
+        grants[now] = allocator.allocate(7000.0, [a, b], now)
+        if switch.decide(view(grants[now]["a"], is_on=None), now) == "on":
+            told.append(now)
+        assert sum(grants[now].values()) <= 7000.0
+    assert told[0] <= 45.0
+    assert [grants[now]["a"] > 0 for now in (300.0, 900.0, 1400.0)] == [True, False, True]
+    assert grants[900.0]["b"] == 5000.0
+
+
+def test_a_server_that_reports_is_on_whatever_its_switch_says() -> None:
+    """Somebody started it by hand, or the switch is another server's; last words do not count."""
+    switch = off_at(100.0)
+    assert switch.decide(view(0.0, is_on=False, report_state="dark", heard_at=104.0), 104.0) is None
+    assert switch.is_off
+    assert switch.decide(view(0.0, is_on=False, report_state="serving", heard_at=130.0), 130.0) == "off"
+    assert not switch.is_off
+    assert switch.decide(view(0.0, is_on=False, heard_at=130.0), 141.0) is None
+    assert switch.is_off
 
 
 @given(
