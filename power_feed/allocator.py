@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from fleet.power import MAX_PERIOD_WITHOUT_FEED_SECONDS, MIN_PERIOD_SECONDS, WALK_END_PERIODS
-from power_feed.server_switch import ServerState
+from power_feed.server_switch import NO_SWITCH, ServerState
 
 SILENT_SECONDS = 3.0
 """Without a new report for so long, a site is not heard (DESIGN §4: fresh ≤ 3 s)."""
@@ -55,7 +55,7 @@ class SiteClaim:
     """Its safe floor: a draw up to it is not the farm's."""
     share: float | None = None
     """Of `Plan.shares`; None: no plan knows the site."""
-    server: ServerState = ServerState()
+    server: ServerState = NO_SWITCH
     """Of its switch, where it has one: one that starts keeps its grant, one that is lost can have one."""
     is_listening: bool = True
     """Whether it has the feed's stream open, so that it hears its grants."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from fleet.records import SiteInfo, SiteReport
 from power_feed.allocator import RIDE_THROUGH_SECONDS, SiteClaim
-from power_feed.server_switch import ServerState
+from power_feed.server_switch import NO_SWITCH, ServerState
 
 DEFAULT_MARGIN_RATIO = 0.05
 
@@ -38,7 +38,7 @@ class SiteState:
     heard_at: float | None = None
     """When the report came."""
     is_listening: bool = False
-    server: ServerState = ServerState()
+    server: ServerState = NO_SWITCH
     share: float | None = None
 
 

@@ -79,6 +79,10 @@ class ServerState:
     """It is off, or lost, and may not be started yet."""
 
 
+NO_SWITCH = ServerState()
+"""Of a site whose server is never switched."""
+
+
 @dataclass(slots=True, kw_only=True)
 class ServerSwitch:
     """Decides for one server; remembers what it did."""

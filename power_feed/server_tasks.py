@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 
-from power_feed.server_switch import ServerState, ServerSwitch, SwitchCommand, SwitchView
+from power_feed.server_switch import NO_SWITCH, ServerState, ServerSwitch, SwitchCommand, SwitchView
 from power_feed.servers.interface import ServerDriver, ServerDriverError
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class ServerTasks:
         """For the allocator; nothing is said of a site without a switch."""
         server = self._servers.get(site_id)
         if server is None:
-            return ServerState()
+            return NO_SWITCH
         view = SwitchView(granted_watts=0.0, is_on=server.is_on, heard_at=heard_at, is_listening=is_listening)
         return server.switch.state(view, now)
 

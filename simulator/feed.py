@@ -17,7 +17,7 @@ from power_feed.allocator import REST_SECONDS, START_MARGIN_RATIO, Allocator, Si
 from power_feed.claims import SiteState, SiteTerms, claim_of
 from power_feed.forecast import Forecaster, QuantileForecast
 from power_feed.outlook import site_forecasts
-from power_feed.server_switch import ServerState, ServerSwitch, SwitchView
+from power_feed.server_switch import NO_SWITCH, ServerSwitch, SwitchView
 from power_feed.server_tasks import LOOK_SECONDS
 from simulator.events import Events
 from simulator.server import SimulatedServer
@@ -147,7 +147,7 @@ class SimulatedFarm:
                 report=kept.report,
                 heard_at=kept.heard_at,
                 is_listening=not site.is_down,
-                server=ServerState() if kept.switch is None else kept.switch.state(view, now),
+                server=NO_SWITCH if kept.switch is None else kept.switch.state(view, now),
             ),
         )
 
