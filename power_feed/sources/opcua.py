@@ -1,7 +1,8 @@
 """OPC UA: a node, subscribed to and read once a period.
 
 A subscription alone reports changes only, so a value that stands still and a source that is gone would look
-the same; the read tells them apart, and the subscription brings a fall at once.
+the same; the read tells them apart, and the subscription brings a fall at once. However long the period, the
+library asks the server every few seconds whether it is there: a subscription that died says nothing.
 
 Rule: with `security` only the server with the configured certificate is talked to; a status that is not good
 is no measurement, whatever value came with it.
@@ -31,6 +32,8 @@ from power_feed.sources.signals import SourceFaultError
 GOODBYE_SECONDS = 1.0
 """For leaving politely."""
 MIN_PUBLISHING_SECONDS = 0.1
+MAX_PUBLISHING_SECONDS = 1.0
+"""However long the period: this is what a fall waits for."""
 MAX_MESSAGE_BYTES = 1 << 20
 MAX_CHUNKS = 64
 MAX_FILE_BYTES = 1 << 16
@@ -82,7 +85,7 @@ class OpcUaLink:
 
     async def _client(self) -> Client:
         config = self._config
-        client = Client(config.url, timeout=config.timeout_seconds)
+        client = Client(config.url, timeout=config.timeout_seconds, watchdog_intervall=config.timeout_seconds)
         client.max_messagesize = MAX_MESSAGE_BYTES
         client.max_chunkcount = MAX_CHUNKS
         client.name = client.description = "Heron power feed"
@@ -111,16 +114,24 @@ class OpcUaLink:
         config = self._config
         node = _node(client, config.node)
         curtailment = None if config.curtailment is None else _node(client, config.curtailment.node)
-        loop = asyncio.get_running_loop()
+        lost: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+
+        async def lose(error: Exception) -> None:
+            if not lost.done():
+                lost.set_result(error)
+
+        client.connection_lost_callback = lose
         await self._read(node, curtailment, listener)
-        period_milliseconds = 1000 * max(MIN_PUBLISHING_SECONDS, config.period_seconds / 4)
+        publishing_seconds = min(config.period_seconds / 4, MAX_PUBLISHING_SECONDS)
+        publishing_seconds = max(MIN_PUBLISHING_SECONDS, publishing_seconds)
         handler = _Changes(self, node, listener)
-        subscription = await self._within(client.create_subscription(period_milliseconds, handler))
+        subscription = await self._within(client.create_subscription(1000 * publishing_seconds, handler))
         nodes = [node] if curtailment is None else [curtailment, node]
         await self._within(subscription.subscribe_data_change(nodes))
         while True:
-            due_at = loop.time() + config.period_seconds
-            await asyncio.sleep(max(0.0, due_at - loop.time()))
+            await asyncio.wait({lost}, timeout=config.period_seconds)
+            if lost.done():
+                raise lost.result()
             await self._read(node, curtailment, listener)
 
     async def _read(self, node: Node, curtailment: Node | None, listener: Listener) -> None:
@@ -173,7 +184,8 @@ class OpcUaLink:
         if code in _NO_NODE:
             return SourceFaultError("missing", f"{url} has no such node ({error}): check node")
         if isinstance(error, OSError):
-            return SourceFaultError("connect", f"{url} takes no connection: {error.strerror or error}")
+            what = "ended the connection" if error.errno is None else "takes no connection"
+            return SourceFaultError("connect", f"{url} {what}: {error.strerror or error}")
         return SourceFaultError("protocol", f"{url}: {type(error).__name__}: {error}")
 
 

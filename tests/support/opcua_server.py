@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,12 +39,19 @@ class OpcUaServer:
     """Nodes Farm.Power, Farm.Curtailed, and some that hold no number, in namespace 2."""
 
     def __init__(
-        self, *, password: str | None = None, security: tuple[Path, Path, list[Path]] | None = None
+        self,
+        *,
+        password: str | None = None,
+        security: tuple[Path, Path, list[Path]] | None = None,
+        policies: Sequence[str] = ("Basic256Sha256_SignAndEncrypt",),
     ) -> None:
-        """`security`: its certificate, its key, and the certificates of clients that it trusts."""
+        """`security`: its certificate, its key, and the certificates of clients that it trusts.
+        `policies`: what it offers then, by name of `ua.SecurityPolicyType`.
+        """
         self.port = free_ports(1)[0]
         self._password = password
         self._security = security
+        self._policies = policies
         self._server: Server | None = None
         self._power: Any = None
         self._curtailed: Any = None
@@ -60,7 +68,7 @@ class OpcUaServer:
         self._run(self._start())
 
     def stop(self) -> None:
-        """For good."""
+        """The whole server, address space and sessions too; `start` makes another at the same port."""
         self._run(self._stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=20)
@@ -124,7 +132,7 @@ class OpcUaServer:
 
         await server.load_certificate(str(certificate), "pem")
         await server.load_private_key(str(key), None, "pem")
-        server.set_security_policy([ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt])
+        server.set_security_policy([ua.SecurityPolicyType[name] for name in self._policies])
         store = TrustStore([path.parent / "trusted" for path in trusted], [])
         await store.load()
         options = CertificateValidatorOptions.TRUSTED

@@ -50,12 +50,14 @@ async def test_a_node_is_followed(server: OpcUaServer) -> None:
 
 
 async def test_a_change_comes_by_subscription_before_the_next_read(server: OpcUaServer) -> None:
-    """With a period of an hour only the subscription can bring it."""
-    table = source(server.url, period_seconds=4.0)
+    """With a period of an hour only the subscription can bring it, and not after a quarter of an hour."""
+    table = source(server.url, period_seconds=3600.0)
     async with running_source(table) as subject:
         await subject.until_watts(500.0)
-        server.say(0.25)
-        await subject.until_watts(250.0)
+        for share in (0.25, 0.75):  # the first may come with the subscription, as its first value
+            server.say(share)
+            await subject.until_watts(1000 * share)
+        assert subject.source.status.connections == 1
 
 
 async def test_a_value_that_stands_still_is_measured_again_and_again(server: OpcUaServer) -> None:
@@ -111,7 +113,7 @@ async def test_a_wrong_node_is_said(server: OpcUaServer) -> None:
         assert "write it like" in await subject.until_fault("missing")
 
 
-async def test_a_server_that_restarts_is_found_again(server: OpcUaServer) -> None:
+async def test_a_connection_that_breaks_is_made_again(server: OpcUaServer) -> None:
     """By itself, subscribed again."""
     async with running_source(source(server.url)) as subject:
         await subject.until_watts(500.0)
@@ -121,6 +123,64 @@ async def test_a_server_that_restarts_is_found_again(server: OpcUaServer) -> Non
         server.listen_again()
         await subject.until_watts(750.0)
         assert subject.source.status.connections == 2
+
+
+async def test_a_server_that_restarts_is_found_again_and_subscribed_to() -> None:
+    """It has forgotten every session and subscription; with so long a period only a new one brings the
+    change."""
+    server = OpcUaServer()
+    server.start()
+    try:
+        async with running_source(source(server.url, period_seconds=3600.0)) as subject:
+            await subject.until_watts(500.0)
+            server.stop()
+            await until(lambda: not subject.source.status.is_connected, seconds=20, what="the loss")
+            server.start()
+            await subject.until_connected(connections=2)
+            for share in (0.75, 0.25):
+                server.say(share)
+                await subject.until_watts(1000 * share)
+    finally:
+        server.stop()
+
+
+SECURITY = [
+    (policy, mode)
+    for policy in ("Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss")
+    for mode in ("Sign", "SignAndEncrypt")
+]
+
+
+@pytest.mark.parametrize(("policy", "mode"), SECURITY)
+async def test_every_security_policy_that_is_offered_works(tmp_path: Path, policy: str, mode: str) -> None:
+    """Against a server that offers this one only: value, change by subscription, and a password in it."""
+    server_files = make_certificate(tmp_path, "server", uri=URI)
+    feed_files = make_certificate(tmp_path, "feed", uri="urn:heron:power-feed")
+    (tmp_path / "trusted").mkdir()
+    (tmp_path / "trusted" / "feed.pem").write_bytes(feed_files[0].read_bytes())
+    secret = tmp_path / "password"
+    secret.write_text("right")
+    server = OpcUaServer(
+        password="right", security=(*server_files, [feed_files[0]]), policies=(f"{policy}_{mode}",)
+    )
+    server.start()
+    try:
+        security = {
+            "policy": policy,
+            "mode": mode,
+            "certificate_file": feed_files[0],
+            "private_key_file": feed_files[1],
+            "server_certificate_file": server_files[0],
+        }
+        login = {"username": "feed", "password_file": secret}
+        table = source(server.url, security=security, period_seconds=3600.0, **login)
+        async with running_source(table) as subject:
+            await subject.until_watts(500.0)
+            for share in (0.25, 0.75):
+                server.say(share)
+                await subject.until_watts(1000 * share)
+    finally:
+        server.stop()
 
 
 async def test_a_wrong_password_is_named(tmp_path: Path) -> None:
