@@ -1,7 +1,7 @@
 """`python -m benchmarks.governor year|speed|live`: see RESULTS.md.
 
 python -m benchmarks.governor year --wind ../shared/data/wind/fts213_Wind_data.csv --days 100:103
-python -m benchmarks.governor year --wind FILE --days 365 --json out.json
+python -m benchmarks.governor year --wind FILE --days 365 --workers 2 --keep days.jsonl --json out.json
 python -m benchmarks.governor speed
 python -m benchmarks.governor live --steps 100
 """
@@ -13,8 +13,10 @@ import asyncio
 import json
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from benchmarks.governor import speed
 from benchmarks.governor.live import run_live
@@ -27,6 +29,7 @@ from benchmarks.governor.year import (
     run_day,
 )
 from power_feed.wind_files import read_wind_file
+from simulator.code_state import files_state
 from simulator.wind import Turbulence
 from site_agent.controls import DEFAULT_CONTROL, SITE_CONTROLS
 from site_agent.situation import GovernorRule
@@ -51,6 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
     year.add_argument("--control", choices=sorted(SITE_CONTROLS), default=DEFAULT_CONTROL)
     year.add_argument("--seed", default="0")
     year.add_argument("--json", type=Path)
+    year.add_argument("--in-turn", action="store_true", help="one site each day, in turn, not every site")
+    year.add_argument("--workers", type=int, default=1, help="processes")
+    year.add_argument("--keep", type=Path, help="finished days, one JSON line each: a broken run goes on")
     kinds.add_parser("speed", help="microseconds per decision")
     live = kinds.add_parser("live", help="a real agent over emulated engines: steps to 20 %% of power")
     live.add_argument("--steps", type=int, default=5)
@@ -70,46 +76,103 @@ def _year(options: argparse.Namespace) -> int:
     wind = read_wind_file(options.wind)
     first, _, last = options.days.rpartition(":")
     days = range(int(first or 0), int(last))
-    model = reference_model()
-    rule = GovernorRule(start_seconds=START_SECONDS, further_fall_ratio=options.further_fall_ratio)
+    sites = [options.site] if options.site else list(wind.sites)
+    chosen = ("percentile", "trips_per_day", "turbulence", "further_fall_ratio", "control", "seed")
+    circumstances = {name: getattr(options, name) for name in chosen} | {
+        "wind": files_state([options.wind]),
+        "code": loaded_state(),
+    }
+    tasks = [
+        (site, day)
+        for number, site in enumerate(sites)
+        for day in days
+        if not options.in_turn or day % len(sites) == number
+    ]
+    kept = _kept_days(options.keep, circumstances)
+    done = {task: kept[task] for task in tasks if task in kept}
+    left = [task for task in tasks if task not in done]
+    print(f"{wind.name}, days {days.start}:{days.stop}, {options.control}, seed {options.seed}")
+    began = time.perf_counter()
+    with ProcessPoolExecutor(options.workers, initializer=_begin, initargs=(options,)) as pool:
+        for task, result in zip(left, pool.map(_run, left), strict=True):
+            done[task] = result
+            if options.keep is not None:
+                line = {"of": circumstances, "site": task[0], "day": task[1], "result": asdict(result)}
+                with options.keep.open("a") as file:
+                    file.write(json.dumps(line) + "\n")
+            if sys.stderr.isatty():
+                print(f"\r{len(done)} of {len(tasks)} days", end="", file=sys.stderr, flush=True)
+    print(f"\r{'site':<12} {'days':>4} {'exceeded s':>10} {'idle s':>6} {'energy':>7} {'ideal':>7}", end="")
+    print(f" {'episodes':>8} {'trips':>6} {'starts/h':>8} {'clocks/h':>8}")
     rows: dict[str, dict[str, object]] = {}
     whole = DayResult()
-    print(f"{wind.name}, days {days.start}:{days.stop}, {options.control}, seed {options.seed}")
-    print(f"{'site':<12} {'exceeded s':>10} {'energy':>8} {'episodes':>8} {'trips':>6} {'starts':>6}")
-    for site in [options.site] if options.site else wind.sites:
-        samples = list(wind.ratios[site])
-        total, began = DayResult(), time.perf_counter()
-        for day in days:
-            if sys.stderr.isatty():
-                print(f"\r{site} day {day}", end="", file=sys.stderr, flush=True)
-            total.add(
-                run_day(
-                    model,
-                    samples,
-                    period_seconds=wind.period_seconds,
-                    start_seconds=float(day * DAY_SECONDS),
-                    seconds=DAY_SECONDS,
-                    nameplate=nameplate_watts(model, samples, options.percentile),
-                    rule=rule,
-                    trips_per_day=options.trips_per_day,
-                    turbulence=Turbulence(intensity_ratio=options.turbulence),
-                    seed=f"{options.seed}/{site}/{day}",
-                    control=options.control,
-                )
-            )
-        microseconds = (time.perf_counter() - began) / total.decisions * 1e6
-        _print_row(site, total, f"{microseconds:.0f} µs/decision, physics included")
-        rows[site] = asdict(total) | {"energy_ratio": total.energy_ratio}
+    for site in sites:
+        total = DayResult()
+        for task, result in done.items():
+            if task[0] == site:
+                total.add(result)
+        _print_row(site, total)
+        rows[site] = asdict(total) | {"energy_ratio": total.energy_ratio, "ideal_ratio": total.ideal_ratio}
         whole.add(total)
-    _print_row("all", whole, "")
+    _print_row("all", whole)
+    if left:
+        print(f"{time.perf_counter() - began:.0f} s for {len(left)} days in {options.workers} processes")
     _keep(options.json, {"options": {k: str(v) for k, v in vars(options).items()}, "sites": rows})
     return 0 if whole.exceeded_seconds == 0 else 1
 
 
-def _print_row(name: str, one: DayResult, note: str) -> None:
+_worker: dict[str, Any] = {}
+"""Of a worker process: the options, and the wind that they name."""
+
+
+def _begin(options: argparse.Namespace) -> None:
+    _worker.update(options=options, wind=read_wind_file(options.wind))
+
+
+def _run(task: tuple[str, int]) -> DayResult:
+    """One site's day."""
+    site, day = task
+    options, wind = _worker["options"], _worker["wind"]
+    model, samples = reference_model(), list(wind.ratios[site])
+    return run_day(
+        model,
+        samples,
+        period_seconds=wind.period_seconds,
+        start_seconds=float(day * DAY_SECONDS),
+        seconds=DAY_SECONDS,
+        nameplate=nameplate_watts(model, samples, options.percentile),
+        rule=GovernorRule(start_seconds=START_SECONDS, further_fall_ratio=options.further_fall_ratio),
+        trips_per_day=options.trips_per_day,
+        turbulence=Turbulence(intensity_ratio=options.turbulence),
+        seed=f"{options.seed}/{site}/{day}",
+        control=options.control,
+    )
+
+
+def loaded_state() -> str:
+    """Of all sources of this project that are loaded: they can change a result."""
+    root = Path(__file__).resolve().parents[2]
+    own = [root / name for name in ("benchmarks", "fleet", "power_feed", "replay", "simulator", "site_agent")]
+    files = {Path(found) for one in list(sys.modules.values()) if (found := getattr(one, "__file__", None))}
+    return files_state(sorted(path for path in files if set(own) & set(path.parents)))
+
+
+def _kept_days(path: Path | None, circumstances: dict[str, object]) -> dict[tuple[str, int], DayResult]:
+    """What was run before in these circumstances."""
+    if path is None or not path.exists():
+        return {}
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return {
+        (one["site"], one["day"]): DayResult(**one["result"]) for one in lines if one["of"] == circumstances
+    }
+
+
+def _print_row(name: str, one: DayResult) -> None:
+    hours = max(one.seconds, 1) / 3600
     print(
-        f"\r{name:<12} {one.exceeded_seconds:>10.2f} {one.energy_ratio:>8.4f} {one.episodes:>8} "
-        f"{one.trips:>6} {one.starts:>6}  {note}"
+        f"{name:<12} {one.seconds // DAY_SECONDS:>4} {one.exceeded_seconds:>10.2f} "
+        f"{one.below_idle_seconds:>6.1f} {one.energy_ratio:>7.4f} {one.ideal_ratio:>7.4f} "
+        f"{one.episodes:>8} {one.trips:>6} {one.starts / hours:>8.2f} {one.clock_changes / hours:>8.1f}"
     )
 
 

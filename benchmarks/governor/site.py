@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -69,6 +70,11 @@ class SimulatedSite:
     finish_per_second: float = 0.05
     """Share of a draining instance's requests that end by themselves each second."""
     start_seconds: float = START_SECONDS
+    stop_seconds: float = STOP_SECONDS
+    meter_delay_seconds: float = 0.0
+    """What the meter says is so old; to the length of a step."""
+    clock_lag_seconds: float = 0.0
+    """A clock that was ordered holds so much later; the same."""
     is_judged_by_meter: bool = True
     targets: Callable[[float], tuple[Target, ...] | None] = lambda _now: None
     forecast: Callable[[float], tuple[CapForecast, ...]] = lambda _now: ()
@@ -77,6 +83,8 @@ class SimulatedSite:
     """Set from outside: nothing is drawn."""
     joules: float = 0.0
     gpu_watts: float = field(init=False)
+    clock_mhz: int = field(init=False)
+    """That the GPUs run at."""
     control: SiteControl = field(init=False)
     judge: RideThroughAccount = field(init=False)
     instances: list[SimulatedInstance] = field(init=False)
@@ -85,6 +93,10 @@ class SimulatedSite:
     broken: int = 0
     admit_watts: float = math.inf
     """What the last decision lets the draw come to."""
+    _metered: deque[tuple[float, float]] = field(default_factory=deque)
+    """(when, GPU watts), the oldest first."""
+    _clocks: deque[tuple[float, int]] = field(default_factory=deque)
+    """(from when, MHz) of those that were ordered and do not hold yet."""
     _by_id: dict[str, SimulatedInstance] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -101,6 +113,7 @@ class SimulatedSite:
         ]
         self._by_id = {one.instance_id: one for one in self.instances}
         self.gpu_watts = self.model.instances * self.model.profile.stopped_watts
+        self.clock_mhz = self.control.clock_mhz
 
     def run(self, seconds: float) -> None:
         """Go on for so long."""
@@ -188,7 +201,9 @@ class SimulatedSite:
 
     def _draw_watts(self, seconds: float) -> tuple[float, float]:
         """(the true draw, the meter's)."""
-        clock, model = self.control.clock_mhz, self.model
+        while self._clocks and self._clocks[0][0] <= self.now:
+            self.clock_mhz = self._clocks.popleft()[1]
+        clock, model = self.clock_mhz, self.model
         wanted, used = 0.0, 0
         for one in self.instances:
             if one.state is not InstanceState.STOPPED:
@@ -196,13 +211,18 @@ class SimulatedSite:
                 used += one.degree
         wanted += (model.gpu_count - used) * model.profile.stopped_watts / model.degree
         self.gpu_watts += (wanted - self.gpu_watts) * (1 - math.exp(-seconds / LAG_SECONDS))
+        metered = self._metered
+        metered.append((self.now, self.gpu_watts))
+        while len(metered) > 1 and metered[1][0] <= self.now - self.meter_delay_seconds:
+            metered.popleft()
         if self.is_server_off:
             return 0.0, 0.0
-        noisy = self.gpu_watts * (1 + self.rng.gauss(0, self.noise_ratio))
+        noisy = metered[0][1] * (1 + self.rng.gauss(0, self.noise_ratio))
         return model.power.site_watts(self.gpu_watts), model.power.site_watts(noisy)
 
     def _obey(self, command: Command) -> None:
         if isinstance(command, SetClock):
+            self._clocks.append((self.now + self.clock_lag_seconds, command.clock_mhz))
             return
         one = self._by_id[command.instance_id]
         match command:
@@ -219,7 +239,7 @@ class SimulatedSite:
                 assert one.state in (InstanceState.STARTING, InstanceState.DRAINING)
                 assert one.running == 0
                 one.is_stopping = True
-                one.changes_at = self.now + STOP_SECONDS
+                one.changes_at = self.now + self.stop_seconds
             case StartEngine():
                 assert one.state is InstanceState.STOPPED
                 for other in self.instances:

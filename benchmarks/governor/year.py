@@ -5,32 +5,39 @@ power. Between the record's samples the mean is linear, with turbulence on top (
 trips are injected (to a random share of the power, back after a minute or two). The load saturates. The
 server is switched off while the grant is below its idle draw, and takes `BOOT_SECONDS` to come back.
 
-**Perfect foresight** draws at every second the most that any configuration draws under that second's cap less
-the guard (the meter's noise: part of the margin), with engines that are up just when they are wanted. It
-knows no hold, no start-up, no turbulence: no governor can draw more within the same margin and ladder.
+Actuators and meter lag: a clock takes hold `CLOCK_LAG_SECONDS` after the order, an engine is gone
+`STOP_SECONDS` after it, GPUs follow in 0.3 s, the meter is `METER_DELAY_SECONDS` old and noisy.
+
+**Foresight** (`foresight.py`) draws at every second the most that any configuration draws under that second's
+cap less the guard. *Ideal*: engines are up just when they are wanted, so no governor can draw more within the
+same margin. *With the same lags*: an engine serves when its start has fitted for `START_SECONDS`, a server
+when its idle draw has for `BOOT_SECONDS`; what a ride-through bridges breaks neither. It knows no hold.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from benchmarks.governor.foresight import foresight_joules
 from benchmarks.governor.site import SimulatedSite
 from fleet.power import RideThrough
 from fleet.profile import PROFILES, SitePowerModel
 from simulator.trips import trips
 from simulator.wind import Turbulence, per_second
 from site_agent.site_model import FULL_POWER_GUARD_RATIO, SiteModel
-from site_agent.situation import GovernorRule, SetClock
+from site_agent.situation import GovernorRule, SetClock, StartEngine
 
 DAY_SECONDS = 86_400
 MARGIN_RATIO = 0.05
 CLOCK_SECONDS = 1.0
 """The same after a mere change of clock."""
 START_SECONDS = 60.0
+STOP_SECONDS = 1.0
+CLOCK_LAG_SECONDS = 0.2
+METER_DELAY_SECONDS = 0.3
 BOOT_SECONDS = 120.0
 ON_HOLD_SECONDS = 30.0
 """A server is switched on when its grant has been worth it for so long."""
@@ -58,18 +65,30 @@ class DayResult:
     seconds: int = 0
     trips: int = 0
     exceeded_seconds: float = 0.0
+    """With the server's idle draw within the cap: what a governor can keep."""
+    below_idle_seconds: float = 0.0
+    """Above a cap that the server's idle draw exceeds, until it is switched off."""
     episodes: int = 0
     starts: int = 0
+    clock_changes: int = 0
     decisions: int = 0
     broken: int = 0
     joules: float = 0.0
+    ideal_joules: float = 0.0
+    """Of foresight that needs no time."""
     foresight_joules: float = 0.0
+    """Of foresight with the same lags."""
     wind_joules: float = 0.0
 
     @property
     def energy_ratio(self) -> float:
-        """Our draw ÷ that of perfect foresight."""
+        """Our draw ÷ that of foresight with the same lags."""
         return self.joules / self.foresight_joules if self.foresight_joules else 1.0
+
+    @property
+    def ideal_ratio(self) -> float:
+        """Our draw ÷ that of foresight that needs no time."""
+        return self.joules / self.ideal_joules if self.ideal_joules else 1.0
 
     def add(self, other: DayResult) -> None:
         """Sum up."""
@@ -127,6 +146,9 @@ def run_day(
         rng,
         control_name=control,
         start_seconds=START_SECONDS,
+        stop_seconds=STOP_SECONDS,
+        clock_lag_seconds=CLOCK_LAG_SECONDS,
+        meter_delay_seconds=METER_DELAY_SECONDS,
         is_judged_by_meter=False,
     )
     server = _Server(site=site, idle_watts=idle)
@@ -146,34 +168,29 @@ def run_day(
             fast_until = site.now + MOVING_SECONDS
         elif len(site.commands) > seen or site.judge.is_in_episode:
             fast_until = max(fast_until, site.now + CLOCK_SECONDS)
-    levels = _levels(model)
-    guarded = 1 - rule.guard_ratio
+    ideal, lagging = foresight_joules(
+        model,
+        caps,
+        guard_ratio=rule.guard_ratio,
+        start_seconds=START_SECONDS,
+        boot_seconds=BOOT_SECONDS,
+        ride_through_seconds=site.ride_through.seconds,
+    )
     return DayResult(
         seconds=seconds,
         trips=len(fallen),
-        exceeded_seconds=site.judge.exceeded_seconds,
+        exceeded_seconds=site.judge.exceeded_seconds - site.judge.below_idle_seconds,
+        below_idle_seconds=site.judge.below_idle_seconds,
         episodes=site.judge.episodes,
-        starts=sum(type(command).__name__ == "StartEngine" for _, command in site.commands),
+        starts=sum(isinstance(command, StartEngine) for _, command in site.commands),
+        clock_changes=sum(isinstance(command, SetClock) for _, command in site.commands),
         decisions=site.decisions,
         broken=site.broken,
         joules=site.joules,
-        foresight_joules=sum(_most_under(levels, cap * guarded) for cap in caps),
+        ideal_joules=ideal,
+        foresight_joules=lagging,
         wind_joules=sum(wind),
     )
-
-
-def _levels(model: SiteModel) -> list[float]:
-    """What the site can draw under saturating load, ascending; the least is the server alone."""
-    found = {model.server_idle_watts}
-    for awake in range(1, model.instances + 1):
-        for clock in model.steps_mhz:
-            found.add(model.modelled_watts([model.max_concurrency] * awake, clock))
-    return sorted(found)
-
-
-def _most_under(levels: Sequence[float], watts: float) -> float:
-    position = bisect_right(levels, watts)
-    return levels[position - 1] if position else 0.0
 
 
 @dataclass(slots=True, kw_only=True)
