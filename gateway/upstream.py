@@ -12,9 +12,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 
+from gateway.link_watch import watch_link
 from gateway.origin import Origin
 from gateway.upstream_connection import UpstreamConnection
 from gateway.upstream_response import ResponseObserver, UpstreamError, UpstreamErrorKind, UpstreamResponse
@@ -104,14 +105,25 @@ class UpstreamPool:
         return await self.exchange(origin, head, body, first_byte_timeout_seconds=first_byte_timeout_seconds)
 
     async def exchange(
-        self, origin: Origin, head: bytes, body: bytes, *, first_byte_timeout_seconds: float
+        self,
+        origin: Origin,
+        head: bytes,
+        body: bytes,
+        *,
+        first_byte_timeout_seconds: float,
+        sent: Callable[[UpstreamResponse], None] | None = None,
     ) -> UpstreamResponse:
-        """As `send`, with a head that is written out already, to its blank line."""
+        """As `send`, with a head that is written out already, to its blank line.
+
+        `sent` gets the answer that is waited for: its `stop` ends the waiting.
+        """
         loop = asyncio.get_running_loop()
         while True:
             connection = self.take_idle(origin) or await self._connect(origin)
             response = connection.exchange(head, body)
             sent_at = loop.time()
+            if sent is not None:
+                sent(response)
             try:
                 await response.wait_for_head(first_byte_timeout_seconds)
             except UpstreamError as error:
@@ -161,7 +173,7 @@ class UpstreamPool:
             self._ssl_context = context
         try:
             async with asyncio.timeout(self.connect_timeout_seconds):
-                _, connection = await loop.create_connection(
+                transport, connection = await loop.create_connection(
                     lambda: UpstreamConnection(self, origin, loop), origin.host, origin.port, ssl=context
                 )
         except TimeoutError:
@@ -169,6 +181,7 @@ class UpstreamPool:
             raise UpstreamError("connect_timeout", message) from None
         except OSError as error:
             raise UpstreamError("connect", f"{origin}: {error.strerror or error}") from None
+        watch_link(transport)
         self._open.add(connection)
         return connection
 

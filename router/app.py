@@ -45,7 +45,6 @@ from router.live.state_metrics import (
     policy_families,
     traffic_families,
 )
-from router.live.watch import watch
 from router.policy.key_ring import KeyRing
 from router.workers.parent import ParentRouter
 
@@ -153,7 +152,7 @@ class Router:
         self._presence.listens(self.port, self.operations_port)
         self._tasks = [
             asyncio.create_task(self.reader.run()),
-            asyncio.create_task(watch(lambda: self.forwarder.active, self.config, self._clock)),
+            asyncio.create_task(self._plane.watch()),
             asyncio.create_task(self._plane.measure_round_trips()),
             asyncio.create_task(self._presence.run()),
             asyncio.create_task(self.planner.run()),

@@ -112,11 +112,15 @@ class Attempt:
         head, raw, timeout = self.prepare(exchange, placement)
         try:
             response = await self._pool.exchange(
-                placement.entry.origin, head, raw, first_byte_timeout_seconds=timeout
+                placement.entry.origin,
+                head,
+                raw,
+                first_byte_timeout_seconds=timeout,
+                sent=exchange.wait_for,
             )
-        except UpstreamError as error:
+        except (UpstreamError, InterruptedRelayError) as error:
+            exchange.response = None
             return self.not_answered(exchange, placement, error)
-        exchange.response = response
         return await self.see_through(exchange, placement, response)
 
     def not_answered(self, exchange: Exchange, placement: Placement, error: Exception) -> Verdict:

@@ -28,10 +28,12 @@ from router.live.forward import Forwarder
 from router.live.guard import Guard
 from router.live.hold import Dispatcher
 from router.live.ledger import Ledger
+from router.live.lookout import Lookout
 from router.live.metrics import RouterMetrics
 from router.live.response_calls import ResponseCalls
 from router.live.round_trips import measure_round_trips
 from router.live.sites import SiteRegistry
+from router.live.watch import watch
 from router.policy.affinity import Affinity
 from router.policy.key_ring import KeyRing
 from router.policy.policies import make_policy
@@ -69,6 +71,7 @@ class DataPlane:
         self.registry = CollectorRegistry()
         """Of metrics."""
         self.sites = sites
+        self._config = config
         self._clock = clock
         self._rng = rng
         self.cors = CorsPolicy(config.cors_origins) if config.cors_origins else None
@@ -86,6 +89,9 @@ class DataPlane:
             rng=rng,
         )
         self.pool = UpstreamPool(connect_timeout_seconds=config.connect_timeout_seconds)
+        self._lookout = Lookout(
+            lambda: self.view.snapshot, connect_timeout_seconds=config.connect_timeout_seconds
+        )
         affinity = Affinity() if config.affinity else None
         if affinity is not None:
             self.metrics.affinity = affinity.results
@@ -143,6 +149,10 @@ class DataPlane:
         self.dispatcher.policy = make_policy(name, parameters)
         self.dispatcher.pump()
 
+    async def watch(self) -> None:
+        """End what stalls or is late, until cancelled."""
+        await watch(lambda: self.forwarder.active, self._config, self._clock, self._lookout)
+
     async def measure_round_trips(self) -> None:
         """How far away sites are, until cancelled."""
         await measure_round_trips(self.pool, self.sites)
@@ -171,5 +181,6 @@ class DataPlane:
     async def aclose(self) -> None:
         """Once nothing is under way."""
         self.dispatcher.close()
+        await self._lookout.aclose()
         self.view.aclose()
         await self.pool.aclose()

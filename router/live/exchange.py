@@ -101,6 +101,11 @@ class Exchange(LedgerEntry):
         self.target = request.path
         self.excluded: dict[str, int] = {}
 
+    def wait_for(self, response: UpstreamResponse) -> None:
+        """Its request was sent; `stop` ends the waiting, which has its own timer."""
+        self.response = response
+        self.head_by = math.inf
+
     def begin_stream(self, now: float) -> None:
         """The first event goes to the client: its own deadline, which asked for that, is met."""
         self.is_committed = True

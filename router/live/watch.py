@@ -1,7 +1,7 @@
 """One sweep over all requests under way, twice a second, in place of timers on every request and chunk.
 
 It ends streams that stall (a token moves them, an SSE comment does not), requests beyond their deadline, and
-keeps clients alive whose stream is between two sites.
+keeps clients alive whose stream is between two sites. Sites that have fallen silent are `lookout`'s.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from gateway.upstream import UpstreamError
 from router.config import RouterConfig
 from router.live.exchange import Exchange
+from router.live.lookout import Lookout
 from router.live.relay import InterruptedRelayError
 from router.policy.stream_end import KEEP_ALIVE
 
@@ -21,7 +22,10 @@ OVER_SECONDS = 1.0
 
 
 async def watch(
-    active: Callable[[], Iterable[Exchange]], config: RouterConfig, clock: Callable[[], float]
+    active: Callable[[], Iterable[Exchange]],
+    config: RouterConfig,
+    clock: Callable[[], float],
+    lookout: Lookout,
 ) -> None:
     """Sweep until cancelled."""
     while True:
@@ -29,6 +33,7 @@ async def watch(
         now = clock()
         for exchange in list(active()):
             check(exchange, config, now)
+        lookout.look(active, now)
 
 
 def check(exchange: Exchange, config: RouterConfig, now: float) -> None:

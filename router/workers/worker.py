@@ -31,7 +31,6 @@ from router.live.metrics import StateCollector
 from router.live.site_counts import count_sites
 from router.live.sites import SiteRegistry
 from router.live.state_metrics import traffic_families
-from router.live.watch import watch
 from router.policy.key_ring import KeyRing
 from router.policy.shared_load import Shared
 from router.workers.frames import Frame, Kind, decode_record, encode
@@ -164,7 +163,7 @@ class Worker:
         relax_collector()
         self._link.send(encode(Kind.READY))
         loops = [
-            asyncio.create_task(watch(lambda: self._plane.forwarder.active, self._config, self._loop.time)),
+            asyncio.create_task(self._plane.watch()),
             asyncio.create_task(self._plane.measure_round_trips()),
             asyncio.create_task(self._tell()),
         ]

@@ -114,13 +114,17 @@ class StubSite:
 
     async def stop(self) -> None:
         """As a killed process: the port refuses, connections are cut."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        self.stop_listening()
         self.cut()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def stop_listening(self) -> None:
+        """The port refuses, connections go on."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
 
     def cut(self) -> None:
         """Cut every open connection."""

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 import pytest
+from support.full_listener import FullListener
 from support.wait import until
 
 from gateway.upstream import Origin, UpstreamError, UpstreamPool, UpstreamResponse
@@ -163,6 +164,34 @@ async def test_a_fresh_connection_that_closes_is_an_error(pool: UpstreamPool, pe
         await send(pool, peer)
     assert caught.value.kind == "closed"
     assert len(peer.requests) == 1
+
+
+async def test_a_connection_that_does_not_come_in_time(pool: UpstreamPool) -> None:
+    """Neither refused nor taken: a kind of its own, and nothing stays open."""
+    pool.connect_timeout_seconds = 0.2
+    with FullListener() as nowhere:
+        with pytest.raises(UpstreamError) as caught:
+            await pool.send(
+                Origin.parse(nowhere.url), "GET", "/", [], b"", first_byte_timeout_seconds=5.0
+            )
+        assert caught.value.kind == "connect_timeout"
+    assert pool.open_connections == 0
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux says it so")
+async def test_the_kernel_watches_every_connection(pool: UpstreamPool, peer: Peer) -> None:
+    """A request may wait for minutes on a connection on which nothing moves: is the other side still there?"""
+    peer.script = writes(OK[:5])
+    response = asyncio.create_task(send(pool, peer))
+    await until(lambda: peer.requests)
+    [connection] = pool._open
+    assert connection.transport is not None
+    link = connection.transport.get_extra_info("socket")
+    assert link.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
+    assert [link.getsockopt(socket.IPPROTO_TCP, option) for option in options] == [5, 5, 3, 20_000]
+    response.cancel()
+    await asyncio.gather(response, return_exceptions=True)
 
 
 async def test_connections_expire_before_the_other_sides_keep_alive(peer: Peer) -> None:
