@@ -1,7 +1,7 @@
 """The kernel's watch over a TCP connection whose other side may vanish without a word.
 
-Why: a request that was sent and not answered yet is a connection on which nothing moves. Where the network drops
-everything no end of it would ever be seen.
+Why: a request that was sent and not answered yet is a connection on which nothing moves. Where the network
+drops everything no end of it would ever be seen.
 """
 
 from __future__ import annotations

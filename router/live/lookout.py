@@ -1,9 +1,9 @@
 """Finds out whether a silent site can be reached at all, for the requests that wait there.
 
 Why: a network that drops a site's packets ends no connection, and an answer in one piece may rightly take
-minutes. So where a site's report has expired and requests wait for its answer, it is asked for a connection. If
-none comes in time they are cut, and go elsewhere within the retry budget; the kernel's own watch over each
-connection (`gateway.link_watch`) sees the same, later, and not behind a proxy that answers for the site.
+minutes. So where a site's report has expired and requests wait for its answer, it is asked for a connection.
+If none comes in time they are cut, and go elsewhere within the retry budget. (The kernel's own watch,
+`gateway.link_watch`, sees the same later.)
 
 Rule: only silence counts. A refused connection is an answer: that machine would have reset the others.
 """

@@ -171,16 +171,14 @@ async def test_a_connection_that_does_not_come_in_time(pool: UpstreamPool) -> No
     pool.connect_timeout_seconds = 0.2
     with FullListener() as nowhere:
         with pytest.raises(UpstreamError) as caught:
-            await pool.send(
-                Origin.parse(nowhere.url), "GET", "/", [], b"", first_byte_timeout_seconds=5.0
-            )
+            await pool.send(Origin.parse(nowhere.url), "GET", "/", [], b"", first_byte_timeout_seconds=5.0)
         assert caught.value.kind == "connect_timeout"
     assert pool.open_connections == 0
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux says it so")
 async def test_the_kernel_watches_every_connection(pool: UpstreamPool, peer: Peer) -> None:
-    """A request may wait for minutes on a connection on which nothing moves: is the other side still there?"""
+    """A request may wait for minutes on a connection on which nothing moves: is somebody still there?"""
     peer.script = writes(OK[:5])
     response = asyncio.create_task(send(pool, peer))
     await until(lambda: peer.requests)
