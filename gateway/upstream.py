@@ -108,19 +108,21 @@ class UpstreamPool:
         self,
         origin: Origin,
         head: bytes,
-        body: bytes,
+        body: bytes | memoryview,
         *,
+        tail: bytes = b"",
         first_byte_timeout_seconds: float,
         sent: Callable[[UpstreamResponse], None] | None = None,
     ) -> UpstreamResponse:
         """As `send`, with a head that is written out already, to its blank line.
 
-        `sent` gets the answer that is waited for: its `stop` ends the waiting.
+        `tail` is the end of the body: a large one need not be copied for it. `sent` gets the answer that is
+        waited for: its `stop` ends the waiting.
         """
         loop = asyncio.get_running_loop()
         while True:
             connection = self.take_idle(origin) or await self._connect(origin)
-            response = connection.exchange(head, body)
+            response = connection.exchange(head, body, tail=tail)
             sent_at = loop.time()
             if sent is not None:
                 sent(response)

@@ -201,13 +201,19 @@ class UpstreamConnection(asyncio.Protocol):
         return microseconds / 1e6 if 0 < microseconds < UNKNOWN_RTT else None
 
     def exchange(
-        self, head: bytes, body: bytes, observer: ResponseObserver | None = None
+        self,
+        head: bytes,
+        body: bytes | memoryview,
+        observer: ResponseObserver | None = None,
+        tail: bytes = b"",
     ) -> UpstreamResponse:
-        """Write one request; `head` ends with its blank line."""
+        """Write one request; `head` ends with its blank line, `tail` is the end of the body."""
         assert self.transport is not None
         self.response = UpstreamResponse(self, self.origin, self.loop, observer)
         if len(body) > 65_536:
-            self.transport.writelines((head, body))  # not copied together
+            self.transport.writelines((head, body, tail) if tail else (head, body))  # not copied together
+        elif tail:
+            self.transport.write(b"".join((head, body, tail)))
         else:
             self.transport.write(head + body)
         return self.response

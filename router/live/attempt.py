@@ -82,39 +82,43 @@ class Attempt:
         self._authorization = authorization
         self._clock = clock
 
-    def prepare(self, exchange: Exchange, placement: Placement) -> tuple[bytes, bytes, float]:
-        """Head and body for this site, and the seconds that it has to begin its answer."""
+    def prepare(
+        self, exchange: Exchange, placement: Placement
+    ) -> tuple[bytes, bytes | memoryview, bytes, float]:
+        """Head, body and the body's tail for this site, and the seconds that it has to begin its answer."""
         body, site = exchange.body, placement.entry
         exchange.site_id = site.site_id
         verdict = exchange.resumability
-        raw = exchange.request.body
+        raw: bytes | memoryview = exchange.request.body
+        tail = b""
         can_resume = verdict is not None and verdict.fidelity is not Fidelity.REFUSED
         has_ids = can_resume and placement.view.token_ids and verdict is not None and not verdict.by_text_only
         exchange.mode = "ids" if has_ids else "text" if can_resume else "plain"
         exchange.cuts_ids = has_ids and not body.asks_token_ids
         if exchange.cuts_ids:
-            raw = splice_token_ids(raw)
+            raw, tail = splice_token_ids(exchange.request.body)
         left = exchange.deadline_at - self._clock()
         head = site_head(
             site.origin.host_header,
             exchange.target,
             exchange.shared_head,
-            len(raw),
+            len(raw) + len(tail),
             deadline_seconds_left=left if exchange.features.deadline_seconds is not None else None,
             authorization=self._authorization,
             is_resume=exchange.is_cut,
         )
         timeout = min(left, self._config.first_byte_timeout_seconds) if body.stream else left
-        return head, raw, max(0.001, timeout)
+        return head, raw, tail, max(0.001, timeout)
 
     async def send(self, exchange: Exchange, placement: Placement) -> Verdict:
         """Send the request to one site and see its answer through."""
-        head, raw, timeout = self.prepare(exchange, placement)
+        head, raw, tail, timeout = self.prepare(exchange, placement)
         try:
             response = await self._pool.exchange(
                 placement.entry.origin,
                 head,
                 raw,
+                tail=tail,
                 first_byte_timeout_seconds=timeout,
                 sent=exchange.wait_for,
             )

@@ -59,9 +59,9 @@ class Straight:
     def send(self, connection: UpstreamConnection) -> None:
         """Begin."""
         exchange = self._exchange
-        head, body, timeout = self._owner.attempt.prepare(exchange, self._placement)
+        head, body, tail, timeout = self._owner.attempt.prepare(exchange, self._placement)
         self._sent_at = self._owner.clock()
-        self._response = exchange.response = connection.exchange(head, body, self)
+        self._response = exchange.response = connection.exchange(head, body, self, tail)
         exchange.head_by = self._sent_at + timeout
         if timeout < TIMER_SECONDS:
             self._timer = asyncio.get_running_loop().call_later(timeout, self._on_timeout)

@@ -229,10 +229,18 @@ def features_of(
     )
 
 
-def splice_token_ids(raw: bytes) -> bytes:
-    """The same object with `"return_token_ids": true` at its end: of two equal names the last one counts."""
+def splice_token_ids(raw: bytes) -> tuple[bytes | memoryview, bytes]:
+    """The same object with `"return_token_ids": true` at its end: of two equal names the last one counts.
+
+    In two pieces, to be sent one after the other: a long prompt is not copied.
+    """
     end = raw.rindex(b"}")
-    return b'%b,"return_token_ids":true}' % raw[:end]
+    return (raw[:end] if end <= MAX_COPIED_BYTES else memoryview(raw)[:end]), _TOKEN_IDS_TAIL
+
+
+MAX_COPIED_BYTES = 4096
+"""A slice of so much is made faster than a view."""
+_TOKEN_IDS_TAIL = b',"return_token_ids":true}'
 
 
 def _check_int(fields: dict[str, Any], name: str, *, least: int) -> int | None:

@@ -58,6 +58,18 @@ async def test_a_stream(store: Any):
         await fleet.settled(completed=1)
 
 
+async def test_a_long_prompt_of_a_stream_reaches_the_site_as_it_is(store: Any):
+    """With the one field more, by a new connection and by a pooled one."""
+    async with router_fleet(store, "a") as fleet:
+        body = STREAM_BODY | {"messages": [{"role": "user", "content": "x" * 300_000}], "max_tokens": 3}
+        for _ in range(2):
+            status, _ = await fleet.stream(body)
+            assert status == 200
+        sent = orjson.dumps(body)[:-1] + b',"return_token_ids":true}'
+        assert [one.raw for one in fleet.site("a").inference] == [sent, sent]
+        await fleet.settled(completed=2)
+
+
 @pytest.mark.parametrize("status", [400, 404, 422])
 async def test_a_client_s_mistake_is_not_retried(store: Any, status: int):
     """The site's own words, once."""

@@ -119,7 +119,16 @@ def test_ids_are_counted_and_text_is_estimated():
 def test_the_splice_changes_nothing_else(fields: dict[str, Any], tail: bytes):
     """The same object with one field more, whatever it said of it before."""
     raw = orjson.dumps(fields) + tail
-    assert orjson.loads(splice_token_ids(raw)) == {**fields, "return_token_ids": True}
+    assert orjson.loads(b"".join(splice_token_ids(raw))) == {**fields, "return_token_ids": True}
+
+
+def test_a_long_prompt_is_not_copied_for_a_field_more():
+    """What is sent is a view of what the client sent."""
+    raw = orjson.dumps({"model": "m", "prompt": "x" * (1 << 20)})
+    body, tail = splice_token_ids(raw)
+    assert isinstance(body, memoryview)
+    assert body.obj is raw
+    assert orjson.loads(b"".join((body, tail)))["return_token_ids"] is True
 
 
 FORM = "multipart/form-data; boundary=B"
