@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.governor import speed
-from benchmarks.governor.live import run_live
+from benchmarks.governor.live import DRAIN_SECONDS, run_live
 from benchmarks.governor.year import (
     DAY_SECONDS,
     START_SECONDS,
@@ -60,13 +60,16 @@ def main(arguments: list[str] | None = None) -> int:
     kinds.add_parser("speed", help="microseconds per decision")
     live = kinds.add_parser("live", help="a real agent over emulated engines: steps to 20 %% of power")
     live.add_argument("--steps", type=int, default=5)
+    live.add_argument(
+        "--drain-seconds", type=float, default=DRAIN_SECONDS, help="the ladder's default is 1.5"
+    )
     live.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     if options.kind == "speed":
         speed.print_table()
         return 0
     if options.kind == "live":
-        found = asyncio.run(run_live(options.steps))
+        found = asyncio.run(run_live(options.steps, options.drain_seconds))
         _keep(options.json, found)
         return 0 if found["exceeded_seconds"] == 0 else 1
     return _year(options)
