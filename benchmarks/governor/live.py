@@ -177,22 +177,12 @@ async def run_live(steps: int, drain_seconds: float = DRAIN_SECONDS) -> dict[str
     rows: list[dict[str, Any]] = []
     async with running_bench(drain_seconds) as bench:
         load = [asyncio.create_task(_stream(bench.client)) for _ in range(STREAMS)]
-        async with httpx.AsyncClient(base_url=bench.control_url, timeout=5) as hardware:
-            for step in range(steps):
-                if step == (steps + 1) // 2:
-                    bench.redis.kill()
-                    bench.redis.wait()
-                    await asyncio.sleep(SILENCE_SECONDS)
-                name = "Redis runs" if step < (steps + 1) // 2 else "Redis stopped"
-                row = {"round": name, "step": step} | await _step(bench, hardware)
-                rows.append(row)
-                print(
-                    f"{name}, step {step}: complied in {row['seconds']:.2f} s, the router knew in "
-                    f"{1000 * row['notice_seconds']:.0f} ms, from {row['from_watts']:.0f} W"
-                )
-        for task in load:
-            task.cancel()
-        await asyncio.gather(*load, return_exceptions=True)
+        try:
+            await _make_steps(bench, steps, rows)
+        finally:
+            for task in load:
+                task.cancel()
+            await asyncio.gather(*load, return_exceptions=True)
     found: dict[str, Any] = {
         "drain_seconds": drain_seconds,
         "exceeded_seconds": sum(row["exceeded_seconds"] for row in rows),
@@ -207,6 +197,22 @@ async def run_live(steps: int, drain_seconds: float = DRAIN_SECONDS) -> dict[str
     return found
 
 
+async def _make_steps(bench: Bench, steps: int, rows: list[dict[str, Any]]) -> None:
+    async with httpx.AsyncClient(base_url=bench.control_url, timeout=5) as hardware:
+        for step in range(steps):
+            if step == (steps + 1) // 2:
+                bench.redis.kill()
+                bench.redis.wait()
+                await asyncio.sleep(SILENCE_SECONDS)
+            name = "Redis runs" if step < (steps + 1) // 2 else "Redis stopped"
+            row = {"round": name, "step": step} | await _step(bench, hardware)
+            rows.append(row)
+            print(
+                f"{name}, step {step}: complied in {row['seconds']:.2f} s, the router knew in "
+                f"{1000 * row['notice_seconds']:.0f} ms, from {row['from_watts']:.0f} W"
+            )
+
+
 async def _step(bench: Bench, hardware: httpx.AsyncClient) -> dict[str, Any]:
     """Full draw, then 20 %: how long the draw stays above the cap, and until the router knows."""
     loop = asyncio.get_running_loop()
@@ -217,11 +223,7 @@ async def _step(bench: Bench, hardware: httpx.AsyncClient) -> dict[str, Any]:
     feed.say(FULL_GRANT_WATTS)
     full = 0.85 * config.site_model().full_watts
     since: float | None = None
-    while (
-        since is None
-        or loop.time() - since < SETTLE_SECONDS
-        or not _knows(bench, FULL_GRANT_WATTS / 2, up=True)
-    ):
+    while since is None or loop.time() - since < SETTLE_SECONDS or _knows(bench, FULL_GRANT_WATTS / 2):
         watts = await _site_watts(hardware)
         since = (since or loop.time()) if watts >= full else None
         await asyncio.sleep(POLL_SECONDS)
