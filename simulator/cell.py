@@ -28,6 +28,7 @@ _RANGES = {
     "report_delay_seconds": (0.0, 3600.0),
     "report_loss_ratio": (0.0, 1.0),
     "turbulence_ratio": (0.0, 1.0),
+    "trips_per_day": (0.0, 10_000.0),
     "forecast_error_ratio": (0.0, 10.0),
     "length_error_ratio": (0.0, 10.0),
 }

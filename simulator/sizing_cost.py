@@ -124,19 +124,32 @@ def capital_recovery(years: float, interest_ratio: float) -> float:
     return float(interest_ratio / (1 - (1 + interest_ratio) ** -years))
 
 
+def fixed_usd_per_hour(prices: Prices, *, gpus: int, gpu_watts: float, wind_sites: int) -> float:
+    """Servers and buildings of so many GPUs, and the sites: all but energy. No wind site: one on the grid.
+
+    `gpu_watts` are of one GPU at its peak, host and overhead included.
+    """
+    facility = capital_recovery(prices.facility_years, prices.interest_ratio) + prices.maintenance_ratio
+    per_watt = prices.wind_facility_usd_per_watt if wind_sites else prices.facility_usd_per_watt
+    a_gpu = _server_share(prices) * prices.gpu_usd + facility * per_watt * gpu_watts
+    return (gpus * a_gpu + wind_sites * prices.wind_site_usd_per_year) / HOURS_PER_YEAR
+
+
+def _server_share(prices: Prices) -> float:
+    """Of a server's price, to be paid a year."""
+    return capital_recovery(prices.server_years, prices.interest_ratio) + prices.maintenance_ratio
+
+
 def cost(fleet: FleetSize, gpu: GpuKind, prices: Prices, *, gpu_watts: float) -> Cost | None:
     """Both costs of this fleet; None where it has no GPU."""
     if fleet.gpus == 0:
         return None
     use = fleet.use_ratio
-    server = capital_recovery(prices.server_years, prices.interest_ratio) + prices.maintenance_ratio
-    facility = capital_recovery(prices.facility_years, prices.interest_ratio) + prices.maintenance_ratio
     sites = sum(1 for farm in fleet.farms if farm.gpus)
-    per_hour = 1 / HOURS_PER_YEAR
-    gpu_fixed = server * prices.gpu_usd * per_hour
-    grid_facility = facility * prices.facility_usd_per_watt * gpu_watts * per_hour
-    wind_facility = facility * prices.wind_facility_usd_per_watt * gpu_watts * per_hour
-    wind_facility += sites * prices.wind_site_usd_per_year / fleet.gpus * per_hour
+    gpu_fixed = fixed_usd_per_hour(prices, gpus=1, gpu_watts=0.0, wind_sites=0)
+    on_grid = fixed_usd_per_hour(prices, gpus=1, gpu_watts=gpu_watts, wind_sites=0)
+    at_farms = fixed_usd_per_hour(prices, gpus=fleet.gpus, gpu_watts=gpu_watts, wind_sites=sites) / fleet.gpus
+    grid_facility, wind_facility = on_grid - gpu_fixed, at_farms - gpu_fixed
     grid_energy = prices.grid_usd_per_megawatt_hour * gpu_watts / 1e6
     wind_energy = prices.wind_usd_per_megawatt_hour * gpu_watts / 1e6
     wind = (gpu_fixed + wind_facility) / use + wind_energy
@@ -149,7 +162,9 @@ def cost(fleet: FleetSize, gpu: GpuKind, prices: Prices, *, gpu_watts: float) ->
         wind_usd_per_million_tokens=wind / tokens_per_hour,
         grid_usd_per_million_tokens=grid / tokens_per_hour,
         even_use_ratio=(gpu_fixed + wind_facility) / saved if saved > 0 else math.inf,
-        even_gpu_usd=_even_gpu(use, saved - gpu_fixed - wind_facility / use, server * per_hour),
+        even_gpu_usd=_even_gpu(
+            use, saved - gpu_fixed - wind_facility / use, _server_share(prices) / HOURS_PER_YEAR
+        ),
         even_grid_usd_per_megawatt_hour=(wind - gpu_fixed - grid_facility) / gpu_watts * 1e6,
     )
 

@@ -4,51 +4,80 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.experiments.setting import Setting, markdown, number, run_all, slim, write
+from benchmarks.experiments.figures import estimate, markdown, mean_of, number, paired, total
+from benchmarks.experiments.setting import POLICIES, TRIPS_PER_DAY, Runs, Setting, write
 from simulator import plots
 
-POLICIES = ("heron", "least_loaded", "power_weighted", "static_weighted")
 CONTROLS = ("governed", "power_cap_only", "gpu_idling", "dynamo_like")
+QUICK_POLICIES = ("heron", "least_loaded")
+HEAD = (
+    *("week", "policy", "site control", "resume", "attained", "less governed, resume on"),
+    *("in power-short minutes", "shed", "broken", "resumed", "E2E p99", "over cap s", "J/token"),
+)
 
 
 def run(setting: Setting) -> None:
-    """On the first far week at its middle load; quick: two policies, resume off for our control alone."""
-    week, load, seed = setting.weeks[0], setting.middle_load, setting.seeds[0]
-    cells = {
-        (policy, control, resume): setting.cell(week, policy, load, seed, control=control, resume=resume)
-        for policy in (POLICIES[:2] if setting.is_quick else POLICIES)
+    """On a far and a near week, with trips; quick: two policies, resume off for our control alone."""
+    load = setting.loads[-1]
+    variants = [
+        (policy, control, resume)
+        for policy in (QUICK_POLICIES if setting.is_quick else POLICIES)
         for control in CONTROLS
         for resume in (True, False)
         if resume or control == "governed" or not setting.is_quick
-    }
-    found = run_all(setting, list(cells.values()))
-    lines, rows = [], []
-    bars: dict[str, list[float]] = {}
-    for (policy, control, resume), cell in cells.items():
-        one: dict[str, Any] = found[cell]["result"]
-        whole = one["all"]
-        lines.append(
-            [
-                policy,
-                control,
-                "on" if resume else "off",
-                f"{whole['slo_attainment_ratio']:.1%}",
-                f"{one['power_short']['slo_attainment_ratio'] or 0:.1%}",
-                *(f"{whole[name]}" for name in ("shed", "broken", "resumed")),
-                number(whole["e2e_seconds"]["p99"], "{:.1f}"),
-                f"{one['cap_exceeded_seconds']:.1f}",
-                number(one["joules_per_output_token"], missing="–"),
-            ]
+    ]
+    runs = Runs(
+        setting,
+        {
+            (week[1], *one): setting.cell(
+                week, one[0], load, 1, control=one[1], resume=one[2], trips_per_day=TRIPS_PER_DAY
+            )
+            for week in setting.far_and_near
+            for one in variants
+        },
+    )
+    lines, rows, figures = [], [], {}
+    for _, week in setting.far_and_near:
+        bars: dict[str, list[float]] = {}
+        for policy, control, resume in variants:
+            name = (week, policy, control, resume)
+            lines.append(_line(runs, name))
+            rows += runs.rows(name, week=week, policy=policy, control=control, resume=resume)
+            if resume:
+                bars[f"{policy}, {control}"] = runs.attained(name)
+        figures[week] = plots.bars(
+            bars, title=f"{week}, load {load:g}, trips, resume on", x="share within the SLO"
         )
-        rows.append({"policy": policy, "control": control, "resume": resume, **slim(found[cell])})
-        if resume:
-            bars[f"{policy}, {control}"] = [whole["slo_attainment_ratio"]]
-    head = (
-        *("policy", "site control", "resume", "attained", "in power-short minutes"),
-        *("shed", "broken", "resumed", "E2E p99", "over cap s", "J/token"),
+    said = (
+        f"{setting.said()} Load {load:g}, {TRIPS_PER_DAY:g} sudden falls of power a day at each farm. Counts "
+        "are sums over seeds."
     )
-    text = (
-        f"# Policy × site control × resume\n\nWeek {week[1]}, load {load:g}, blocks `{setting.sample}`.\n\n"
+    table = markdown(HEAD, lines)
+    write(
+        setting,
+        "matrix",
+        text=f"# Policy × site control × resume\n\n{said}\n\n{table}\n",
+        summary=f"{said}\n\n{table}",
+        plots=figures,
+        rows=rows,
     )
-    plot = plots.bars(bars, title=f"{week[1]}, load {load:g}, resume on", x="share within the SLO")
-    write(setting, "matrix", data=rows, text=text + markdown(head, lines), plots={"attained": plot})
+
+
+def _line(runs: Runs, name: tuple[str, str, str, bool]) -> list[str]:
+    week, policy, control, resume = name
+    results: list[dict[str, Any]] = runs.of(name)
+    attained, reference = runs.attained(name), runs.attained((week, policy, "governed", True))
+    joules = [one["joules_per_output_token"] for one in results]
+    return [
+        week,
+        f"`{policy}`",
+        f"`{control}`",
+        "on" if resume else "off",
+        estimate(attained).text(),
+        "" if (control, resume) == ("governed", True) else paired(attained, reference).text("{:+.1%}"),
+        estimate(runs.attained(name, "power_short")).text(),
+        *(f"{total(results, 'all', key):,}" for key in ("shed", "broken", "resumed")),
+        number(mean_of([one["all"]["e2e_seconds"]["p99"] for one in results]), "{:.1f}"),
+        f"{sum(one['cap_exceeded_seconds'] for one in results):.1f}",
+        number(mean_of(joules), missing="–"),
+    ]

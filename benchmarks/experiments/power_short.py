@@ -3,107 +3,254 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.experiments.setting import (
-    BASELINES,
-    POLICIES,
-    Setting,
-    markdown,
-    number,
-    run_all,
-    slim,
-    write,
-)
+from benchmarks.experiments.figures import estimate, markdown, mean_of, number, paired, total
+from benchmarks.experiments.setting import BASELINES, POLICIES, TRIPS_PER_DAY, Runs, Setting, write
 from simulator import plots
 from simulator.quantiles import at, at_equal_completion
 
+OURS, PART = "heron", "power_short"
+GOAL_RATIO = 0.48
+"""Our P99 E2E ÷ the strongest baseline's: the successor's best claim."""
+RIVALS = ("planned", "reactive")
 HEAD = (
-    *("policy", "attained", "shed", "broken", "resumed", "TTFT p50", "p99", "E2E p50", "p99"),
+    *(
+        "policy",
+        "attained",
+        "`heron` less it",
+        "shed",
+        "broken",
+        "resumed",
+        "TTFT p50",
+        "p99",
+        "E2E p50",
+        "p99",
+    ),
     *("E2E p99 at equal completion", "over cap s", "J/token", "wind used", "curtailed kWh"),
 )
+Name = tuple[str, float, str, bool]
+"""Week, load, policy, with trips."""
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """P99 E2E of each policy at one week and load: mean over seeds, infinite where any seed's is."""
+
+    plain: dict[str, float]
+    equal: dict[str, float]
+    """Of each policy's best requests, as many as the one that served fewest completed; NaN: none came."""
+
+    def best(self, times: dict[str, float]) -> str:
+        """The strongest baseline."""
+        return min(BASELINES, key=lambda policy: times[policy])
+
+    @property
+    def is_finite(self) -> bool:
+        """Ours and the strongest baseline's."""
+        return math.isfinite(self.plain[OURS]) and math.isfinite(self.plain[self.best(self.plain)])
 
 
 def run(setting: Setting) -> None:
-    """Of the paper table's cells the highest load."""
-    load = setting.loads[-1]
-    text = [
-        "# Power-short minutes",
-        "",
-        _said(setting, load),
-        "",
-    ]
-    rows: list[dict[str, Any]] = []
-    figures = {}
-    for week in setting.weeks:
-        cells = {policy: setting.cell(week, policy, load, setting.seeds[0]) for policy in POLICIES}
-        found = run_all(setting, list(cells.values()))
-        results = {policy: found[cell]["result"] for policy, cell in cells.items()}
-        name = week[1]
-        text += [f"## {name}", "", _table(results), "", _claim(results), ""]
-        rows += [
-            {"week": name, "load": load, "policy": policy, **slim({"result": one})}
-            for policy, one in results.items()
-        ]
-        if all(one["power_short"]["offered"] for one in results.values()):
-            figures[name] = plots.distributions(
-                {policy: one["power_short"]["e2e_sketch"] for policy, one in results.items()},
-                title=f"{name}: E2E in power-short minutes",
-                x="seconds",
+    """The paper table's cells at every load; with trips at the highest."""
+    variants = [(load, False) for load in setting.loads] + [(setting.loads[-1], True)]
+    runs = Runs(
+        setting,
+        {
+            (week[1], load, policy, has_trips): setting.cell(
+                week, policy, load, 1, trips_per_day=TRIPS_PER_DAY if has_trips else 0.0
             )
-    write(setting, "power_short", data=rows, text="\n".join(text), plots=figures)
-
-
-def _said(setting: Setting, load: float) -> str:
-    return (
-        f"Load {load:g}, blocks `{setting.sample}`, seed {setting.seeds[0]}. Times in seconds; shed and "
-        "broken requests count as infinite (∞). At equal completion: the quantile of each policy's best "
-        "requests, as many as the policy that served fewest completed. Watts, joules and wind of all minutes."
+            for week in setting.weeks
+            for load, has_trips in variants
+            for policy in POLICIES
+        },
+    )
+    text = ["# Power-short minutes", "", _said(setting), ""]
+    figures: dict[str, str] = {}
+    times: dict[tuple[str, float, bool], Times] = {}
+    for _, week in setting.weeks:
+        for load, has_trips in variants:
+            one = (week, load, has_trips)
+            times[one] = _times(runs, *one)
+            title = f"{week}, load {load:g}" + (", with trips" if has_trips else "")
+            text += [f"## {title}", "", _table(runs, times[one], *one), ""]
+            sketches = {
+                policy: runs.of((week, load, policy, has_trips))[0][PART]["e2e_sketch"] for policy in POLICIES
+            }
+            if all(sketches.values()):
+                stem = f"{week}-{load:g}" + ("-trips" if has_trips else "")
+                figures[stem] = plots.distributions(
+                    sketches, title=f"{title}: E2E in power-short minutes", x="seconds"
+                )
+    claims = _claims(times)
+    goals = "\n".join(_goal(setting, wind.is_far, week, times) for wind, week in setting.weeks)
+    text += ["## P99 of E2E", "", claims, "", goals]
+    write(
+        setting,
+        "power_short",
+        text="\n".join(text),
+        summary="\n".join([_said(setting), "", _short_table(setting, runs, times), "", claims, "", goals]),
+        plots=figures,
+        rows=[
+            row
+            for week in setting.weeks
+            for load, has_trips in variants
+            for policy in POLICIES
+            for row in runs.rows(
+                (week[1], load, policy, has_trips), week=week[1], load=load, policy=policy, trips=has_trips
+            )
+        ],
     )
 
 
-def _completion(results: dict[str, Any]) -> float:
-    return min(one["power_short"]["served_ratio"] or 0.0 for one in results.values())
+def _said(setting: Setting) -> str:
+    return (
+        f"{setting.said()} Times in seconds, watts and wind of these minutes alone; shed and broken requests "
+        "count as infinite (∞), so a P99 is ∞ once one in a hundred was refused. *At equal completion*: the "
+        "quantile of each policy's best requests, as many as the policy that served fewest completed. *With "
+        f"trips*: {TRIPS_PER_DAY:g} sudden falls a day at each farm (`simulator/trips.py`). Counts are sums "
+        "over seeds, other figures means."
+    )
 
 
-def _table(results: dict[str, Any]) -> str:
-    least = _completion(results)
+def _times(runs: Runs, week: str, load: float, has_trips: bool) -> Times:
+    every = {policy: runs.of((week, load, policy, has_trips)) for policy in POLICIES}
+    plain, equal = {}, {}
+    least = [
+        min(every[policy][seed][PART]["served_ratio"] or 0.0 for policy in POLICIES)
+        for seed in range(len(every[OURS]))
+    ]
+    for policy, results in every.items():
+        sketches = [one[PART]["e2e_sketch"] for one in results]
+        plain[policy] = estimate([at(sketch, 0.99) for sketch in sketches]).mean
+        equal[policy] = estimate(
+            [at_equal_completion(sketch, 0.99, part) for sketch, part in zip(sketches, least, strict=True)]
+        ).mean
+    return Times(plain=plain, equal=equal)
+
+
+def _table(runs: Runs, times: Times, week: str, load: float, has_trips: bool) -> str:
     lines = []
-    for policy, one in results.items():
-        part = one["power_short"]
-        equal = at_equal_completion(part["e2e_sketch"], 0.99, least)
-        wind = one["wind_available_kilowatt_hours"]
+    ours = runs.attained((week, load, OURS, has_trips), PART)
+    for policy in POLICIES:
+        name = (week, load, policy, has_trips)
+        results = runs.of(name)
+        attained = runs.attained(name, PART)
         lines.append(
             [
-                policy,
-                number(part["slo_attainment_ratio"], "{:.1%}", "–"),
-                *(f"{part[name]}" for name in ("shed", "broken", "resumed")),
-                *(number(part["ttft_seconds"][name]) for name in ("p50", "p99")),
-                *(number(part["e2e_seconds"][name], "{:.1f}") for name in ("p50", "p99")),
-                "–" if math.isnan(equal) else number(equal if math.isfinite(equal) else None, "{:.1f}"),
-                f"{one['cap_exceeded_seconds']:.1f}",
-                number(one["joules_per_output_token"], missing="–"),
-                f"{one['wind_used_kilowatt_hours'] / wind:.1%}" if wind else "–",
-                f"{one['wind_curtailed_kilowatt_hours']:.0f}",
+                f"`{policy}`",
+                estimate(attained).text(),
+                "" if policy == OURS else paired(ours, attained).text("{:+.1%}"),
+                *(f"{total(results, PART, key):,}" for key in ("shed", "broken", "resumed")),
+                *(number(_quantile(results, "ttft_seconds", key)) for key in ("p50", "p99")),
+                *(number(_quantile(results, "e2e_seconds", key), "{:.1f}") for key in ("p50", "p99")),
+                number(times.equal[policy], "{:.1f}"),
+                f"{sum(one[PART]['cap_exceeded_seconds'] for one in results):.1f}",
+                *_energy(runs, name),
             ]
         )
     return markdown(HEAD, lines)
 
 
-def _claim(results: dict[str, Any]) -> str:
-    """The successor's best claim: P99 E2E against the strongest baseline."""
-    least = _completion(results)
-    ours = at_equal_completion(results["heron"]["power_short"]["e2e_sketch"], 0.99, least)
-    others = {
-        policy: at_equal_completion(results[policy]["power_short"]["e2e_sketch"], 0.99, least)
-        for policy in BASELINES
-    }
-    best = min(others, key=lambda policy: others[policy])
-    plain = at(results["heron"]["power_short"]["e2e_sketch"], 0.99)
-    if not others[best] or math.isnan(ours):
-        return "No minute was short of power."
-    return (
-        f"P99 E2E of heron at equal completion: {ours:.1f} s, {ours / others[best]:.2f} × that of the "
-        f"strongest baseline ({best}, {others[best]:.1f} s); the goal is 0.48 ×. With shed and broken "
-        f"requests as infinite: {'∞' if math.isinf(plain) else f'{plain:.1f} s'}."
-    )
+def _quantile(results: list[dict[str, Any]], kind: str, name: str) -> float:
+    if not all(one[PART]["offered"] for one in results):
+        return math.nan
+    return mean_of([one[PART][kind][name] for one in results])
+
+
+def _energy(runs: Runs, name: Name) -> list[str]:
+    available = sum(runs.values(name, "wind_available_kilowatt_hours", PART))
+    used = sum(runs.values(name, "wind_used_kilowatt_hours", PART))
+    joules = estimate(runs.values(name, "joules_per_output_token", PART)).mean
+    curtailed = estimate(runs.values(name, "wind_curtailed_kilowatt_hours", PART)).mean
+    return [
+        f"{joules:.2f}" if joules else "–",
+        f"{used / available:.1%}" if available else "–",
+        f"{curtailed:.0f}",
+    ]
+
+
+def _claims(times: dict[tuple[str, float, bool], Times]) -> str:
+    """P99 E2E of heron against the strongest baseline, both ways, at every load."""
+    rows = []
+    for (week, load, has_trips), one in times.items():
+        row = [week, f"{load:g}" + (", trips" if has_trips else "")]
+        for kind in (one.plain, one.equal):
+            best = one.best(kind)
+            row += [
+                number(kind[OURS], "{:.1f}"),
+                f"{number(kind[best], '{:.1f}')} (`{best}`)",
+                _ratio(kind[OURS], kind[best]),
+                *(number(kind[rival], "{:.1f}") for rival in RIVALS),
+            ]
+        rows.append(row)
+    columns = ("`heron`", "strongest baseline", "ratio", *(f"`{rival}`" for rival in RIVALS))
+    head = ["week", "load", f"plain: {columns[0]}", *columns[1:], f"at equal completion: {columns[0]}"]
+    return markdown([*head, *columns[1:]], rows)
+
+
+def _ratio(ours: float, theirs: float) -> str:
+    if math.isinf(ours) and math.isinf(theirs):
+        return "–"
+    if math.isnan(ours) or math.isnan(theirs) or not theirs:
+        return "–"
+    return "∞" if math.isinf(ours) else f"{ours / theirs:.2f} ×"
+
+
+def _goal(setting: Setting, is_far: bool, week: str, times: dict[tuple[str, float, bool], Times]) -> str:
+    """The goal's own load, and what it says of it."""
+    at_loads = {load: times[week, load, False] for load in setting.loads}
+    finite = [load for load, one in at_loads.items() if one.is_finite]
+    said = [f"* **{week}** ({'far' if is_far else 'near: shown, no goal'}):"]
+    if all(math.isnan(one.plain[OURS]) for one in at_loads.values()):
+        return f"{said[0]} no minute was short of power."
+    if finite:
+        load, one = finite[-1], at_loads[finite[-1]]
+        ratios = [kind[OURS] / kind[one.best(kind)] for kind in (one.plain, one.equal)]
+        is_met = all(ratio <= GOAL_RATIO for ratio in ratios)
+        said.append(
+            f"highest load at which both are finite {load:g}: {ratios[0]:.2f} × plain, {ratios[1]:.2f} × at "
+            f"equal completion; goal {GOAL_RATIO} ×" + (f": {_met(is_met)}." if is_far else ".")
+        )
+    else:
+        highest = at_loads[setting.loads[-1]]
+        ratio = _ratio(highest.equal[OURS], highest.equal[highest.best(highest.equal)])
+        said.append(
+            "at no load that was run are both finite, so the goal's own load is none of them; at equal "
+            f"completion at load {setting.loads[-1]:g} {ratio}; goal {GOAL_RATIO} ×"
+            + (": **missed**." if is_far else ".")
+        )
+    worse = [
+        f"{load:g} ({kind}, `{rival}`)"
+        for load, one in at_loads.items()
+        for kind, found in (("plain", one.plain), ("equal completion", one.equal))
+        for rival in RIVALS
+        if found[OURS] > found[rival]
+    ]
+    state = f"**missed** at {', '.join(worse)}" if worse else "met"
+    said.append(f"Never worse than `planned` or `reactive`: {state}.")
+    return " ".join(said)
+
+
+def _met(is_met: bool) -> str:
+    return "met" if is_met else "**missed**"
+
+
+def _short_table(setting: Setting, runs: Runs, times: dict[tuple[str, float, bool], Times]) -> str:
+    """What docs/results.md shows: the highest load, without trips, all weeks side by side."""
+    load = setting.loads[-1]
+    head = ["policy"]
+    rows = [[f"`{policy}`"] for policy in POLICIES]
+    for _, week in setting.weeks:
+        head += [f"{week}, load {load:g}: attained", "shed", "E2E p50", "p99", "p99 at equal completion"]
+        for row, policy in zip(rows, POLICIES, strict=True):
+            name = (week, load, policy, False)
+            results = runs.of(name)
+            row += [
+                estimate(runs.attained(name, PART)).text(),
+                f"{total(results, PART, 'shed'):,}",
+                *(number(_quantile(results, "e2e_seconds", key), "{:.1f}") for key in ("p50", "p99")),
+                number(times[week, load, False].equal[policy], "{:.1f}"),
+            ]
+    return markdown(head, rows)

@@ -1,64 +1,88 @@
-"""Experiment 5: forecast error, report delay, site count, round trip, output-length error."""
+"""Experiment 5: forecast and length errors, report delay and loss, number and size of sites, round trip."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.experiments.setting import Setting, markdown, run_all, slim, write
+from benchmarks.experiments.figures import estimate, markdown, paired, total
+from benchmarks.experiments.setting import Runs, Setting, write
 from simulator import plots
+from simulator.weeks import SENSITIVITY_PERCENTILE
 
 POLICIES = ("heron", "least_loaded", "power_weighted")
+OURS = "heron"
 FULL: dict[str, tuple[Any, ...]] = {
     "forecast_error_ratio": (0.0, 0.1, 0.2, 0.4),
     "report_delay_seconds": (0.1, 1.0, 3.0, 10.0, 30.0),
+    "report_loss_ratio": (0.0, 0.1, 0.3, 0.5, 0.9),
     "site_count": (2, 5, 10, 20, 50, 100),
     "round_trip_seconds": (0.005, 0.02, 0.05, 0.15),
     "length_error_ratio": (0.0, 0.25, 0.5, 1.0),
+    "size_percentile": (SENSITIVITY_PERCENTILE, 40.0, 50.0),
 }
 QUICK: dict[str, tuple[Any, ...]] = {
     "forecast_error_ratio": (0.0, 0.4),
     "report_delay_seconds": (0.02, 3.0, 30.0),
+    "report_loss_ratio": (0.0, 0.5),
     "site_count": (2, 10),
     "round_trip_seconds": (0.005, 0.15),
     "length_error_ratio": (0.0, 1.0),
+    "size_percentile": (SENSITIVITY_PERCENTILE, 40.0),
 }
 UNITS = {"report_delay_seconds": "s", "round_trip_seconds": "s", "site_count": "sites"}
 
 
 def run(setting: Setting) -> None:
-    """On the first far week at its middle load; sites beyond the record's columns read them days later."""
-    week, load, seed = setting.weeks[0], setting.middle_load, setting.seeds[0]
+    """At the middle load of a far and a near week; quick: the far one.
+
+    Sites beyond the record's columns read them days later.
+    """
+    weeks = setting.far_and_near[:1] if setting.is_quick else setting.far_and_near
+    load = setting.middle_load
     grid = QUICK if setting.is_quick else FULL
     policies = POLICIES[:2] if setting.is_quick else POLICIES
-    cells = {
-        (name, value, policy): setting.cell(week, policy, load, seed, **{name: value})
-        for name, values in grid.items()
-        for value in values
-        for policy in policies
-    }
-    found = run_all(setting, list(cells.values()))
+    runs = Runs(
+        setting,
+        {
+            (week[1], name, value, policy): setting.cell(week, policy, load, 1, **{name: value})
+            for week in weeks
+            for name, values in grid.items()
+            for value in values
+            for policy in policies
+        },
+    )
     lines, rows, figures = [], [], {}
-    for name, values in grid.items():
-        curves: dict[str, list[tuple[float, float]]] = {policy: [] for policy in policies}
-        for value in values:
-            line = [name, f"{value:g} {UNITS.get(name, '')}".strip()]
-            for policy in policies:
-                one = found[cells[name, value, policy]]
-                part = one["result"]["all"]
-                line.append(
-                    f"{part['slo_attainment_ratio']:.1%} (shed {part['shed']}, broken {part['broken']})"
-                )
-                curves[policy].append((float(value), part["slo_attainment_ratio"]))
-                rows.append({"parameter": name, "value": value, "policy": policy, **slim(one)})
-            lines.append(line)
-        figures[name.replace("_", "-")] = plots.lines(
-            curves, title=f"{week[1]}, load {load:g}", x=name.replace("_", " "), y="share within the SLO"
-        )
-    text = f"# Sensitivity\n\nWeek {week[1]}, load {load:g}, blocks `{setting.sample}`, seed {seed}.\n\n"
+    for _, week in weeks:
+        for name, values in grid.items():
+            curves: dict[str, list[tuple[float, float]]] = {policy: [] for policy in policies}
+            for value in values:
+                line = [week, name, f"{value:g} {UNITS.get(name, '')}".strip()]
+                ours = runs.attained((week, name, value, OURS))
+                for policy in policies:
+                    one = (week, name, value, policy)
+                    attained = runs.attained(one)
+                    counts = (total(runs.of(one), "all", key) for key in ("shed", "broken"))
+                    line.append(
+                        f"{estimate(attained).text()} (shed {next(counts):,}, broken {next(counts):,})"
+                    )
+                    if policy != OURS:
+                        line.append(paired(ours, attained).text("{:+.1%}"))
+                    curves[policy].append((float(value), estimate(attained).mean))
+                    rows += runs.rows(one, week=week, parameter=name, value=value, policy=policy)
+                lines.append(line)
+            figures[f"{week}-{name}".replace("_", "-")] = plots.lines(
+                curves, title=f"{week}, load {load:g}", x=name.replace("_", " "), y="share within the SLO"
+            )
+    said = f"{setting.said()} Load {load:g}, no trips. Counts are sums over seeds."
+    head = ["week", "parameter", "value", f"`{OURS}`"]
+    for policy in policies[1:]:
+        head += [f"`{policy}`", f"`{OURS}` less it"]
+    table = markdown(head, lines)
     write(
         setting,
         "sensitivity",
-        data=rows,
-        text=text + markdown(["parameter", "value", *policies], lines),
+        text=f"# Sensitivity\n\n{said}\n\n{table}\n",
+        summary=f"{said}\n\n{table}",
         plots=figures,
+        rows=rows,
     )

@@ -1,15 +1,16 @@
 """What all experiments have in common: weeks, loads, samples, seeds, and where results go.
 
 `--quick` is one far and one near week, one seed, two loads, fewer and shorter blocks. Definitions were fixed
-before any run (issue 4; `simulator/weeks.py`); parameters were tuned on the training weeks only.
+before any run (issue 4; `simulator/weeks.py`); parameters were tuned on the training weeks, but for one
+(docs/decisions/0017).
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,13 @@ from cli.simulate import run_with_progress
 from simulator.cell import Cell, Sample
 from simulator.code_state import code_state
 from simulator.inputs import wind_series
-from simulator.weeks import FTS, RTS, WindSet, named_days
+from simulator.sizing_cost import GPUS, Prices
+from simulator.traces import SizeSet
+from simulator.weeks import FTS, RTS, Days, WindSet, named_days
+from simulator.workload import Mode
 
 Result = dict[str, Any]
+Week = tuple[WindSet, str]
 POLICIES = (
     "heron",
     "planned",
@@ -34,61 +39,133 @@ POLICIES = (
     "round_robin",
 )
 BASELINES = ("round_robin", "static_weighted", "power_weighted", "least_loaded", "selective_push")
-"""`heron` must beat the best of them. Their sites are governed as ours: of the site controls that is the one
-with which each of them does best (experiment 3), so that none is made weak."""
-ALL_WEEKS: tuple[tuple[WindSet, str], ...] = (
+"""`heron` must beat the best of them. Their sites are governed as ours."""
+ALL_WEEKS: tuple[Week, ...] = (
     *((FTS, name) for name in ("fts-127", "fts-148", "fts-median")),
     *((RTS, name) for name in ("rts-median", "rts-06-24")),
 )
 FOLDER = Path(__file__).parent / "results"
+TRIPS_PER_DAY = 96.0
+"""Of each farm where an experiment has trips: one in a quarter of an hour. No farm trips so often; it is what
+lets six counted minutes a day meet some forty of them."""
+SMOKE = WindSet(
+    name="synthetic-far",
+    is_far=True,
+    training=Days(name="smoke-training", first=1, last=1),
+    size_percentile=40.0,
+    reported=(Days(name="smoke", first=2, last=2),),
+    has_median_week=False,
+)
+"""One synthetic day that needs no file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
     """How large an experiment is."""
 
-    is_quick: bool
+    size: str
+    """`full`, `quick`, or `smoke`."""
     jobs: int
     data: Path
     sample: Sample
     seeds: tuple[int, ...]
     loads: tuple[float, ...]
-    weeks: tuple[tuple[WindSet, str], ...]
+    weeks: tuple[Week, ...]
+    trace: str = "conv-2024"
+    sizes: SizeSet = "2023"
+    mode: Mode = "bursty"
+    size_percentile: float | None = None
+    """None: that of the week's wind."""
+    prices: Prices = field(default_factory=lambda: Prices(gpu_usd=GPUS["h100"].usd))
+    folder: Path = FOLDER
 
     @classmethod
-    def make(cls, *, is_quick: bool, jobs: int, data: Path | None) -> Setting:
-        """The quick or the full one."""
+    def make(cls, *, size: str, jobs: int, data: Path | None) -> Setting:
+        """One of the three sizes."""
         directory = data or Path(os.environ.get("HERON_OFFICIAL_DATA", default_directory()))
-        if is_quick:
+        if size == "smoke":
             return cls(
-                is_quick=True,
+                size=size,
                 jobs=jobs,
                 data=directory,
-                sample=Sample.parse("25h:10m:4m"),
+                sample=Sample.parse("1d:150s:90s"),
+                seeds=(1,),
+                loads=(0.05, 0.2),
+                weeks=((SMOKE, "smoke"),),
+                trace="synthetic-conv",
+            )
+        if size == "quick":
+            return cls(
+                size=size,
+                jobs=jobs,
+                data=directory,
+                sample=Sample.parse("27h30m:10m:4m"),
                 seeds=(1,),
                 loads=(0.5, 0.7),
                 weeks=((FTS, "fts-127"), (RTS, "rts-median")),
             )
         return cls(
-            is_quick=False,
+            size=size,
             jobs=jobs,
             data=directory,
-            sample=Sample.parse("6h:15m:5m"),
+            sample=Sample.parse("5h30m:15m:5m"),
             seeds=(1, 2, 3),
             loads=(0.3, 0.5, 0.7, 0.9),
             weeks=ALL_WEEKS,
         )
 
     @property
+    def is_quick(self) -> bool:
+        """Less than everything."""
+        return self.size != "full"
+
+    @property
     def middle_load(self) -> float:
         """Where an experiment takes one load; of an even number the lower of the two."""
         return self.loads[(len(self.loads) - 1) // 2]
+
+    @property
+    def far_and_near(self) -> tuple[Week, ...]:
+        """The first week of each kind."""
+        kinds = {wind.is_far: (wind, name) for wind, name in reversed(self.weeks)}
+        return tuple(kinds[kind] for kind in (True, False) if kind in kinds)
+
+    @property
+    def stem(self) -> str:
+        """What tells this setting's files from another's: empty for the full one as issue 4 has it."""
+        plain = Setting.make(size=self.size, jobs=1, data=self.data)
+        parts = [] if self.size == "full" else [self.size]
+        if self.trace != plain.trace:
+            parts.append(self.trace)
+        if self.sizes != plain.sizes:
+            parts.append(f"sizes-{self.sizes}")
+        if self.mode != plain.mode:
+            parts.append(self.mode)
+        if self.size_percentile is not None:
+            parts.append(f"p{self.size_percentile:g}")
+        if self.weeks != plain.weeks:
+            is_all = self.weeks == ALL_WEEKS
+            parts.append("all-weeks" if is_all else "+".join(name for _, name in self.weeks))
+        if self.loads != plain.loads:
+            parts.append("load-" + "+".join(f"{load:g}" for load in self.loads))
+        if self.seeds != plain.seeds:
+            parts.append(f"seeds-{len(self.seeds)}")
+        return "".join(f"-{part}" for part in parts)
+
+    def said(self) -> str:
+        """What every table is of, in a sentence or two."""
+        seeds = f"seed {self.seeds[0]}" if len(self.seeds) == 1 else f"seeds {_listed(self.seeds)}"
+        sized = "" if self.size_percentile is None else f", sites sized at p{self.size_percentile:g}"
+        return (
+            f"Load `{self.trace}` with {self.sizes}'s sizes, {self.mode}; blocks `{self.sample}` of each "
+            f"week; {seeds}{sized}; code state `{code_state()}`."
+        )
 
     def resolve(self) -> partial[Path]:
         """From a name to a file; picklable, for the workers."""
         return partial(find_file, self.data)
 
-    def cell(self, week: tuple[WindSet, str], policy: str, load: float, seed: int, **changes: Any) -> Cell:
+    def cell(self, week: Week, policy: str, load: float, seed: int, **changes: Any) -> Cell:
         """One run of the paper table's kind."""
         wind, name = week
         days = named_days(wind, wind_series(wind.name, self.resolve()), name)
@@ -96,14 +173,20 @@ class Setting:
             "wind": wind.name,
             "first_day": days.first,
             "last_day": days.last,
-            "size_percentile": wind.size_percentile,
-            "trace": "conv-2024",
+            "size_percentile": wind.size_percentile if self.size_percentile is None else self.size_percentile,
+            "trace": self.trace,
+            "sizes": self.sizes,
+            "mode": self.mode,
             "load": load,
             "sample": self.sample,
             "policy": policy,
             "seed": seed,
         }
         return Cell(**(values | changes))
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    return ", ".join(str(seed) for seed in seeds)
 
 
 def find_file(directory: Path, name: str) -> Path:
@@ -123,10 +206,42 @@ def find_file(directory: Path, name: str) -> Path:
     return found[0]
 
 
-def run_all(setting: Setting, cells: Sequence[Cell]) -> dict[Cell, Result]:
-    """Run what is not kept yet; results by cell."""
-    results = run_with_progress(cells, setting.resolve(), jobs=setting.jobs, is_cached=True)
-    return dict(zip(cells, results, strict=True))
+class Runs:
+    """Results of cells by name, each at every seed."""
+
+    def __init__(self, setting: Setting, cells: Mapping[Any, Cell]) -> None:
+        """Run what is not kept yet. The cells' own seeds do not matter."""
+        self._seeds = setting.seeds
+        self._cells = {
+            (name, seed): cell.with_(seed=seed) for name, cell in cells.items() for seed in setting.seeds
+        }
+        every = list(self._cells.values())
+        found = run_with_progress(every, setting.resolve(), jobs=setting.jobs, is_cached=True)
+        self._results = dict(zip(self._cells, found, strict=True))
+
+    def of(self, name: Any) -> list[Result]:
+        """One result for each seed."""
+        return [self._results[name, seed]["result"] for seed in self._seeds]
+
+    def values(self, name: Any, key: str, part: str = "all") -> list[float]:
+        """A figure of each seed; one that there is not (no request came) is 0."""
+        return [one[part][key] or 0.0 for one in self.of(name)]
+
+    def attained(self, name: Any, part: str = "all") -> list[float]:
+        """Share within the SLO."""
+        return self.values(name, "slo_attainment_ratio", part)
+
+    def rows(self, name: Any, **said: Any) -> list[Result]:
+        """For the JSON file: everything that is not only for plots."""
+        return [said | {"seed": seed, **slim(self._results[name, seed])} for seed in self._seeds]
+
+    def offered_ratio(self, name: Any) -> float:
+        """Load that really came, as a share of the cluster's peak: mean over seeds."""
+        found: list[float] = [
+            one["all"]["offered_requests_per_second"] / one["load"]["peak_requests_per_second"]
+            for one in self.of(name)
+        ]
+        return sum(found) / len(found)
 
 
 def slim(result: Result) -> Result:
@@ -138,54 +253,30 @@ def slim(result: Result) -> Result:
     return found
 
 
-def write(setting: Setting, name: str, *, data: Any, text: str, plots: dict[str, str]) -> None:
-    """`results/NAME[-quick].json`, `.md` and one `.svg` per plot."""
-    FOLDER.mkdir(exist_ok=True)
-    stem = f"{name}-quick" if setting.is_quick else name
+def write(
+    setting: Setting, name: str, *, text: str, summary: str, plots: Mapping[str, str], **data: Any
+) -> None:
+    """`NAME[-quick].json`, `.md`, one `.svg` per plot; `summary` is what docs/results.md shows."""
+    setting.folder.mkdir(parents=True, exist_ok=True)
+    stem = name + setting.stem
     head = {
         "experiment": name,
-        "quick": setting.is_quick,
+        "size": setting.size,
         "code": code_state(),
         "sample": str(setting.sample),
         "seeds": list(setting.seeds),
+        "loads": list(setting.loads),
+        "trace": setting.trace,
+        "sizes": setting.sizes,
+        "arrivals": setting.mode,
+        "size_percentile": setting.size_percentile,
+        "summary": summary,
     }
-    (FOLDER / f"{stem}.json").write_text(json.dumps(head | {"rows": data}, indent=1) + "\n")
-    links = "".join(f"\n![{title}]({stem}-{key}.svg)\n" for key, title in _titles(plots).items())
-    (FOLDER / f"{stem}.md").write_text(text.rstrip() + "\n" + links)
+    (setting.folder / f"{stem}.json").write_text(json.dumps(head | data, indent=1) + "\n")
+    links = "".join(f"\n![{key.replace('-', ' ')}]({stem}-{key}.svg)\n" for key in plots)
+    (setting.folder / f"{stem}.md").write_text(text.rstrip() + "\n" + links)
     for key, svg in plots.items():
-        (FOLDER / f"{stem}-{key}.svg").write_text(_standalone(svg))
+        drawing = '<?xml version="1.0" encoding="utf-8"?>\n' + svg
+        (setting.folder / f"{stem}-{key}.svg").write_text(drawing)
     print(text)
-    print(f"written: {FOLDER / stem}.json, .md" + (", .svg" if plots else ""))
-
-
-def _titles(plots: dict[str, str]) -> dict[str, str]:
-    return {key: key.replace("-", " ") for key in plots}
-
-
-def _standalone(svg: str) -> str:
-    return '<?xml version="1.0" encoding="utf-8"?>\n' + svg
-
-
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table."""
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join(lines)
-
-
-def number(value: float | None, form: str = "{:.2f}", missing: str = "∞") -> str:
-    """Text of a figure; None is what `missing` says."""
-    return missing if value is None else form.format(value)
-
-
-def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean, and half the 95 % confidence interval by Student's t (0 with one value)."""
-    mean = sum(values) / len(values)
-    if len(values) < 2:
-        return mean, 0.0
-    variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    return mean, _T95[min(len(values) - 1, len(_T95) - 1)] * (variance / len(values)) ** 0.5
-
-
-_T95 = (0.0, 12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
-"""By degrees of freedom."""
+    print(f"written: {setting.folder / stem}.json, .md" + (", .svg" if plots else ""))

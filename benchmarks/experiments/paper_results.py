@@ -1,0 +1,95 @@
+"""The paper table's results and its bounds, and what is read from them: means, leads, parts of the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.experiments.figures import Crossing, Estimate, crossing, estimate, paired, way
+from benchmarks.experiments.setting import BASELINES, Runs, Setting
+from simulator.plots import BOUND
+
+OURS = "heron"
+ATTAINMENTS = (0.99, 0.95, 0.9)
+WAY_GOAL, BOUND_GOAL, NEVER_LESS_RATIO = 0.9, 0.95, 0.99
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """All results, and the bound of each week, load and seed."""
+
+    setting: Setting
+    runs: Runs
+    ceilings: dict[tuple[str, float], list[dict[str, Any]]]
+    """Week, load → what `heron bound` says, one for each seed."""
+
+    def attained(self, week: str, load: float, policy: str) -> list[float]:
+        """Share within the SLO, of each seed."""
+        return self.runs.attained((week, load, policy))
+
+    def mean(self, week: str, load: float, policy: str) -> float:
+        """Over seeds; `bound` too."""
+        values = self.bound(week, load) if policy == BOUND else self.attained(week, load, policy)
+        return estimate(values).mean
+
+    def bound(self, week: str, load: float) -> list[float]:
+        """Share that could be, of each seed."""
+        return [_row(one)["bound"] for one in self.ceilings[week, load]]
+
+    def fluid(self, week: str, load: float, name: str) -> float:
+        """A fluid baseline, mean over seeds."""
+        return estimate([_row(one)["baselines"][name] for one in self.ceilings[week, load]]).mean
+
+    def offered(self, week: str, load: float) -> float:
+        """What really came ÷ the cluster's peak."""
+        return self.runs.offered_ratio((week, load, OURS))
+
+    def best_baseline(self, week: str, load: float) -> str:
+        """The one with the most within the SLO."""
+        return max(BASELINES, key=lambda policy: self.mean(week, load, policy))
+
+    def lead(self, week: str, load: float) -> Estimate:
+        """Ours less the best baseline's, of the same requests."""
+        best = self.best_baseline(week, load)
+        return paired(self.attained(week, load, OURS), self.attained(week, load, best))
+
+    def way(self, week: str, load: float) -> float | None:
+        """Our part of the way from the best baseline to the bound; None: they are as good as one."""
+        best = self.mean(week, load, self.best_baseline(week, load))
+        return way(self.mean(week, load, OURS), best, self.mean(week, load, BOUND))
+
+    def sustained_way(self, week: str, level: float) -> tuple[str, bool | None]:
+        """The same on sustained load, and whether the goal is met; None: the loads run do not say."""
+        bound, ours = self.crossing(week, BOUND, level), self.crossing(week, OURS, level)
+        best = max((self.crossing(week, policy, level) for policy in BASELINES), key=_order)
+        if bound.kind == "below":
+            return "the bound has less too", None
+        if ours.kind != "at":
+            return "not bracketed by the loads that were run", None
+        part = way(ours.load, best.load, bound.load)
+        if best.kind == bound.kind == "at":
+            if part is None:
+                return "baseline within 2 % of the bound", ours.load >= best.load * NEVER_LESS_RATIO
+            return f"{part:.0%}", part >= WAY_GOAL
+        if part is None or best.kind == "above" or (best.kind == "below" and bound.kind == "above"):
+            return "not bracketed by the loads that were run", None
+        if best.kind == "below":  # it is lower than that, so our part is larger
+            return f"> {part:.0%}", True if part >= WAY_GOAL else None
+        return f"< {part:.0%}", False if part < WAY_GOAL else None  # the bound is higher, our part smaller
+
+    def crossing(self, week: str, policy: str, level: float) -> Crossing:
+        """Of a policy's curve, or the bound's."""
+        return crossing(self.curve(week, policy), level)
+
+    def curve(self, week: str, policy: str) -> list[tuple[float, float]]:
+        """(Load that came, share attained)."""
+        return [(self.offered(week, load), self.mean(week, load, policy)) for load in self.setting.loads]
+
+
+def _order(one: Crossing) -> tuple[int, float]:
+    return ("below", "at", "above").index(one.kind), one.load
+
+
+def _row(ceiling: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = ceiling["within_slo"]["by_load"][0]
+    return found
