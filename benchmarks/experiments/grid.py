@@ -166,7 +166,7 @@ def _said(setting: Setting) -> str:
         f"{prices.grid_usd_per_megawatt_hour:g} $/MWh from the grid and "
         f"{prices.wind_usd_per_megawatt_hour:g} from the farm, for what is drawn. Servers cost the same "
         "busy or not, so at a low load a token is dear in both; a site here is one server of eight GPUs, on "
-        f"which a remote site's yearly {prices.wind_site_usd_per_year:,.0f} $ weighs far more than on a farm's "
+        f"which a remote site's yearly {prices.wind_site_usd_per_year:,.0f} $ weighs more than on a farm's "
         "hundreds. *Of tokens in good time*: divided by those of requests within the SLO, in their share of "
         "the served. *Of the farms' wind used*: the farms have no other outlet here, so all else is "
         "curtailed."
