@@ -9,8 +9,11 @@ from typing import Any, Protocol
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from gateway.known_heads import KnownHead
+from gateway.request_id import MAX_REQUEST_ID
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+MAX_SHOWN_PATH = 200
+"""Characters of a path in the log."""
 HotHandler = Callable[["ClientRequest"], Coroutine[Any, Any, None] | None]
 """Called when the request is whole. It returns what is still to be done, or None: it has answered, or will in
 callbacks (then it sets `on_gone`)."""
@@ -116,6 +119,13 @@ class ClientRequest:
         made.extra_head = known.extra_head
         made.body = body
         return made
+
+    @property
+    def about(self) -> dict[str, str | None]:
+        """What a line of the log about this request carries."""
+        request_id = self.fields.get(b"x-request-id")
+        shown = None if request_id is None else request_id[:MAX_REQUEST_ID].decode("latin-1")
+        return {"path": self.path[:MAX_SHOWN_PATH], "request_id": shown}
 
     @property
     def is_plain(self) -> bool:

@@ -320,7 +320,7 @@ class HotPathProtocol(HttpToolsProtocol):
         try:
             rest = request.handler(request)
         except Exception:
-            logger.exception("a hot handler failed", extra={"path": request.path})
+            logger.exception("a hot handler failed", extra=request.about)
             self._end_failed(request)
             return
         if rest is not None:
@@ -337,12 +337,12 @@ class HotPathProtocol(HttpToolsProtocol):
         self.tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            logger.error("a hot handler failed", exc_info=error, extra={"path": request.path})
+            logger.error("a hot handler failed", exc_info=error, extra=request.about)
         if request.response_complete or request.disconnected:
             return
         if error is None and not request.started:
             if not task.cancelled():
-                logger.error("a hot handler ended without an answer", extra={"path": request.path})
+                logger.error("a hot handler ended without an answer", extra=request.about)
             else:
                 request.keep_alive = False
                 body = error_body("The server is shutting down.", type="server_error")

@@ -8,6 +8,7 @@ flight is closed and the engine's connection given back or cut in `finally`, wha
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -22,6 +23,8 @@ from gateway.upstream import UpstreamError, UpstreamErrorKind, UpstreamPool, Ups
 from site_agent.admission import Admission, Flight
 from site_agent.instance import Instance
 from site_agent.slots import Ask
+
+logger = logging.getLogger(__name__)
 
 Outcome = Literal[
     "completed", "client_error", "engine_error", "broken", "client_cancelled", "pushback", "rejected"
@@ -117,11 +120,14 @@ class Forwarder:
                 return Failed(kind="not_here", message=f"not at {instance.instance_id}", body=body)
             return await self._answer(request, response, flight)
         except UpstreamError as error:
+            _tell(request, instance, str(error))
             if request.started:
                 request.abort()
                 return "broken"
             return Failed(kind=_FAILURES.get(error.kind, "engine"), message=str(error))
         except _FirstEventError as error:
+            if error.failed.kind == "engine":
+                _tell(request, instance, error.failed.message)
             return error.failed
         except asyncio.CancelledError:
             if not flight.is_broken or request.is_disconnected:
@@ -185,6 +191,12 @@ class Forwarder:
             return self._request_timeout_seconds
         # A NaN fails both comparisons.
         return deadline if 0 < deadline < self._request_timeout_seconds else self._request_timeout_seconds
+
+
+def _tell(request: ClientRequest, instance: Instance, message: str) -> None:
+    """In the log: which request an engine did not answer, and why."""
+    extra = {**request.about, "instance": instance.instance_id, "is_begun": request.started}
+    logger.warning("an engine failed a request: %s", message, extra=extra)
 
 
 def _target(request: ClientRequest) -> str:

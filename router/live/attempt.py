@@ -276,7 +276,7 @@ class Attempt:
         if is_token:
             logger.error(
                 "a site refuses this router's token: set the same [fleet] site_token on both",
-                extra={"site_id": placement.entry.site_id},
+                extra={**exchange.about, "site_id": placement.entry.site_id},
             )
         return verdict
 

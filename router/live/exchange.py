@@ -101,6 +101,12 @@ class Exchange(LedgerEntry):
         self.target = request.path
         self.excluded: dict[str, int] = {}
 
+    @property
+    def about(self) -> dict[str, str | None]:
+        """What a line of the log about this request carries."""
+        about = self.request.about
+        return about | {"request_id": self.request_id.decode("latin-1")} if self.request_id else about
+
     def wait_for(self, response: UpstreamResponse) -> None:
         """Its request was sent; `stop` ends the waiting, which has its own timer."""
         self.response = response

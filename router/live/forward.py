@@ -182,7 +182,7 @@ class Forwarder:
 
     def fail_inside(self, exchange: Exchange) -> None:
         """Something in here is wrong; called while the exception is handled."""
-        logger.exception("a request failed inside the router", extra={"path": exchange.request.path})
+        logger.exception("a request failed inside the router", extra=exchange.about)
         _end_internal_error(exchange)
         self._close(exchange)
 
@@ -232,7 +232,7 @@ class Forwarder:
             if not exchange.is_terminated:
                 raise
         except Exception:
-            logger.exception("a request failed inside the router", extra={"path": exchange.request.path})
+            logger.exception("a request failed inside the router", extra=exchange.about)
             _end_internal_error(exchange)
         finally:
             self._close(exchange)

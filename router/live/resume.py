@@ -8,6 +8,7 @@ it waits, SSE comments keep the client alive. It ends with a stated error at wor
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from enum import Enum
 
@@ -36,8 +37,11 @@ from router.policy.resume_plan import (
     owed_text,
     plan_resume,
 )
+from router.policy.stream_end import LossCode
 from router.policy.stream_record import StreamRecord
 from router.policy.stream_scan import ChatStreamScanner
+
+logger = logging.getLogger(__name__)
 
 MAX_FRUITLESS_RESUMES = 16
 """Sites that took a stream and broke it again without a single token."""
@@ -364,8 +368,14 @@ class Resumer:
 
     def _lose(self, exchange: Exchange, detail: str, *, is_power: bool) -> None:
         """End it with the stated error that names the cause."""
-        self._metrics.count_resume("none", "power_lost" if is_power else "stream_lost")
-        end_broken(exchange, "power_lost" if is_power else "stream_lost", detail)
+        code: LossCode = "power_lost" if is_power else "stream_lost"
+        self._metrics.count_resume("none", code)
+        logger.warning(
+            "a stream ends broken: %s",
+            detail,
+            extra={**exchange.about, "code": code, "site_id": exchange.site_id},
+        )
+        end_broken(exchange, code, detail)
 
 
 class _RefusedError(Exception):

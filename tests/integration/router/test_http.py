@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pytest
 from support.recorded_site import Asked, RecordedSite, Reply
-from support.router_fleet import RouterFleet, router_fleet
+from support.router_fleet import RouterFleet, chat, router_fleet
 from support.stub_site import Behaviour, stop_after
 from support.wait import until
 
@@ -351,3 +351,28 @@ async def test_the_access_log_has_one_line_for_each_request(store: Any, caplog: 
     assert one["seconds"] >= one["ttft_seconds"] > 0
     assert (two["status"], two["outcome"], two["site_id"]) == (400, "failed", None)
     assert (three["method"], three["path"], three["status"]) == ("GET", "/v1/models", 200)
+
+
+def records_of(caplog: Any, request_id: str) -> list[dict[str, Any]]:
+    return [vars(one) for one in caplog.records if vars(one).get("request_id") == request_id]
+
+
+async def test_a_line_of_the_log_about_a_request_has_its_id(
+    store: Any, caplog: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """The client's or the router's own: an error in the router, a broken stream, a site that refuses."""
+    async with router_fleet(store, "a", resume_wait_seconds=0) as fleet:
+        fleet.site("a").script.extend([Behaviour(status=401), stop_after(5)])
+        await fleet.post(chat(), headers={"x-request-id": "refused"})
+        await fleet.announce()
+        await fleet.stream(chat(stream=True), headers={"x-request-id": "cut"})
+        monkeypatch.setattr(fleet.router.forwarder, "attempt", None)
+        await fleet.post(chat(), headers={"x-request-id": "inside"})
+        own_id = (await fleet.post(chat())).headers["x-request-id"]
+        await fleet.settled(failed=3, broken=1)
+    [refused], [cut] = records_of(caplog, "refused"), records_of(caplog, "cut")
+    assert (refused["path"], refused["site_id"]) == ("/v1/chat/completions", "a")
+    assert (cut["levelno"], cut["code"], cut["site_id"]) == (logging.WARNING, "stream_lost", "a")
+    for request_id in ("inside", own_id):
+        [inside] = records_of(caplog, request_id)
+        assert inside["exc_info"] is not None

@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import httpx
@@ -307,6 +307,21 @@ async def test_an_engine_that_fails_before_the_first_byte_is_not_the_last(behavi
         assert [len(site.engine(index).seen) for index in range(2)] == [1, 1]
         await site.settled()
         assert site.outcomes == {"engine_error": 1}
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "is_begun"), [("cut_before", False), ("dead_in_stream", False), ("cut", True)]
+)
+async def test_a_request_that_an_engine_failed_is_in_the_log(
+    behaviour: str, is_begun: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Under the id that the router gave it."""
+    async with running_site(count=1) as site:
+        with suppress(httpx.TransportError):
+            await site.post(behaviour, **{"x-request-id": "lost"})
+        await site.settled()
+    [line] = [vars(one) for one in caplog.records if vars(one).get("request_id") == "lost"]
+    assert (line["path"], line["instance"], line["is_begun"]) == (CHAT, "i0", is_begun)
 
 
 async def test_an_engine_that_is_gone_costs_one_try() -> None:
