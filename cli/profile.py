@@ -1,4 +1,6 @@
-"""`heron profile check`: how well the shipped performance profile fits the measurements it was made from.
+"""`heron profile check`: how well a performance profile fits the measurements it was made from.
+
+Of the shipped profile those that were published, of a file of `heron profile run` its own rows.
 
 `heron profile run` measures an engine; it is in `cli.profile_run`.
 """
@@ -7,23 +9,43 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from cli import exit_codes
 from cli import profile_run as running
-from cli.profile_files import read_published
+from cli.profile_files import ProfileFileError, read_published
+from fleet import profile_file
+from fleet.performance import PerformanceProfile, ProfileRow
+from fleet.profiles import measured
 from fleet.profiles.check import SHIPPED, FitError, PublishedFigures, fit_errors, summary
+from fleet.profiles.document import ProfileDocumentError
 
 MAX_TRANSCRIPTION_RATIO = 0.01
 """A shipped figure further from its file than this is wrong, not rounded."""
+SHIPPED_NOTE = (
+    "No public table resolves clocks for a 70B model on H100: everything below the full clock is modelled "
+    "(docs/profiles.md)."
+)
+FILE_NOTE = (
+    "Watts are those of the highest row of a batch and of the highest ratio of a clock, so that the profile "
+    "errs upwards (docs/decisions/0019)."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `heron profile`."""
     actions = parser.add_subparsers(dest="action", metavar="check | run", required=True)
     checking = actions.add_parser(
-        "check", help="print the error of the default profile's fit on every published row"
+        "check", help="print the error of a profile's fit on every row that it was made from"
+    )
+    checking.add_argument(
+        "file",
+        nargs="?",
+        type=Path,
+        metavar="FILE.json",
+        help="of `heron profile run`; left out: the default profile, and the published figures",
     )
     checking.add_argument(
         "--files", metavar="DIR", type=Path, help="against the official files in DIR, not the shipped figures"
@@ -37,18 +59,61 @@ def run(arguments: argparse.Namespace) -> int:
     """Run `heron profile run`, or `check`: 1 if a shipped figure is not what its file says.
 
     Raises:
-        ProfileFileError: `--files` leads to no official file, or to one of another shape.
+        ProfileFileError: `--files` leads to no official file, or to one of another shape; FILE.json is no
+            file of `heron profile run`, or its rows do not make a profile.
     """
     if arguments.action == "run":
         return running.run(arguments)
+    if arguments.file is not None:
+        if arguments.files is not None:
+            raise ProfileFileError("heron profile check: FILE.json or --files, not both")
+        return _check_file(arguments.file, as_json=arguments.json)
     published = SHIPPED if arguments.files is None else read_published(arguments.files)
     errors = fit_errors(published)
     wrong = [] if arguments.files is None else _wrong_figures(published)
     if arguments.json:
         print(json.dumps(_document(errors, wrong), indent=2))
     else:
-        _print_tables(errors, wrong, source="shipped figures" if arguments.files is None else arguments.files)
+        source = "shipped figures" if arguments.files is None else arguments.files
+        _print_tables(errors, wrong, source=source, figures="published", note=SHIPPED_NOTE)
     return exit_codes.BAD_RUN if wrong else exit_codes.DONE
+
+
+def _check_file(path: Path, *, as_json: bool) -> int:
+    """The profile that a file's rows make, and its error on each of them."""
+    try:
+        document = profile_file.read_document(path)
+        profile = measured.fit_profile(document, name=str(path))
+        errors = measured.fit_errors(profile, document, name=str(path))
+    except ProfileDocumentError as error:
+        raise ProfileFileError(str(error)) from None
+    if as_json:
+        described = {"profile": asdict(profile), **_document(errors, [])}
+        print(json.dumps(described, indent=2))
+        return exit_codes.DONE
+    print("\n".join(_description(profile)))
+    _print_tables(errors, [], source=path, figures="measured", note=FILE_NOTE)
+    return exit_codes.DONE
+
+
+def _description(profile: PerformanceProfile) -> list[str]:
+    """What it is of, and where each part comes from."""
+    prefill = profile.prefill_watts_at_full_clock
+    context = f"context {1e9 * profile.kv_seconds_per_token:.2f} ns a token"
+    return [
+        f"{profile.profile_id}: {profile.model} on {profile.tensor_parallel_degree} × {profile.gpu_model}",
+        f"clocks {', '.join(map(str, profile.clocks_mhz))} MHz",
+        f"empty {profile.idle_watts:.0f} W, stopped {profile.stopped_watts:.0f} W ({profile.idle_source})",
+        f"prefill {profile.prefill_tokens_per_second:.0f} tokens/s ({profile.prefill_source})"
+        + ("" if prefill is None else f", at up to {prefill:.0f} W"),
+        f"{context}; KV cache {profile.kv_tokens} tokens ({profile.kv_source})",
+        *(_row(row) for row in profile.rows),
+    ]
+
+
+def _row(row: ProfileRow) -> str:
+    speed = f"batch {row.running_requests}: {1000 * row.itl_seconds:.2f} ms ({row.source})"
+    return f"{speed}, {row.watts:.0f} W ({row.watts_source})"
 
 
 def _wrong_figures(published: PublishedFigures) -> list[str]:
@@ -92,13 +157,15 @@ def _document(errors: list[FitError], wrong: list[str]) -> dict[str, Any]:
     }
 
 
-def _print_tables(errors: list[FitError], wrong: list[str], *, source: object) -> None:
+def _print_tables(
+    errors: list[FitError], wrong: list[str], *, source: object, figures: str, note: str
+) -> None:
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
     rows = Table(title=f"Every row ({source})", title_justify="left")
-    for name, justify in (("figure", "left"), ("at", "right"), ("published", "right"), ("model", "right")):
+    for name, justify in (("figure", "left"), ("at", "right"), (figures, "right"), ("model", "right")):
         rows.add_column(name, justify=justify)  # type: ignore[arg-type]
     rows.add_column("error", justify="right")
     rows.add_column("")
@@ -130,9 +197,6 @@ def _print_tables(errors: list[FitError], wrong: list[str], *, source: object) -
             "" if total.is_fitted else "not fitted",
         )
     console.print(groups)
-    console.print(
-        "[dim]Not fitted: the coefficients did not see the row. No public table resolves clocks for a 70B"
-        " model on H100: everything below the full clock is modelled (docs/profiles.md).[/dim]"
-    )
+    console.print(f"[dim]Not fitted: the coefficients did not see the row. {note}[/dim]")
     for line in wrong:
         console.print(f"[red]figure is wrong:[/red] {line}")

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fleet.config import ConfigError
-from replay.profile_sweep import Document, Row
+from fleet.profiles.document import Row
+from replay.profile_sweep import Document
 
 PANELS: tuple[tuple[str, Callable[[Row], float | None]], ...] = (
     ("output tokens/s", lambda row: row.output_tokens_per_second),

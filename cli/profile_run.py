@@ -18,13 +18,15 @@ from typing import Any
 
 import httpx
 
-from cli import exit_codes
+from cli import exit_codes, profile_facts
 from cli.files import check_writable
 from fleet.config import ConfigError
+from fleet.profile_file import read_bytes
+from fleet.profiles.document import ProfileDocumentError, Row
 from replay import profile_sweep
 from replay.client import Endpoint
 from replay.profile_run import Meter, NoMeter, sweep
-from replay.profile_sweep import Document, Row, SweepError
+from replay.profile_sweep import Document, SweepError
 from replay.prompts import PromptSource, TokenIdPrompts, WordPrompts
 
 API_KEY_VARIABLE = "OPENAI_API_KEY"
@@ -51,6 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--gpus", type=numbers, default=(), metavar="N,N", help="the engine's GPUs, here: their power is read"
+    )
+    parser.add_argument(
+        "--tensor-parallel-degree", type=int, metavar="N", help="GPUs of the engine (as many as --gpus)"
     )
     parser.add_argument("--output-tokens", type=int, default=256, metavar="N", help="of each request (256)")
     parser.add_argument("--seconds", type=float, default=20.0, metavar="S", help="each point's window (20)")
@@ -154,8 +159,9 @@ def ask_engine(endpoint: Endpoint, model: str | None) -> dict[str, Any]:
     with httpx.Client(headers=headers, timeout=ASK_SECONDS, trust_env=False) as http:
         try:
             answer = http.get(f"{base}{endpoint.root}/models")
-            names = [str(card["id"]) for card in answer.raise_for_status().json()["data"]]
-            version = http.get(f"{base}/version")
+            cards = answer.raise_for_status().json()["data"]
+            names = [str(card["id"]) for card in cards]
+            version, metrics = http.get(f"{base}/version"), http.get(f"{base}/metrics")
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
             raise SweepError(f"{base}: {error}") from None
     if model is None and len(names) != 1:
@@ -163,7 +169,12 @@ def ask_engine(endpoint: Endpoint, model: str | None) -> dict[str, Any]:
     if model is not None and model not in names:
         raise SweepError(f"{base} lists {', '.join(names)}, not {model!r}")
     said = version.text[:200] if version.status_code == 200 else None
-    return {"model": model or names[0], "version": said}
+    asked = model or names[0]
+    facts = {
+        "max_model_len": profile_facts.max_model_len(cards, asked),
+        "kv_tokens": profile_facts.kv_tokens(metrics.text) if metrics.status_code == 200 else None,
+    }
+    return {"model": asked, "version": said, "facts": facts}
 
 
 def _document(arguments: argparse.Namespace, engine: dict[str, Any]) -> Document:
@@ -178,9 +189,9 @@ def _document(arguments: argparse.Namespace, engine: dict[str, Any]) -> Document
     path: Path = arguments.out
     if path.exists():
         try:
-            return profile_sweep.read_document(json.loads(path.read_text()), settings, str(path))
-        except json.JSONDecodeError as error:
-            raise SweepError(f"{path}: is no JSON ({error}); choose another --out") from None
+            return profile_sweep.go_on(read_bytes(path), settings, str(path))
+        except ProfileDocumentError as error:
+            raise SweepError(f"{error}; or choose another --out") from None
     from cli.main import version
 
     provenance = {
@@ -192,7 +203,10 @@ def _document(arguments: argparse.Namespace, engine: dict[str, Any]) -> Document
         "cpus": os.cpu_count(),
         "gpus": None,
     }
-    return Document(settings=settings, provenance=provenance, rows=[])
+    facts = profile_facts.engine_facts(
+        engine["facts"], gpus=arguments.gpus, tensor_parallel_degree=arguments.tensor_parallel_degree
+    )
+    return Document(settings=settings, provenance=provenance, rows=[], engine=facts)
 
 
 def _meter(arguments: argparse.Namespace, document: Document) -> Meter:

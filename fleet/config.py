@@ -135,7 +135,8 @@ def build(
             path = [str(part) for part in fault["loc"]]
             where = origin.get(path[0] if path else "", source)
             lines.append(
-                f"{where}: [{table}] {'.'.join(path)}{_shown(model, fault)}: {_allowed(model, fault)}"
+                f"{where}: [{table}]{' ' if path else ''}{'.'.join(path)}{_shown(model, fault)}: "
+                f"{_allowed(model, fault)}"
             )
         raise ConfigError("\n".join(lines)) from None
 
@@ -190,9 +191,9 @@ def _toml_value(text: str) -> Any:
 
 def _shown(model: type[BaseModel], fault: Any) -> str:
     """The faulty value as ` = value`, without a secret."""
-    if fault["type"] == "missing":
+    if fault["type"] == "missing" or not fault["loc"]:  # of several keys together: the message names them
         return ""
-    field = model.model_fields.get(str(fault["loc"][0])) if fault["loc"] else None
+    field = model.model_fields.get(str(fault["loc"][0]))
     if field is not None and SecretStr in (field.annotation, *get_args(field.annotation)):
         return " = (not shown)"
     value = _URL_SECRET.sub("…@", repr(fault["input"]))

@@ -19,6 +19,10 @@ DEFAULT_PREFILL_CHUNK_TOKENS = 2048
 """Most prompt tokens in one engine step: vLLM's `max_num_batched_tokens` as its documentation advises."""
 
 
+UNKNOWN_KV_TOKENS = 1 << 30
+"""KV cache of an engine that does not say: limits nothing."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfileRow:
     """One operating point of one instance at full clock."""
@@ -32,6 +36,8 @@ class ProfileRow:
     """All requests' context together while it was measured."""
     source: str
     """Begins with `measured`, `derived` (from measured figures), `modelled` or `assumed`."""
+    watts_source: str = ""
+    """The same of `watts`; empty: `source` is of both."""
 
     @property
     def is_measured(self) -> bool:
@@ -59,6 +65,10 @@ class ClockModel:
     decode_constant_share: float = 0.25
     prefill_constant_share: float = 0.1
     power_exponent: float = 2.4
+    power_points: tuple[tuple[float, float], ...] = ()
+    """Where measured: (g, dynamic watts ÷ those at full clock), ascending, the last (1, 1). They stand for
+    the formula, in decode and prefill: straight between them (a little too much: the curve is hollow), flat
+    below the first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +180,8 @@ class PerformanceProfile:
 
     def _power_ratio(self, constant_share: float, clock_mhz: float) -> float:
         g = clock_mhz / self.full_clock_mhz
+        if self.clock_model.power_points:
+            return interpolate(*zip(*self.clock_model.power_points, strict=True), at=g)
         return constant_share + (1 - constant_share) * float(g**self.clock_model.power_exponent)
 
     @cached_property
@@ -186,12 +198,16 @@ class PerformanceProfile:
         return tuple(row.itl_seconds - row.kv_tokens * self.kv_seconds_per_token for row in self.rows)
 
     def _interpolate(self, running_requests: float, values: tuple[float, ...]) -> float:
-        running = self._running
-        position = bisect_right(running, running_requests)
-        if position == 0:
-            return values[0]
-        if position == len(running):
-            return values[-1]
-        low, high = running[position - 1], running[position]
-        share = (running_requests - low) / (high - low)
-        return values[position - 1] + share * (values[position] - values[position - 1])
+        return interpolate(self._running, values, at=running_requests)
+
+
+def interpolate(places: tuple[float, ...], values: tuple[float, ...], *, at: float) -> float:
+    """Straight between the places, which ascend; outside the value at the end."""
+    position = bisect_right(places, at)
+    if position == 0:
+        return values[0]
+    if position == len(places):
+        return values[-1]
+    low, high = places[position - 1], places[position]
+    share = (at - low) / (high - low)
+    return values[position - 1] + share * (values[position] - values[position - 1])

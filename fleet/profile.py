@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fleet.performance import ClockModel, PerformanceProfile, ProfileRow
+from fleet.performance import UNKNOWN_KV_TOKENS, ClockModel, PerformanceProfile, ProfileRow
 from fleet.profiles.llama_70b_h100 import build_all
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "LLAMA_70B_H100_TP4",
     "LLAMA_70B_H100_TP8",
     "PROFILES",
+    "UNKNOWN_KV_TOKENS",
     "ClockModel",
     "PerformanceProfile",
     "ProfileRow",

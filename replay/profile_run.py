@@ -14,11 +14,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter
 from typing import Protocol
 
+from fleet.profiles.document import Row
 from gateway.upstream import UpstreamPool
 from replay.client import ClientLimits, Endpoint, Exchange, ReplayClient
 from replay.measures import LogHistogram
 from replay.outcome import RequestResult
-from replay.profile_sweep import Document, Point, Row, SweepError, row_of
+from replay.profile_sweep import Document, Point, SweepError, row_of
 from replay.prompts import PromptSource
 from replay.schedule import ScheduledRequest
 
@@ -29,6 +30,8 @@ SETTLE_SECONDS = 1.0
 BACK_OFF_SECONDS = 0.2
 """After a request that failed, so that a dead server is not flooded."""
 MAX_FAILURES = 50
+IDLE_SECONDS = 5.0
+"""At most, of the empty engine's watts."""
 
 
 class Meter(Protocol):
@@ -83,6 +86,9 @@ async def sweep(
         SweepError: the engine fails, or a clock cannot be set.
     """
     missing = document.missing(wanted)
+    if missing and document.engine.idle_watts is None:
+        watts = await _idle_watts(meter, min(seconds, IDLE_SECONDS))
+        document.engine = document.engine.model_copy(update={"idle_watts": watts})
     pool = UpstreamPool(connect_timeout_seconds=5.0)
     indices = itertools.count()
     clock: int | None = None
@@ -103,6 +109,16 @@ async def sweep(
     finally:
         await meter.aclose()
         await pool.aclose()
+
+
+async def _idle_watts(meter: Meter, seconds: float) -> float | None:
+    """Of the engine while nobody asks it anything; None: unknown."""
+    before, began_at = await meter.joules(), perf_counter()
+    if before is None:
+        return None
+    await asyncio.sleep(seconds)
+    after, elapsed = await meter.joules(), perf_counter() - began_at
+    return None if after is None or after < before else round((after - before) / elapsed, 2)
 
 
 class _Window:

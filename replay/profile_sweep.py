@@ -8,11 +8,20 @@ rows that are there are not measured again, and rows of other settings are never
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-DOCUMENT_VERSION = 1
-MAX_POINTS = 2000
+from fleet.profiles.document import (
+    DOCUMENT_VERSION,
+    MAX_ROWS,
+    EngineFacts,
+    ProfileDocument,
+    ProfileDocumentError,
+    Row,
+    parse_document,
+)
+
+MAX_POINTS = MAX_ROWS
 MAX_ERROR_RATIO = 0.05
 """More requests than this failed: the row says nothing about the engine."""
 
@@ -31,35 +40,11 @@ class Point:
     running_requests: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """What was measured at a point. None: unknown, never zero."""
-
-    running_requests: int
-    prompt_tokens: int
-    clock_mhz: int | None
-    seconds: float
-    """Of the window in which everything below was taken."""
-    requests: int
-    failed_requests: int
-    output_tokens_per_second: float
-    itl_seconds_p50: float | None
-    itl_seconds_p99: float | None
-    ttft_seconds_p50: float | None
-    watts: float | None
-    """Mean of all the instance's GPUs over the window, by their energy counters."""
-    joules_per_output_token: float | None
-    counted_prompt_tokens: float | None
-    """Mean, as the server counted them."""
-    source: str = "measured"
-
-    @property
-    def point(self) -> Point:
-        return Point(
-            clock_mhz=self.clock_mhz,
-            prompt_tokens=self.prompt_tokens,
-            running_requests=self.running_requests,
-        )
+def point_of(row: Row) -> Point:
+    """Where a row was measured."""
+    return Point(
+        clock_mhz=row.clock_mhz, prompt_tokens=row.prompt_tokens, running_requests=row.running_requests
+    )
 
 
 def points(batches: Sequence[int], prompts: Sequence[int], clocks: Sequence[int | None]) -> list[Point]:
@@ -91,10 +76,12 @@ class Document:
     provenance: dict[str, Any]
     """Who measured what on what, and when it began."""
     rows: list[Row]
+    engine: EngineFacts = field(default_factory=EngineFacts)
+    """What the engine and its GPUs said when the sweep began."""
 
     def missing(self, wanted: Iterable[Point]) -> list[Point]:
         """What is still to be measured, in order."""
-        have = {row.point for row in self.rows}
+        have = {point_of(row) for row in self.rows}
         return [one for one in wanted if one not in have]
 
     def to_dict(self) -> dict[str, Any]:
@@ -102,28 +89,27 @@ class Document:
             "heron_profile_version": DOCUMENT_VERSION,
             "settings": self.settings,
             "provenance": self.provenance,
-            "rows": [asdict(row) for row in self.rows],
+            "engine": self.engine.model_dump(),
+            "rows": [row.model_dump() for row in self.rows],
         }
 
 
-def read_document(value: Any, settings: dict[str, Any], name: str) -> Document:
-    """A document that an earlier run wrote, to go on with.
+def go_on(data: bytes, settings: dict[str, Any], name: str) -> Document:
+    """The document that an earlier run wrote, to go on with.
 
     Raises:
         SweepError: it is none, or of other settings.
     """
     try:
-        if value["heron_profile_version"] != DOCUMENT_VERSION:
-            raise SweepError(f"{name}: of another version of heron; choose another --out")
-        rows = [Row(**row) for row in value["rows"]]
-        found, provenance = dict(value["settings"]), dict(value["provenance"])
-    except (KeyError, TypeError):
-        raise SweepError(f"{name}: is no profile of `heron profile run`; choose another --out") from None
+        read: ProfileDocument = parse_document(data, name)
+    except ProfileDocumentError as error:
+        raise SweepError(f"{error}; or choose another --out") from None
+    found = read.settings.model_dump()
     different = sorted(key for key in settings.keys() | found.keys() if settings.get(key) != found.get(key))
     if different:
         told = ", ".join(f"{key}: {found.get(key)!r} there, {settings.get(key)!r} now" for key in different)
         raise SweepError(f"{name}: was measured with other settings ({told}); choose another --out")
-    return Document(settings=found, provenance=provenance, rows=rows)
+    return Document(settings=found, provenance=read.provenance, rows=list(read.rows), engine=read.engine)
 
 
 def row_of(

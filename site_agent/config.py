@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from fleet.config import NO_FILE, ConfigError, ConfigModel, FleetConfig, Port, build, load_fleet, read_file
 from fleet.keys import FLEET_NAME
 from fleet.power import CapRule, RideThrough
-from fleet.profile import PROFILES, PerformanceProfile, SitePowerModel
+from fleet.profile import PerformanceProfile, SitePowerModel
 from site_agent import survival
 from site_agent.controls import DEFAULT_CONTROL, ControlName
 from site_agent.drivers.options import EmulatedOptions, EngineOptions, ExternalOptions
-from site_agent.site_model import FULL_POWER_GUARD_RATIO, SiteModel, assumed_profile, slo_of
+from site_agent.site_model import FULL_POWER_GUARD_RATIO, SiteModel, slo_of
+from site_agent.site_profiles import SiteProfiles, with_profile_paths
 from site_agent.situation import GovernorRule
 
 Name = Annotated[str, Field(pattern=f"^{FLEET_NAME.pattern}$")]
@@ -162,6 +163,8 @@ class SiteConfig(ConfigModel):
     governor: GovernorOptions = GovernorOptions()
     restart: RestartOptions = RestartOptions()
 
+    _profiles: SiteProfiles | None = PrivateAttr(default=None)
+
     @field_validator("ingress_url", "feed_url")
     @classmethod
     def _is_url(cls, url: str | None) -> str | None:
@@ -177,10 +180,7 @@ class SiteConfig(ConfigModel):
             raise ValueError("safe_floor_watts above 0 needs firm_power_source: name what gives that power")
         if self.watchdog_seconds >= self.ride_through_seconds:
             raise ValueError("watchdog_seconds must be less than ride_through_seconds")
-        profile = self.engine.profile
-        if profile is not None and profile not in PROFILES:
-            raise ValueError(f"engine.profile {profile!r}: known are {', '.join(sorted(PROFILES))}")
-        self._layouts_agree()
+        self.profiles.check()
         if self.ingress_url is None and self.host in ("0.0.0.0", "::", ""):  # noqa: S104 - refused here
             raise ValueError("ingress_url must be given where host is every address of the machine")
         refusal = survival.refusal(self.site_model(), self.governor_rule(), self.ride_through())
@@ -193,69 +193,22 @@ class SiteConfig(ConfigModel):
             )
         return self
 
-    def _layouts_agree(self) -> None:
-        engine = self.engine
-        degrees = engine.other_tensor_parallel_degrees
-        if engine.other_max_concurrency and len(engine.other_max_concurrency) != len(degrees):
-            raise ValueError(
-                f"engine.other_max_concurrency has {len(engine.other_max_concurrency)} values for "
-                f"{len(degrees)} other_tensor_parallel_degrees"
-            )
-        if not degrees:
-            return
-        if engine.profile is None:
-            raise ValueError("engine.other_tensor_parallel_degrees needs engine.profile")
-        gpus = engine.instances * self.performance_profile().tensor_parallel_degree
-        if len({*degrees, self.performance_profile().tensor_parallel_degree}) != len(degrees) + 1:
-            raise ValueError("engine.other_tensor_parallel_degrees: a degree is given twice")
-        for degree in degrees:
-            if gpus % degree:
-                raise ValueError(
-                    f"engine.other_tensor_parallel_degrees: {degree} does not divide {gpus} GPUs"
-                )
-        self.other_profiles()
-
-    def other_profiles(self) -> tuple[PerformanceProfile, ...]:
-        """Of `other_tensor_parallel_degrees`, in their order.
-
-        Raises:
-            ValueError: there is none for a degree; the message says for which there are.
-        """
-        own = self.performance_profile()
-        known = {
-            one.tensor_parallel_degree: one
-            for one in PROFILES.values()
-            if (one.model, one.gpu_model) == (own.model, own.gpu_model)
-        }
-        found: list[PerformanceProfile] = []
-        for degree in self.engine.other_tensor_parallel_degrees:
-            if degree not in known:
-                raise ValueError(
-                    f"engine.other_tensor_parallel_degrees: no profile of {own.model} on {own.gpu_model} at "
-                    f"{degree}; there are {', '.join(map(str, sorted(known)))}"
-                )
-            found.append(known[degree])
-        return tuple(found)
+    @property
+    def profiles(self) -> SiteProfiles:
+        """Of the engine table, read once: a file that changes counts at the next start."""
+        if self._profiles is None:
+            self._profiles = SiteProfiles(engine=self.engine)
+        return self._profiles
 
     def performance_profile(self) -> PerformanceProfile:
         """Of the engine table; assumed figures where the hardware is unknown.
 
         Engines that somebody else runs are never stopped: "stopped" is then awake and empty.
         """
-        profile = self._profile()
+        profile = self.profiles.own
         if isinstance(self.engine, ExternalOptions):
             return dataclasses.replace(profile, stopped_watts=profile.idle_watts)
         return profile
-
-    def _profile(self) -> PerformanceProfile:
-        if self.engine.profile is not None:
-            return PROFILES[self.engine.profile]
-        return assumed_profile(
-            model=self.engine.model,
-            stopped_watts=self.engine.assumed_stopped_watts,
-            idle_watts=self.engine.assumed_idle_watts,
-            busy_watts=self.engine.assumed_busy_watts,
-        )
 
     def gpus_per_instance(self) -> int:
         """0 where engines use no GPU."""
@@ -280,7 +233,7 @@ class SiteConfig(ConfigModel):
             instances=self.engine.instances,
             max_concurrency=self.engine.max_concurrency,
             clocks_mhz=profile.clocks_mhz if can_set_clock else profile.clocks_mhz[-1:],
-            other_profiles=self.other_profiles(),
+            other_profiles=self.profiles.others(),
             other_max_concurrency=self.engine.other_max_concurrency,
             counts_prefill=self.engine.kind != "emulated",
             slo=slo_of(ttft_seconds=self.slo_ttft_seconds, e2e_seconds=self.slo_e2e_seconds),
@@ -341,6 +294,8 @@ def load(
     values, table = _entry(tables, source, site_id, variables)
     if path is not None and isinstance(values.get("state_dir"), str):
         values["state_dir"] = str(path.resolve().parent / Path(values["state_dir"]).expanduser())
+    if path is not None and isinstance(values.get("engine"), dict):
+        values["engine"] = with_profile_paths(values["engine"], path.resolve().parent)
     site = build(
         SiteConfig,
         values,

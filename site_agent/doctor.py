@@ -21,7 +21,7 @@ from fleet.config import FleetConfig
 from fleet.records import PowerReading
 from fleet.wire import RecordError
 from gateway.upstream import Origin, UpstreamError
-from site_agent import leftovers, parts
+from site_agent import leftovers, parts, profile_check
 from site_agent.config import SiteConfig, is_loopback
 from site_agent.drivers import external, nvml, vllm
 from site_agent.drivers.interface import DriverError
@@ -56,6 +56,7 @@ async def examine(fleet: FleetConfig, config: SiteConfig, *, nvml_library: Any =
     gpus = await _gpus(config, nvml_library)
     found += gpus.findings
     found += findings(numbers_of(config, gpus))
+    found += await asyncio.to_thread(profile_check.examine, config, nvml_library=nvml_library)
     found += await _feed(fleet, config)
     found += await _redis(fleet)
     if running is not None:

@@ -84,6 +84,7 @@ def driver_context(config: SiteConfig, processes: ProcessRegistry) -> DriverCont
         options=config.engine,
         profile=None if config.engine.profile is None else config.performance_profile(),
         profiles={} if config.engine.profile is None else config.site_model().profiles,
+        profile_references=config.profiles.references(),
         max_concurrency=config.site_model().concurrency,
         power_model=config.power_model(),
         processes=processes,

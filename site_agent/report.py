@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fleet.instance import InstanceState
-from fleet.profile import PerformanceProfile
+from fleet.profile import UNKNOWN_KV_TOKENS, PerformanceProfile
 from fleet.records import (
     Capabilities,
     ConfigurationInfo,
@@ -103,7 +103,7 @@ def model_report(
         ),
         headroom_kv_tokens=(
             int((1 - usage) * sum(one.kv_tokens for one in ready))
-            if has_profile and usage is not None
+            if has_profile and usage is not None and all(one.kv_tokens < UNKNOWN_KV_TOKENS for one in ready)
             else None
         ),
         kv_cache_usage_ratio=usage,

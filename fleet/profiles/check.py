@@ -6,7 +6,7 @@ The same check runs on the figures that are shipped and on those read from the o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from fleet.performance import DEFAULT_PREFILL_CHUNK_TOKENS
@@ -113,6 +113,15 @@ def summary(errors: Iterable[FitError]) -> list[GroupError]:
             )
         )
     return found
+
+
+def fitted_groups(errors: Iterable[FitError]) -> list[GroupError]:
+    """The groups' fitted rows together by what they are (before the comma of a group's name)."""
+    return summary(
+        replace(one, group=one.group.partition(",")[0])
+        for one in sorted(errors, key=lambda one: one.group.partition(",")[0])
+        if one.is_fitted
+    )
 
 
 def _decode_errors(sets: Iterable[DecodeSet]) -> Iterable[FitError]:

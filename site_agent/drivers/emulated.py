@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 
 from fleet.profile import PerformanceProfile
+from fleet.profile_file import find_profile
 from gateway.upstream import Origin, UpstreamError, UpstreamPool
 from site_agent.drivers.interface import (
     DriverContext,
@@ -52,6 +53,7 @@ STOP_SECONDS = 3.0
 MAX_ANSWER_BYTES = 1 << 20
 MAX_PROCESS_LOG_BYTES = 16 << 20
 _TAIL_BYTES = 2000
+ASSUMED = ("assumed_stopped_watts", "assumed_idle_watts", "assumed_busy_watts")
 _REASONS: dict[str, DriverFault] = {"port_in_use": "port_in_use"}
 
 
@@ -67,7 +69,10 @@ def create(context: DriverContext) -> Drivers:
         raise DriverError(
             "bad_model", "[sites.engine] profile is missing: an emulated engine needs one to follow"
         )
-    driver = EmulatedHardware(context, context.options, context.profile)
+    profile = context.profile
+    if context.options.hardware_profile is not None:
+        profile = find_profile(context.options.hardware_profile)
+    driver = EmulatedHardware(context, context.options, profile)
     return Drivers(engines=driver, gpus=driver)
 
 
@@ -272,7 +277,7 @@ class EmulatedHardware:
         return HostSettings(
             site_id=context.site_id,
             model=options.model,
-            profile=self._profile.profile_id,
+            profile=self._reference(self._profile),
             engines=tuple(
                 EngineSettings(
                     instance_id=spec.instance_id,
@@ -282,7 +287,7 @@ class EmulatedHardware:
                     profile=(
                         None
                         if spec.tensor_parallel_degree in own
-                        else context.profiles[spec.tensor_parallel_degree].profile_id
+                        else self._reference(context.profiles[spec.tensor_parallel_degree])
                     ),
                     max_concurrency=context.max_concurrency.get(spec.tensor_parallel_degree),
                 )
@@ -297,7 +302,11 @@ class EmulatedHardware:
             power_lag_seconds=options.power_lag_seconds,
             power_noise_ratio=options.power_noise_ratio,
             parent_pid=os.getpid(),
+            **{name: getattr(options, name) for name in ASSUMED if name in options.model_fields_set},
         )
+
+    def _reference(self, profile: PerformanceProfile) -> str:
+        return self._context.profile_references.get(profile.profile_id, profile.profile_id)
 
     def _environment(self) -> dict[str, str]:
         source = self._context.environment or os.environ

@@ -188,6 +188,8 @@ class DriverContext:
     """None: unknown hardware (real engines on a CPU)."""
     profiles: Mapping[int, PerformanceProfile] = field(default_factory=dict)
     """Of every tensor-parallel degree that an instance has; without an entry: `profile`."""
+    profile_references: Mapping[str, str] = field(default_factory=dict)
+    """By a profile's id its name or file, where that is another."""
     max_concurrency: Mapping[int, int] = field(default_factory=dict)
     """The same of the requests that an instance runs at once; without an entry: the options'."""
     power_model: SitePowerModel

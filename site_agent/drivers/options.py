@@ -32,7 +32,10 @@ class _CommonOptions(ConfigModel):
     """The name clients use."""
     instances: Annotated[int, Field(ge=1, le=MAX_INSTANCES)] = 3
     profile: str | None = None
-    """A key of `fleet.profile.PROFILES`; None: unknown hardware, only for engines without GPUs."""
+    """A shipped one by its name, or a file that `heron profile run` wrote (its name ends in `.json`; relative
+    to the configuration file). None: unknown hardware, by the assumed watts below."""
+    other_profiles: Annotated[tuple[str, ...], Field(max_length=8)] = ()
+    """Files of the same model and GPU for `other_tensor_parallel_degrees`; shipped ones are found without."""
     max_concurrency: Annotated[int, Field(ge=1, le=4096)] = 16
     """Requests one instance runs at once; more are pushed back."""
     other_tensor_parallel_degrees: Annotated[
@@ -49,7 +52,7 @@ class _CommonOptions(ConfigModel):
     start_timeout_seconds: Annotated[float, Field(gt=0, le=7200)] = 60.0
     """Not ready by then: stopped, and started again after the back-off."""
     assumed_stopped_watts: Annotated[float, Field(ge=0, le=1e6)] = 0.0
-    """Without a profile, of one instance: its hardware without an engine,"""
+    """Without a profile, or where its file does not say, of one instance: its hardware without an engine,"""
     assumed_idle_watts: Annotated[float, Field(ge=0, le=1e6)] = 200.0
     """with an engine that is awake and empty,"""
     assumed_busy_watts: Annotated[float, Field(ge=0, le=1e6)] = 400.0
@@ -64,6 +67,8 @@ class EmulatedOptions(_CommonOptions):
     profile: str | None = "llama-3.1-70b/h100/tp4"
     power_log: Path | None = None
     """The fake GPUs' own 10-Hz log (CSV); None: `<state_dir>/fake-power.csv`."""
+    hardware_profile: str | None = None
+    """What the fake hardware does, where the site is to reckon with another; None: `profile`."""
     seed: int = 0
     """Of the fake GPUs' noise."""
     power_lag_seconds: Annotated[float, Field(ge=0, le=10)] = 0.3

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from fleet.config import ConfigModel, Port
-from fleet.profile import PROFILES, PerformanceProfile
+from fleet.profile import PerformanceProfile
+from fleet.profile_file import Profiles
+from fleet.profiles.measured_watts import AssumedWatts
 from site_agent.emulation.engine import MAX_WAITING, PREFILL_CHUNK_TOKENS
 
 MAX_ENGINES = 64
@@ -27,7 +29,7 @@ class EngineSettings(ConfigModel):
     ]
     """Engines that share a GPU cannot run at once."""
     profile: str | None = None
-    """A key of `fleet.profile.PROFILES`; None: the host's."""
+    """Name or file; None: the host's."""
     max_concurrency: Annotated[int, Field(ge=1, le=4096)] | None = None
     """None: the host's."""
 
@@ -38,7 +40,11 @@ class HostSettings(ConfigModel):
     site_id: Annotated[str, Field(min_length=1, max_length=256)]
     model: Annotated[str, Field(min_length=1, max_length=512)]
     profile: str
-    """A key of `fleet.profile.PROFILES`."""
+    """A shipped one's name, or a file of `heron profile run`."""
+    assumed_stopped_watts: Annotated[float, Field(ge=0)] | None = None
+    """What a file does not say, of one engine's GPUs; None: see `fleet.profiles.measured_watts`."""
+    assumed_idle_watts: Annotated[float, Field(ge=0)] | None = None
+    assumed_busy_watts: Annotated[float, Field(ge=0)] | None = None
     engines: Annotated[tuple[EngineSettings, ...], Field(min_length=1, max_length=MAX_ENGINES)]
     max_concurrency: Annotated[int, Field(ge=1, le=4096)] = 16
     max_waiting: Annotated[int, Field(ge=0, le=65_536)] = MAX_WAITING
@@ -59,12 +65,13 @@ class HostSettings(ConfigModel):
     """The process dies with this one, whatever kills it."""
     log_level: str = "info"
 
+    _profiles: Profiles | None = PrivateAttr(default=None)
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         for name in (self.profile, *(one.profile for one in self.engines if one.profile is not None)):
-            if name not in PROFILES:
-                raise ValueError(f"profile {name!r} is unknown; there are {', '.join(sorted(PROFILES))}")
-        least = PROFILES[self.profile].max_model_len
+            self._find_profile(name)
+        least = self.performance_profile.max_model_len
         if self.kv_tokens is not None and self.kv_tokens < least:
             raise ValueError(f"kv_tokens is {self.kv_tokens}; at least max_model_len ({least}) is needed")
         names = [engine.instance_id for engine in self.engines]
@@ -78,11 +85,22 @@ class HostSettings(ConfigModel):
     @property
     def performance_profile(self) -> PerformanceProfile:
         """The profile of engines that have none of their own."""
-        return PROFILES[self.profile]
+        return self._find_profile(self.profile)
 
     def profile_of(self, engine: EngineSettings) -> PerformanceProfile:
         """The profile of one engine."""
-        return PROFILES[self.profile if engine.profile is None else engine.profile]
+        return self._find_profile(self.profile if engine.profile is None else engine.profile)
+
+    def _find_profile(self, reference: str) -> PerformanceProfile:
+        if self._profiles is None:
+            self._profiles = Profiles(
+                assumed=AssumedWatts(
+                    stopped=self.assumed_stopped_watts,
+                    idle=self.assumed_idle_watts,
+                    busy=self.assumed_busy_watts,
+                )
+            )
+        return self._profiles.find(reference)
 
     @property
     def gpu_indices(self) -> tuple[int, ...]:

@@ -59,6 +59,13 @@ class EngineCollector(Collector):
         )
         info.add_metric((FAKE_VERSION, self._engine.profile.profile_id), 1.0)
         yield info
+        cache = GaugeMetricFamily(
+            "vllm:cache_config_info",
+            "Information of the LLMEngine CacheConfig.",
+            labels=("engine", "kv_cache_size_tokens"),
+        )
+        cache.add_metric(("0", str(self._engine.kv_tokens)), 1.0)
+        yield cache
 
     def _gauges(self) -> Iterator[Metric]:
         engine = self._engine

@@ -13,9 +13,10 @@ from support.fake_hardware import MODEL, PROFILE, fake_hardware
 from cli import profile_meter
 from cli.main import main
 from fleet.profile import PROFILES
+from fleet.profiles.document import Row
 from replay import profile_run
 from replay.client import Endpoint
-from replay.profile_sweep import Document, Row, SweepError, points
+from replay.profile_sweep import Document, SweepError, points
 from replay.prompts import WordPrompts
 from site_agent.drivers.fake_nvml import FakeNvml
 

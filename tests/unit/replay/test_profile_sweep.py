@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
-from replay.profile_sweep import Document, Point, Row, SweepError, lines, points, read_document, row_of
+from fleet.profiles.document import Row
+from replay.profile_sweep import Document, Point, SweepError, go_on, lines, points, row_of
 
-SETTINGS = {"model": "m", "seconds": 3.0}
+SETTINGS = {"model": "m", "seconds": 3.0, "output_tokens": 256}
 POINT = Point(clock_mhz=None, prompt_tokens=64, running_requests=4)
 
 
@@ -57,7 +59,7 @@ def test_a_window_that_says_nothing_makes_no_row(changes: dict[str, Any]) -> Non
 def test_a_document_goes_on_where_it_was() -> None:
     """By what it has measured, whatever order is asked for."""
     document = Document(settings=SETTINGS, provenance={"host": "h"}, rows=[row()])
-    again = read_document(document.to_dict(), SETTINGS, "f.json")
+    again = go_on(json.dumps(document.to_dict()).encode(), SETTINGS, "f.json")
     assert again == document
     other = Point(clock_mhz=None, prompt_tokens=64, running_requests=8)
     assert again.missing([other, POINT]) == [other]
@@ -66,9 +68,12 @@ def test_a_document_goes_on_where_it_was() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ([], "no profile"),
-        ({"heron_profile_version": 9}, "another version"),
-        ({"heron_profile_version": 1, "rows": [{"x": 1}], "settings": {}, "provenance": {}}, "no profile"),
+        ([], "no heron_profile_version"),
+        ({"heron_profile_version": 9}, "this heron reads 1"),
+        (
+            {"heron_profile_version": 1, "rows": [{"x": 1}], "settings": {}, "provenance": {}},
+            "row 1, running_requests",
+        ),
         (
             {"heron_profile_version": 1, "rows": [], "settings": SETTINGS | {"seconds": 9}, "provenance": {}},
             "seconds: 9 there, 3.0 now",
@@ -78,6 +83,6 @@ def test_a_document_goes_on_where_it_was() -> None:
 def test_rows_of_other_settings_are_never_mixed_in(value: Any, message: str) -> None:
     """The message names the file, the setting and the way out."""
     with pytest.raises(SweepError, match=message) as caught:
-        read_document(value, SETTINGS, "f.json")
+        go_on(json.dumps(value).encode(), SETTINGS, "f.json")
     assert "f.json" in str(caught.value)
     assert "--out" in str(caught.value)

@@ -75,7 +75,10 @@ def test_one_of_several_sites_is_taken_by_name(tmp_path: Path) -> None:
         ("safe_floor_watts = 1750", "needs firm_power_source"),
         ("watchdog_seconds = 5", "watchdog_seconds must be less than ride_through_seconds"),
         ("governor = { drain_seconds = 4 }", "do not fit ride_through_seconds = 5"),
-        ('engine = { kind = "emulated", profile = "x" }', "engine.profile 'x': known are llama"),
+        (
+            'engine = { kind = "emulated", profile = "x" }',
+            r"\[sites\]: engine.profile: 'x' is no profile: known are llama.*json",
+        ),
         ('engine = { kind = "steam" }', "'emulated', 'vllm'"),
         ('engine = { kind = "emulated", instances = 0 }', "greater than or equal to 1"),
         ("max_site_watts = 1000", "below what the site draws with every engine stopped, 1584 W"),

@@ -27,7 +27,7 @@ def test_settings_survive_json() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"profile": "x"}, "profile 'x' is unknown; there are"),
+        ({"profile": "x"}, "'x' is no profile: known are"),
         ({"kv_tokens": 10}, r"at least max_model_len \(8192\)"),
         ({"engines": []}, "at least 1"),
         ({"engines": GOOD["engines"] * 2}, "two engines have one instance_id"),

@@ -1,0 +1,96 @@
+"""The rows of a profile document as the fit takes them: clocks resolved, tokens as counted. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fleet.profiles.document import HOW_TO_MEASURE, ProfileDocument, ProfileDocumentError
+
+UNKNOWN_CLOCK_MHZ = 1000
+"""Stands for the one clock of engines whose GPUs nobody asked."""
+CLOCK_TOLERANCE = 0.02
+"""GPUs round a clock to their steps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One row."""
+
+    number: int
+    """From 1, as in the file."""
+    batch: int
+    prompt_tokens: float
+    context_tokens: float
+    """Of one request, in the middle of its answer."""
+    clock_mhz: int
+    full_clock_mhz: int
+    is_clock_known: bool
+    tokens_per_second: float
+    requests_per_second: float
+    itl_seconds: float | None
+    ttft_seconds: float | None
+    watts: float | None
+
+    @property
+    def is_full_clock(self) -> bool:
+        return self.clock_mhz == self.full_clock_mhz
+
+    @property
+    def kv_tokens(self) -> float:
+        """All running requests' context together."""
+        return self.batch * self.context_tokens
+
+
+def points_of(document: ProfileDocument, name: str) -> list[Point]:
+    """In the file's order.
+
+    Raises:
+        ProfileDocumentError: no rows, none at full clock, or a clock that cannot be placed.
+    """
+    if not document.rows:
+        raise ProfileDocumentError(f"{name}: has no rows: {HOW_TO_MEASURE}")
+    full = _full_clock(document, name)
+    output = document.settings.output_tokens
+    points = []
+    for number, row in enumerate(document.rows, 1):
+        clock = (
+            full if row.clock_mhz is None or row.clock_mhz >= full * (1 - CLOCK_TOLERANCE) else row.clock_mhz
+        )
+        prompt = row.prompt_tokens if row.counted_prompt_tokens is None else row.counted_prompt_tokens
+        points.append(
+            Point(
+                number=number,
+                batch=row.running_requests,
+                prompt_tokens=max(1.0, float(prompt)),
+                context_tokens=prompt + output / 2,
+                clock_mhz=clock,
+                full_clock_mhz=full,
+                is_clock_known=row.clock_mhz is not None or document.engine.full_clock_mhz is not None,
+                tokens_per_second=row.output_tokens_per_second,
+                requests_per_second=row.output_tokens_per_second / output,
+                itl_seconds=row.itl_seconds_p50,
+                ttft_seconds=row.ttft_seconds_p50,
+                watts=row.watts,
+            )
+        )
+    if not any(one.is_full_clock and one.itl_seconds is not None for one in points):
+        raise ProfileDocumentError(
+            f"{name}: no row at full clock ({full} MHz) has gaps between tokens: measure some at that clock"
+        )
+    return points
+
+
+def _full_clock(document: ProfileDocument, name: str) -> int:
+    """The GPUs' own; else the highest that was set. At full clock an agent unlocks them."""
+    told = document.engine.full_clock_mhz
+    set_clocks = [row.clock_mhz for row in document.rows if row.clock_mhz is not None]
+    if told is not None:
+        return told
+    if not set_clocks:
+        return UNKNOWN_CLOCK_MHZ
+    if len(set_clocks) < len(document.rows):
+        raise ProfileDocumentError(
+            f"{name}: some rows have a clock and some the clock as it was, and the file does not say which "
+            "that was (engine.full_clock_mhz): measure again, with --gpus"
+        )
+    return max(set_clocks)
