@@ -102,7 +102,7 @@ def _description(profile: PerformanceProfile) -> list[str]:
     context = f"context {1e9 * profile.kv_seconds_per_token:.2f} ns a token"
     return [
         f"{profile.profile_id}: {profile.model} on {profile.tensor_parallel_degree} × {profile.gpu_model}",
-        f"clocks {', '.join(map(str, profile.clocks_mhz))} MHz",
+        measured.told_clocks(profile),
         f"empty {profile.idle_watts:.0f} W, stopped {profile.stopped_watts:.0f} W ({profile.idle_source})",
         f"prefill {profile.prefill_tokens_per_second:.0f} tokens/s ({profile.prefill_source})"
         + ("" if prefill is None else f", at up to {prefill:.0f} W"),

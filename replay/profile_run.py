@@ -17,7 +17,7 @@ from typing import Protocol
 from fleet.profiles.document import Row
 from gateway.upstream import UpstreamPool
 from replay.client import ClientLimits, Endpoint, Exchange, ReplayClient
-from replay.measures import LogHistogram
+from replay.measures import Quantiles
 from replay.outcome import RequestResult
 from replay.profile_sweep import Document, Point, SweepError, row_of
 from replay.prompts import PromptSource
@@ -113,12 +113,13 @@ async def sweep(
 
 async def _idle_watts(meter: Meter, seconds: float) -> float | None:
     """Of the engine while nobody asks it anything; None: unknown."""
-    before, began_at = await meter.joules(), perf_counter()
-    if before is None:
+    if await meter.joules() is None:
         return None
+    await asyncio.sleep(SETTLE_SECONDS)
+    before, began_at = await meter.joules(), perf_counter()
     await asyncio.sleep(seconds)
     after, elapsed = await meter.joules(), perf_counter() - began_at
-    return None if after is None or after < before else round((after - before) / elapsed, 2)
+    return None if before is None or after is None or after < before else round((after - before) / elapsed, 2)
 
 
 class _Window:
@@ -126,7 +127,7 @@ class _Window:
 
     def __init__(self, point: Point) -> None:
         self.point = point
-        self.gaps = LogHistogram()
+        self.gaps = Quantiles()
         self.tokens = 0
         self.is_open = False
         self.results: list[RequestResult] = []

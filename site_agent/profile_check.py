@@ -13,7 +13,7 @@ from fleet.performance import UNKNOWN_KV_TOKENS, PerformanceProfile
 from fleet.profile_file import is_file, read_document
 from fleet.profiles.check import FitError, fitted_groups
 from fleet.profiles.document import ProfileDocument, ProfileDocumentError
-from fleet.profiles.measured import fit_errors
+from fleet.profiles.measured import fit_errors, told_clocks
 from site_agent.config import SiteConfig
 from site_agent.drivers import nvml
 from site_agent.drivers.interface import DriverError
@@ -54,7 +54,7 @@ def _told(reference: str, profile: PerformanceProfile, errors: Iterable[FitError
         check=CHECK,
         status="pass",
         message=f"{reference}: {profile.model} on {profile.tensor_parallel_degree} × {profile.gpu_model}, "
-        f"clocks {', '.join(map(str, profile.clocks_mhz))} MHz, batches {batches[0]} to {batches[-1]}; mean "
+        f"{told_clocks(profile)}, batches {batches[0]} to {batches[-1]}; mean "
         f"error of the fit: {fits}",
     )
 

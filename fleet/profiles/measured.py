@@ -25,7 +25,7 @@ from fleet.profiles import measured_points
 from fleet.profiles.check import FitError
 from fleet.profiles.document import ProfileDocument, ProfileDocumentError
 from fleet.profiles.fitting import least_in_polygon, pool_adjacent
-from fleet.profiles.measured_points import Point
+from fleet.profiles.measured_points import UNKNOWN_CLOCK_MHZ, Point
 from fleet.profiles.measured_prefill import (
     DERIVED,
     LEAST_RATIO,
@@ -107,6 +107,13 @@ def fit_errors(
             modelled = profile.watts(one.batch, one.clock_mhz)
             found.append(_error("watts", one, one.watts, modelled, "W", is_fitted=one.batch in batches))
     return found
+
+
+def told_clocks(profile: PerformanceProfile) -> str:
+    """For a person."""
+    if profile.clocks_mhz == (UNKNOWN_CLOCK_MHZ,):
+        return "one clock, it is not known which"
+    return f"clocks {', '.join(map(str, profile.clocks_mhz))} MHz"
 
 
 def _error(

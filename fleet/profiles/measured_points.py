@@ -25,6 +25,8 @@ class Point:
     clock_mhz: int
     full_clock_mhz: int
     is_clock_known: bool
+    ended_requests: int
+    """In the window."""
     tokens_per_second: float
     requests_per_second: float
     itl_seconds: float | None
@@ -66,6 +68,7 @@ def points_of(document: ProfileDocument, name: str) -> list[Point]:
                 clock_mhz=clock,
                 full_clock_mhz=full,
                 is_clock_known=row.clock_mhz is not None or document.engine.full_clock_mhz is not None,
+                ended_requests=row.requests,
                 tokens_per_second=row.output_tokens_per_second,
                 requests_per_second=row.output_tokens_per_second / output,
                 itl_seconds=row.itl_seconds_p50,

@@ -105,7 +105,8 @@ def step_seconds(point: Point, prefill_rate: float) -> tuple[float | None, str]:
     `prefill_rate`: prompt tokens per second at the point's clock.
 
     Else a second's steps less the prefill in it: (1 − prefill's share) · decoding ÷ tokens per second, where
-    those decode that do not wait for their first token (Little's law).
+    those decode that do not wait for their first token (Little's law). None where the window was too short for
+    that: fewer requests ended in it than run.
     """
     rate, median = point.requests_per_second, point.itl_seconds
     carrying = 0.0
@@ -113,8 +114,10 @@ def step_seconds(point: Point, prefill_rate: float) -> tuple[float | None, str]:
         carrying = rate * _chunks(point.prompt_tokens) * median
     if median is not None and carrying <= MAX_PREFILL_SHARE:
         return median, MEASURED
+    if point.ttft_seconds is None or point.ended_requests < point.batch:
+        return None, ""
     share = rate * point.prompt_tokens / prefill_rate
-    decoding = max(1.0, point.batch - rate * (point.ttft_seconds or 0.0))
+    decoding = max(1.0, point.batch - rate * point.ttft_seconds)
     found = (1 - share) * decoding / point.tokens_per_second
     if median is not None:
         found = min(max(found, 0.2 * median), median)

@@ -68,6 +68,16 @@ class Site:
             assert loop.time() < deadline, f"wanted {wanted}, last seen {seen}"
             await asyncio.sleep(0.05)
 
+    async def until_clock(self, *, below_mhz: int, seconds: float = 20.0) -> None:
+        """Poll until every instance that is ready says that its GPUs run slower than this."""
+        async with asyncio.timeout(seconds):
+            while True:
+                instances = (await self.report())["models"][0]["instances"]
+                ready = [one["gpu_clock_mhz"] for one in instances if one["state"] == "ready"]
+                if ready and max(ready) < below_mhz:
+                    return
+                await asyncio.sleep(0.05)
+
     def stream(self, tokens: int = 400) -> Any:
         body = {"model": "llama-3.1-70b", "prompt": "one two three", "max_tokens": tokens, "stream": True}
         return self.client.stream("POST", "/v1/completions", json=body)
@@ -187,7 +197,7 @@ async def test_a_sudden_drop_is_complied_with_and_power_brings_everything_back(
     """Streams break off without their end, the cap holds, nothing is left in flight; then it serves again."""
     async with running_agent(tmp_path, monkeypatch) as site:
         await site.until_report({"state": "serving", "ready": 3})
-        streams = await _begin(site, 30)
+        streams = await begin_streams(site, 30)
         site.grant(FLOOR_GRANT)
         await site.until_report({"state": "dark", "ready": 0})
         assert set(await asyncio.gather(*streams)) == {"broken"}
@@ -222,7 +232,7 @@ async def _read(site: Site, tokens: int = 2000, started: asyncio.Event | None = 
     return "complete" if data.endswith(b"data: [DONE]\n\n") else "cut"
 
 
-async def _begin(site: Site, count: int) -> list[asyncio.Task[str]]:
+async def begin_streams(site: Site, count: int) -> list[asyncio.Task[str]]:
     """So many long streams, each with its first tokens."""
     events = [asyncio.Event() for _ in range(count)]
     streams = [asyncio.create_task(_read(site, started=event)) for event in events]
@@ -293,7 +303,7 @@ async def test_an_engine_that_crashes_in_mid_stream_is_started_again(
     """Its streams are cut; the site goes on with the others meanwhile."""
     async with running_agent(tmp_path, monkeypatch) as site:
         await site.until_report({"state": "serving", "ready": 3})
-        streams = await _begin(site, 6)
+        streams = await begin_streams(site, 6)
         control = orjson.loads((site.state_dir / "fake-hardware.json").read_bytes())
         os.kill(control["pid"], signal.SIGKILL)
         assert set(await asyncio.gather(*streams)) == {"broken"}
