@@ -78,8 +78,6 @@ def read_bytes(path: Path) -> bytes:
         data = _head(path) if is_there else b""
     except OSError as error:
         raise ProfileDocumentError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:  # a zero byte in the name
-        raise ProfileDocumentError(f"{str(path)!r}: {error}") from None
     if not is_there:
         raise ProfileDocumentError(f"{path}: is not there, or is no file: {HOW_TO_MEASURE}")
     if len(data) > MAX_DOCUMENT_BYTES:

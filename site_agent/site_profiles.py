@@ -52,7 +52,7 @@ class SiteProfiles:
         own = self.own
         known = {
             one.tensor_parallel_degree: one
-            for one in (*PROFILES.values(), *map(self._profiles.find, self.engine.other_profiles))
+            for one in (*PROFILES.values(), own, *map(self._profiles.find, self.engine.other_profiles))
             if (one.model, one.gpu_model) == (own.model, own.gpu_model)
         }
         found: list[PerformanceProfile] = []
@@ -60,7 +60,7 @@ class SiteProfiles:
             if degree not in known:
                 raise ValueError(
                     f"engine.other_tensor_parallel_degrees: no profile of {own.model} on {own.gpu_model} at "
-                    f"{degree}; there are {', '.join(map(str, sorted(known)))} (and engine.other_profiles)"
+                    f"{degree}; there are {', '.join(map(str, sorted(known)))}; files: engine.other_profiles"
                 )
             found.append(known[degree])
         return tuple(found)

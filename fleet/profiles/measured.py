@@ -54,6 +54,12 @@ def fit_profile(
     full = [one for one in points if one.is_full_clock]
     prefill = fit_prefill(full)
     rows, kv_seconds, kv_source = _fit_decode(full, prefill)
+    if not rows:
+        raise ProfileDocumentError(
+            f"{name}: no row at full clock ({full_clock} MHz) says how long a decode step is: gaps are "
+            "unknown, or prefill fills them; measure with longer --seconds, shorter --prompts or more "
+            "--output-tokens"
+        )
     lower = [one for one in points if not one.is_full_clock]
     bare = _bare_profile(document, full_clock, rows, kv_seconds, prefill)
     weights, compute = _fit_parts(bare, lower, name)

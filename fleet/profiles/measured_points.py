@@ -76,9 +76,10 @@ def points_of(document: ProfileDocument, name: str) -> list[Point]:
                 watts=row.watts,
             )
         )
-    if not any(one.is_full_clock and one.itl_seconds is not None for one in points):
+    if not any(one.is_full_clock for one in points):
         raise ProfileDocumentError(
-            f"{name}: no row at full clock ({full} MHz) has gaps between tokens: measure some at that clock"
+            f"{name}: no row at full clock ({full} MHz), which GPUs run at when nobody locks them: measure "
+            "there too (--clocks)"
         )
     return points
 

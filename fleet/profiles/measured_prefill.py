@@ -13,6 +13,8 @@ UNKNOWN_PREFILL_RATE = 1000.0
 MAX_PREFILL_SHARE = 0.4
 """Of the steps, up to which their median is a decode step."""
 DERIVED = "derived: heron profile run; step = batch ÷ tokens per second less prefill"
+MAX_OVERHEAD_RATIO = 1.5
+"""Of a step that only prefills, beyond its tokens, to a decode step of the smallest batch."""
 LEAST_RATIO = 0.1
 """Of a time that is not the part's which a fit takes off it, whatever the fit says."""
 MEASURED = "measured: heron profile run"
@@ -30,6 +32,7 @@ class Prefill:
 
 
 def fit_prefill(full: Sequence[Point]) -> Prefill:
+    """From the points at full clock: first tokens of the smallest batch, which waits for nobody."""
     timed = [one for one in full if one.ttft_seconds is not None]
     if not timed:
         return Prefill(
@@ -50,7 +53,7 @@ def fit_prefill(full: Sequence[Point]) -> Prefill:
         source = source.replace("measured", "derived", 1)
         source += " and one prompt length; a step's own time is taken as a decode step"
     else:
-        overhead = min(max(0.0, _free_overhead(rows)), most_overhead)
+        overhead = min(max(0.0, _free_overhead(rows)), MAX_OVERHEAD_RATIO * most_overhead)
     return Prefill(
         tokens_per_second=1 / _seconds_per_token(rows, overhead),
         step_seconds=overhead,
@@ -105,8 +108,8 @@ def step_seconds(point: Point, prefill_rate: float) -> tuple[float | None, str]:
     `prefill_rate`: prompt tokens per second at the point's clock.
 
     Else a second's steps less the prefill in it: (1 − prefill's share) · decoding ÷ tokens per second, where
-    those decode that do not wait for their first token (Little's law). None where the window was too short for
-    that: fewer requests ended in it than run.
+    those decode that do not wait for their first token (Little's law). None where the window was too short
+    for that: fewer requests ended in it than run.
     """
     rate, median = point.requests_per_second, point.itl_seconds
     carrying = 0.0

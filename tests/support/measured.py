@@ -11,9 +11,10 @@ OUTPUT_TOKENS = 256
 
 
 def row_of(
-    profile: PerformanceProfile, batch: int, prompt_tokens: int, clock_mhz: int, **changes: Any
+    profile: PerformanceProfile, batch: int, prompt_tokens: int, at_clock_mhz: int, /, **changes: Any
 ) -> Row:
     """What a closed loop of so many streams would see."""
+    clock_mhz = at_clock_mhz
     context = prompt_tokens + OUTPUT_TOKENS / 2
     itl = profile.itl_seconds(batch, clock_mhz, batch * context)
     ttft = profile.prefill_seconds(prompt_tokens, clock_mhz)

@@ -1,4 +1,4 @@
-"""From an engine that nobody knows to a site that keeps its cap by it: measure, check, load, a fall of power."""
+"""From an engine that nobody knows to a site that keeps its cap by it: measure, check, load, power falls."""
 
 from __future__ import annotations
 
@@ -96,6 +96,7 @@ async def test_a_measured_engine_becomes_a_site_that_lowers_its_clocks(
         assert await site.metric("heron_site_cap_exceeded_seconds_total") == 0
         for stream in streams:
             stream.cancel()
+        await asyncio.gather(*streams, return_exceptions=True)
 
 
 def _follows(config: SiteConfig) -> None:
