@@ -63,7 +63,7 @@ def test_other_degrees_have_files_of_their_own(tmp_path: Path) -> None:
     measured(tmp_path / "tp4.json")
     measured(tmp_path / "tp8.json", LLAMA_70B_H100_TP8)
     keys = ('profile = "tp4.json"', "other_tensor_parallel_degrees = [8]")
-    with pytest.raises(ConfigError, match="no profile of llama-3.1-70b on NVIDIA H100.* at 8; there are 4"):
+    with pytest.raises(ConfigError, match=r"no profile of llama-3.1-70b on NVIDIA H100.* at 8; there are 4"):
         read(tmp_path, *VLLM, *keys)
     config = read(tmp_path, *VLLM, *keys, 'other_profiles = ["tp8.json"]')
     assert list(config.site_model().profiles) == [4, 8]
