@@ -71,6 +71,7 @@ class VllmEngines:
         self._options = options
         self._environment = context.environment or os.environ
         self._prober = Prober()
+        self._sleepers = vllm_sleep.Sleepers(self._prober)
         self._engines: dict[str, _Engine] = {}
         self._max_model_len: int | None = None
         self._paths = USUAL_PATHS
@@ -110,6 +111,7 @@ class VllmEngines:
         engine = self._engines.get(instance_id)
         if engine is None:
             return
+        self._sleepers.stopped(instance_id)
         group = engine.process.pid
         if not kill and engine.process.poll() is None:
             engine.process.terminate()
@@ -134,7 +136,7 @@ class VllmEngines:
         _bound_log(engine.log_path)
         if not await self._prober.is_healthy(engine.origin):
             return False
-        if self._options.sleep and await vllm_sleep.is_asleep(self._prober, engine.origin):
+        if self._options.sleep and not await self._sleepers.is_awake(instance_id, engine.origin):
             return False
         if not self._is_described:
             try:
@@ -188,7 +190,7 @@ class VllmEngines:
         Raises:
             DriverError: it did not.
         """
-        await vllm_sleep.sleep(self._prober, self._engines[instance_id].origin, instance_id)
+        await self._sleepers.sleep(instance_id, self._engines[instance_id].origin)
 
     async def wake(self, instance_id: str) -> None:
         """Undo `sleep`.
@@ -196,7 +198,7 @@ class VllmEngines:
         Raises:
             DriverError: it did not.
         """
-        await vllm_sleep.wake(self._prober, self._engines[instance_id].origin, instance_id)
+        await self._sleepers.wake(instance_id, self._engines[instance_id].origin)
 
     async def _check_build(self, found: str) -> None:
         """Whether this build knows what it will be started with."""

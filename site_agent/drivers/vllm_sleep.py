@@ -1,11 +1,15 @@
 """vLLM's sleep and wake, which exist in its development mode only.
 
-Sleeping frees GPU memory, not watts: it is for changing the layout quickly, never for saving power. That mode
+Sleeping frees GPU memory, not watts: it is for changing the layout quickly, never for saving power. So
+far nothing orders it (docs/decisions/0019); an engine that somebody else sends to sleep is woken. That mode
 opens vLLM's control routes on the engine's loopback port to every local user, without a key; so it is used
 only where `[sites.engine] sleep = true` asks for it. The ingress lets none of those routes through.
 """
 
 from __future__ import annotations
+
+import asyncio
+import logging
 
 import orjson
 
@@ -13,10 +17,64 @@ from gateway.upstream import Origin, UpstreamError
 from site_agent.drivers.interface import DriverError
 from site_agent.drivers.probe import Prober
 
+logger = logging.getLogger(__name__)
+
 SLEEP_SECONDS = 60.0
 """Weights of a large model go to the host's memory and come back."""
 LEVEL = 1
 """Weights to the host's memory, KV cache forgotten."""
+
+
+class Sleepers:
+    """Which engines sleep by our order; the others are woken, once each, in the background."""
+
+    def __init__(self, prober: Prober) -> None:
+        self._prober = prober
+        self._ordered: set[str] = set()
+        self._wakes: dict[str, asyncio.Task[None]] = {}
+
+    async def sleep(self, instance_id: str, origin: Origin) -> None:
+        """See `sleep`."""
+        self._ordered.add(instance_id)
+        try:
+            await sleep(self._prober, origin, instance_id)
+        except DriverError:
+            self._ordered.discard(instance_id)
+            raise
+
+    async def wake(self, instance_id: str, origin: Origin) -> None:
+        """See `wake`."""
+        await wake(self._prober, origin, instance_id)
+        self._ordered.discard(instance_id)
+
+    async def is_awake(self, instance_id: str, origin: Origin) -> bool:
+        """Awake, or on its way: an engine that somebody else sent to sleep is no hung engine.
+
+        False for one that sleeps by our order, and for one that could not be woken.
+        """
+        task = self._wakes.get(instance_id)
+        if task is not None and not task.done():
+            return True
+        if not await is_asleep(self._prober, origin):
+            self._wakes.pop(instance_id, None)
+            return True
+        if instance_id in self._ordered or (task is not None and _has_failed(task)):
+            return False
+        logger.warning("an engine sleeps that nobody sent to sleep", extra={"instance": instance_id})
+        self._wakes[instance_id] = asyncio.create_task(wake(self._prober, origin, instance_id))
+        return True
+
+    def stopped(self, instance_id: str) -> None:
+        """Its engine is gone."""
+        self._ordered.discard(instance_id)
+        task = self._wakes.pop(instance_id, None)
+        if task is not None:
+            task.add_done_callback(_has_failed)
+            task.cancel()
+
+
+def _has_failed(task: asyncio.Task[None]) -> bool:
+    return task.cancelled() or task.exception() is not None
 
 
 async def sleep(prober: Prober, origin: Origin, instance_id: str) -> None:
