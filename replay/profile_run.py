@@ -116,10 +116,24 @@ async def _idle_watts(meter: Meter, seconds: float) -> float | None:
     if await meter.joules() is None:
         return None
     await asyncio.sleep(SETTLE_SECONDS)
-    before, began_at = await meter.joules(), perf_counter()
+    before = await _read(meter)
     await asyncio.sleep(seconds)
-    after, elapsed = await meter.joules(), perf_counter() - began_at
-    return None if before is None or after is None or after < before else round((after - before) / elapsed, 2)
+    watts = _watts(before, await _read(meter))
+    return None if watts is None else round(watts, 2)
+
+
+async def _read(meter: Meter) -> tuple[float | None, float]:
+    """Its joules, and the middle of the time that asking took."""
+    asked_at = perf_counter()
+    joules = await meter.joules()
+    return joules, (asked_at + perf_counter()) / 2
+
+
+def _watts(before: tuple[float | None, float], after: tuple[float | None, float]) -> float | None:
+    """Between two readings; None: unknown."""
+    if before[0] is None or after[0] is None or after[0] < before[0] or after[1] <= before[1]:
+        return None
+    return (after[0] - before[0]) / (after[1] - before[1])
 
 
 class _Window:
@@ -171,11 +185,11 @@ async def _measure(
     ]
     try:
         await _all_streaming(window, streams)
-        before, began_at = await meter.joules(), perf_counter()
+        before, began_at = await _read(meter), perf_counter()
         window.is_open = True
         await asyncio.wait(streams, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         window.is_open = False
-        elapsed, after = perf_counter() - began_at, await meter.joules()
+        elapsed, watts = perf_counter() - began_at, _watts(before, await _read(meter))
         for stream in streams:
             if stream.done():
                 stream.result()
@@ -191,7 +205,7 @@ async def _measure(
         tokens=window.counted_tokens,
         requests=len(window.results),
         failed_requests=len(window.failures),
-        joules=None if before is None or after is None or after < before else after - before,
+        joules=None if watts is None else watts * elapsed,
         counted_prompt_tokens=[one.prompt_tokens for one in window.results if one.prompt_tokens is not None],
     )
 
