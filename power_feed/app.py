@@ -247,7 +247,7 @@ class FeedService:
         return SwitchView(
             granted_watts=farm.allocator.granted_watts(site_id),
             is_on=None,
-            report_state=self._watch.report_state(site_id),
+            report_state=self._watch.report_state(site_id) if farm.has_counted(claim.heard_at) else None,
             heard_at=claim.heard_at,
             is_listening=claim.is_listening,
             ride_through_seconds=claim.ride_through_seconds,

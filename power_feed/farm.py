@@ -111,6 +111,10 @@ class FarmFeed:
             wait = min(wait, change - unix_seconds)
         return max(wait, self._read_at + MIN_SPACING_SECONDS - now)
 
+    def has_counted(self, heard_at: float | None) -> bool:
+        """Whether power was shared out since a report came at that time."""
+        return heard_at is not None and self._read_at is not None and heard_at <= self._read_at
+
     def is_log_due(self, now: float) -> bool:
         """Whether the readings made at `now` belong in the power log; saying so once a minute."""
         if self._logged_at is not None and now - self._logged_at < LOG_SECONDS:

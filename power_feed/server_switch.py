@@ -55,7 +55,7 @@ class SwitchView:
     is_on: bool | None
     """As its management controller says; None: it does not say."""
     report_state: SiteState | None = None
-    """Of the latest report; None: there is none."""
+    """Of the latest report that power was shared out by; None: there is none."""
     heard_at: float | None = None
     """When that report came."""
     is_listening: bool = False
@@ -109,7 +109,11 @@ class ServerSwitch:
     _rest_until: float = float("-inf")
 
     def is_starting(self, view: SwitchView, now: float) -> bool:
-        """Switched on not long ago, and not heard since."""
+        """Switched on not long ago, and not heard since. One that is found on may be booting as well."""
+        if self._ordered is None:
+            if self._began_at is None or view.is_on is False or view.heard_at is not None:
+                return False
+            return now - self._began_at < self.rule.start_seconds
         is_fresh = now - self._on_at < self.rule.start_seconds
         return self._ordered == "on" and not self._was_heard_since_start(view) and is_fresh
 
@@ -209,7 +213,7 @@ class ServerSwitch:
         if view.is_idle_firm:
             is_rested = now - self._on_at >= self.rule.min_on_seconds
             return is_rested and now - emptied_at >= self.rule.firm_wait_seconds
-        if self.is_starting(view, now):
+        if self._ordered == "on" and self.is_starting(view, now):
             return True
         is_dark = view.report_state == "dark" and view.heard_at is not None and view.heard_at > emptied_at
         return is_dark or now - emptied_at > view.ride_through_seconds

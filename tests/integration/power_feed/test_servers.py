@@ -8,14 +8,13 @@ import os
 import re
 import shutil
 import socket
-import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
 import pytest
+from support.redfish_controller import SYSTEM, Controller
 from support.wait import until, until_it_says
 
 from cli.ports import free_ports
@@ -28,52 +27,15 @@ from power_feed.servers.interface import ServerDriverError
 from power_feed.servers.redfish import RedfishServer
 from power_feed.servers.wake_on_lan import WakeOnLanServer, magic_packet
 
-SYSTEM = "/redfish/v1/Systems/1"
 EMULATOR = os.environ.get("HERON_SUSHY_EMULATOR") or shutil.which("sushy-emulator")
 EMULATED_ID = "27946b59-9e44-4fa7-8e91-f3527a1ef094"
-
-
-class Controller:
-    """A management controller with one system."""
-
-    def __init__(self) -> None:
-        self.state = "On"
-        self.asked: list[tuple[str, str, str]] = []
-        self.status = 200
-        controller = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-                """Quiet."""
-
-            def do_GET(self) -> None:
-                self._answer("")
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"])).decode()
-                if controller.status == 200:
-                    controller.state = "On" if json.loads(body)["ResetType"] == "On" else "Off"
-                self._answer(body)
-
-            def _answer(self, body: str) -> None:
-                controller.asked.append((self.command, self.path, body))
-                raw = json.dumps({"PowerState": controller.state}).encode()
-                self.send_response(controller.status)
-                self.send_header("content-length", str(len(raw)))
-                self.end_headers()
-                self.wfile.write(raw)
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server.server_port}{SYSTEM}"
 
 
 @pytest.fixture
 def controller() -> Iterator[Controller]:
     subject = Controller()
     yield subject
-    subject.server.shutdown()
-    subject.server.server_close()
+    subject.close()
 
 
 def redfish(url: str) -> RedfishServer:

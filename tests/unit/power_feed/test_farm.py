@@ -213,3 +213,13 @@ def test_a_replay_gives_its_forecast_in_wall_seconds() -> None:
     assert made is not None
     assert made.period_seconds == 15.0
     assert [point.horizon_seconds for point in made.forecast][4] == 15.0
+
+
+def test_a_report_counts_once_power_was_shared_out_since() -> None:
+    """Before that its `dark` says nothing about the grant that it will bring."""
+    subject = feed(schedule((0, 0.5)))
+    assert not subject.has_counted(99.0)
+    read(subject, now=100.0, unix_seconds=START)
+    assert subject.has_counted(99.0)
+    assert not subject.has_counted(100.1)
+    assert not subject.has_counted(None)

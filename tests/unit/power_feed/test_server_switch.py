@@ -133,6 +133,17 @@ def test_a_server_of_unknown_state_that_gives_no_sign_of_life_is_woken() -> None
     assert [switch.decide(up, now) for now in (90.0, 300.0, 689.0)] == [None, None, None]
 
 
+def test_a_server_that_is_found_on_may_be_booting() -> None:
+    """The feed came up with it: it has a start's time to be heard, and no longer; without a grant it goes."""
+    switch = ServerSwitch()
+    assert switch.decide(view(2000.0), 0.0) is None
+    assert switch.state(view(0.0), 599.0).is_starting
+    assert not switch.state(view(0.0, is_on=False), 1.0).is_starting
+    assert not switch.state(view(0.0, heard_at=5.0), 6.0).is_starting
+    assert not switch.state(view(0.0), 600.0).is_starting
+    assert [switch.decide(view(0.0), now) for now in (601.0, 605.0, 607.0)] == [None, None, "off"]
+
+
 def test_signs_of_life_keep_a_server_of_unknown_state_from_being_told_anything() -> None:
     """A report or an open stream; and it is told again once it was silent for as long as a start takes."""
     switch = ServerSwitch()
