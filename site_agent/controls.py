@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol, get_args
 
 from fleet.power import RideThrough, RideThroughAccount
-from site_agent.baselines import LeastEnergy, PowerCapOnly
+from site_agent.baselines import PowerCapOnly
 from site_agent.choosers import MostThroughput
 from site_agent.governor import Governor
+from site_agent.least_energy import LeastEnergy
 from site_agent.site_model import SiteModel
 from site_agent.situation import Decision, GovernorRule, SiteView
 

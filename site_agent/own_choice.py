@@ -27,10 +27,6 @@ from site_agent.site_model import Configuration, Layout, SiteModel
 from site_agent.situation import GovernorRule, Target
 from site_agent.worth import Worth
 
-POOR_RATIO = 0.5
-"""A degree that does less than this part of the best one's at full power is not chosen, even where power is
-too little for any other: a few slow requests a minute draw as much as many, and mislead routers (decision
-18)."""
 FEWER_GAIN_RATIO = 0.10
 """An instance that goes must be started again when power returns."""
 RESHARD_GAIN_RATIO = 0.25
@@ -78,7 +74,7 @@ class OwnChoice:
     def _first(self, outlook: Outlook, now: float) -> Configuration:
         """With nothing awake."""
         self._changed_at, self._other = now, None
-        degrees = self._good_degrees()
+        degrees = self.worth.good_degrees()
         if outlook.awaited:
             degrees = [_main_degree(outlook.awaited)]
         elif outlook.targets:
@@ -120,19 +116,12 @@ class OwnChoice:
         left = max(0.0, 1 - pause / LAST_SECONDS)
         least = self._expected(degree, outlook) * (1 + gain)
         found = None
-        for other in self._good_degrees():
+        for other in self.worth.good_degrees():
             if other != degree and self._best(other, outlook.sure_watts).awake:
                 worth = self._expected(other, outlook) * left
                 if worth > least:
                     found, least = other, worth
         return found
-
-    def _good_degrees(self) -> list[int]:
-        """The own one first, unless it is a poor one."""
-        full = {degree: self._best(degree, math.inf) for degree in self.model.profiles}
-        worth = {degree: self.worth.of(one.layout, one.clock_mhz) for degree, one in full.items()}
-        most = max(worth.values())
-        return [degree for degree in worth if worth[degree] >= POOR_RATIO * most]
 
     def _expected(self, degree: int, outlook: Outlook) -> float:
         """What the degree is worth over what the forecast expects."""

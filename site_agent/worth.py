@@ -23,6 +23,10 @@ TYPICAL_WORK = Work(prompt_tokens=1024.0, output_tokens=128.0)
 GRID = 1.25
 SLO_FACTOR = 5.0
 """Of one request alone on the fastest degree, where the site's configuration names no SLO."""
+POOR_RATIO = 0.5
+"""A degree that does less than this part of the best one's at full power is not chosen, even where power is
+too little for any other: a few slow requests a minute draw as much as many, and mislead routers (decision
+18)."""
 LATE_WORTH, TOKEN_WORTH = 1e-3, 1e-9
 
 
@@ -66,6 +70,21 @@ class Worth:
             if clock is not None and (worth := self.of(layout, clock)) > most:
                 best, most = Configuration(layout=layout, clock_mhz=clock), worth
         return best
+
+    def good_degrees(self) -> list[int]:
+        """Those that do not do less than `POOR_RATIO` of the best one's at full power; the own one first."""
+        model, full = self.model, {}
+        for degree in model.profiles:
+            counts = range(model.most(degree), 0, -1)
+            full[degree] = self.best((model.uniform(count, degree) for count in counts), math.inf)
+        worth = {degree: self.of(one.layout, one.clock_mhz) for degree, one in full.items()}
+        most = max(worth.values())
+        return [degree for degree in worth if worth[degree] >= POOR_RATIO * most]
+
+    @property
+    def work(self) -> Work:
+        """The request that it is for."""
+        return self._work
 
     def _rate(self, degree: int, clock_mhz: int) -> float:
         model, work = self.model, self._work
