@@ -3,7 +3,7 @@
 In good faith (decision 9): what a configuration carries is `fleet.capacity`'s rate within the SLO for the
 site's recent mean request, as `governed` reckons, and what it draws is by how much runs on it then. Three
 loops, as DynamoLLM has them: instances and tensor-parallel degree every `replan_seconds`, the clock every
-`clock_seconds`, and at once when requests are turned away.
+`clock_seconds`; both at once where what runs carries the load no more.
 
 The load is a rate, worked out from how many requests ran at most of late and from what ran them (Little's
 law): so a slower clock, on which the same load runs longer, is not taken for more load.
@@ -46,6 +46,8 @@ class LeastEnergy:
     _planned_at: float = float("-inf")
     _clocked_at: float = float("-inf")
     _plan: Configuration | None = None
+    _dark_at: float = float("-inf")
+    """When nothing was awake last."""
     _lacked_at_watts: float | None = None
     """The budget of a plan that does not carry all of the load."""
     _tables: dict[tuple[int, int], tuple[list[float], list[float]]] = field(default_factory=dict)
@@ -57,17 +59,24 @@ class LeastEnergy:
     def wish(self, outlook: Outlook, now: float) -> Configuration:
         """See `choosers.Chooser`."""
         self.worth.learn(outlook.work)
+        if not outlook.staying:
+            self._dark_at = now
         plan = self._plan
         if plan is None or self._is_due(plan, outlook, now):
-            plan = self._replan(outlook, self._load(outlook, now))
-            self._plan, self._planned_at, self._clocked_at = plan, now, now
-        elif now - self._clocked_at >= self.clock_seconds:
-            rate = self._load(outlook, now)
-            clock = None if rate is None else self._clock(plan.layout, rate)
-            self._plan = plan = Configuration(
-                layout=plan.layout, clock_mhz=self.model.full_clock_mhz if clock is None else clock
-            )
-            self._clocked_at = now
+            return self._planned(self._replan(outlook, self._load(outlook, now)), now)
+        if now - self._clocked_at < self.clock_seconds:
+            return plan
+        self._clocked_at = now
+        rate = self._load(outlook, now)
+        clock = None if rate is None else self._clock(plan.layout, rate)
+        if rate is not None and clock is None and self._lacked_at_watts is None:
+            return self._planned(self._replan(outlook, rate), now)  # more load than was planned for
+        clock = self.model.full_clock_mhz if clock is None else clock
+        self._plan = Configuration(layout=plan.layout, clock_mhz=clock)
+        return self._plan
+
+    def _planned(self, plan: Configuration, now: float) -> Configuration:
+        self._plan, self._planned_at, self._clocked_at = plan, now, now
         return plan
 
     def _is_due(self, plan: Configuration, outlook: Outlook, now: float) -> bool:
@@ -82,7 +91,10 @@ class LeastEnergy:
     def _load(self, outlook: Outlook, now: float) -> float | None:
         """Requests per second; None: not known yet, or more than what runs can take."""
         load = outlook.load
-        if not load.is_known(now) or load.is_overrun(now) or not outlook.staying:
+        since_dark = now - self._dark_at
+        if since_dark < self.rule.start_seconds + self.rule.load_hold_seconds:
+            return None  # nobody was sent here
+        if not load.is_known(now) or load.is_overrun(now):
             return None
         clock = outlook.clock_mhz if self._plan is None else min(outlook.clock_mhz, self._plan.clock_mhz)
         shares = [(degree, count * self.model.concurrency[degree]) for degree, count in outlook.staying]
