@@ -27,14 +27,13 @@ from simulator.batch import Result, Store, cache_directory, run_batch
 from simulator.cell import Cell, CellError, Sample, pairs, seconds_of
 from simulator.inputs import Inputs, read_inputs, wind_series
 from simulator.report import write_report
-from simulator.settings import Fault
+from simulator.settings import FAULT_KINDS, Fault
 from simulator.table import ROWS, shown
 from simulator.traces import SIZE_SETS
 from simulator.weeks import WIND_SETS, WeekError, named_days
 from simulator.workload import MODES
 from site_agent.controls import DEFAULT_CONTROL, SITE_CONTROLS
 
-FAULT_KINDS = ("crash", "trip", "silence")
 DEFAULT_SAMPLE = "6h:15m:5m"
 MEBIBYTE = 1 << 20
 

@@ -6,9 +6,11 @@ that it reads), written whole or not at all. Progress is block by block.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ from simulator.run import run_cell
 Result = dict[str, Any]
 Resolve = Callable[[str], Path]
 POLL_SECONDS = 0.5
+PR_SET_PDEATHSIG = 1
 STOP = -(1 << 40)
 """Written over the count of blocks: workers end with the block that is under way."""
 
@@ -134,6 +137,8 @@ def _begin_worker(counter: Any) -> None:
     global _counter, _parent
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _counter, _parent = counter, os.getppid()
+    if sys.platform == "linux":  # a parent that is killed tells nobody: an idle worker would wait for ever
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
 def _run_in_worker(cell: Cell, resolve: Resolve) -> Result:

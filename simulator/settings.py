@@ -133,12 +133,16 @@ class Telemetry:
     """Standard deviation of a factor that every forecast is off by."""
 
 
+FAULT_KINDS = ("crash", "trip", "silence")
+"""Agent and engines of a site die; its farm gives nothing; its link to Redis, or Redis itself, is gone."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
     """Something that breaks on request."""
 
     kind: str
-    """crash (agent and engines of a site die), trip (its farm gives nothing), silence (Redis is gone)."""
+    """One of `FAULT_KINDS`."""
     site_id: str | None
     """None: every site."""
     at_seconds: float

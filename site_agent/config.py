@@ -73,7 +73,7 @@ class GovernorOptions(ConfigModel):
     load_hold_seconds: Annotated[float, Field(ge=0, le=86_400)] = 120.0
     """The load to be ready for is the most of so long."""
     load_ratio: Annotated[float, Field(gt=0, le=1)] = 0.8
-    """`dynamo_like`: instances are enough for a load up to this share of their slots."""
+    """`dynamo_like`: instances are enough for a load up to this share of what they end within the SLO."""
     reshard_patience_seconds: Annotated[float, Field(ge=0, le=86_400)] | None = None
     """A change of layout that leaves nothing serving meanwhile waits until nothing runs, or for so long.
     None: for as long as something runs."""

@@ -39,9 +39,9 @@ class LeastEnergy:
     replan_seconds: float = 300.0
     clock_seconds: float = 5.0
     saving_ratio: float = 0.1
-    """Another layout must save so much of the watts: engines that start serve nobody."""
-    reshard_gain_ratio: float = 0.25
-    """Short of power, another degree must end so many more requests in time."""
+    """Another number of instances must save so much of the watts: engines that start serve nobody."""
+    reshard_ratio: float = 0.25
+    """Another degree must save so much; or, short of power, end so many more requests in time."""
     worth: Worth = field(init=False)
     _planned_at: float = float("-inf")
     _clocked_at: float = float("-inf")
@@ -114,10 +114,13 @@ class LeastEnergy:
         ]
         self._lacked_at_watts = None
         if rate is not None:
-            found = self._least(layouts, rate, outlook.budget_watts)
-            kept = self._least([staying], rate, outlook.budget_watts)
-            if kept is not None and (found is None or found[1] > kept[1] * (1 - self.saving_ratio)):
-                return kept[0]
+            budget = outlook.budget_watts
+            own = [layout for layout in layouts if staying and layout[0][0] == staying[0][0]]
+            found = self._least([staying], rate, budget)
+            for others, saving in ((own, self.saving_ratio), (layouts, self.reshard_ratio)):
+                other = self._least(others, rate, budget)
+                if other is not None and (found is None or other[1] < found[1] * (1 - saving)):
+                    found = other
             if found is not None:
                 return found[0]
         self._lacked_at_watts = outlook.budget_watts
@@ -143,7 +146,7 @@ class LeastEnergy:
         best = self.worth.best(layouts, budget)
         if len(staying) == 1 and best.layout and best.layout[0][0] != staying[0][0]:
             own = self.worth.best((one for one in layouts if one[0][0] == staying[0][0]), budget)
-            least = self.worth.of(own.layout, own.clock_mhz) * (1 + self.reshard_gain_ratio)
+            least = self.worth.of(own.layout, own.clock_mhz) * (1 + self.reshard_ratio)
             if own.awake and self.worth.of(best.layout, best.clock_mhz) <= least:
                 best = own
         return Configuration(layout=best.layout, clock_mhz=self.model.full_clock_mhz)

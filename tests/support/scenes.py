@@ -10,6 +10,7 @@ from simulator.settings import Fault, RouterSettings, SiteSettings, Telemetry
 from simulator.wind import Turbulence, Watts, per_second
 from simulator.workload import Arrivals, Rate, Sizes, draw
 from simulator.world import MAX_DRAIN_SECONDS, TAIL_SECONDS, Scene
+from site_agent.controls import DEFAULT_CONTROL
 
 NAMEPLATE_WATTS = 20_000.0
 SIZES = Sizes(
@@ -19,7 +20,9 @@ SIZES = Sizes(
 )
 
 
-def sites(count: int = 3, *, start_seconds: float = 5.0) -> tuple[SiteSettings, ...]:
+def sites(
+    count: int = 3, *, start_seconds: float = 5.0, control: str = DEFAULT_CONTROL, has_switch: bool = True
+) -> tuple[SiteSettings, ...]:
     """Sites `s0`, `s1`, …, further and further away."""
     return tuple(
         SiteSettings(
@@ -27,6 +30,8 @@ def sites(count: int = 3, *, start_seconds: float = 5.0) -> tuple[SiteSettings, 
             wind=f"s{index}",
             round_trip_seconds=0.01 + 0.02 * index,
             start_seconds=start_seconds,
+            control=control,
+            has_server_switch=has_switch,
         )
         for index in range(count)
     )
@@ -57,9 +62,11 @@ def scene(
     telemetry: Telemetry | None = None,
     faults: tuple[Fault, ...] = (),
     arrivals: Arrivals | None = None,
+    control: str = DEFAULT_CONTROL,
+    has_switch: bool = True,
 ) -> Scene:
     """A scene of as many sites as there are winds."""
-    fleet = sites(len(winds))
+    fleet = sites(len(winds), control=control, has_switch=has_switch)
     total = seconds + TAIL_SECONDS + MAX_DRAIN_SECONDS + 1
     watts = {
         site.site_id: wind(ratios, seconds=total, seed=f"{seed}/{site.site_id}", step_seconds=step_seconds)

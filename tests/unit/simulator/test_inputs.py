@@ -1,4 +1,4 @@
-"""From a cell to its blocks: common random numbers, and classes as live ones are made."""
+"""From a cell to its scenes: what is the same for all policies, and what each circumstance changes."""
 
 from __future__ import annotations
 
@@ -7,23 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from router.policy.planner.problem import CLASSES
-from simulator.cell import Cell, Sample
-from simulator.inputs import CUTOFFS, blocks_of, class_indexes, read_inputs, scene
+from simulator.cell import Cell, CellError, Sample
+from simulator.inputs import Inputs, blocks_of, read_inputs, scene, shifted_seconds
+from simulator.weeks import DAY_SECONDS
 from simulator.world import Scene
 
 CELL = Cell(
-    wind="synthetic-far",
-    first_day=1,
-    last_day=2,
-    trace="synthetic-conv",
-    load=0.3,
-    sample=Sample.parse("1d:3m:1m"),
-    policy="heron",
-    trips_per_day=3000.0,
+    wind="synthetic-far", first_day=1, last_day=1, trace="synthetic-conv", sample=Sample.parse("12h:3m:1m")
 )
 
 
@@ -31,21 +22,13 @@ def no_file(name: str) -> Path:
     raise FileNotFoundError(name)
 
 
-def block(**changes: Any) -> Scene:
-    """The second one of the cell with these changes."""
-    inputs = read_inputs(CELL.with_(**changes), no_file)
-    return scene(inputs, *blocks_of(inputs.cell)[1])
+def inputs(**changes: Any) -> Inputs:
+    return read_inputs(CELL.with_(**changes), no_file)
 
 
-def drawn(one: Scene) -> list[bytes]:
-    """Wind and requests."""
-    arrivals = one.arrivals
-    return [
-        *(one.watts[name].tobytes() for name in sorted(one.watts)),
-        arrivals.at_seconds.tobytes(),
-        arrivals.prompt_tokens.tobytes(),
-        arrivals.output_tokens.tobytes(),
-    ]
+def first(**changes: Any) -> Scene:
+    given = inputs(**changes)
+    return scene(given, *blocks_of(given.cell)[0])
 
 
 @pytest.mark.parametrize(
@@ -53,36 +36,96 @@ def drawn(one: Scene) -> list[bytes]:
     [
         {"policy": "round_robin"},
         {"policy": "planned"},
-        {"control": "gpu_idling", "server_switch": False},
-        {"resume": False, "router_slo": False},
-        {"forecast_error_ratio": 0.4, "length_error_ratio": 1.0},
-        {"report_delay_seconds": 30.0, "report_loss_ratio": 0.5},
+        {"control": "dynamo_like"},
+        {"resume": False},
+        {"report_delay_seconds": 5.0},
+        {"length_error_ratio": 1.0},
     ],
 )
-def test_all_policies_of_a_seed_meet_the_same_wind_and_requests(changes: dict[str, Any]) -> None:
-    """Whatever decides, and whatever it is told: to the bit."""
-    assert drawn(block(**changes)) == drawn(block())
+def test_wind_and_requests_are_the_same_whoever_decides(changes: dict[str, Any]) -> None:
+    """Common random numbers: what is drawn depends on inputs and seed only."""
+    one, other = first(), first(**changes)
+    assert all(np.array_equal(one.watts[site], other.watts[site]) for site in one.watts)
+    for name in ("at_seconds", "prompt_tokens", "output_tokens"):
+        assert np.array_equal(getattr(one.arrivals, name), getattr(other.arrivals, name))
+    assert one.seed == other.seed
+    assert one.past_lengths == other.past_lengths
 
 
-def test_another_seed_is_another_draw() -> None:
-    """Of the wind where there is any, and of the requests."""
-    first, other = block(), block(seed=2)
-    blows = [name for name, watts in first.watts.items() if watts.any()]
-    assert len(blows) >= 3
-    assert not any(np.array_equal(first.watts[name], other.watts[name]) for name in blows)
-    assert all(one != another for one, another in zip(drawn(first)[-3:], drawn(other)[-3:], strict=True))
+def test_another_seed_is_other_wind_and_other_requests() -> None:
+    """Both of them."""
+    one, other = first(), first(seed=2)
+    assert not np.array_equal(one.watts["farm1"], other.watts["farm1"])
+    assert not np.array_equal(one.arrivals.at_seconds[:50], other.arrivals.at_seconds[:50])
 
 
-def test_trips_are_in_the_wind() -> None:
-    """The same turbulence, with falls in it."""
-    calm, tripped = block(trips_per_day=0.0), block()
-    for name, watts in calm.watts.items():
-        assert np.all(tripped.watts[name] <= watts)
-    assert any(np.any(tripped.watts[name] < watts) for name, watts in calm.watts.items())
+def test_constant_power_is_all_that_a_site_can_use() -> None:
+    """At every second, and nothing that a forecast could learn from."""
+    found = first(constant_power=True)
+    for site_id, watts in found.watts.items():
+        assert np.all(watts == found.nameplate_watts[site_id])
+    assert not found.history
 
 
-@given(st.integers(1, 9000), st.integers(1, 2000))
-def test_classes_are_the_live_ones(prompt: int, output: int) -> None:
-    """Many at once or one at a time."""
-    found = class_indexes(np.array([prompt]), np.array([output]))[0]
-    assert CLASSES[found] == CUTOFFS.classify(prompt, output)
+def test_errors_and_delays_reach_the_scene() -> None:
+    """Of reports, forecasts and lengths."""
+    found = first(
+        report_delay_seconds=3.0,
+        report_loss_ratio=0.25,
+        forecast_error_ratio=0.4,
+        length_error_ratio=0.5,
+    )
+    assert found.telemetry.report_delay_seconds == 3.0
+    assert found.telemetry.report_loss_ratio == 0.25
+    assert found.telemetry.forecast_error_ratio == 0.4
+    assert found.router.length_error_ratio == 0.5
+
+
+def test_no_turbulence_is_a_straight_line_between_samples() -> None:
+    """Three minutes within one step of the record."""
+    smooth, rough = first(turbulence_ratio=0.0), first()
+    steps = np.diff(smooth.watts["farm1"][:180])
+    assert np.allclose(steps, steps[0], atol=1e-6)
+    assert np.std(np.diff(rough.watts["farm1"][:180])) > 0
+
+
+def test_more_sites_than_columns_read_them_days_later() -> None:
+    """Other weather, other names; at the record's end it goes round."""
+    found = inputs(site_count=12)
+    assert [site.site_id for site in found.sites][4:7] == ["farm5", "farm1-2", "farm2-2"]
+    assert [site.wind_shift_days for site in found.sites] == [0] * 5 + [9] * 5 + [18] * 2
+    made = scene(found, *blocks_of(found.cell)[0])
+    assert not np.array_equal(made.watts["farm1"], made.watts["farm1-2"])
+    late = inputs(site_count=12, first_day=85, last_day=85)
+    record = late.series.steps * late.series.period_seconds
+    for site in late.sites:
+        begin = shifted_seconds(late, site, 0)
+        assert 0 <= begin <= record - DAY_SECONDS
+        assert (begin == 84 * DAY_SECONDS) is (site.wind_shift_days == 0)
+
+
+def test_the_interval_of_the_planners_parameters_is_its_own() -> None:
+    """One number for when it plans and how far ahead."""
+    planner = first(policy="planned", planner_parameters=(("interval_seconds", 300.0),)).router.planner
+    assert planner is not None
+    assert planner.interval_seconds == 300.0
+    assert first(policy="heron").router.planner is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"load": 0.0}, "must be above 0"),
+        ({"load": float("nan")}, "must be above 0"),
+        ({"site_count": 0}, "allowed is 1 to 200"),
+        ({"site_count": 2, "each_site": ((),)}, "1 sites are described, and there are 2"),
+        ({"site_overrides": (("speed", 1),)}, "speed"),
+        ({"site_overrides": (("profile_id", "x"),)}, "no profile 'x'"),
+        ({"last_day": 91}, "has no day 91"),
+        ({"report_loss_ratio": 2.0}, "allowed is 0 to 1"),
+    ],
+)
+def test_a_cell_that_cannot_be_meant_is_refused(changes: dict[str, Any], message: str) -> None:
+    """Whoever made it."""
+    with pytest.raises(CellError, match=message):
+        inputs(**changes)

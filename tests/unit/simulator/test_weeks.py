@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import math
+import re
 from array import array
+from pathlib import Path
 
 import pytest
 from support import official_data
@@ -146,3 +149,33 @@ def test_right_sizing_matches_the_facts(percent: float, use: float) -> None:
     peaks = peak_ratios(fts, percent)
     carried = sum(math.fsum(min(value, peaks[site]) for value in fts.ratios[site]) for site in fts.sites)
     assert carried / (fts.steps * sum(peaks.values())) == pytest.approx(use, abs=0.015)
+
+
+DECIDING = ("fleet", "gateway", "router", "site_agent")
+"""Packages that decide; the feed knows file formats, the simulator which weeks are reported."""
+NAMES = re.compile(r"fts.?213|rts.?gmlc|\bfts\b|\brts\b|azure.?20|conv-20|code-20", re.IGNORECASE)
+
+
+def test_no_decision_knows_a_data_set() -> None:
+    """Outside comments, where figures have their source: no name of a wind record or trace."""
+    root = Path(__file__).resolve().parents[3]
+    found = []
+    for package in DECIDING:
+        for path in sorted((root / package).rglob("*.py")):
+            if path == root / "fleet" / "mixes.py":
+                continue  # the published mixes of classes, for `heron demo` and tests
+            for node in ast.walk(ast.parse(path.read_text())):
+                texts = [getattr(node, name, None) for name in ("id", "attr", "name", "arg")]
+                if isinstance(node, ast.Constant) and not _is_docstring_like(node):
+                    texts.append(node.value)
+                found += [
+                    f"{path.relative_to(root)}:{getattr(node, 'lineno', 0)}: {text}"
+                    for text in texts
+                    if isinstance(text, str) and NAMES.search(text)
+                ]
+    assert not found, found
+
+
+def _is_docstring_like(node: ast.Constant) -> bool:
+    """Prose: text with a space and a full stop or colon in it."""
+    return isinstance(node.value, str) and " " in node.value and any(mark in node.value for mark in ".:")
