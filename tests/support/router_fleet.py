@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from fleet.api_key import key_id
 from fleet.config import FleetConfig
 from fleet.records import ApiKey
+from gateway.upstream import UpstreamPool
 from router.app import Router
 from router.config import RouterConfig
 from support.stub_site import StubSite
@@ -28,6 +29,11 @@ OUTCOMES = ("completed", "shed", "client_cancelled", "broken", "failed")
 def chat(**changes: Any) -> dict[str, Any]:
     """A chat request's body."""
     return CHAT | changes
+
+
+def connections_in_use(pool: UpstreamPool) -> int:
+    """Those that carry a request now."""
+    return sum(1 for connection in pool._open if connection.response is not None)
 
 
 class RouterFleet:
@@ -79,6 +85,12 @@ class RouterFleet:
         if self.router.ring is not None:
             assert all(key.quota.in_flight == 0 for key in self.router.ring.credentials())
         assert not self.router.forwarder.active
+        for site in self.sites:
+            await until(lambda site=site: site.running == 0, what=f"nothing runs at {site.site_id}")
+        await until(
+            lambda: connections_in_use(self.router.forwarder._pool) == 0,
+            what="no connection to a site in use",
+        )
         totals = self.totals
         assert totals["lost"] == 0
         assert totals["requests"] == sum(totals[outcome] for outcome in OUTCOMES)

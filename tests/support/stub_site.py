@@ -33,7 +33,7 @@ class Behaviour:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | None = None
     close_at_once: bool = False
-    """Before a byte of the answer."""
+    """Before a byte of the answer; where there is a gate, once that is open."""
     hang: bool = False
     """No answer at all until the connection ends."""
     first_event: bytes | None = None
@@ -257,6 +257,8 @@ class StubSite:
         if behaviour.hang:
             await asyncio.Event().wait()
         if behaviour.close_at_once:
+            if behaviour.gate is not None:
+                await behaviour.gate.wait()
             writer.transport.abort()
             return False
         if behaviour.status != 200:

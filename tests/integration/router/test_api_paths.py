@@ -133,6 +133,42 @@ async def test_a_compressed_stream_is_a_fault_of_its_site(store: Any):
         assert len(answered) == 2
 
 
+HEARD = b"".join(
+    b"data: "
+    + orjson.dumps(
+        {"object": "transcription.chunk", "choices": [{"delta": {"content": word}, "finish_reason": end}]}
+    )
+    + b"\n\n"
+    for word, end in (("hello", None), (" ", None), ("world", "stop"))
+)
+
+
+@pytest.mark.parametrize("path", FORM_PATHS)
+@pytest.mark.parametrize("events", [3, 2])
+async def test_a_form_s_stream_passes_and_ends_with_a_stated_error_where_it_breaks(
+    fleet: RouterFleet, path: str, events: int
+):
+    """Byte for byte; a break after the first event is told in-band, and not continued."""
+    sent = b"".join(event + b"\n\n" for event in HEARD.split(b"\n\n")[:events])
+    is_whole = events == 3
+    body = sent + b"data: [DONE]\n\n" if is_whole else sent
+    site(fleet).override = lambda _asked: Reply(content_type="text/event-stream", body=body)
+    content = form(stream="true")
+    response = await fleet.post(content, path, headers={"content-type": FORM_TYPE})
+    [asked] = site(fleet).asked
+    assert (response.status_code, asked.raw) == (200, content)
+    assert response.content.startswith(sent)
+    rest = response.content[len(sent) :]
+    if is_whole:
+        assert rest == b"data: [DONE]\n\n"
+        await fleet.settled(completed=1)
+    else:
+        error, done, _ = rest.split(b"\n\n")
+        assert orjson.loads(error.removeprefix(b"data: "))["error"]["code"] == "stream_lost"
+        assert done == b"data: [DONE]"
+        await fleet.settled(broken=1)
+
+
 async def test_bad_forms_are_refused(fleet: RouterFleet):
     """400 or 415 in OpenAI's shape; no site sees them."""
     path = "/v1/audio/transcriptions"

@@ -13,7 +13,7 @@ import orjson
 import pytest
 from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI, OpenAI
-from support.recorded_site import Asked, RecordedSite, Reply, recorded
+from support.recorded_site import EVENTS, Asked, RecordedSite, Reply, recorded
 from support.router_fleet import RouterFleet, router_fleet
 
 MESSAGES: Any = [{"role": "user", "content": "what is the weather"}]
@@ -154,6 +154,20 @@ async def test_openai_streamed_response(fleet: RouterFleet, client: AsyncOpenAI)
     types = [event.type async for event in stream]
     assert (types[0], types[-1]) == ("response.created", "response.completed")
     await fleet.settled(completed=1)
+
+
+async def test_openai_response_that_breaks_off(fleet: RouterFleet, client: AsyncOpenAI):
+    """docs/resume.md: refused. What came before is whole, and the last event is the API's own error."""
+    events = recorded("responses.sse").split(b"\n\n")
+    override(fleet, Reply(content_type=EVENTS, body=b"\n\n".join(events[:5]) + b"\n\n"))
+    stream = await client.responses.create(model="tiny", input="hi", stream=True)
+    got: list[Any] = [event async for event in stream]
+    assert [event.type for event in got[:-1]] == [
+        orjson.loads(event.partition(b"data: ")[2])["type"] for event in events[:5]
+    ]
+    assert (got[-1].type, got[-1].code) == ("error", "stream_lost")
+    assert len(asked(fleet)) == 1
+    await fleet.settled(broken=1)
 
 
 async def test_openai_audio(fleet: RouterFleet, client: AsyncOpenAI):

@@ -81,13 +81,17 @@ async def test_a_client_s_mistake_is_not_retried(store: Any, status: int):
         assert totals["retried"] == 0
 
 
-async def test_a_site_s_429_is_shed(store: Any):
-    """Passed on; no breaker sees a fault in it."""
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("status", [400, 404, 405, 408, 409, 413, 415, 422, 429])
+async def test_no_4xx_trips_a_breaker(store: Any, status: int, stream: bool):
+    """Passed on, more often than any breaker would bear of failures."""
     async with router_fleet(store, "a") as fleet:
-        script(fleet, *[Behaviour(status=429)] * 5)
-        assert {(await fleet.post(chat())).status_code for _ in range(5)} == {429}
-        assert fleet.router.view.registry.entries["a"].breaker.state == "closed"
-        await fleet.settled(shed=5)
+        script(fleet, *[Behaviour(status=status)] * 13)
+        assert {(await fleet.post(chat(stream=stream))).status_code for _ in range(13)} == {status}
+        entry = fleet.router.view.registry.entries["a"]
+        assert (entry.breaker.state, entry.results["failed"]) == ("closed", 0)
+        assert (await fleet.post(chat())).status_code == 200
+        await fleet.settled(**{"shed" if status == 429 else "failed": 13, "completed": 1})
 
 
 @pytest.mark.parametrize(
@@ -148,6 +152,44 @@ async def test_a_stream_that_fails_before_its_first_event_starts_anew_elsewhere(
         assert await fleet.stream(STREAM_BODY) == (200, STREAM)
         totals = await fleet.settled(completed=1)
         assert (totals["retried"], totals["resumed"]) == (1, 0)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_stale_pooled_connection_is_replaced_in_silence(store: Any, stream: bool):
+    """The site closed it as the request came: the same site is asked again, and nothing is counted."""
+    async with router_fleet(store, "a", "b") as fleet:
+        a, b = fleet.sites
+        b.headroom = 0
+        await fleet.announce()
+        assert (await fleet.post(chat())).status_code == 200
+        a.script.append(Behaviour(close_at_once=True))
+        assert (await fleet.post(chat(stream=stream))).status_code == 200
+        assert (len(a.inference), len(b.inference)) == (3, 0)
+        entry = fleet.router.view.registry.entries["a"]
+        assert (entry.results["failed"], entry.results["answered"]) == (0, 2)
+        totals = await fleet.settled(completed=2)
+        assert totals["retried"] == 0
+
+
+async def test_a_pooled_connection_that_closes_late_is_a_failure(store: Any, monkeypatch: pytest.MonkeyPatch):
+    """The site had the request, and may have died of it: not again to the same one."""
+    monkeypatch.setattr("router.live.straight.STALE_SECONDS", -1.0)  # whatever it takes is late
+    async with router_fleet(store, "a", "b") as fleet:
+        a, b = fleet.sites
+        b.headroom = 0
+        await fleet.announce()
+        assert (await fleet.post(chat())).status_code == 200
+        gate = asyncio.Event()
+        a.script.append(Behaviour(gate=gate, close_at_once=True))
+        asking = asyncio.create_task(fleet.post(chat()))
+        await until(lambda: a.running == 1, what="the request is there")
+        b.headroom = 40
+        await fleet.announce(b)
+        gate.set()
+        assert (await asking).status_code == 200
+        assert (len(a.inference), len(b.inference)) == (2, 1)
+        totals = await fleet.settled(completed=2)
+        assert totals["retried"] == 1
 
 
 async def test_a_site_that_is_gone_is_passed_over(store: Any):

@@ -248,6 +248,26 @@ async def test_without_ids_it_goes_on_by_text(store: Any):
         await fleet.settled(completed=1)
 
 
+async def test_a_chat_with_an_image_goes_on_by_text(store: Any):
+    """Sites take ids, but ids do not hold the image: the continuation gets it again."""
+    parts = [{"type": "text", "text": "what is it"}, {"type": "image_url", "image_url": {"url": "data:,x"}}]
+    body = BODY | {"messages": [{"role": "user", "content": parts}]}
+    async with router_fleet(store, "a", "b") as fleet:
+        script(fleet, stop_after(6))
+        _, data = await fleet.stream(body)
+        answer = Answer(data)
+        assert (answer.roles, answer.finish, answer.error, len(answer.ids)) == (1, "length", None, 1)
+        first, last = sorted(
+            (one for site in fleet.sites for one in site.inference), key=lambda one: len(one.raw)
+        )
+        assert (first.path, last.path) == (CHAT_PATH, CHAT_PATH)
+        assert last.fields["messages"][0]["content"] == parts
+        assert last.fields["messages"][1]["role"] == "assistant"
+        assert b"return_token_ids" not in first.raw + last.raw
+        totals = await fleet.settled(completed=1)
+        assert totals["resumed"] == 1
+
+
 async def test_a_site_without_detokenize_is_continued_by_text(store: Any):
     """Ids without their text are of no use."""
     async with router_fleet(store, "a", "b") as fleet:

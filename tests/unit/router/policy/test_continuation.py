@@ -266,6 +266,44 @@ def test_a_continuation_with_other_output_than_text_ends(delta: dict[str, Any]):
     assert continuation.ending == "other_output"
 
 
+def test_a_usage_in_every_event_of_the_new_site_is_not_passed_on():
+    """docs/resume.md, `continuous_usage_stats`: it would count its own prompt; the last one adds up."""
+    continuation = begun()
+    usage = {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10}
+    ends = [None, "length"]
+    events = [
+        {"choices": [{"index": 0, "text": "x", "token_ids": [1], "finish_reason": end}], "usage": usage}
+        for end in ends
+    ]
+    out = continuation.feed(
+        b"".join(b"data: " + orjson.dumps(event) + b"\n\n" for event in events) + b"data: [DONE]\n\n"
+    )
+    *passed, last = [orjson.loads(event.removeprefix(b"data: ")) for event in out.split(b"\n\n")[:-2]]
+    assert [event["choices"][0]["finish_reason"] for event in passed] == ends
+    assert not any(event.get("usage") for event in passed)
+    assert last["usage"] == {"prompt_tokens": 2, "completion_tokens": 4 + 2, "total_tokens": 8}
+
+
+@pytest.mark.parametrize(("min_tokens", "is_found"), [(0, True), (4, True), (20, False)])
+def test_a_stop_string_over_the_seam_is_not_looked_for_before_min_tokens(min_tokens: int, is_found: bool):
+    """An engine would not have stopped there either; where exactly the minimum lies in the text is not known."""
+    fields = FIELDS | {"stop": ["aZ"], "min_tokens": min_tokens, "max_tokens": 30}
+    prompt, seam = {"prompt_token_ids": [1, 2]}, {"content": "xya"}
+    values = [
+        {
+            "id": "1",
+            "choices": [{"index": 0, "delta": {"role": "assistant"}, "finish_reason": None}],
+            **prompt,
+        },
+        {"choices": [{"index": 0, "delta": seam, "finish_reason": None, "token_ids": [3, 4, 5, 6]}]},
+    ]
+    data = b"".join(b"data: " + orjson.dumps(value) + b"\n\n" for value in values)
+    continuation = start(data, fields)
+    event = {"choices": [{"index": 0, "text": "Zb", "token_ids": [7], "finish_reason": None}]}
+    continuation.feed(b"data: " + orjson.dumps(event) + b"\n\n")
+    assert continuation.is_stopped_here == is_found
+
+
 def test_comments_of_the_new_site_pass():
     """They keep the client alive, and are no progress."""
     continuation = begun()

@@ -25,6 +25,18 @@ EXACT: list[dict[str, Any]] = [
     {"frequency_penalty": 0},
     {"suffix": ""},
     {"echo": False},
+    {"top_k": 1, "temperature": 0.7},
+    {"top_k": 1, "temperature": None},
+    {"bad_words": ["x"]},
+    {"allowed_token_ids": [1, 2]},
+    {"min_p": 0.1},
+    {"stop_token_ids": [7]},
+    {"ignore_eos": True},
+    {"min_tokens": 5},
+    {"stop": ["END"], "min_tokens": 5},
+    {"stream_options": {"include_usage": True, "continuous_usage_stats": True}},
+    {"return_token_ids": True},
+    {"continue_final_message": True},
 ]
 FAITHFUL: list[dict[str, Any]] = [
     {"temperature": 1},
@@ -32,6 +44,8 @@ FAITHFUL: list[dict[str, Any]] = [
     {"seed": 7, "temperature": 0.5},
     {"frequency_penalty": 0.5},
     {"presence_penalty": 0.5},
+    {"top_k": 2, "temperature": 1},
+    {"min_p": 0.1, "temperature": 1},
 ]
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"n": 2}, "n"),
@@ -46,26 +60,34 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"response_format": {"type": "json_object"}}, "structured_output"),
     ({"structured_outputs": {"regex": "a"}}, "structured_output"),
     ({"guided_json": {}}, "structured_output"),
+    ({"guided_regex": "a+"}, "structured_output"),
+    ({"guided_choice": ["a", "b"]}, "structured_output"),
+    ({"guided_grammar": "root ::= a"}, "structured_output"),
+    ({"guided_decoding_backend": "xgrammar"}, "structured_output"),
+    ({"response_format": {"type": "json_schema", "json_schema": {}}}, "structured_output"),
     ({"tools": [{"type": "function"}]}, "tools"),
 ]
 
 
+@pytest.mark.parametrize("api", [Api.CHAT, Api.COMPLETION])
 @pytest.mark.parametrize("fields", EXACT)
-def test_exact(fields: dict[str, Any]):
+def test_exact(api: Api, fields: dict[str, Any]):
     """What the unbroken stream would have said."""
-    assert resumability(Api.CHAT, GREEDY | fields).fidelity is Fidelity.EXACT
+    assert resumability(api, GREEDY | fields).fidelity is Fidelity.EXACT
 
 
+@pytest.mark.parametrize("api", [Api.CHAT, Api.COMPLETION])
 @pytest.mark.parametrize("fields", FAITHFUL)
-def test_faithful(fields: dict[str, Any]):
+def test_faithful(api: Api, fields: dict[str, Any]):
     """A fair continuation."""
-    assert resumability(Api.CHAT, GREEDY | fields).fidelity is Fidelity.FAITHFUL
+    assert resumability(api, GREEDY | fields).fidelity is Fidelity.FAITHFUL
 
 
+@pytest.mark.parametrize("api", [Api.CHAT, Api.COMPLETION])
 @pytest.mark.parametrize(("fields", "reason"), REFUSED)
-def test_refused(fields: dict[str, Any], reason: str):
+def test_refused(api: Api, fields: dict[str, Any], reason: str):
     """Ends with a stated error."""
-    verdict = resumability(Api.CHAT, GREEDY | fields)
+    verdict = resumability(api, GREEDY | fields)
     assert (verdict.fidelity, verdict.reason) == (Fidelity.REFUSED, reason)
 
 

@@ -79,6 +79,30 @@ def test_by_ids_the_prompt_is_all_ids_so_far():
     assert (made.stop, made.min_tokens, made.tokens_before) == (("END",), 3, 2)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"stop_token_ids": [7]},
+        {"ignore_eos": True},
+        {"top_k": 1},
+        {"min_p": 0.1},
+        {"bad_words": ["x"]},
+        {"allowed_token_ids": [5, 6]},
+        {"repetition_penalty": 1.3},
+        {"logit_bias": {"5": 1}},
+        {"seed": 3},
+        {"stop": ["END"]},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+@pytest.mark.parametrize("site_takes_ids", [True, False])
+def test_what_a_sampler_is_told_the_next_one_is_told(changes: dict[str, Any], site_takes_ids: bool):
+    """By ids and by text, in the same words."""
+    made = plan(CHAT | changes, record(), site_takes_ids=site_takes_ids)
+    assert isinstance(made, Continue)
+    assert orjson.loads(made.body).items() >= changes.items()
+
+
 def test_with_no_token_yet_there_is_nothing_to_detokenize():
     """The prompt alone goes on."""
     made = plan({"model": "m", "prompt": "x"}, record(b"", ""), Api.COMPLETION)
