@@ -87,10 +87,8 @@ class RouterFleet:
         assert not self.router.forwarder.active
         for site in self.sites:
             await until(lambda site=site: site.running == 0, what=f"nothing runs at {site.site_id}")
-        await until(
-            lambda: connections_in_use(self.router.forwarder._pool) == 0,
-            what="no connection to a site in use",
-        )
+        pool = self.router.forwarder._pool
+        await until(lambda: connections_in_use(pool) == 0, what="no connection to a site in use")
         totals = self.totals
         assert totals["lost"] == 0
         assert totals["requests"] == sum(totals[outcome] for outcome in OUTCOMES)

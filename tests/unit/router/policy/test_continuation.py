@@ -286,17 +286,11 @@ def test_a_usage_in_every_event_of_the_new_site_is_not_passed_on():
 
 @pytest.mark.parametrize(("min_tokens", "is_found"), [(0, True), (4, True), (20, False)])
 def test_a_stop_string_over_the_seam_is_not_looked_for_before_min_tokens(min_tokens: int, is_found: bool):
-    """An engine would not have stopped there either; where exactly the minimum lies in the text is not known."""
+    """Nor would an engine have stopped there; where in the text the minimum lies is not known."""
     fields = FIELDS | {"stop": ["aZ"], "min_tokens": min_tokens, "max_tokens": 30}
-    prompt, seam = {"prompt_token_ids": [1, 2]}, {"content": "xya"}
-    values = [
-        {
-            "id": "1",
-            "choices": [{"index": 0, "delta": {"role": "assistant"}, "finish_reason": None}],
-            **prompt,
-        },
-        {"choices": [{"index": 0, "delta": seam, "finish_reason": None, "token_ids": [3, 4, 5, 6]}]},
-    ]
+    role = {"index": 0, "delta": {"role": "assistant"}, "finish_reason": None}
+    seam = {"index": 0, "delta": {"content": "xya"}, "finish_reason": None, "token_ids": [3, 4, 5, 6]}
+    values = [{"id": "1", "choices": [role], "prompt_token_ids": [1, 2]}, {"choices": [seam]}]
     data = b"".join(b"data: " + orjson.dumps(value) + b"\n\n" for value in values)
     continuation = start(data, fields)
     event = {"choices": [{"index": 0, "text": "Zb", "token_ids": [7], "finish_reason": None}]}
