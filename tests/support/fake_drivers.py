@@ -3,8 +3,8 @@
 A request's `x-behaviour` header says how the engine treats it: `stream` (two events, then the end), `hold`
 (one event, then nothing until `release` is set), `cut` (one event, then a cut), `keep_alive` (comments only),
 `json`, `large` (2 MiB), `silent` (nothing until `release`), `cut_before` (a cut instead of an answer), `full`
-(503), `full_in_stream`, `dead_in_stream` (200, then an error event), `refuse` (400), `fault` (500),
-`responses` (as the Responses API, with a store).
+(503), `full_in_stream`, `dead_in_stream` (200, then an error event), `refuse` (400), `fault` (500), `flood`
+(64 MiB of events, as fast as they are taken), `responses` (as the Responses API, with a store).
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ STREAM = ((b"content-type", b"text/event-stream"),)
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/tokenize", "/detokenize", "/sleep")
 
 
+FLOOD_EVENT = b"data: " + b"x" * 65_536 + b"\n\n"
+FLOOD_EVENTS = 1024
+
+
 class StubEngine:
     """One engine."""
 
@@ -34,6 +38,8 @@ class StubEngine:
         self.held: list[str] = []
         """Ids of the responses that it holds."""
         self.release = asyncio.Event()
+        self.flooded = 0
+        """Events of a flood that were taken."""
         self.server = HttpServer(hot=self._route)
 
     def _route(self, _method: str, path: str) -> HotHandler:
@@ -65,6 +71,8 @@ class StubEngine:
                 request.respond(200, JSON, b"x" * (2 << 20))
             case "full" | "fault" | "refuse":
                 request.respond({"full": 503, "fault": 500, "refuse": 400}[behaviour], JSON, answer)
+            case "flood":
+                await self._flood(request)
             case "cut_before":
                 request.abort()
             case "silent":
@@ -91,6 +99,18 @@ class StubEngine:
             request.finish()
         else:
             request.respond(200, JSON, body)
+
+    async def _flood(self, request: ClientRequest) -> None:
+        request.start(200, STREAM)
+        may_write = asyncio.Event()
+        may_write.set()
+        request.on_pause, request.on_resume = may_write.clear, may_write.set
+        for _ in range(FLOOD_EVENTS):
+            await may_write.wait()
+            request.write(FLOOD_EVENT)
+            self.flooded += 1
+            await asyncio.sleep(0)
+        request.finish()
 
     async def _stream(self, request: ClientRequest, behaviour: str) -> None:
         request.start(200, STREAM)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -12,12 +13,13 @@ from dataclasses import dataclass, field
 import httpx
 import orjson
 import pytest
-from support.fake_drivers import FakeEngines, FakeGpus, StubEngine, specs
+from support.fake_drivers import FLOOD_EVENT, FLOOD_EVENTS, FakeEngines, FakeGpus, StubEngine, specs
+from support.full_listener import FullListener
 from support.wait import until
 
 from fleet.instance import InstanceState
 from gateway.server import HttpServer
-from gateway.upstream import UpstreamPool
+from gateway.upstream import Origin, UpstreamPool
 from site_agent.admission import Admission
 from site_agent.drivers.interface import Drivers
 from site_agent.forwarding import Forwarder
@@ -332,6 +334,52 @@ async def test_an_engine_that_is_gone_costs_one_try() -> None:
             answer = await site.post("json")
             assert answer.headers["x-heron-instance"] == "i1"
         await site.settled()
+
+
+async def test_an_engine_that_takes_no_connection_costs_one_try() -> None:
+    """Connect time-out: another instance, and 502 where there is none."""
+    with FullListener() as nowhere:
+        for count, status in ((2, 200), (1, 502)):
+            async with running_site(count=count) as site:
+                site.upstream.connect_timeout_seconds = 0.2
+                site.admission.instances[0].origin = Origin.parse(nowhere.url)
+                answers = [await site.post("json") for _ in range(3)]
+                assert {answer.status_code for answer in answers} == {status}
+                assert site.engine(0).seen == []
+                await site.settled()
+
+
+async def test_a_router_that_does_not_read_stops_the_engine() -> None:
+    """What it has not taken is not asked of the engine; once it reads, it gets all."""
+    async with running_site(count=1) as site:
+        engine = site.engine(0)
+        link = socket.socket()
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        link.setblocking(False)
+        port = int(site.url.rpartition(":")[2])
+        await asyncio.get_running_loop().sock_connect(link, ("127.0.0.1", port))
+        reader, writer = await asyncio.open_connection(sock=link, limit=65_536)
+        writer.write(
+            f"POST {CHAT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\nx-behaviour: flood\r\n"
+            "content-length: 2\r\n\r\n{}".encode()
+        )
+        await until(lambda: engine.flooded, what="it has begun")
+        written, looks = 0, 0
+        while looks < 100:  # so often nothing more was taken
+            await asyncio.sleep(0.005)
+            looks = looks + 1 if engine.flooded == written else 0
+            written = engine.flooded
+        assert written < FLOOD_EVENTS // 2
+        got, tail = 0, b""
+        while not tail.endswith(b"\r\n0\r\n\r\n"):
+            piece = await reader.read(1 << 20)
+            assert piece, tail
+            got += piece.count(b"x")
+            tail = (tail + piece)[-16:]
+        assert got >= FLOOD_EVENTS * FLOOD_EVENT.count(b"x")
+        writer.close()
+        await site.settled()
+        assert site.outcomes == {"completed": 1}
 
 
 async def test_an_engine_that_dies_in_mid_stream_cuts_the_connection() -> None:
