@@ -105,17 +105,15 @@ async def relay_continuation(
     exchange.quiet_since = now
     write = exchange.request.write
     write(continuation.begin(owed))
-    if continuation.ending is not None:
-        return continuation.ending
+    if continuation.is_over:
+        return _ending(continuation.ending, "over")
 
     def on_data(data: bytes) -> None:
         write(continuation.feed(data))
         if continuation.events and exchange.is_between_sites:
             exchange.is_between_sites = False
             placement.begun()
-        if continuation.ending is not None and (
-            continuation.ending != "complete" or continuation.is_stopped_here
-        ):
+        if continuation.is_over and (continuation.ending != "complete" or continuation.is_stopped_here):
             raise OverError
         if exchange.is_paused:
             response.pause()

@@ -106,6 +106,11 @@ class Continuation:
             # From here on tokens can only be counted by events; those before may have been counted by ids.
             record.text_events = plan.tokens_before
 
+    @property
+    def is_over(self) -> bool:
+        """As `ChatStreamScanner.is_over`."""
+        return self.ending is not None
+
     def begin(self, owed: str) -> bytes:
         """The text that the ids so far hold and the client has not got."""
         out = self._client.chunk(self._stop.feed(owed))
@@ -113,7 +118,7 @@ class Continuation:
 
     def feed(self, data: bytes) -> bytes:
         """Take a piece of the site's answer; returns what goes to the client."""
-        if self.ending is not None:
+        if self.is_over:
             return b""
         try:
             events = self._splitter.feed(data)
@@ -123,7 +128,7 @@ class Continuation:
         pieces = []
         for event in events:
             pieces.append(self._event(event))
-            if self.ending is not None:
+            if self.is_over:
                 break
         return b"".join(pieces)
 

@@ -76,9 +76,15 @@ class ChatStreamScanner:
         self.error: Any = None
         """The payload of an error event."""
 
+    @property
+    def is_over(self) -> bool:
+        """Nothing more of it goes to the client. (A property: `ending` changes in calls, which mypy's narrowing
+        of it does not see, and compiled code believes.)"""
+        return self.ending is not None
+
     def feed(self, data: bytes) -> bytes:
         """Take a piece off the socket; returns what goes to the client now (whole events, maybe none)."""
-        if self.ending is not None:
+        if self.is_over:
             return b""
         if (
             data.endswith(b"\n\n")
@@ -95,7 +101,7 @@ class ChatStreamScanner:
         pieces = []
         for event in events:
             pieces.append(self._event(event))
-            if self.ending is not None:
+            if self.is_over:
                 break
         return b"".join(pieces)
 
