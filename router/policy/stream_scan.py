@@ -78,8 +78,8 @@ class ChatStreamScanner:
 
     @property
     def is_over(self) -> bool:
-        """Nothing more of it goes to the client. (A property: `ending` changes in calls, which mypy's narrowing
-        of it does not see, and compiled code believes.)"""
+        """Nothing more of it goes to the client. (A property: `ending` changes in calls, which mypy's
+        narrowing of it does not see, and compiled code believes.)"""
         return self.ending is not None
 
     def feed(self, data: bytes) -> bytes:
