@@ -6,6 +6,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +18,7 @@ from fleet.config import ConfigError
 if TYPE_CHECKING:
     from power_feed.backtest import Score
 
+MEASURED_FORECASTS = 200
 Totals = dict[float, dict[str, "Score"]]
 
 NOTE = """Pinball loss: mean over p10, p50, p90, in thousandths of nameplate, all columns together.
@@ -42,6 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     totals: Totals = {}
     try:
         series = read_wind_file(path)
+        times = _measure(tuple(series.ratios[series.sites[0]]), series.period_seconds)
         for site in series.sites:
             for horizon, scores in backtest(tuple(series.ratios[site]), series.period_seconds).items():
                 kept = totals.setdefault(horizon, {})
@@ -52,12 +57,70 @@ def run(arguments: argparse.Namespace) -> int:
     except BacktestError as error:
         raise ConfigError(f"heron power-feed backtest: {path}: {error}") from None
     if arguments.json:
-        print(
-            json.dumps({"file": path.name, "horizons": [_figures(at, totals[at]) for at in totals]}, indent=1)
-        )
+        figures = {
+            "file": path.name,
+            "horizons": [_figures(at, totals[at]) for at in totals],
+            "times": {name: kept.figures() for name, kept in times.items()},
+        }
+        print(json.dumps(figures, indent=1))
     else:
         _show(path, series.sites, series.period_seconds, totals)
+        _show_times(times)
     return exit_codes.DONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Times:
+    """What one model took, on this machine as it was just then."""
+
+    measurements: int
+    learning_seconds: float
+    forecasts: int
+    forecasting_seconds: float
+
+    def figures(self) -> dict[str, float]:
+        return {
+            "measurements": self.measurements,
+            "learning_seconds_per_measurement": self.learning_seconds / max(1, self.measurements),
+            "seconds_per_forecast": self.forecasting_seconds / max(1, self.forecasts),
+            "learning_seconds": self.learning_seconds,
+        }
+
+
+def _measure(ratios: Sequence[float], period_seconds: float) -> dict[str, _Times]:
+    """Of one column: learnt from its first step to its last at a feed's horizons, then asked for forecasts.
+
+    There is no fit but this: a model learns from each measurement as it comes.
+    """
+    from power_feed.backtest import models
+    from power_feed.forecast import STANDARD_HORIZONS_SECONDS
+
+    known = [(step * period_seconds, ratio) for step, ratio in enumerate(ratios) if ratio == ratio]
+    times: dict[str, _Times] = {}
+    for name, model in models(STANDARD_HORIZONS_SECONDS).items():
+        begin = time.perf_counter()
+        for at, ratio in known:
+            model.observe(ratio, at)
+        learnt = time.perf_counter()
+        for _ in range(MEASURED_FORECASTS):
+            model.quantiles()
+        times[name] = _Times(
+            measurements=len(known),
+            learning_seconds=learnt - begin,
+            forecasts=MEASURED_FORECASTS,
+            forecasting_seconds=time.perf_counter() - learnt,
+        )
+    return times
+
+
+def _show_times(times: dict[str, _Times]) -> None:
+    for name, kept in times.items():
+        figures = kept.figures()
+        print(
+            f"{name}: {1e6 * figures['learning_seconds_per_measurement']:.0f} µs to learn from a measurement "
+            f"({kept.measurements:,} in {kept.learning_seconds:.2f} s), "
+            f"{1e3 * figures['seconds_per_forecast']:.2f} ms for a forecast of all horizons"
+        )
 
 
 def _figures(horizon: float, scores: dict[str, Score]) -> dict[str, Any]:

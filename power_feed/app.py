@@ -32,6 +32,7 @@ from power_feed.http import create_app
 from power_feed.hub import Hub
 from power_feed.live_tasks import LiveTasks
 from power_feed.metrics import FeedMetrics
+from power_feed.remembering import remember
 from power_feed.server_switch import SwitchView
 from power_feed.server_tasks import ServerTasks
 from power_feed.site_watch import SiteWatch
@@ -71,6 +72,7 @@ class FeedService:
             ConfigError: a source cannot be built.
         """
         self._config = config
+        self._store = store
         self._clock = clock
         self._files = WindFiles()
         self._lives = LiveSources()
@@ -135,6 +137,7 @@ class FeedService:
             asyncio.create_task(self._pace(), name="pace"),
             asyncio.create_task(self._writer.run(), name="store"),
             asyncio.create_task(self._watch.follow_store(), name="sites-store"),
+            *self._remembering(),
             asyncio.create_task(self._watch.poll_agents(), name="sites-agents"),
             *(asyncio.create_task(work, name=name) for name, work in self._servers.start()),
             *self._live_tasks.start(),
@@ -147,6 +150,13 @@ class FeedService:
             self._server.port,
             extra={"feed_id": self.feed_id, "sites": list(self.site_ids)},
         )
+
+    def _remembering(self) -> list[asyncio.Task[None]]:
+        """A record that stands still until its start is known begins anew, so it has no past."""
+        if self.start_unix_seconds is None:
+            return []
+        farms = [(farm, forecaster(of)) for farm, of in zip(self._farms, self._config.farms, strict=True)]
+        return [asyncio.create_task(remember(self._store, farms), name="power-log")]
 
     async def wait(self) -> None:
         """Return only by raising what ended one of the tasks."""

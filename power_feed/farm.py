@@ -129,6 +129,11 @@ class FarmFeed:
         self._forecast_at = None
         self._read_at = None
 
+    def take_forecaster(self, forecaster: PowerForecaster) -> None:
+        """One that knows more; it is shown the measurement of this moment with the next `read`."""
+        self.forecaster = forecaster
+        self._forecast_at = None
+
     def note_reading(self, reading: PowerReading, *, now: float) -> None:
         """A reading of one of the sites was found in the store, whoever wrote it: the next one is higher.
 

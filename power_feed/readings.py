@@ -22,6 +22,10 @@ class Farm:
         """What is left for the sites: losses and the farm's other loads taken off, never below 0."""
         return max(0.0, farm_watts * (1 - self.loss_ratio) - self.other_loads_watts)
 
+    def farm_watts(self, deliverable_watts: float) -> float:
+        """The other way round; where nothing is left for the sites, the most that the farm may have had."""
+        return (deliverable_watts + self.other_loads_watts) / (1 - self.loss_ratio)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:

@@ -26,10 +26,14 @@ def test_it_prints_a_table_and_figures(tmp_path: Path, capsys: pytest.CaptureFix
     page = capsys.readouterr().out
     assert "  15 min  point " in page
     assert "below p10" in page
+    assert "µs to learn from a measurement (3,000 in" in page
     assert main.main(["power-feed", "backtest", "--wind", str(path), "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert figures["horizons"][0]["horizon_seconds"] == 900.0
     assert set(figures["horizons"][0]["models"]) == {"point", "level", "moods"}
+    assert set(figures["times"]) == {"level", "moods"}
+    assert figures["times"]["level"]["measurements"] == 3000
+    assert figures["times"]["level"]["seconds_per_forecast"] > 0
 
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:

@@ -223,3 +223,17 @@ def test_a_report_counts_once_power_was_shared_out_since() -> None:
     assert subject.has_counted(99.0)
     assert not subject.has_counted(100.1)
     assert not subject.has_counted(None)
+
+
+def test_a_forecaster_that_knows_more_is_taken_at_once() -> None:
+    """Also between two measurements of a slow source."""
+    subject = feed(schedule((0, 0.5), period=900.0))
+    read(subject, now=0.0, unix_seconds=START)
+    wiser = Forecaster(1000.0)
+    for minute in range(200):
+        wiser.observe(500.0, START - 60.0 * (200 - minute))
+    subject.take_forecaster(wiser)
+    reading = read(subject, now=1.0, unix_seconds=START + 1.0)
+    assert reading is not None
+    hour = next(point for point in reading.forecast if point.horizon_seconds == 3600.0)
+    assert hour.p10_watts == pytest.approx(500.0)

@@ -1,0 +1,47 @@
+"""Reads the power log once after a start and teaches the forecasts from it; nothing waits for that."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from fleet.store import Store, StoreError
+from power_feed.farm import FarmFeed
+from power_feed.forecast import PowerForecaster
+from power_feed.history import ENTRIES, learn
+
+logger = logging.getLogger(__name__)
+
+TRIES = 30
+TRY_SECONDS = 2.0
+"""A minute in all; a store that comes later finds a forecast that has begun to learn by itself."""
+
+
+async def remember(store: Store, farms: Sequence[tuple[FarmFeed, PowerForecaster]]) -> None:
+    """Give each farm the forecaster beside it, which has seen nothing yet, once the log has taught it."""
+    for feed, forecaster in farms:
+        records = await _log(store, feed.site_ids[0])
+        taught = await asyncio.to_thread(
+            learn,
+            forecaster,
+            records,
+            farm=feed.farm,
+            source=feed.source.description,
+            speed=feed.source.speed,
+        )
+        if taught:
+            feed.take_forecaster(forecaster)
+            logger.info(
+                "forecast of farm %s goes on from the log", feed.farm.farm_id, extra={"taught": taught}
+            )
+
+
+async def _log(store: Store, site_id: str) -> list[bytes]:
+    for _ in range(TRIES):
+        try:
+            return await store.power_log(site_id, ENTRIES)
+        except StoreError as error:
+            logger.debug("no power log: %s", error)
+        await asyncio.sleep(TRY_SECONDS)
+    return []
