@@ -182,6 +182,8 @@ def needed_watts(settings: SiteSettings, work: Work, slo: Slo) -> tuple[tuple[fl
         ]
         if fitting:
             table.append((wanted, min(fitting)))
+    for index in range(len(table) - 2, -1, -1):  # what sustains more sustains this too
+        table[index] = (table[index][0], min(table[index][1], table[index + 1][1]))
     return tuple(table)
 
 
