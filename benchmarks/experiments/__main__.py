@@ -19,7 +19,7 @@ from simulator.sizing_cost import Prices
 from simulator.traces import SIZE_SETS
 from simulator.workload import MODES
 
-EXPERIMENTS = ("paper_table", "power_short", "matrix", "ablation", "sensitivity", "grid")
+EXPERIMENTS = ("bound", "paper_table", "power_short", "matrix", "ablation", "sensitivity", "grid")
 
 
 def parser() -> argparse.ArgumentParser:

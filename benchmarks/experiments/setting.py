@@ -53,7 +53,7 @@ SMOKE = WindSet(
     is_far=True,
     training=Days(name="smoke-training", first=1, last=1),
     size_percentile=40.0,
-    reported=(Days(name="smoke", first=2, last=2),),
+    reported=(Days(name="smoke", first=4, last=4),),
     has_median_week=False,
 )
 """One synthetic day that needs no file."""
@@ -76,6 +76,8 @@ class Setting:
     mode: Mode = "bursty"
     size_percentile: float | None = None
     """None: that of the week's wind."""
+    site_count: int | None = None
+    """None: one per column of the week's wind."""
     prices: Prices = field(default_factory=lambda: Prices(gpu_usd=GPUS["h100"].usd))
     folder: Path = FOLDER
 
@@ -90,9 +92,10 @@ class Setting:
                 data=directory,
                 sample=Sample.parse("1d:150s:90s"),
                 seeds=(1,),
-                loads=(0.05, 0.2),
+                loads=(0.1, 0.4),
                 weeks=((SMOKE, "smoke"),),
                 trace="synthetic-conv",
+                site_count=2,
             )
         if size == "quick":
             return cls(
@@ -178,6 +181,7 @@ class Setting:
             "sizes": self.sizes,
             "mode": self.mode,
             "load": load,
+            "site_count": self.site_count,
             "sample": self.sample,
             "policy": policy,
             "seed": seed,

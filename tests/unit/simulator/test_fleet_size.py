@@ -54,9 +54,7 @@ def test_further_sites_read_the_columns_days_later() -> None:
 def test_the_slo_is_five_times_one_request_alone() -> None:
     """On the fastest of the configurations, at full clock and without the network."""
     sites = sites_of(CELL, SERIES)
-    alone = [
-        capacity.reference_slo([profile], WORK, factor=1.0) for profile in profiles_of(sites[0])
-    ]
+    alone = [capacity.reference_slo([profile], WORK, factor=1.0) for profile in profiles_of(sites[0])]
     found = slo_of(sites, WORK)
     assert found.ttft_seconds == pytest.approx(5 * min(one.ttft_seconds for one in alone))
     assert found.e2e_seconds == pytest.approx(5 * min(one.e2e_seconds for one in alone))
