@@ -90,7 +90,7 @@ def _ceilings(setting: Setting, found: dict[str, dict[str, Any]]) -> str:
     rows = []
     for week, one in found.items():
         gains = [
-            f"{row['bound'] / row['baselines']['static_weighted'] - 1:+.0%}"
+            f"{row['bound'] / static - 1:+.0%}" if (static := row["baselines"]["static_weighted"]) else "–"
             for row in one["within_slo"]["by_load"]
         ]
         rows.append([week, *gains, ABSTRACT])

@@ -81,7 +81,7 @@ def crossing(curve: Sequence[tuple[float, float]], level: float) -> Crossing:
 
 def way(ours: float, best: float, bound: float) -> float | None:
     """Our part of the way from the best baseline to the bound; None: they are as good as one."""
-    if bound - best < CLOSE_RATIO * bound:
+    if bound - best <= CLOSE_RATIO * bound:
         return None
     return (ours - best) / (bound - best)
 

@@ -59,7 +59,7 @@ def goals_table(table: Table) -> str:
             for text, is_met in [table.sustained_way(week, level)]
         ]
         rows.append([week, "the same: load sustained", "; ".join(sustained)])
-        shares = {load: table.mean(week, load, OURS) / table.mean(week, load, BOUND) for load in loads}
+        shares = {load: table.share(week, load, OURS) for load in loads}
         shown = [f"{load:g}: {one:.0%}, {_met(one >= BOUND_GOAL)}" for load, one in shares.items()]
         rows.append([week, "≥ 95 % of the bound", "; ".join(shown)])
         rows.append([week, "never less than any other policy, within 1 %", _never_less(table, week)])

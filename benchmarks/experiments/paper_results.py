@@ -36,6 +36,11 @@ class Table:
         """Share that could be, of each seed."""
         return [_row(one)["bound"] for one in self.ceilings[week, load]]
 
+    def share(self, week: str, load: float, policy: str) -> float:
+        """Of the bound; where that is nothing, nothing is all of it."""
+        bound = self.mean(week, load, BOUND)
+        return self.mean(week, load, policy) / bound if bound else 1.0
+
     def fluid(self, week: str, load: float, name: str) -> float:
         """A fluid baseline, mean over seeds."""
         return estimate([_row(one)["baselines"][name] for one in self.ceilings[week, load]]).mean

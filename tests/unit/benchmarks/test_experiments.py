@@ -69,6 +69,7 @@ def test_the_way_is_from_the_best_baseline_to_the_bound() -> None:
     assert way(0.9, 0.8, 1.0) == pytest.approx(0.5)
     assert way(0.7, 0.8, 1.0) == pytest.approx(-0.5)
     assert way(0.99, 0.985, 1.0) is None
+    assert way(0.0, 0.0, 0.0) is None
 
 
 # Settings
@@ -168,6 +169,13 @@ def test_sustained_load_says_only_what_the_loads_show(
     found, state = table_of(ours, theirs, bound).sustained_way("week", 0.9)
     assert found.startswith(text)
     assert state is is_met
+
+
+def test_a_week_without_any_power_is_no_division_by_nothing() -> None:
+    """Nothing of nothing is all of it."""
+    dead = table_of([0.0, 0.0], [0.0, 0.0], [0.0, 0.0])
+    assert dead.share("week", 0.5, "heron") == 1.0
+    assert dead.way("week", 0.5) is None
 
 
 def test_the_bound_is_a_policys_curve_too() -> None:
