@@ -93,6 +93,7 @@ def _add_circumstances(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--turbulence-ratio", type=float, default=0.03, help="of the wind's power, between its samples (0.03)"
     )
+    how.add_argument("--trips-per-day", type=float, default=0.0, help="sudden falls of each farm's power (0)")
     how.add_argument(
         "--constant-power", action="store_true", help="the grid instead of the wind: full power always"
     )
@@ -159,6 +160,7 @@ def cells_of(arguments: argparse.Namespace) -> list[Cell]:
         report_delay_seconds=arguments.report_delay_seconds,
         report_loss_ratio=arguments.report_loss_ratio,
         turbulence_ratio=arguments.turbulence_ratio,
+        trips_per_day=arguments.trips_per_day,
         constant_power=arguments.constant_power,
         forecast_error_ratio=arguments.forecast_error_ratio,
         length_error_ratio=arguments.length_error_ratio,

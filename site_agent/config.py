@@ -72,7 +72,7 @@ class GovernorOptions(ConfigModel):
     """Times that instances are taken down which nothing forces down: for a plan, a layout, or to pack."""
     load_hold_seconds: Annotated[float, Field(ge=0, le=86_400)] = 120.0
     """The load to be ready for is the most of so long."""
-    load_ratio: Annotated[float, Field(gt=0, le=1)] = 0.8
+    load_ratio: Annotated[float, Field(gt=0, le=1)] = 0.6
     """`dynamo_like`: instances are enough for a load up to this share of what they end within the SLO."""
     reshard_patience_seconds: Annotated[float, Field(ge=0, le=86_400)] | None = None
     """A change of layout that leaves nothing serving meanwhile waits until nothing runs, or for so long.

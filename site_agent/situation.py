@@ -159,7 +159,7 @@ class GovernorRule:
     max_starts_per_hour: int = 240
     max_switches_per_hour: int = 12
     load_hold_seconds: float = 120.0
-    load_ratio: float = 0.8
+    load_ratio: float = 0.6
     reshard_patience_seconds: float | None = None
     start_seconds: float = 60.0
     safe_floor_watts: float = 0.0

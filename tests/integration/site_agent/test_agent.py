@@ -445,3 +445,38 @@ async def test_an_agent_that_is_killed_or_hangs_leaves_no_engine(
             await until(lambda: agent.others() == [], what="engines and watchdog gone")
         async with agent_process(tmp_path, feed, "2") as again:
             assert await again.slots() == 48
+
+
+@pytest.mark.parametrize("control", ["governed", "power_cap_only", "gpu_idling", "dynamo_like"])
+async def test_every_site_control_keeps_a_live_cap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, control: str
+) -> None:
+    """`[sites.governor] control`: each gets under a cap of two thirds by its own means, and serves on."""
+    async with running_agent(tmp_path, monkeypatch, governor={"control": control}) as site:
+        await site.until_report({"state": "serving", "ready": 3})
+        site.grant(5000.0)
+        async with asyncio.timeout(30):
+            while not _complies(await site.report(), control):
+                await site.client.get("/v1/models")
+        async with site.stream(20) as answer:
+            assert answer.status_code == 200
+            assert (await answer.aread()).endswith(b"data: [DONE]\n\n")
+        assert await site.metric("heron_site_cap_exceeded_seconds_total") == 0
+
+
+def _complies(report: dict[str, Any], control: str) -> bool:
+    """Whether the draw is within the lowered cap, by the means that the control has."""
+    power, instances = report["power"], report["models"][0]["instances"]
+    ready = [one["gpu_clock_mhz"] for one in instances if one["state"] == "ready"]
+    means = {
+        "power_cap_only": len(ready) == 3 and max(ready, default=1980) < 1980,
+        "gpu_idling": 1 <= len(ready) < 3 and min(ready, default=0) == 1980,
+    }
+    is_within = 4000 < power["cap_watts"] < 5000 and power["draw_watts"] <= power["cap_watts"]
+    return is_within and means.get(control, len(ready) >= 1)
+
+
+async def test_a_site_control_that_is_none_is_refused(tmp_path: Path) -> None:
+    """With those that there are."""
+    with pytest.raises(ValueError, match=r"governed.*power_cap_only.*gpu_idling.*dynamo_like"):
+        site_config(tmp_path, "http://127.0.0.1:1", governor={"control": "best"})

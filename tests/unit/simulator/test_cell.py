@@ -159,11 +159,13 @@ def test_circumstances_reach_the_cell() -> None:
     """How late and incomplete reports are, how the wind moves, how wrong estimates are, whether one plans."""
     words = "--report-delay-seconds 3 --report-loss-ratio 0.1 --turbulence-ratio 0 --constant-power"
     words += " --forecast-error-ratio 0.4 --length-error-ratio 0.5 --planner on --policy heron,planned"
+    words += " --trips-per-day 12"
     for cell in cells(*words.split()):
         assert cell.report_delay_seconds == 3
         assert cell.report_loss_ratio == 0.1
         assert cell.turbulence_ratio == 0
         assert cell.constant_power
+        assert cell.trips_per_day == 12
         assert cell.forecast_error_ratio == 0.4
         assert cell.length_error_ratio == 0.5
         assert cell.has_planner
