@@ -71,11 +71,11 @@ COMMANDS: dict[str, Command] = {
     ),
     "profile": Command(
         module="cli.profile",
-        help="measure an engine; how well the shipped profile fits what was measured",
+        help="measure an engine; how well a profile fits what was measured",
         examples=(
             "heron profile check",
-            "heron profile check --json",
-            "heron profile run --url http://127.0.0.1:8000 --out llama.json --batches 1,8,64 --prompts 512",
+            "heron profile check llama.json",
+            "heron profile run --url http://127.0.0.1:8000 --out llama.json --batches 1,8,64",
         ),
     ),
     "doctor": Command(

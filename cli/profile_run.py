@@ -43,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batches", type=numbers, default=(1, 2, 4, 8, 16, 32, 64), metavar="N,N", help="running requests"
     )
-    parser.add_argument("--prompts", type=numbers, default=(512,), metavar="N,N", help="prompt tokens (512)")
+    parser.add_argument(
+        "--prompts", type=numbers, default=(512, 2048), metavar="N,N", help="prompt tokens (512,2048)"
+    )
     parser.add_argument(
         "--clocks",
         type=numbers,

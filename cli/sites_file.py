@@ -35,6 +35,7 @@ from pydantic import Field, create_model
 
 from cli.files import read_tables
 from fleet.config import ConfigError, ConfigModel, build
+from fleet.profile_file import is_file
 from router.config import RouterConfig
 from router.policy.planner.problem import PlannerParameters
 from simulator.cell import Pairs, pairs
@@ -62,6 +63,7 @@ class SiteTable(ConfigModel):
 
     instances: Annotated[int, Field(ge=1, le=64)] | None = None
     profile_id: str | None = None
+    """A shipped one's name, or a file of `heron profile run` (relative to this file)."""
     other_profile_ids: tuple[str, ...] | None = None
     """Left out: all of the same model and GPU that divide the site's GPUs."""
     max_concurrency: Annotated[int, Field(ge=1, le=4096)] | None = None
@@ -134,8 +136,8 @@ def read_sites_file(path: Path | None) -> SitesFile:
     return SitesFile(
         count=len(sites) or head.count,
         round_trip_seconds=head.round_trip_seconds,
-        site=_given(SiteTable, _table(tables, "site", source), "site", source),
-        each_site=tuple(_given(OneSiteTable, one, f"sites {at}", source) for at, one in enumerate(sites, 1)),
+        site=_site(SiteTable, _table(tables, "site", source), "site", path),
+        each_site=tuple(_site(OneSiteTable, one, f"sites {at}", path) for at, one in enumerate(sites, 1)),
         governor=_governor(_table(tables, "governor", source), source),
         router=_router(_table(tables, "router", source), source),
         planner=_planner(_table(tables, "planner", source), source),
@@ -160,6 +162,21 @@ def _table(tables: Mapping[str, Any], name: str, source: str) -> dict[str, Any]:
 def _given(model: type[ConfigModel], values: Mapping[str, Any], table: str, source: str) -> Pairs:
     """The keys that are there, with their values as the model reads them."""
     return pairs(build(model, values, table=table, source=source).model_dump(exclude_unset=True))
+
+
+def _site(model: type[ConfigModel], values: Mapping[str, Any], table: str, path: Path | None) -> Pairs:
+    """The same of a site; files of profiles are relative to the file."""
+    found = dict(_given(model, values, table, f"--sites {path}"))
+    directory = Path() if path is None else path.resolve().parent
+    if "profile_id" in found:
+        found["profile_id"] = _placed(found["profile_id"], directory)
+    if "other_profile_ids" in found:
+        found["other_profile_ids"] = tuple(_placed(one, directory) for one in found["other_profile_ids"])
+    return pairs(found)
+
+
+def _placed(profile_id: str, directory: Path) -> str:
+    return str(directory / Path(profile_id).expanduser()) if is_file(profile_id) else profile_id
 
 
 def _only(values: Mapping[str, Any], allowed: tuple[str, ...], table: str, source: str) -> None:

@@ -17,6 +17,8 @@ from typing import Any
 from fleet import capacity
 from fleet.capacity import Slo, Work
 from fleet.profile import PROFILES, PerformanceProfile
+from fleet.profile_file import find_profile
+from fleet.profiles.document import ProfileDocumentError
 from power_feed.wind_series import WindSeries
 from simulator.cell import Cell, CellError
 from simulator.settings import SiteSettings
@@ -82,9 +84,10 @@ def _checked(site: SiteSettings, series: WindSeries, *, is_told_degrees: bool) -
     if site.wind not in series.ratios:
         raise CellError(f"{where}: {series.name} has no column {site.wind}; it has {', '.join(series.sites)}")
     for profile_id in (site.profile_id, *site.other_profile_ids):
-        if profile_id not in PROFILES:
-            known = ", ".join(sorted(PROFILES))
-            raise CellError(f"{where}: no profile {profile_id!r}; there are {known}")
+        try:
+            find_profile(profile_id)
+        except ProfileDocumentError as error:
+            raise CellError(f"{where}: {error}") from None
     own = site.profile
     gpus = site.instances * own.tensor_parallel_degree
     if not is_told_degrees:

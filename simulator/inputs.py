@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from fleet.capacity import Slo, Work
+from fleet.profile_file import is_file
 from fleet.request import ClassCutoffs, ClassSlo, RequestClass
 from power_feed.synthetic import SyntheticWind
 from power_feed.wind_files import read_wind_file
@@ -272,13 +273,16 @@ def shifted_seconds(inputs: Inputs, site: SiteSettings, start: float) -> float:
 
 
 def files_of(cell: Cell, resolve: Resolve) -> tuple[Path, ...]:
-    """The files that a cell reads: wind first, then those of its load.
+    """The files that a cell reads: wind first, then those of its load, then profiles.
 
     Raises:
         Whatever `resolve` raises, where one is not there.
     """
     wind = () if cell.wind in SYNTHETIC_WINDS else (resolve(cell.wind),)
-    return wind + trace_files(cell.trace, resolve)
+    tables = [dict(cell.site_overrides), *map(dict, cell.each_site)]
+    names = [name for one in tables for name in (one.get("profile_id"), *one.get("other_profile_ids", ()))]
+    profiles = sorted({Path(str(name)) for name in names if name is not None and is_file(str(name))})
+    return wind + trace_files(cell.trace, resolve) + tuple(profiles)
 
 
 @lru_cache(maxsize=4)

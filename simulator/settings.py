@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
-from fleet.profile import PROFILES, PerformanceProfile, SitePowerModel
+from fleet.profile import PerformanceProfile, SitePowerModel
+from fleet.profile_file import find_profile
 from fleet.request import ClassSlo, RequestClass
 from router.config import PlannerConfig, RouterConfig
 from site_agent.config import GovernorOptions
@@ -30,6 +32,10 @@ POWER_LAG_SECONDS = 0.3
 """As `site_agent.emulation.gpu` has them."""
 
 
+_find = lru_cache(maxsize=64)(find_profile)
+"""A file is read once; a run is of one state of it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteSettings:
     """One site: a server of GPUs at its own farm."""
@@ -44,6 +50,7 @@ class SiteSettings:
     instances: int = 2
     """Of the site's own tensor-parallel degree, that of `profile_id`; its GPUs are as many as they need."""
     profile_id: str = DEFAULT_PROFILE
+    """A shipped one's name, or a file of `heron profile run`."""
     max_concurrency: int = DEFAULT_MAX_CONCURRENCY
     start_seconds: float = DEFAULT_START_SECONDS
     overhead_ratio: float = 1.1
@@ -68,12 +75,12 @@ class SiteSettings:
     @property
     def profile(self) -> PerformanceProfile:
         """Of its instances."""
-        return PROFILES[self.profile_id]
+        return _find(self.profile_id)
 
     @property
     def other_profiles(self) -> tuple[PerformanceProfile, ...]:
         """Of `other_profile_ids`."""
-        return tuple(PROFILES[profile_id] for profile_id in self.other_profile_ids)
+        return tuple(_find(profile_id) for profile_id in self.other_profile_ids)
 
     @property
     def rule(self) -> GovernorRule:

@@ -212,6 +212,10 @@ class SiteAgent:
                 config.safe_floor_watts,
             )
         model = self.parts.power.governor.model
+        logger.info(
+            "the site reckons with a profile",
+            extra={"profile": model.profile.profile_id, "clocks_mhz": list(model.clocks_mhz)},
+        )
         for sentence in survival.warnings(model, config.governor_rule(), config.ride_through()):
             logger.warning("ride-through: %s", sentence)
         if self.parts.drivers.gpus.is_fake:

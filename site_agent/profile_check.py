@@ -13,7 +13,7 @@ from fleet.performance import UNKNOWN_KV_TOKENS, PerformanceProfile
 from fleet.profile_file import is_file, read_document
 from fleet.profiles.check import FitError, fitted_groups
 from fleet.profiles.document import ProfileDocument, ProfileDocumentError
-from fleet.profiles.measured import fit_errors, told_clocks
+from fleet.profiles.measured import ONE_LENGTH, fit_errors, told_clocks
 from site_agent.config import SiteConfig
 from site_agent.drivers import nvml
 from site_agent.drivers.interface import DriverError
@@ -138,6 +138,17 @@ def _unknown(config: SiteConfig, profile: PerformanceProfile, document: ProfileD
                 f"watts of an instance without an engine are modelled, {profile.stopped_watts:.0f} W",
                 "stop the engine, read nvidia-smi, and set engine.assumed_stopped_watts",
             )
+        )
+    if ONE_LENGTH in profile.kv_source:
+        found.append(
+            _warn(
+                "one prompt length was measured: a longer context is taken to cost nothing",
+                "measure two or more --prompts",
+            )
+        )
+    if not profile.prefill_source.startswith("measured"):
+        found.append(
+            _warn(f"prefill is {profile.prefill_source}", "measure batch 1, and two or more --prompts")
         )
     if len(profile.clocks_mhz) == 1:
         found.append(

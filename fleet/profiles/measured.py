@@ -38,6 +38,7 @@ from fleet.profiles.measured_prefill import (
 from fleet.profiles.measured_watts import NOTHING_ASSUMED, AssumedWatts, WattsFit, fit_watts
 
 UNKNOWN_MODEL_LEN = 1 << 20
+ONE_LENGTH = "one prompt length was measured"
 _POOLED = "derived: heron profile run; batches whose order the noise had turned were pooled"
 
 
@@ -230,7 +231,7 @@ def _kv_seconds(groups: Sequence[Sequence[tuple[float, float]]]) -> tuple[float,
             numerator += (kv - kv_mean) * (step - step_mean) / step_mean**2
             denominator += ((kv - kv_mean) / step_mean) ** 2
     if denominator == 0:
-        return 0.0, "step: one prompt length was measured, a longer context is taken to cost nothing"
+        return 0.0, f"step: {ONE_LENGTH}, a longer context is taken to cost nothing"
     return min(max(0.0, numerator / denominator), most), f"step: {MEASURED}, by prompt length"
 
 

@@ -22,6 +22,8 @@ from support.vllm_fleet import MODEL, SITES, VllmFleet
 from support.vllm_stream import Stream
 
 from cli.main import main
+from fleet.profile import UNKNOWN_KV_TOKENS
+from fleet.profile_file import find_profile
 
 pytestmark = [
     pytest.mark.vllm,
@@ -183,6 +185,12 @@ def test_an_engine_is_measured_and_its_watts_are_unknown(fleet: VllmFleet, tmp_p
     written = out.read_text()
     assert main([*command, *points]) == 0
     assert out.read_text() == written
+    profile = find_profile(str(out))
+    assert profile.model == MODEL
+    assert 2048 <= profile.max_model_len <= profile.kv_tokens < UNKNOWN_KV_TOKENS, (
+        "the engine says how large its cache is"
+    )
+    assert all(row.is_measured and row.itl_seconds > 0 for row in profile.rows)
 
 
 @pytest.mark.parametrize("phase", ["prefill", "decode"])

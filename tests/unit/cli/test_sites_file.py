@@ -48,6 +48,18 @@ def test_each_site_can_be_another(tmp_path: Path) -> None:
     )
 
 
+def test_files_of_profiles_are_relative_to_the_file(tmp_path: Path) -> None:
+    """Names of shipped ones stay as they are."""
+    path = tmp_path / "sites.toml"
+    path.write_text(
+        '[site]\nprofile_id = "mine.json"\n'
+        '[[sites]]\nother_profile_ids = ["/a/b.json", "llama-3.1-70b/h100/tp2"]\n'
+    )
+    found = read_sites_file(path)
+    assert dict(found.site)["profile_id"] == str(tmp_path / "mine.json")
+    assert dict(found.each_site[0])["other_profile_ids"] == ("/a/b.json", "llama-3.1-70b/h100/tp2")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

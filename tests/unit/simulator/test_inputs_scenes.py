@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support.measured import document_of, row_of
 
+from fleet.profile import LLAMA_70B_H100_TP4
 from simulator.cell import Cell, CellError, Sample
-from simulator.inputs import Inputs, blocks_of, read_inputs, scene, shifted_seconds
+from simulator.inputs import Inputs, blocks_of, files_of, read_inputs, scene, shifted_seconds
 from simulator.weeks import DAY_SECONDS
 from simulator.world import Scene
 
@@ -129,3 +132,23 @@ def test_a_cell_that_cannot_be_meant_is_refused(changes: dict[str, Any], message
     """Whoever made it."""
     with pytest.raises(CellError, match=message):
         inputs(**changes)
+
+
+def test_sites_may_have_a_measured_profile(tmp_path: Path) -> None:
+    """The file is one of those that a result depends on; one that cannot be used is told with its site."""
+    path = tmp_path / "mine.json"
+    rows = [
+        row_of(LLAMA_70B_H100_TP4, batch, prompt, clock)
+        for clock in (1980, 800)
+        for prompt in (512, 4096)
+        for batch in (1, 64)
+    ]
+    path.write_text(json.dumps(document_of(rows).model_dump(mode="json")))
+    cell = CELL.with_(site_overrides=(("profile_id", str(path)),))
+    found = read_inputs(cell, no_file)
+    assert {site.profile.gpu_model for site in found.sites} == {"NVIDIA H100 80GB HBM3"}
+    assert all(site.profile.clocks_mhz == (800, 1980) and not site.other_profiles for site in found.sites)
+    assert files_of(cell, no_file) == (path,)
+    assert files_of(CELL, no_file) == ()
+    with pytest.raises(CellError, match=r"site .*: .*nothing\.json: is not there"):
+        read_inputs(CELL.with_(site_overrides=(("profile_id", "nothing.json"),)), no_file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -18,7 +19,10 @@ from site_agent.drivers.fake_nvml import FakeNvml
 from site_agent.promises import Finding
 
 TRUTH = LLAMA_70B_H100_TP4
-ROWS = [row_of(TRUTH, batch, 512, clock) for clock in (1980, 800) for batch in (1, 32, 64)]
+ROWS = [
+    row_of(TRUTH, batch, prompt, clock)
+    for clock, prompt, batch in itertools.product((1980, 800), (512, 4096), (1, 32, 64))
+]
 GPU = "FAKE GPU"
 
 
@@ -62,7 +66,8 @@ def test_a_good_file_is_told_in_one_line(tmp_path: Path) -> None:
         (ROWS, {"model": "qwen"}, {}, "warn", "model llama-3.1-70b, the site serves qwen"),
         (ROWS, {"max_concurrency": 128}, {}, "warn", "largest batch is 64, max_concurrency is 128"),
         (ROWS, {"assumed_stopped_watts": 0}, {}, "warn", "without an engine are modelled"),
-        (ROWS[:3], {}, {}, "warn", "one clock was measured"),
+        (ROWS[:6], {}, {}, "warn", "one clock was measured"),
+        ([one for one in ROWS if one.running_requests > 1], {}, {}, "warn", "prefill is derived.* batch 32"),
         (ROWS, {}, {"kv_tokens": None}, "warn", "KV cache"),
         ([one.model_copy(update={"watts": None}) for one in ROWS], {}, {}, "warn", "no power was measured"),
         (
@@ -81,6 +86,13 @@ def test_what_is_doubtful_is_said_with_what_to_do(
     _, found = look(tmp_path, rows, engine, **facts)
     assert found.status == status
     assert re.search(message, found.message), found.message
+
+
+def test_one_prompt_length_leaves_context_and_prefill_in_doubt(tmp_path: Path) -> None:
+    """Both are said."""
+    _, context, prefill = look(tmp_path, [one for one in ROWS if one.prompt_tokens == 512], {})
+    assert "one prompt length" in context.message
+    assert "prefill is derived" in prefill.message
 
 
 def test_a_site_with_a_shipped_profile_has_nothing_to_check(tmp_path: Path) -> None:
