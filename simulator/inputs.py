@@ -280,7 +280,9 @@ def files_of(cell: Cell, resolve: Resolve) -> tuple[Path, ...]:
     """
     wind = () if cell.wind in SYNTHETIC_WINDS else (resolve(cell.wind),)
     tables = [dict(cell.site_overrides), *map(dict, cell.each_site)]
-    names = [name for one in tables for name in (one.get("profile_id"), *one.get("other_profile_ids", ()))]
+    names = [
+        name for one in tables for name in (one.get("profile_id"), *(one.get("other_profile_ids") or ()))
+    ]
     profiles = sorted({Path(str(name)) for name in names if name is not None and is_file(str(name))})
     return wind + trace_files(cell.trace, resolve) + tuple(profiles)
 
