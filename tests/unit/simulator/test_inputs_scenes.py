@@ -123,7 +123,7 @@ def test_the_interval_of_the_planners_parameters_is_its_own() -> None:
         ({"site_count": 0}, "allowed is 1 to 200"),
         ({"site_count": 2, "each_site": ((),)}, "1 sites are described, and there are 2"),
         ({"site_overrides": (("speed", 1),)}, "speed"),
-        ({"site_overrides": (("profile_id", "x"),)}, "no profile 'x'"),
+        ({"site_overrides": (("profile_id", "x"),)}, "'x' is no profile"),
         ({"last_day": 91}, "has no day 91"),
         ({"report_loss_ratio": 2.0}, "allowed is 0 to 1"),
     ],
