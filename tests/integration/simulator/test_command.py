@@ -80,8 +80,11 @@ def test_what_was_kept_is_written_as_what_was_run(tmp_path: Path, monkeypatch: p
     [
         ("router = 1", "[router]"),
         ("[router]\nfoo = 1", "[router] foo: no such key"),
-        ('[site]\nprofile_id = "x"', "no profile 'x'; there are llama-3.1-70b/h100/tp2"),
-        ('[site]\nother_profile_ids = ["llama-3.1-70b/h100/tp16"]', "no profile 'llama-3.1-70b/h100/tp16'"),
+        ('[site]\nprofile_id = "x"', "'x' is no profile: known are llama-3.1-70b/h100/tp2"),
+        (
+            '[site]\nother_profile_ids = ["llama-3.1-70b/h100/tp16"]',
+            "'llama-3.1-70b/h100/tp16' is no profile",
+        ),
         ('[site]\nother_profile_ids = ["llama-3.1-70b/h100/tp4"]', "a tensor-parallel degree is given twice"),
         (
             '[site]\ninstances = 1\nother_profile_ids = ["llama-3.1-70b/h100/tp8"]',
