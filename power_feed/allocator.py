@@ -56,7 +56,8 @@ class SiteClaim:
     share: float | None = None
     """Of `Plan.shares`; None: no plan knows the site."""
     server: ServerState = NO_SWITCH
-    """Of its switch, where it has one: one that starts keeps its grant, one that is lost can have one."""
+    """Of its switch, where it has one: one that starts keeps its grant, one that may be off or booting can
+    have one."""
     is_listening: bool = True
     """Whether it has the feed's stream open, so that it hears its grants."""
     heard_at: float | None = None
@@ -245,11 +246,11 @@ class Allocator:
         def most(site: SiteClaim) -> float:
             account = self._accounts[site.site_id]
             server = site.server
-            if is_alone or site.is_listening or not self._is_silent(site, now) or server.is_starting:
+            if is_alone or site.is_listening or not self._is_silent(site, now):
                 return site.max_grant_watts
             if server.is_resting:
                 return 0.0
-            if server.is_off or server.is_lost:
+            if server.is_off or server.is_starting or server.is_unheard or server.is_lost:
                 return site.max_grant_watts
             is_gone = now - account.known_at >= self.walk_seconds
             return 0.0 if is_gone else min(account.granted_watts, site.max_grant_watts)

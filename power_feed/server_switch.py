@@ -73,6 +73,8 @@ class ServerState:
     """Known to draw nothing."""
     is_starting: bool = False
     """Switched on not long ago, and not heard since."""
+    is_unheard: bool = False
+    """It was on when the feed came up not long ago, and was not heard since: it may be booting."""
     is_lost: bool = False
     """It may be off, and nobody knows: only a grant gets it started."""
     is_resting: bool = False
@@ -109,11 +111,7 @@ class ServerSwitch:
     _rest_until: float = float("-inf")
 
     def is_starting(self, view: SwitchView, now: float) -> bool:
-        """Switched on not long ago, and not heard since. One that is found on may be booting as well."""
-        if self._ordered is None:
-            if self._began_at is None or view.is_on is False or view.heard_at is not None:
-                return False
-            return now - self._began_at < self.rule.start_seconds
+        """Switched on not long ago, and not heard since."""
         is_fresh = now - self._on_at < self.rule.start_seconds
         return self._ordered == "on" and not self._was_heard_since_start(view) and is_fresh
 
@@ -124,6 +122,7 @@ class ServerSwitch:
         return ServerState(
             is_off=self.is_off,
             is_starting=is_starting,
+            is_unheard=self._is_unheard(view, now),
             is_lost=is_lost,
             is_resting=(self.is_off or is_lost) and not is_starting and not self._is_rested(now),
         )
@@ -178,6 +177,11 @@ class ServerSwitch:
             self._failed_starts += 1
             self._rest_until = now + rest
 
+    def _is_unheard(self, view: SwitchView, now: float) -> bool:
+        if self._ordered is not None or view.is_on is False or view.heard_at is not None:
+            return False
+        return self._began_at is not None and now - self._began_at < self.rule.start_seconds
+
     def _was_heard_since_start(self, view: SwitchView) -> bool:
         return view.heard_at is not None and view.heard_at >= self._on_at
 
@@ -213,7 +217,7 @@ class ServerSwitch:
         if view.is_idle_firm:
             is_rested = now - self._on_at >= self.rule.min_on_seconds
             return is_rested and now - emptied_at >= self.rule.firm_wait_seconds
-        if self._ordered == "on" and self.is_starting(view, now):
+        if self.is_starting(view, now):
             return True
         is_dark = view.report_state == "dark" and view.heard_at is not None and view.heard_at > emptied_at
         return is_dark or now - emptied_at > view.ride_through_seconds

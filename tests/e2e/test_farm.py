@@ -127,7 +127,7 @@ async def test_three_agents_under_one_allocator_stay_within_the_farms_power(
         check_power(farm)
         begin, end = farm.had[1][0] + RIDE_THROUGH_SECONDS, farm.had[2][0]
         drawn = [watts for at, watts in farm.together() if begin <= at < end]
-        assert max(drawn) > 0.7 * FEW_WATTS, "the farm's power was never near to being used"
+        assert max(drawn) > 0.55 * FEW_WATTS, "hardly any of the farm's power was used: this shows nothing"
         for site_id in farm.machines:
             assert await farm.agent("heron_site_cap_exceeded_seconds_total", site_id) == 0
 

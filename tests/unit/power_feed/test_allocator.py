@@ -349,6 +349,19 @@ def test_a_lost_server_can_be_granted_but_not_while_it_rests_and_counts_as_idle(
     assert allocator.allocate(9000.0, [a, b], 200.0) == {"a": 4000.0, "b": 5000.0}
 
 
+def test_a_server_that_may_be_booting_is_granted_but_keeps_no_more_than_that_from_others_for_long() -> None:
+    """It counts at all that it could draw only until its own walk-down must be over."""
+    allocator = Allocator(period_seconds=1.0)
+    a, b = claim("a"), claim("b", is_listening=False, server=ServerState(is_unheard=True))
+    grants = [allocator.allocate(7000.0, [heard(a, now, 900.0, 0.0), b], now) for now in (0.0, 2.0, 9.0)]
+    assert all(0.0 < each["b"] <= 5000.0 and each["a"] <= 2000.0 for each in grants)
+    assert allocator.counted_watts("b") == 5000.0
+    for now in (11.0, 12.0, 13.0):
+        last = allocator.allocate(7000.0, [heard(a, now, 900.0, 0.0), b], now)
+    assert last == {"a": 5000.0, "b": 2000.0}
+    assert allocator.counted_watts("b") == 2000.0
+
+
 def test_a_site_that_is_alone_keeps_its_grant_while_its_server_rests() -> None:
     """Nobody else could use it, and to take it would switch off what may run."""
     allocator = Allocator(period_seconds=1.0)

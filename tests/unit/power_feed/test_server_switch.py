@@ -137,10 +137,10 @@ def test_a_server_that_is_found_on_may_be_booting() -> None:
     """The feed came up with it: it has a start's time to be heard, and no longer; without a grant it goes."""
     switch = ServerSwitch()
     assert switch.decide(view(2000.0), 0.0) is None
-    assert switch.state(view(0.0), 599.0).is_starting
-    assert not switch.state(view(0.0, is_on=False), 1.0).is_starting
-    assert not switch.state(view(0.0, heard_at=5.0), 6.0).is_starting
-    assert not switch.state(view(0.0), 600.0).is_starting
+    assert switch.state(view(0.0), 599.0).is_unheard
+    assert not switch.state(view(0.0, is_on=False), 1.0).is_unheard
+    assert not switch.state(view(0.0, heard_at=5.0), 6.0).is_unheard
+    assert not switch.state(view(0.0), 600.0).is_unheard
     assert [switch.decide(view(0.0), now) for now in (601.0, 605.0, 607.0)] == [None, None, "off"]
 
 
