@@ -6,6 +6,7 @@ Rule: what they do not say, or say in a way that cannot be, is unknown. Nothing 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from pydantic import ValidationError
@@ -83,15 +84,21 @@ def _gpu_facts(gpus: Sequence[int], library: Any) -> tuple[str, int | None]:
         raise SweepError(str(error)) from None
     try:
         nvidia.nvmlInit()
+    except nvidia.NVMLError as error:
+        raise SweepError(f"NVML: {error}") from None
+    try:
         handles = [nvidia.nvmlDeviceGetHandleByIndex(index) for index in gpus]
-        names = {str(nvidia.nvmlDeviceGetName(handle)) for handle in handles}
+        names = sorted({str(nvidia.nvmlDeviceGetName(handle)) for handle in handles})
+        if len(names) > 1:
+            raise SweepError(f"--gpus: one engine on different GPUs ({', '.join(names)})")
+        return names[0], _highest_clock(nvidia, handles)
     except nvidia.NVMLError as error:
         raise SweepError(f"NVML: {error}") from None
     except IndexError:
         raise SweepError(f"--gpus {','.join(map(str, gpus))}: there is no such GPU") from None
-    if len(names) > 1:
-        raise SweepError(f"--gpus: one engine on different GPUs ({', '.join(sorted(names))})")
-    return names.pop(), _highest_clock(nvidia, handles)
+    finally:
+        with suppress(nvidia.NVMLError):
+            nvidia.nvmlShutdown()
 
 
 def _highest_clock(nvidia: Any, handles: Sequence[Any]) -> int | None:

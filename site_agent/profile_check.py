@@ -6,6 +6,7 @@ Rule: nothing is changed on a GPU; its name is read, no more.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def _made_for(config: SiteConfig, profile: PerformanceProfile, library: Any) -> 
     if profile.gpu_model == UNKNOWN_GPU:
         if names:
             found.append(_warn("it does not say on which GPU it was measured", "measure with --gpus"))
-    elif names and names != {profile.gpu_model}:
+    elif names and profile.gpu_model not in names:
         found.append(
             Finding(
                 check=CHECK,
@@ -107,10 +108,16 @@ def _gpu_names(config: SiteConfig, library: Any) -> set[str]:
         return set()
     try:
         nvidia.nvmlInit()
+    except nvidia.NVMLError:
+        return set()  # the check of the GPUs says so
+    try:
         count = nvidia.nvmlDeviceGetCount()
         return {str(nvidia.nvmlDeviceGetName(nvidia.nvmlDeviceGetHandleByIndex(i))) for i in range(count)}
     except nvidia.NVMLError:
-        return set()  # the check of the GPUs says so
+        return set()
+    finally:
+        with suppress(nvidia.NVMLError):
+            nvidia.nvmlShutdown()
 
 
 def _unknown(config: SiteConfig, profile: PerformanceProfile, document: ProfileDocument) -> list[Finding]:

@@ -27,6 +27,8 @@ Tokens = Annotated[int, Field(ge=1, le=1 << 30)]
 Clock = Annotated[int, Field(ge=100, le=20_000)]
 Watts = Annotated[float, Field(ge=0, le=1e6)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
+Name = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""Shown on terminals: without control characters."""
 
 
 class ProfileDocumentError(ValueError):
@@ -57,14 +59,14 @@ class Row(_Part):
     joules_per_output_token: Annotated[float, Field(ge=0, le=1e9)] | None
     counted_prompt_tokens: Annotated[float, Field(gt=0, le=1 << 30)] | None
     """Mean, as the server counted them."""
-    source: Annotated[str, Field(max_length=512)] = "measured"
+    source: Name = "measured"
 
 
 class EngineFacts(_Part):
     """What the engine and its GPUs said of themselves, and what they draw empty."""
 
     tensor_parallel_degree: Annotated[int, Field(ge=1, le=64)] | None = None
-    gpu_model: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    gpu_model: Name | None = None
     full_clock_mhz: Clock | None = None
     """The highest that the GPUs can be locked at: what they run at when nobody locks them."""
     kv_tokens: Tokens | None = None
@@ -77,7 +79,7 @@ class Settings(_Part):
     """Of the sweep; further keys only keep rows of different sweeps apart."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
-    model: Annotated[str, Field(min_length=1, max_length=512)]
+    model: Name
     output_tokens: Tokens
 
 

@@ -57,6 +57,7 @@ def test_a_file_of_an_earlier_heron_is_read_and_knows_less() -> None:
         (written(rows=[ROW | {"surprise": 1}]), "row 1, surprise: Extra inputs"),
         (written(rows=["x" * 10_000]), r"row 1 = 'xxx.{0,80}: "),
         (written(engine={"tensor_parallel_degree": 65}), "engine.tensor_parallel_degree = 65"),
+        (written(engine={"gpu_model": "\x1b[2J"}), r"engine.gpu_model = '\\x1b\[2J': .*pattern"),
         (written(settings={"model": "m"}), "settings.output_tokens: Field required"),
     ],
 )
