@@ -39,7 +39,9 @@ POLICIES = (
     "round_robin",
 )
 BASELINES = ("round_robin", "static_weighted", "power_weighted", "least_loaded", "selective_push")
-"""`heron` must beat the best of them. Their sites are governed as ours."""
+"""`heron` must beat the best of them, each before the site control it does best with."""
+OWN_CONTROL = {"round_robin": "gpu_idling", "static_weighted": "gpu_idling"}
+"""Of all others `governed`, as ours: by training wind (docs/policies.md)."""
 ALL_WEEKS: tuple[Week, ...] = (
     *((FTS, name) for name in ("fts-127", "fts-148", "fts-median")),
     *((RTS, name) for name in ("rts-median", "rts-06-24")),
@@ -184,6 +186,7 @@ class Setting:
             "site_count": self.site_count,
             "sample": self.sample,
             "policy": policy,
+            "control": OWN_CONTROL.get(policy, "governed"),
             "seed": seed,
         }
         return Cell(**(values | changes))
