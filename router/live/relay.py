@@ -68,6 +68,7 @@ def first_relay(
             held += out
             if scanner.has_begun or len(held) > MAX_HELD_BYTES:
                 begin(held)
+                held = b""
         if scanner.ending is not None and scanner.ending != "complete":
             raise OverError
 

@@ -70,6 +70,19 @@ def test_sudden_drop(demo: Callable[..., Finished]) -> None:
     assert values["sites"]["coast"]["episodes"] >= 1
 
 
+def test_sudden_drop_with_many_workers(demo: Callable[..., Finished]) -> None:
+    """Eight views of the fleet, each a little old: nothing breaks, at most one pushback per request.
+
+    On a machine too busy to look once a second there is no figure.
+    """
+    done = demo(*SECONDS, "--scenario", "sudden-drop", "--workers", "8")
+    assert done.code == 0, done.output
+    values = done.values()
+    assert_whole(values)
+    assert_zeros(values, "failed", "shed", "broken", "cap_exceeded_seconds")
+    assert (values["pushbacks"]["worst_second_after_fall_ratio"] or 0.0) <= 1.0
+
+
 def test_site_crash(demo: Callable[..., Finished]) -> None:
     """An agent is killed and takes its engines with it: its streams go on elsewhere, and it comes back."""
     done = demo(*SECONDS, "--scenario", "site-crash")

@@ -323,7 +323,7 @@ async def test_an_error_event_of_the_client_s_making_is_an_error_status(store: A
 async def test_an_error_in_the_router_is_a_500(store: Any, monkeypatch: pytest.MonkeyPatch):
     """Logged, told, and counted like any other."""
     async with router_fleet(store, "a") as fleet:
-        monkeypatch.setattr(fleet.router.forwarder, "attempt", None)
+        monkeypatch.setattr(fleet.router.view.registry, "loads", {})
         response = await fleet.post(chat())
         assert (response.status_code, error_of(response)["type"]) == (500, "server_error")
         await fleet.settled(failed=1)

@@ -366,7 +366,7 @@ async def test_a_line_of_the_log_about_a_request_has_its_id(
         await fleet.post(chat(), headers={"x-request-id": "refused"})
         await fleet.announce()
         await fleet.stream(chat(stream=True), headers={"x-request-id": "cut"})
-        monkeypatch.setattr(fleet.router.forwarder, "attempt", None)
+        monkeypatch.setattr(fleet.router.view.registry, "loads", {})
         await fleet.post(chat(), headers={"x-request-id": "inside"})
         own_id = (await fleet.post(chat())).headers["x-request-id"]
         await fleet.settled(failed=3, broken=1)
