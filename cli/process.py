@@ -14,7 +14,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-TETHER = Path(__file__).with_name("tether.py")
+import site_agent.tether
+
+TETHER = Path(site_agent.tether.__file__)
 MAX_LOG_BYTES = 64 << 20
 """A log larger than this is kept once as `.1` and started anew."""
 TAIL_BYTES = 16 << 10

@@ -41,8 +41,8 @@ from router.policy.planner.problem import PlannerParameters
 from simulator.cell import Pairs, pairs
 from simulator.fleet_size import MAX_SITES
 from simulator.settings import RouterSettings
-from site_agent.config import GovernorOptions
 from site_agent.controls import ControlName
+from site_agent.governor_options import GovernorOptions
 
 KEYS = ("count", "round_trip_seconds", "site", "sites", "governor", "router", "planner")
 ROUTER_KEYS = tuple(

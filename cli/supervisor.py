@@ -2,7 +2,7 @@
 
 Rules: a service counts as started when it says so itself (its readiness URL), never after a pause; a service
 that dies is reported with the end of its log, and restarted with back-off where `restart` says so; `stop`
-leaves no process behind, and every child is tied to this process besides (cli/tether.py).
+leaves no process behind, and every child is tied to this process besides (site_agent/tether.py).
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ from fleet.profile import PerformanceProfile, SitePowerModel
 from fleet.profile_file import find_profile
 from fleet.request import ClassSlo, RequestClass
 from router.config import PlannerConfig, RouterConfig
-from site_agent.config import GovernorOptions
 from site_agent.controls import DEFAULT_CONTROL
+from site_agent.governor_options import GovernorOptions
 from site_agent.situation import GovernorRule
 
 DEFAULT_PROFILE = "llama-3.1-70b/h100/tp4"

@@ -85,6 +85,7 @@ def site_info(site: SimulatedSite) -> SiteInfo:
                 paths=("/v1/chat/completions", "/v1/completions"),
                 token_ids=True,
                 max_model_len=profile.max_model_len,
-            )
-        ).model_copy(update={"server_power": settings.has_server_switch}),
+            ),
+            has_server_switch=settings.has_server_switch,
+        ),
     )

@@ -20,8 +20,11 @@ from typing import Literal
 Phase = Literal["prefill", "decode", "idle", "unsplit"]
 """`unsplit`: an engine that worked, and did not say on how many tokens."""
 PHASES: tuple[Phase, ...] = ("prefill", "decode", "idle", "unsplit")
-PRICE_SECONDS = 30.0
-"""Prices per token follow the last half minute."""
+PRICE_SECONDS = 10.0
+"""Prices per token follow the last ten seconds in which there were tokens."""
+MIN_PRICE_SECONDS = 3.0
+"""Of such time until a price is said: at a start the engines' counters are late, and the first second's
+energy falls to a few tokens."""
 MAX_GAP_SECONDS = 10.0
 """A longer silence (a machine that stood still) is not accounted for: nobody knows what was drawn."""
 
@@ -64,18 +67,22 @@ class SiteMoment:
 
 @dataclass(slots=True)
 class _Price:
-    """Joules per token of one phase, of late."""
+    """Joules per token of one phase, of late; while there are no tokens it stays."""
 
     joules: float = 0.0
     tokens: float = 0.0
+    seconds: float = 0.0
 
     def add(self, joules: float, tokens: float, elapsed: float) -> None:
+        if tokens <= 0:
+            return
         kept = math.exp(-elapsed / PRICE_SECONDS)
         self.joules, self.tokens = self.joules * kept + joules, self.tokens * kept + tokens
+        self.seconds += elapsed
 
     @property
     def joules_per_token(self) -> float | None:
-        return self.joules / self.tokens if self.tokens >= 1 else None
+        return self.joules / self.tokens if self.seconds >= MIN_PRICE_SECONDS else None
 
 
 @dataclass(slots=True)
@@ -106,7 +113,7 @@ class EnergyAccount:
 
     @property
     def joules_per_prompt_token(self) -> float | None:
-        """Of late, overhead included, idle time not; None: nothing was prefilled."""
+        """Of late, overhead included, idle time not; None: too little was prefilled yet."""
         return self._prefill.joules_per_token
 
     @property

@@ -79,6 +79,7 @@ class SiteAgent:
             admission=of.admission,
             forwarder=Forwarder(
                 note_opening=responses.learn,
+                bills=of.energy.requests,
                 admission=of.admission,
                 upstream=of.upstream,
                 request_timeout_seconds=of.config.request_timeout_seconds,
@@ -203,10 +204,10 @@ class SiteAgent:
             logger.critical(
                 "THE GOVERNOR IS SWITCHED OFF: this site will exceed its cap; set governor.enabled = true"
             )
-        if config.safe_floor_watts < idle_watts:
+        if config.safe_floor_watts < idle_watts and not config.has_server_switch:
             logger.warning(
                 "this site cannot keep a cap below %.0f W, what it draws with every engine stopped: "
-                "safe_floor_watts is %.0f and there is no server driver; such time counts as "
+                "safe_floor_watts is %.0f and has_server_switch is false; such time counts as "
                 "cap_exceeded_seconds, and apart as below_idle_seconds",
                 idle_watts,
                 config.safe_floor_watts,

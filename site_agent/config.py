@@ -20,8 +20,8 @@ from fleet.keys import FLEET_NAME
 from fleet.power import CapRule, RideThrough
 from fleet.profile import PerformanceProfile, SitePowerModel
 from site_agent import survival
-from site_agent.controls import DEFAULT_CONTROL, ControlName
 from site_agent.drivers.options import EmulatedOptions, EngineOptions, ExternalOptions
+from site_agent.governor_options import GovernorOptions, RestartOptions
 from site_agent.site_model import FULL_POWER_GUARD_RATIO, SiteModel, slo_of
 from site_agent.site_profiles import SiteProfiles, with_profile_paths
 from site_agent.situation import GovernorRule
@@ -30,82 +30,6 @@ Name = Annotated[str, Field(pattern=f"^{FLEET_NAME.pattern}$")]
 Url = Annotated[str, Field(pattern=r"^https?://[^/\s?#@]+$")]
 """Scheme, host and port, no path."""
 Watts = Annotated[float, Field(gt=0, le=1e9)]
-
-
-class GovernorOptions(ConfigModel):
-    """`[sites.governor]`: the ladder's time constants (see site_agent/governor.py)."""
-
-    enabled: bool = True
-    """False: the cap is not kept. For tests that must see it exceeded; said loudly at start."""
-    tick_seconds: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """Time between two decisions; a new reading is acted on at once."""
-    control: ControlName = DEFAULT_CONTROL
-    """Who decides: `governed`, or one of those it is compared with (docs/decisions/0009)."""
-    guard_ratio: Annotated[float, Field(ge=0, lt=0.5)] = 0.04
-    """The worst case stays this far below the cap: the meter's noise (1 %, four sigma)."""
-    turbulence_factor: Annotated[float, Field(ge=0, le=20)] = 6.5
-    """Headroom for turbulence: so many times the root mean square of the cap's small falls per second. (Of
-    a normal distribution half are rises: 6.5 are 4.6 sigma.) 0: none."""
-    reaction_seconds: Annotated[float, Field(ge=0, le=60)] = 1.2
-    """From the wind's fall to the first command: the feed's interval and one tick."""
-    drain_seconds: Annotated[float, Field(ge=0, le=600)] = 1.5
-    """How long requests may finish on an instance that must go while the draw is above the cap."""
-    stop_seconds: Annotated[float, Field(ge=0, le=600)] = 1.5
-    """From the order to stop an engine until the watts are gone: its end, and the GPUs' lag."""
-    further_fall_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """The deepest further fall within one episode that must still be kept, as a share of the cap. 1: any, so
-    that a fall that puts the draw above the cap empties the site. Less keeps engines and promises less."""
-    calm_drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 30.0
-    """The same as `drain_seconds` while the draw is within the cap."""
-    rest_seconds: Annotated[float, Field(ge=0, le=86_400)] = 600.0
-    """An instance that a dip of the power has emptied stays awake for so long, where its idle draw fits and
-    slows nobody: when power returns it is back at once, without an engine's start. 0: it is stopped."""
-    rise_hold_seconds: Annotated[float, Field(ge=0, le=3600)] = 3.0
-    """A higher cap counts only when it has lasted so long."""
-    rise_step_seconds: Annotated[float, Field(ge=0, le=3600)] = 1.0
-    """Between two steps up."""
-    rise_gain_ratio: Annotated[float, Field(ge=0, le=1)] = 0.05
-    """An engine is started only for this much more throughput."""
-    max_starts_per_hour: Annotated[int, Field(ge=1, le=100_000)] = 240
-    """Engine starts that the governor orders, all instances together: no flapping."""
-    max_switches_per_hour: Annotated[int, Field(ge=0, le=100_000)] = 12
-    """Times that instances are taken down which nothing forces down: for a plan, a layout, or to pack."""
-    load_hold_seconds: Annotated[float, Field(ge=0, le=86_400)] = 120.0
-    """The load to be ready for is the most of so long."""
-    load_ratio: Annotated[float, Field(gt=0, le=1)] = 0.6
-    """`dynamo_like`: instances are enough for a load up to this share of what they end within the SLO."""
-    reshard_patience_seconds: Annotated[float, Field(ge=0, le=86_400)] | None = None
-    """A change of layout that leaves nothing serving meanwhile waits until nothing runs, or for so long.
-    None: for as long as something runs."""
-
-    def rule(
-        self, *, max_ramp_watts_per_second: float | None, safe_floor_watts: float, start_seconds: float
-    ) -> GovernorRule:
-        """As the pure governor takes it."""
-        values = self.model_dump(exclude={"tick_seconds", "control"})
-        return GovernorRule(
-            **values,
-            max_ramp_watts_per_second=max_ramp_watts_per_second,
-            safe_floor_watts=safe_floor_watts,
-            start_seconds=start_seconds,
-        )
-
-
-class RestartOptions(ConfigModel):
-    """`[sites.restart]`: engines that end by themselves, or do not start."""
-
-    backoff_seconds: Annotated[float, Field(gt=0, le=3600)] = 0.5
-    """Before the first restart; doubled with each failure in a row."""
-    max_backoff_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
-    max_per_hour: Annotated[int, Field(ge=1, le=10_000)] = 20
-    """Failures of one instance in an hour; beyond, it stays down until the hour has passed."""
-    probe_seconds: Annotated[float, Field(gt=0, le=60)] = 1.0
-    """Between two health probes of an engine that is ready."""
-    probe_failures: Annotated[int, Field(ge=1, le=1000)] = 5
-    """Failed probes in a row: the engine hangs, is killed, and started again."""
-    stall_seconds: Annotated[float, Field(gt=0, le=86_400)] = 120.0
-    """The same for one that has requests running and made no token for so long; more than the longest prompt
-    takes to prefill, as vLLM counts a prompt when it is done."""
 
 
 class SiteConfig(ConfigModel):
@@ -133,6 +57,9 @@ class SiteConfig(ConfigModel):
     """Firm power, there whatever the wind does."""
     firm_power_source: Annotated[str, Field(min_length=1, max_length=512)] | None = None
     """What gives it; needed with a floor above 0."""
+    has_server_switch: bool = False
+    """The power feed switches this server off and on (`server` of its site there). Left out: whether the same
+    file says so."""
     ride_through_seconds: Annotated[float, Field(gt=0, le=3600)] = 5.0
     ride_through_joules: Annotated[float, Field(gt=0, le=1e12)] | None = None
     """None: `max_site_watts` × `ride_through_seconds`."""
@@ -292,6 +219,8 @@ def load(
     source = NO_FILE if path is None else str(path)
     fleet = load_fleet(tables, source, variables)
     values, table = _entry(tables, source, site_id, variables)
+    if "has_server_switch" not in values and _feed_switches(tables, values.get("site_id")):
+        values["has_server_switch"] = True
     if path is not None and isinstance(values.get("state_dir"), str):
         values["state_dir"] = str(path.resolve().parent / Path(values["state_dir"]).expanduser())
     if path is not None and isinstance(values.get("engine"), dict):
@@ -310,6 +239,19 @@ def load(
             'this machine; set one, or host = "127.0.0.1"'
         )
     return fleet, site
+
+
+def _feed_switches(tables: Mapping[str, Any], site_id: object) -> bool:
+    """Whether the file's power feed names a `server` for this site; the feed checks its own tables."""
+    farms = tables.get("power_feed", {}).get("farms", [])
+    entries = (
+        entry
+        for farm in (farms if isinstance(farms, list) else [])
+        if isinstance(farm, dict) and isinstance(farm.get("sites", []), list)
+        for entry in farm.get("sites", [])
+        if isinstance(entry, dict)
+    )
+    return any(entry.get("site_id") == site_id and entry.get("server") for entry in entries)
 
 
 def _entry(

@@ -89,6 +89,7 @@ def numbers_of(config: SiteConfig, gpus: Gpus) -> Numbers:
         watchdog_seconds=config.watchdog_seconds,
         safe_floor_watts=config.safe_floor_watts,
         server_idle_watts=model.server_idle_watts,
+        has_server_switch=config.has_server_switch,
         full_watts=model.full_watts,
         max_site_watts=config.site_watts_limit(),
         margin_ratio=config.margin_ratio,

@@ -11,6 +11,7 @@ from site_agent.drivers.interface import GpuDriver, GpuReading
 from site_agent.engine_metrics import MetricsWindow
 from site_agent.instance import Instance
 from site_agent.power_loop import PowerLoop
+from site_agent.request_energy import RequestEnergy
 
 READ_SECONDS = 1.0
 
@@ -30,6 +31,7 @@ class EnergyMeter:
     ) -> None:
         """`running(instance_id)` is admission's count; `reading` the last power reading."""
         self.account = EnergyAccount()
+        self.requests = RequestEnergy()
         self.gpus: tuple[GpuReading, ...] = ()
         self._power = power
         self._gpu_driver = gpu_driver
@@ -43,7 +45,10 @@ class EnergyMeter:
         while True:
             self.gpus = await self._gpu_driver.readings()
             if self._power.status is not None:
+                joules = self.account.joules
+                before = joules["prefill"], joules["decode"]
                 self.account.observe(self._moment(asyncio.get_running_loop().time()))
+                self.requests.settle(joules["prefill"] - before[0], joules["decode"] - before[1])
             await asyncio.sleep(READ_SECONDS)
 
     def _moment(self, now: float) -> SiteMoment:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from site_agent.energy_meter import EnergyMeter
@@ -48,13 +48,21 @@ class EnergyCollector(Collector):
         )
         yield self._gauge(
             "joules_per_token",
-            "Of the last half minute, idle time apart. High: small batches, or clocks too high for the load.",
+            "Mean of the last ten seconds with tokens. High: small batches, or clocks too high for the load.",
             ("model", "phase"),
             {
                 (self.model, "prefill"): account.joules_per_prompt_token,
                 (self.model, "decode"): account.joules_per_output_token,
             },
         )
+        requests = self.meter.requests
+        family = HistogramMetricFamily(
+            "heron_site_request_joules",
+            "Energy of each request that ended here. High for few tokens: small batches, or clocks too high.",
+            labels=["site", "model"],
+        )
+        family.add_metric([self.site_id, self.model], requests.buckets(), sum_value=requests.sum_joules)
+        yield family
         yield self._counter(
             "wind_joules",
             "The site's granted wind: granted = used + curtailed. Much curtailed: send more, add GPUs.",

@@ -22,6 +22,7 @@ from gateway.sse import data_of
 from gateway.upstream import UpstreamError, UpstreamErrorKind, UpstreamPool, UpstreamResponse
 from site_agent.admission import Admission, Flight
 from site_agent.instance import Instance
+from site_agent.request_energy import Bill, RequestEnergy
 from site_agent.slots import Ask
 
 logger = logging.getLogger(__name__)
@@ -78,11 +79,13 @@ class Forwarder:
         max_answer_bytes: int,
         engine_api_key: str | None = None,
         note_opening: Callable[[str, bytes], None] = lambda _instance_id, _opening: None,
+        bills: RequestEnergy | None = None,
     ) -> None:
         """`engine_api_key` is shown to the engines. `note_opening` gets, of each answer of the
-        Responses API, instance id and first bytes.
+        Responses API, instance id and first bytes. `bills` hands out the site's energy to the requests.
         """
         self._note_opening = note_opening
+        self._bills = RequestEnergy() if bills is None else bills
         self._admission = admission
         self._upstream = upstream
         self._request_timeout_seconds = request_timeout_seconds
@@ -105,6 +108,7 @@ class Forwarder:
         assert task is not None
         assert instance.origin is not None
         flight = self._admission.open(instance, task.cancel, ask)
+        bill = self._bills.open(ask.prompt_tokens)
         response: UpstreamResponse | None = None
         try:
             response = await self._upstream.send(
@@ -118,7 +122,7 @@ class Forwarder:
             if response.status == 404 and asks_elsewhere:
                 body = await response.read(self._max_answer_bytes)
                 return Failed(kind="not_here", message=f"not at {instance.instance_id}", body=body)
-            return await self._answer(request, response, flight)
+            return await self._answer(request, response, flight, bill)
         except UpstreamError as error:
             _tell(request, instance, str(error))
             if request.started:
@@ -139,19 +143,22 @@ class Forwarder:
             return Failed(kind="interrupted", message=f"{instance.instance_id} is being stopped")
         finally:
             request.on_pause = request.on_resume = None
+            self._bills.close(bill)
             if response is not None:
                 response.close()
             self._admission.close(flight)
 
     async def _answer(
-        self, request: ClientRequest, response: UpstreamResponse, flight: Flight
+        self, request: ClientRequest, response: UpstreamResponse, flight: Flight, bill: Bill
     ) -> Outcome | Failed:
         if response.status == 503:
             return Failed(kind="overloaded", message=f"{flight.instance.instance_id} is at its limit")
         if response.status == 200 and (response.fields.get(b"content-type") or b"").startswith(EVENT_STREAM):
-            await self._stream(request, response, flight)
+            await self._stream(request, response, flight, bill)
             return "completed"
         body = await response.read(self._max_answer_bytes)
+        if response.status == 200 and flight.ticket.takes_slot:
+            bill.take_body(body)
         if request.path == RESPONSES_PATH and response.status == 200:
             self._note_opening(flight.instance.instance_id, body)
         request.respond(response.status, self._headers(response, flight), body)
@@ -159,7 +166,9 @@ class Forwarder:
             return "completed"
         return "client_error" if response.status < 500 else "engine_error"
 
-    async def _stream(self, request: ClientRequest, response: UpstreamResponse, flight: Flight) -> None:
+    async def _stream(
+        self, request: ClientRequest, response: UpstreamResponse, flight: Flight, bill: Bill
+    ) -> None:
         """Pass pieces on as they come. The head waits for the first, which may be an error after all."""
         request.on_pause, request.on_resume = response.pause, response.resume
 
@@ -170,6 +179,7 @@ class Forwarder:
                     self._note_opening(flight.instance.instance_id, data)
                 self._admission.slots.begin_decode(flight.ticket)
                 request.start(200, self._headers(response, flight))
+            bill.take_piece(data)
             request.write(data)
 
         await response.relay(on_data)

@@ -221,7 +221,8 @@ class Governor:
             held,
             view.forecast,
             age_seconds=view.forecast_age_seconds,
-            within_seconds=max(self.rule.calm_drain_seconds, self.rule.start_seconds) + LEAD_SECONDS,
+            within_seconds=max(self.rule.calm_drain_seconds, self.rule.start_of(view.start_seconds))
+            + LEAD_SECONDS,
         )
         ratio = max(self._correction.ratio, view.excess_ratio)
         return budget / ratio, min(budget, soon * (1 - self.rule.guard_ratio)) / ratio
@@ -274,20 +275,19 @@ class Governor:
         layout = self._layout(staying)
         clock = self.model.clock_that_fits(layout, turn.budget_watts)
         budget, points = turn.soon_watts + turn.rest_watts, turn.view.forecast
-        age = turn.view.forecast_age_seconds
+        age, start = turn.view.forecast_age_seconds, self.rule.start_of(turn.view.start_seconds)
         wish = self._chooser.wish(
             Outlook(
                 staying=layout,
                 clock_mhz=self.model.lowest_clock_mhz if clock is None else clock,
                 budget_watts=budget,
-                sure_watts=sure_watts(
-                    budget, points, age_seconds=age, within_seconds=self.rule.start_seconds
-                ),
+                sure_watts=sure_watts(budget, points, age_seconds=age, within_seconds=start),
                 later_watts=(budget, *later_watts(points, age_seconds=age, share=self._kept_ratio)),
                 awaited=self._layout([one for one in turn.view.instances if self._drains.awaits(one)]),
                 targets=turn.view.targets,
                 load=self._load,
                 work=turn.view.work,
+                start_seconds=turn.view.start_seconds,
             ),
             turn.now,
         )

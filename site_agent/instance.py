@@ -17,7 +17,7 @@ STABLE_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestartRule:
-    """Back-off and cap; `site_agent.config.RestartOptions` explains each."""
+    """Back-off and cap; `site_agent.governor_options.RestartOptions` explains each."""
 
     backoff_seconds: float = 0.5
     max_backoff_seconds: float = 30.0

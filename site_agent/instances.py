@@ -17,6 +17,7 @@ from fleet.instance import InstanceState
 from gateway.upstream import Origin
 from site_agent.drivers.interface import DriverError, Drivers, InstanceSpec
 from site_agent.instance import Instance, RestartRule
+from site_agent.start_times import StartTimes
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class InstancePool:
         restart: RestartRule,
         probe_seconds: float,
         probe_failures: int,
+        start_seconds: float,
         start_timeout_seconds: float,
         rng: random.Random,
         tasks: asyncio.TaskGroup,
@@ -49,14 +51,14 @@ class InstancePool:
     ) -> None:
         """`on_end(instance_id)`: an engine ended by itself or is given up; its requests are lost there.
 
+        `start_seconds`: what a start is taken to last until one was seen.
         `stalled_seconds(instance_id)`: how long it has had work and made no token; beyond `stall_seconds` it
         hangs.
         """
         self.instances = tuple(Instance(spec=spec) for spec in specs)
         self.faults: Counter[str] = Counter()
         """Failed starts, stops, crashes and clock changes, by the driver's reason."""
-        self.start_seconds: float | None = None
-        """How long the last start took; None before the first."""
+        self.start_times = StartTimes(configured_seconds=start_seconds, most_seconds=start_timeout_seconds)
         self._by_id = {one.instance_id: one for one in self.instances}
         self._drivers = drivers
         self._restart = restart
@@ -144,10 +146,11 @@ class InstancePool:
             self._give_up(instance, error.reason, str(error))
         else:
             instance.move(InstanceState.READY, self._now())
-            self.start_seconds = self._now() - began_at
+            seconds = self._now() - began_at
+            self.start_times.observe(seconds)
             logger.info(
                 "an engine is ready",
-                extra={"instance": instance.instance_id, "seconds": round(self.start_seconds, 3)},
+                extra={"instance": instance.instance_id, "seconds": round(seconds, 3)},
             )
             self._on_change()
 

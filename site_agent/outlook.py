@@ -30,3 +30,5 @@ class Outlook:
     load: LoadWatch
     work: MeanWork | None
     """The recent mean request; None: nothing has finished yet."""
+    start_seconds: float | None = None
+    """How long an engine's start takes, as seen; None: none was seen."""

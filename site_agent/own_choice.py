@@ -112,7 +112,7 @@ class OwnChoice:
         """Another degree that pays for the pause."""
         is_recent = now - self._changed_at < RESHARD_SECONDS
         gain = AT_ONCE_GAIN_RATIO if is_recent else RESHARD_GAIN_RATIO
-        pause = self.rule.start_seconds + self.rule.calm_drain_seconds
+        pause = self.rule.start_of(outlook.start_seconds) + self.rule.calm_drain_seconds
         left = max(0.0, 1 - pause / LAST_SECONDS)
         least = self._expected(degree, outlook) * (1 + gain)
         found = None

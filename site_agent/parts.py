@@ -144,6 +144,7 @@ def build(
         ),
         probe_seconds=config.restart.probe_seconds,
         probe_failures=config.restart.probe_failures,
+        start_seconds=config.engine.start_seconds,
         start_timeout_seconds=config.engine.start_timeout_seconds,
         rng=rng,
         tasks=tasks,

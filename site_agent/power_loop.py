@@ -186,11 +186,13 @@ class PowerLoop:
             targets=self._targets(now),
             turned_away=turned_away - self._turned_away_before,
             work=self._admission.slots.mean,
+            start_seconds=self._pool.start_times.learnt_seconds,
             excess_ratio=self._excess_ratio(now),
         )
         self._turned_away_before = turned_away
         decision = self.governor.decide(view, now)
         self._admission.slots.is_short_of_power = decision.is_short_of_power
+        self._admission.slots.start_seconds = self._pool.start_times.seconds
         for command in decision.commands:
             self._obey(command, decision, cap_watts, draw_watts)
         slots, had_room = self._admission.slots, self._admission.slots.headroom() > 0

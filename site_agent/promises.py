@@ -35,6 +35,7 @@ class Numbers:
     watchdog_seconds: float
     safe_floor_watts: float
     server_idle_watts: float
+    has_server_switch: bool
     full_watts: float
     max_site_watts: float
     margin_ratio: float
@@ -110,6 +111,9 @@ def _floor(n: Numbers) -> Finding:
     )
     if n.safe_floor_watts >= n.server_idle_watts:
         return Finding(check="floor", status="pass", message=f"every cap can be kept: {said}")
+    if n.has_server_switch:
+        said += "; the power feed switches the server off where it grants nothing"
+        return Finding(check="floor", status="pass", message=said)
     return Finding(
         check="floor",
         status="warn",

@@ -159,12 +159,12 @@ def configurations(
     )
 
 
-def capabilities(engine: EngineCapabilities) -> Capabilities:
-    """SiteInfo's `capabilities`: the engine's, as far as the ingress lets them through."""
+def capabilities(engine: EngineCapabilities, *, has_server_switch: bool) -> Capabilities:
+    """SiteInfo's `capabilities`: the engine's, as far as the ingress lets them through; the feed's switch."""
     return Capabilities(
         paths=served_paths(engine.paths),
         token_ids=engine.token_ids,
         sleep=engine.sleep,
-        server_power=False,
+        server_power=has_server_switch,
         max_model_len=engine.max_model_len,
     )

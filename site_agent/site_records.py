@@ -94,10 +94,12 @@ class SiteRecords:
                     profile=profile,
                     is_profile_assumed=config.engine.profile is None,
                     clocks_mhz=model.clocks_mhz,
-                    start_seconds=round(parts.pool.start_seconds or config.engine.start_seconds),
+                    start_seconds=round(parts.pool.start_times.seconds),
                 )
             ),
-            capabilities=report.capabilities(parts.drivers.engines.capabilities()),
+            capabilities=report.capabilities(
+                parts.drivers.engines.capabilities(), has_server_switch=config.has_server_switch
+            ),
         )
 
     def models(self) -> bytes:

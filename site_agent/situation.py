@@ -117,6 +117,8 @@ class SiteView:
     """Requests refused for want of a free slot since the last decision."""
     work: MeanWork | None = None
     """The mean of the requests that ended of late; None: none did yet."""
+    start_seconds: float | None = None
+    """How long an engine's start takes, as seen; None: none was seen, the rule's counts."""
     excess_ratio: float = 1.0
     """What runs may draw so many times what the model says of the clock ordered: that order has failed."""
 
@@ -141,7 +143,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GovernorRule:
-    """Time constants and limits; `site_agent.config.GovernorOptions` explains each."""
+    """Time constants and limits; `site_agent.governor_options.GovernorOptions` explains each."""
 
     enabled: bool = True
     guard_ratio: float = 0.04
@@ -164,3 +166,7 @@ class GovernorRule:
     start_seconds: float = 60.0
     safe_floor_watts: float = 0.0
     max_ramp_watts_per_second: float | None = None
+
+    def start_of(self, seen_seconds: float | None) -> float:
+        """How long an engine's start takes: as seen, else as configured."""
+        return self.start_seconds if seen_seconds is None else seen_seconds

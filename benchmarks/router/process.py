@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks.router.programs import REPOSITORY
 
-TETHER = REPOSITORY / "cli" / "tether.py"
+TETHER = REPOSITORY / "site_agent" / "tether.py"
 STOP_SECONDS = 5.0
 SCHEDULER_CLOCK = 2
 """CPUCLOCK_SCHED: the kind of a process's clock that counts what the scheduler gave it."""

@@ -12,6 +12,7 @@ from enum import Enum
 
 from gateway.errors import error_body
 from gateway.upstream import UpstreamError, UpstreamPool, UpstreamResponse
+from gateway.usage import output_tokens, total_tokens
 from router.config import RouterConfig
 from router.live.answers import answer, pass_on, site_error
 from router.live.exchange import Exchange
@@ -31,7 +32,6 @@ from router.policy.body import LEARNT_APIS, Api, splice_token_ids
 from router.policy.dispatch import FOREVER
 from router.policy.event_scan import StreamScanner, scanner_for
 from router.policy.resumable import Fidelity
-from router.policy.usage import output_tokens, total_tokens
 
 logger = logging.getLogger(__name__)
 

@@ -89,6 +89,8 @@ class Exchange(LedgerEntry):
     """What an answer in one piece says that it took; None where it does not say."""
     output_tokens: int | None = None
     """The same of its answers alone."""
+    has_paid = False
+    """Its stream broke, and its parts' energy is counted as each ends."""
 
     def __init__(self, request: ClientRequest, api: Api, *, hold_until: float, deadline_at: float) -> None:
         self.received_at = request.received_at  # as the base does, without its call

@@ -17,6 +17,7 @@ import orjson
 from gateway.upstream import UpstreamError, UpstreamPool, UpstreamResponse
 from router.config import RouterConfig
 from router.live.answers import end_broken
+from router.live.energy import note_continuation, note_first_part
 from router.live.exchange import Exchange
 from router.live.fleet_view import FleetView
 from router.live.hold import Dispatcher, NoRoomError
@@ -123,6 +124,7 @@ class Resumer:
     async def run(self, exchange: Exchange, broken: Placement) -> None:
         """See a stream through that `broken`'s site cut; sets the outcome."""
         scanner = exchange.scanner
+        note_first_part(self._metrics.energy, self._view.snapshot, exchange)
         exchange.scanner = None
         if exchange.cut_reason == "deadline":
             self._lose(exchange, "its time is over", is_power=False)
@@ -261,7 +263,7 @@ class Resumer:
         return whole if isinstance(whole, str) else None
 
     async def _stream_from(self, resume: _Resume, placement: Placement, plan: Continue, owed: str) -> Step:
-        exchange = resume.exchange
+        exchange, before = resume.exchange, resume.record.output_tokens
         response = await self._send(
             resume, placement, plan.path, plan.body, timeout_seconds=self._config.first_byte_timeout_seconds
         )
@@ -274,6 +276,8 @@ class Resumer:
             continuation = Continuation(resume.request, resume.record, plan)
             ending = await relay_continuation(exchange, response, continuation, owed, self._clock())
         finally:
+            energy, snapshot = self._metrics.energy, self._view.snapshot
+            note_continuation(energy, snapshot, exchange, placement.entry.site_id, resume.record, before)
             exchange.response = None
             response.close()
         if continuation.tokens or ending == "complete":

@@ -113,12 +113,24 @@ class EmulatedHardware:
         self._origins[spec.instance_id] = origin
         return str(origin)
 
-    async def stop(self, instance_id: str, *, kill: bool = False) -> None:  # noqa: ARG002 -- same to it
-        """See EngineDriver. The fake GPUs' watts fall with their lag from then on."""
+    async def stop(self, instance_id: str, *, kill: bool = False) -> None:
+        """See EngineDriver. The fake GPUs' watts fall with their lag from then on.
+
+        With `kill` a process that hangs is killed, and every other engine of the site with it.
+        """
         self._origins.pop(instance_id, None)
         self._exits.pop(instance_id, None)
-        if self._control is not None:
+        if self._control is None:
+            return
+        process = self._process
+        try:
             await self._call("POST", f"/engines/{instance_id}/stop", {})
+        except DriverError as error:
+            if not kill or error.reason != "timeout" or process is None:
+                raise
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
 
     async def is_ready(self, instance_id: str) -> bool:
         """See EngineDriver."""

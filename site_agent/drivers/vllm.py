@@ -1,6 +1,7 @@
 """Runs real `vllm serve` processes, one per instance, each the leader of a process group of its own.
 
-Engines listen on loopback only and write to `<state_dir>/<instance>.log`. vLLM's control routes stay closed
+They end with the agent, whatever kills it, before anybody could note them too (`site_agent.tether`). They
+listen on loopback only and write to `<state_dir>/<instance>.log`. vLLM's control routes stay closed
 (`VLLM_SERVER_DEV_MODE` is set with `sleep = true` only); engines are stopped by ending them.
 """
 
@@ -14,12 +15,13 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.api_paths import USUAL_PATHS
 from gateway.upstream import Origin, UpstreamError
-from site_agent import leftovers
+from site_agent import leftovers, tether
 from site_agent.drivers import gpus, tiny_model, vllm_command, vllm_help, vllm_sleep
 from site_agent.drivers.interface import (
     DriverContext,
@@ -235,21 +237,20 @@ class VllmEngines:
         arguments = vllm_command.build_arguments(spec, self._options, port)
         environment = vllm_command.build_environment(spec, self._options, self._environment)
         log_path = self._context.state_dir / f"{spec.instance_id}.log"
+        if shutil.which(arguments[0], path=environment.get("PATH")) is None:
+            raise DriverError("not_installed", f"engine.command: there is no command {arguments[0]!r}")
+        tied = [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), *arguments]
         try:
             _bound_log(log_path)
             with log_path.open("ab") as log:
                 process = subprocess.Popen(
-                    arguments,
+                    tied,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     env=environment,
                     start_new_session=True,
                 )
-        except FileNotFoundError:
-            raise DriverError(
-                "not_installed", f"engine.command: there is no command {arguments[0]!r}"
-            ) from None
         except OSError as error:
             raise DriverError("failed", f"{arguments[0]} cannot be started: {error}") from None
         self._context.processes.add(spec.instance_id, process.pid)

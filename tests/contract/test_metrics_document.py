@@ -29,6 +29,7 @@ from router.workers.parent import worker_families
 from site_agent.accounting import EnergyAccount
 from site_agent.energy_metrics import EnergyCollector
 from site_agent.metrics import Sample, SiteCollector, SiteFacts
+from site_agent.request_energy import RequestEnergy
 
 Described = dict[str, tuple[str, tuple[str, ...]]]
 
@@ -105,7 +106,7 @@ def site_metrics() -> Described:
         reports_failed=0,
         watchdog_restarts=0,
     )
-    meter: Any = SimpleNamespace(account=EnergyAccount(), gpus=())
+    meter: Any = SimpleNamespace(account=EnergyAccount(), gpus=(), requests=RequestEnergy())
     energy = EnergyCollector(site_id="north", model="m", meter=meter)
     site = SiteCollector(facts=facts, sample=lambda: sample)
     return described(site.collect()) | described(energy.collect())

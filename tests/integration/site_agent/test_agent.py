@@ -16,6 +16,7 @@ import httpx
 import orjson
 import pytest
 from support.processes import kill_all_with, pids_with
+from support.router_fleet import TOKEN
 from support.scripted_store import ScriptedStore
 from support.stub_feed import StubFeed, reading, running_feed
 from support.wait import until
@@ -28,7 +29,6 @@ from site_agent.config import SiteConfig
 from site_agent.drivers.emulated import EmulatedHardware
 from site_agent.processes import Processes
 
-TOKEN = "site-token"
 FLOOR_GRANT = 1.1 * 1584 / 0.95
 """The scenario `sudden-drop`: just above what stopped engines draw."""
 FULL_GRANT = 8000.0
@@ -44,12 +44,13 @@ class Site:
     feed: StubFeed
     state_dir: Path
 
+    site_id: str
+    watts: list[float]
+
     def grant(self, watts: float) -> None:
         """From now on, once a second."""
         self.watts[0] = watts
-        self.feed.say(reading(watts))
-
-    watts: list[float]
+        self.feed.say(reading(watts, site_id=self.site_id))
 
     async def report(self) -> dict[str, Any]:
         answer = await self.client.get("/heron/v1/report")
@@ -113,10 +114,16 @@ def site_config(tmp_path: Path, feed_url: str, **changes: Any) -> tuple[FleetCon
 
 @asynccontextmanager
 async def running_agent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    site_id: str = "north",
+    store: Any = None,
+    **changes: Any,
 ) -> AsyncIterator[Site]:
     """`serve` in this process, its engines in theirs, a reading every second."""
-    store = ScriptedStore()
+    store = store or ScriptedStore()
+    changes |= {"site_id": site_id, "farm_id": f"{site_id}-farm", "state_dir": tmp_path / site_id}
     agents: list[app.SiteAgent] = []
     original = app.SiteAgent.__init__
 
@@ -131,11 +138,11 @@ async def running_agent(
 
         async def speak() -> None:
             while True:
-                feed.say(reading(watts[0]))
+                feed.say(reading(watts[0], site_id=site_id))
                 await asyncio.sleep(0.5)
 
         speaking = asyncio.create_task(speak())
-        serving = asyncio.create_task(app.serve(fleet, site, store=store))  # type: ignore[arg-type]
+        serving = asyncio.create_task(app.serve(fleet, site, store=store))
         try:
             await until(lambda: serving.done() or (agents and agents[0].records.ingress_url), seconds=30)
             if serving.done():
@@ -152,6 +159,7 @@ async def running_agent(
                     store=store,
                     feed=feed,
                     state_dir=site.state_dir,
+                    site_id=site_id,
                     watts=watts,
                 )
         finally:
@@ -163,7 +171,7 @@ async def running_agent(
 
 async def test_a_site_serves_and_says_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Report and info in the store, the same report over HTTP, models, metrics, readiness."""
-    async with running_agent(tmp_path, monkeypatch) as site:
+    async with running_agent(tmp_path, monkeypatch, has_server_switch=True) as site:
         report = await site.until_report({"state": "serving", "ready": 3})
         await until(lambda: site.store.report is not None and b'"serving"' in site.store.report)
         assert site.store.report is not None
@@ -173,6 +181,7 @@ async def test_a_site_serves_and_says_what_it_is(tmp_path: Path, monkeypatch: py
         assert info.server_idle_watts == pytest.approx(1584)
         assert info.gpu_count == 12
         assert info.capabilities.token_ids
+        assert info.capabilities.server_power
         assert "/v1/chat/completions" in info.capabilities.paths
         assert report["models"][0]["max_concurrency"] == 48
         assert report["models"][0]["headroom_requests"] == 45
@@ -339,6 +348,7 @@ import sys
 from pathlib import Path
 
 import uvloop
+from support.router_fleet import TOKEN
 from support.scripted_store import ScriptedStore
 
 from site_agent import app, config
@@ -369,7 +379,14 @@ class AgentProcess:
 
 
 @asynccontextmanager
-async def agent_process(tmp_path: Path, feed: StubFeed, name: str = "1") -> AsyncIterator[AgentProcess]:
+async def agent_process(
+    tmp_path: Path,
+    feed: StubFeed,
+    name: str = "1",
+    *,
+    engine: str = '{ kind = "emulated", start_seconds = 0.1 }',
+    slots: int = 48,
+) -> AsyncIterator[AgentProcess]:
     port = _free_port()
     path = tmp_path / "fleet.toml"
     path.write_text(
@@ -382,7 +399,7 @@ feed_url = "{feed.url}"
 state_dir = "{tmp_path}/state"
 watchdog_seconds = 1.0
 shutdown_grace_seconds = 20
-engine = {{ kind = "emulated", start_seconds = 0.1 }}
+engine = {engine}
 """
     )
     marker = f"SITE_AGENT_TEST={tmp_path.name}-{name}"
@@ -399,7 +416,7 @@ engine = {{ kind = "emulated", start_seconds = 0.1 }}
     agent = AgentProcess(process=process, url=f"http://127.0.0.1:{port}", marker=marker)
     try:
         deadline = asyncio.get_running_loop().time() + 40
-        while await agent.slots() < 48:
+        while await agent.slots() < slots:
             assert process.returncode is None, "the agent ended"
             assert asyncio.get_running_loop().time() < deadline, "the agent did not come up"
             if feed.listeners:

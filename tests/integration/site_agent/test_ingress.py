@@ -76,6 +76,7 @@ async def running_site(
             restart=RestartRule(),
             probe_seconds=1.0,
             probe_failures=5,
+            start_seconds=60.0,
             start_timeout_seconds=5.0,
             rng=random.Random(1),
             tasks=tasks,

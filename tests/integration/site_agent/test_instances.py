@@ -51,6 +51,7 @@ async def running_pool(
             restart=RestartRule(backoff_seconds=backoff_seconds, max_per_hour=1000),
             probe_seconds=0.05,
             probe_failures=2,
+            start_seconds=60.0,
             start_timeout_seconds=start_timeout_seconds,
             rng=random.Random(1),
             tasks=tasks,
@@ -80,7 +81,7 @@ async def test_an_engine_starts_and_is_admitted_when_it_is_healthy() -> None:
         rig.engines.not_ready.clear()
         await rig.state(InstanceState.READY)
         assert rig.pool["i0"].is_admitted
-        assert rig.pool.start_seconds is not None
+        assert rig.pool.start_times.learnt_seconds is not None
         assert len(rig.changes) >= 2
 
 

@@ -26,7 +26,7 @@ from site_agent.limits import Limits
 from site_agent.power_loop import PowerLoop
 from site_agent.processes import WatchdogError
 from site_agent.site_model import SiteModel
-from site_agent.situation import CapForecast, GovernorRule
+from site_agent.situation import CapForecast, Decision, GovernorRule, SiteView
 from site_agent.slots import Ask, Slots
 
 MODEL = SiteModel(
@@ -89,6 +89,7 @@ async def running_loop(
             restart=RestartRule(),
             probe_seconds=1.0,
             probe_failures=5,
+            start_seconds=60.0,
             start_timeout_seconds=5.0,
             rng=random.Random(1),
             tasks=tasks,
@@ -240,6 +241,22 @@ async def test_a_clock_that_was_ordered_and_not_set_yet_is_modelled_as_it_is() -
         rig.gpus.set_fault = DriverError("failed", "no")
         rig.pool.set_clock(1980, full_clock_mhz=1980)
         await until(lambda: rig.loop.clock_mhz(first) == 1980, what="it may have risen")
+
+
+async def test_a_start_that_was_seen_is_what_is_reckoned_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the governor, and in what those are told who are to come back."""
+    seen: list[float | None] = []
+    decide = Governor.decide
+
+    def remember(self: Governor, view: SiteView, now: float) -> Decision:
+        seen.append(view.start_seconds)
+        return decide(self, view, now)
+
+    monkeypatch.setattr(Governor, "decide", remember)
+    async with running_loop() as rig:
+        await rig.all_ready()
+        await until(lambda: seen[-1] is not None and rig.admission.slots.start_seconds < 5.0)
+    assert seen[0] is None
 
 
 async def test_a_change_of_the_cap_is_told() -> None:

@@ -44,9 +44,22 @@ def test_energy_is_split_by_the_time_that_tokens_take() -> None:
     account.observe(moment(0, instance()))
     account.observe(moment(1, instance(prompt_tokens=100.0, output_tokens=30.0)))
     assert account.joules == {"prefill": 100.0, "decode": 300.0, "idle": 600.0, "unsplit": 0.0}
+    assert account.measured_joules == account.total_joules == 1000.0
+
+
+def test_a_price_is_said_after_three_seconds_of_tokens_and_outlasts_an_idle_hour() -> None:
+    """The first second's few tokens, as late counters show them, say nothing of the next one's."""
+    account = EnergyAccount()
+    account.observe(moment(0, instance()))
+    said = []
+    for at in (1, 2, 3):
+        account.observe(moment(at, instance(prompt_tokens=100.0 * at, output_tokens=30.0 * at)))
+        said.append(account.joules_per_output_token)
+    assert said == [None, None, pytest.approx(10.0)]
+    for at in range(4, 3600):
+        account.observe(moment(at, instance(prompt_tokens=300.0, output_tokens=90.0)))
     assert account.joules_per_prompt_token == pytest.approx(1.0)
     assert account.joules_per_output_token == pytest.approx(10.0)
-    assert account.measured_joules == account.total_joules == 1000.0
 
 
 def test_counters_of_the_gpus_come_before_the_model_and_overhead_counts() -> None:

@@ -129,6 +129,33 @@ def test_engines_without_a_profile_have_assumed_watts(tmp_path: Path) -> None:
     assert site.gpus_per_instance() == 0
 
 
+@pytest.mark.parametrize(
+    ("lines", "switches"),
+    [
+        ("", False),
+        ("has_server_switch = true\n", True),
+        ('[[power_feed.farms]]\n[[power_feed.farms.sites]]\nsite_id = "north"\n', False),
+        ('[[power_feed.farms]]\nsites = [{ site_id = "north", server = { kind = "redfish" } }]\n', True),
+        ('[[power_feed.farms]]\nsites = [{ site_id = "coast", server = { kind = "redfish" } }]\n', False),
+        ("[power_feed]\nfarms = [3, { sites = 4 }, { sites = [5] }]\n", False),
+    ],
+)
+def test_the_feeds_switch_is_known_from_the_same_file(tmp_path: Path, lines: str, switches: bool) -> None:
+    """Or said, where the feed has a file of its own."""
+    _, site = config.load(write(tmp_path, MINIMAL + lines), None, {})
+    assert site.has_server_switch is switches
+
+
+def test_what_is_said_of_the_switch_outranks_the_feeds_table(tmp_path: Path) -> None:
+    """In the file and in the environment."""
+    feed = '[[power_feed.farms]]\nsites = [{ site_id = "north", server = { kind = "redfish" } }]\n'
+    path = write(tmp_path, MINIMAL + "has_server_switch = false\n" + feed)
+    assert not config.load(path, None, {})[1].has_server_switch
+    assert not config.load(write(tmp_path, MINIMAL + feed), None, {"HERON_SITE_HAS_SERVER_SWITCH": "false"})[
+        1
+    ].has_server_switch
+
+
 def test_the_example_file_is_valid() -> None:
     """What `heron up --example` prints starts every site of it."""
     path = Path(__file__).parents[3] / "cli" / "example_fleet.toml"

@@ -413,6 +413,16 @@ def test_an_expected_fall_drains_calmly_before_it_comes() -> None:
     assert not decision.is_over
 
 
+def test_a_start_that_was_seen_to_take_longer_looks_further_ahead() -> None:
+    """Two minutes, where one is configured: a fall in two minutes is then soon."""
+    ahead = CapForecast(horizon_seconds=120, p10_watts=2900, p50_watts=3000, p90_watts=3100)
+    now = CapForecast(horizon_seconds=61, p10_watts=MAX_WATTS, p50_watts=MAX_WATTS, p90_watts=MAX_WATTS)
+    seen = replace(view(MAX_WATTS, 6600, READY, (16, 3, 16)), forecast=(now, ahead))
+    assert not warm_governor().decide(seen, 1.2).commands
+    decision = warm_governor().decide(replace(seen, start_seconds=120.0), 1.2)
+    assert [type(command) for command in decision.commands] == [Drain, Drain]
+
+
 def test_an_empty_plan_is_no_lack_of_power() -> None:
     """The site says why it takes nothing."""
     governor = warm_governor()

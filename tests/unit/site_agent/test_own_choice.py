@@ -150,3 +150,11 @@ def test_a_mixed_layout_becomes_one_of_its_main_degree_for_a_clear_gain() -> Non
     assert layout(outlook(mixed, FULL)) == BOTH
     plan = (Target(tensor_parallel_degree=4, instances=3),)
     assert layout(outlook(mixed, FULL, targets=plan)) == mixed
+
+
+def test_a_start_that_takes_long_makes_a_change_of_degree_pay_less() -> None:
+    """What serves nobody for a quarter of an hour is not worth the better degree."""
+    later = (3000.0,) * 4
+    seen = outlook(SMALL, 3000, later_watts=later)
+    assert layout(seen) == WIDE
+    assert layout(replace(seen, start_seconds=1500.0)) != WIDE

@@ -19,6 +19,7 @@ GOOD = Numbers(
     watchdog_seconds=3.0,
     safe_floor_watts=1600.0,
     server_idle_watts=1584.0,
+    has_server_switch=False,
     full_watts=6600.0,
     max_site_watts=7200.0,
     margin_ratio=0.05,
@@ -65,3 +66,9 @@ def test_each_broken_promise_is_named_with_what_to_change(
     assert (found[check].status, action in found[check].action) == (status, True), found[check]
     others = {one.status for name, one in found.items() if name not in (check, "ride-through energy")}
     assert others <= {"pass"}
+
+
+def test_a_server_that_the_feed_switches_off_needs_no_firm_power() -> None:
+    """Where less than its idle draw is granted, nothing is, and it is off."""
+    found = by_check(replace(GOOD, safe_floor_watts=0.0, has_server_switch=True))["floor"]
+    assert (found.status, "switches the server off" in found.message) == ("pass", True)

@@ -127,11 +127,14 @@ def test_what_nobody_says_is_unknown() -> None:
 def test_capabilities_are_what_the_ingress_lets_through() -> None:
     """A control path is none, whatever the engine has."""
     capabilities = report.capabilities(
-        EngineCapabilities(paths=("/v1/completions", "/sleep", "/tokenize"), token_ids=True)
+        EngineCapabilities(paths=("/v1/completions", "/sleep", "/tokenize"), token_ids=True),
+        has_server_switch=False,
     )
     assert capabilities.paths == ("/tokenize", "/v1/completions", "/v1/models")
     assert capabilities.token_ids
     assert not capabilities.server_power
+    switched = report.capabilities(EngineCapabilities(paths=()), has_server_switch=True)
+    assert switched.server_power
 
 
 def test_configurations_are_one_for_each_clock() -> None:

@@ -412,3 +412,35 @@ async def test_nothing_starts_once_closed(make_site: Callable[..., Site]):
     await site.engines.aclose()
     with pytest.raises(DriverError, match="closed"):
         await site.engines.start(spec())
+
+
+AGENT = """
+import asyncio, sys, tempfile
+from pathlib import Path
+from tests.unit.site_agent.test_vllm_driver import Site, spec, stand_in
+
+async def main():
+    site = Site(Path(sys.argv[1]), stand_in())
+    await site.engines.start(spec())
+    print(*site.registry.groups, flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def test_an_engine_ends_with_its_agent_though_nobody_watches(tmp_path: Path):
+    """No watchdog was told of it yet, or it was killed too."""
+    root = Path(__file__).parents[3]
+    agent = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", AGENT, str(tmp_path)),
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": f"{root}:{root / 'tests'}"},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert agent.stdout is not None
+    engine = int(await agent.stdout.readline())
+    assert leftovers.start_ticks(engine) is not None
+    agent.kill()
+    await agent.wait()
+    await until(lambda: leftovers.start_ticks(engine) is None, what="the engine has ended")

@@ -1,8 +1,8 @@
 """Runs a command that cannot outlive whoever started it: `python tether.py PARENT_PID COMMAND ...`.
 
-`heron demo` and `heron up` start every process through this, so that not even a `kill -9` of them leaves
-one behind. The kernel delivers the signal (PR_SET_PDEATHSIG); it survives the exec. A site agent that is
-killed this way takes its engines with it through its own watchdog.
+The site agent starts vLLM through this, and `heron demo` and `heron up` every process, so that not even a
+`kill -9` leaves one behind. The kernel delivers the signal (PR_SET_PDEATHSIG); it survives the exec. It is
+for the process itself: an engine's children are the watchdog's, or the next agent's.
 
 Only the standard library, and run as a file with `-I -S`: it adds about 20 ms to a start.
 """
@@ -21,14 +21,15 @@ def main(argv: list[str]) -> int:
     parent, command = int(argv[0]), argv[1:]
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
-        print(f"cannot tie to the parent process: {os.strerror(ctypes.get_errno())}", file=sys.stderr)
+        why = os.strerror(ctypes.get_errno())
+        print(f"cannot tie to the parent process: {why}", file=sys.stderr)  # noqa: T201 -- to a person
         return EXIT_NOT_STARTED
     if os.getppid() != parent:  # it died before the tie was made: the signal would never come
         return EXIT_NOT_STARTED
     try:
         os.execvp(command[0], command)  # noqa: S606 -- no shell is the point
     except OSError as error:
-        print(f"{command[0]}: {error.strerror}", file=sys.stderr)
+        print(f"{command[0]}: {error.strerror}", file=sys.stderr)  # noqa: T201 -- to a person
     return EXIT_NOT_STARTED
 
 

@@ -1,4 +1,4 @@
-"""How many tokens an answer in one piece says it took, by a byte search: no answer is parsed for it. Pure.
+"""How many tokens an answer says it took, by a byte search: no answer is parsed for it. Pure.
 
 Why that is safe: inside a JSON string every quote is escaped, so `"total_tokens"` with bare quotes is a key.
 """
@@ -24,6 +24,12 @@ def output_tokens(body: bytes) -> int | None:
     """The answer's alone: OpenAI's `completion_tokens`, or `output_tokens` of Responses and Messages."""
     found = _last_number(body, b'"completion_tokens"')
     return _last_number(body, b'"output_tokens"') if found is None else found
+
+
+def prompt_tokens(body: bytes) -> int | None:
+    """The prompt's alone: OpenAI's `prompt_tokens`, or `input_tokens` of Responses and Messages."""
+    found = _last_number(body, b'"prompt_tokens"')
+    return _last_number(body, b'"input_tokens"') if found is None else found
 
 
 def _last_number(body: bytes, key: bytes) -> int | None:

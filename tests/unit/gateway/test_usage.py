@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from router.policy.usage import output_tokens, total_tokens
+from gateway.usage import output_tokens, prompt_tokens, total_tokens
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,10 @@ def test_what_a_model_writes_is_not_its_usage():
 def test_the_answers_own_tokens(body: bytes, tokens: int | None):
     """Of either API; counting a prompt is no answer."""
     assert output_tokens(body) == tokens
+
+
+def test_the_prompts_own_tokens():
+    """Of either API."""
+    assert prompt_tokens(b'{"usage":{"prompt_tokens":5,"total_tokens":12}}') == 5
+    assert prompt_tokens(b'{"usage":{"input_tokens":6,"output_tokens":7}}') == 6
+    assert prompt_tokens(b"{}") is None

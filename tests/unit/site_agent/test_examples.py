@@ -1,0 +1,39 @@
+"""The examples of docs/site.md and docs/vllm.md are configurations that load."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from site_agent import config
+from site_agent.drivers.options import VllmOptions
+
+DOCS = Path(__file__).parents[3] / "docs"
+EXAMPLES = [
+    (page, block)
+    for page in ("site.md", "vllm.md")
+    for block in re.findall(r"^```toml\n(.*?)^```$", (DOCS / page).read_text(), re.DOTALL | re.MULTILINE)
+]
+SITE = '[[sites]]\nsite_id = "north"\nfarm_id = "north-farm"\nstate_dir = "north"\n'
+"""Before a block that is an engine's table alone."""
+
+
+def test_the_pages_have_examples() -> None:
+    """Else the next test would pass over nothing: a whole site, foreign engines, a profile, real vLLM."""
+    assert [page for page, _ in EXAMPLES] == ["site.md", "site.md", "site.md", "vllm.md"]
+
+
+@pytest.mark.parametrize(("page", "block"), EXAMPLES, ids=range(len(EXAMPLES)))
+def test_an_example_can_be_copied(page: str, block: str, tmp_path: Path) -> None:
+    """As it stands, whatever the environment says; keys to add to a table are keys that it has."""
+    if "kind = " not in block:
+        assert set(tomllib.loads(block)["sites"]["engine"]) <= set(VllmOptions.model_fields)
+        return
+    path = tmp_path / "fleet.toml"
+    path.write_text(block if "[[sites]]" in block else SITE + block)
+    _, site = config.load(path, None, {})
+    assert site.engine.kind == ("external" if "urls" in block else "vllm"), page
+    assert site.site_model().full_watts > site.site_model().server_idle_watts
