@@ -348,7 +348,6 @@ import sys
 from pathlib import Path
 
 import uvloop
-from support.router_fleet import TOKEN
 from support.scripted_store import ScriptedStore
 
 from site_agent import app, config

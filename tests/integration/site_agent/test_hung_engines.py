@@ -15,7 +15,13 @@ from support.stub_feed import reading, running_feed
 from support.wait import until
 
 from site_agent import leftovers
-from tests.integration.site_agent.test_agent import FULL_GRANT, _begin, _read, agent_process, running_agent
+from tests.integration.site_agent.test_agent import (
+    FULL_GRANT,
+    _read,
+    agent_process,
+    begin_streams,
+    running_agent,
+)
 
 ROOT = Path(__file__).parents[3]
 STAND_IN = """#!/bin/sh
@@ -105,7 +111,7 @@ async def test_emulated_engines_that_hang_lose_their_streams_and_come_back(
     restart = {"probe_seconds": 0.2, "probe_failures": 2}
     async with running_agent(tmp_path, monkeypatch, restart=restart) as site:
         await site.until_report({"state": "serving", "ready": 3})
-        streams = await _begin(site, 6)
+        streams = await begin_streams(site, 6)
         control = orjson.loads((site.state_dir / "fake-hardware.json").read_bytes())
         os.kill(control["pid"], signal.SIGSTOP)
         assert set(await asyncio.gather(*streams)) == {"broken"}
