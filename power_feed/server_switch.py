@@ -15,7 +15,8 @@ Rules:
   sign of life is told to start (which does nothing to one that runs), and reports outweigh a switch that
   says off;
 * a start that brings no report within `start_seconds` has failed: the next one waits as long, then twice that
-  each time, up to an hour.
+  each time, up to an hour; one that ends because the power went has not failed, and a sign of life, late too,
+  ends the wait.
 """
 
 from __future__ import annotations
@@ -148,6 +149,8 @@ class ServerSwitch:
             self._starts.append(now)
             self._on_at = now
             self._is_start_open = True
+        if wanted == "off":
+            self._is_start_open = False  # it had no time to come to anything
         if wanted != self._ordered:
             self._told_at = now
         self.is_off = self.is_off and wanted == "off"
@@ -166,12 +169,10 @@ class ServerSwitch:
         return replace(view, is_on=True) if is_alive else view
 
     def _judge_start(self, view: SwitchView, now: float) -> None:
-        """It has come to something once it is heard, and to nothing after `start_seconds`."""
-        if not self._is_start_open:
-            return
+        """It has come to something once it is heard, late too, and to nothing after `start_seconds`."""
         if view.is_listening or self._was_heard_since_start(view):
-            self._is_start_open, self._failed_starts = False, 0
-        elif now - self._on_at >= self.rule.start_seconds:
+            self._is_start_open, self._failed_starts, self._rest_until = False, 0, float("-inf")
+        elif self._is_start_open and now - self._on_at >= self.rule.start_seconds:
             self._is_start_open = False
             rest = min(HOUR_SECONDS, self.rule.start_seconds * 2.0 ** min(self._failed_starts, 16))
             self._failed_starts += 1

@@ -190,6 +190,31 @@ def test_a_start_that_comes_to_nothing_is_followed_by_a_longer_rest_each_time() 
     assert switch.decide(again, 16_300.0) == "on"
 
 
+def test_a_start_that_ended_because_the_power_went_has_not_failed() -> None:
+    """Gusts: the server is started anew as soon as it is rested, with no wait that grows."""
+    switch = off_at(-200.0)
+    assert switch.decide(view(2000.0, is_on=False), 0.0) == "on"
+    assert switch.decide(view(0.0), 100.0) == "off"
+    assert switch.decide(view(0.0, is_on=False), 110.0) is None
+    assert switch.decide(view(0.0, is_on=False), 600.0) is None
+    assert not switch.state(view(0.0, is_on=False), 600.0).is_resting
+    assert switch.decide(view(2000.0, is_on=False), 700.0) == "on"
+
+
+def test_a_boot_that_takes_longer_than_it_may_is_forgiven_once_it_is_heard() -> None:
+    """It counted as failed; its report, or its open stream, says that it came up all the same."""
+    for sign in ({"heard_at": 660.0}, {"is_listening": True}):
+        switch = off_at(-200.0)
+        assert switch.decide(view(2000.0, is_on=False), 0.0) == "on"
+        assert switch.decide(view(2000.0), 600.0) is None
+        assert switch.state(view(0.0, is_on=None), 601.0).is_resting
+        assert switch.decide(view(2000.0, **sign), 660.0) is None
+        assert switch.decide(view(0.0), 700.0) is None
+        assert switch.decide(view(0.0), 706.0) == "off"
+        assert switch.decide(view(0.0, is_on=False), 710.0) is None
+        assert switch.decide(view(2000.0, is_on=False), 830.0) == "on"
+
+
 def test_at_a_farm_of_several_a_restarted_feed_wakes_a_lost_server_and_gives_up_for_a_while() -> None:
     """With the allocator: first its old owner's walk-down must be over; later its power goes to the other."""
     switch, allocator = ServerSwitch(), Allocator(period_seconds=1.0)
