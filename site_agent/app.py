@@ -217,7 +217,8 @@ class SiteAgent:
             "the site reckons with a profile",
             extra={"profile": model.profile.profile_id, "clocks_mhz": list(model.clocks_mhz)},
         )
-        for sentence in survival.warnings(model, config.governor_rule(), config.ride_through()):
+        ride_through = config.ride_through(spare_gpus=model.spare_gpus)
+        for sentence in survival.warnings(model, config.governor_rule(), ride_through):
             logger.warning("ride-through: %s", sentence)
         if self.parts.drivers.gpus.is_fake:
             logger.warning("the GPUs of this site are fake: its watts are made up")

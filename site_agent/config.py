@@ -167,15 +167,15 @@ class SiteConfig(ConfigModel):
             spare_gpus=spare_gpus,
         )
 
-    def site_watts_limit(self) -> float:
-        """`max_site_watts`, or its default."""
+    def site_watts_limit(self, *, spare_gpus: int = 0) -> float:
+        """`max_site_watts`, or its default: the worst case with GPUs that no instance uses, and some room."""
         if self.max_site_watts is not None:
             return self.max_site_watts
-        return self.site_model().full_watts * (1 + FULL_POWER_GUARD_RATIO)
+        return self.site_model(spare_gpus=spare_gpus).full_watts * (1 + FULL_POWER_GUARD_RATIO)
 
-    def cap_rule(self) -> CapRule:
+    def cap_rule(self, *, spare_gpus: int = 0) -> CapRule:
         return CapRule(
-            max_site_watts=self.site_watts_limit(),
+            max_site_watts=self.site_watts_limit(spare_gpus=spare_gpus),
             margin_ratio=self.margin_ratio,
             safe_floor_watts=self.safe_floor_watts,
         )
@@ -187,9 +187,9 @@ class SiteConfig(ConfigModel):
             start_seconds=self.engine.start_seconds,
         )
 
-    def ride_through(self) -> RideThrough:
+    def ride_through(self, *, spare_gpus: int = 0) -> RideThrough:
         return RideThrough.for_site(
-            max_site_watts=self.site_watts_limit(),
+            max_site_watts=self.site_watts_limit(spare_gpus=spare_gpus),
             seconds=self.ride_through_seconds,
             joules=self.ride_through_joules,
             recovery_seconds=self.ride_through_recovery_seconds,

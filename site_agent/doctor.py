@@ -24,6 +24,7 @@ from gateway.upstream import Origin, UpstreamError
 from site_agent import leftovers, parts, profile_check
 from site_agent.config import SiteConfig, is_loopback
 from site_agent.drivers import external, nvml, vllm
+from site_agent.drivers.gpu_power import ASSUMED_SPARE_WATTS
 from site_agent.drivers.interface import DriverError
 from site_agent.drivers.options import EmulatedOptions, ExternalOptions, VllmOptions
 from site_agent.drivers.probe import Prober
@@ -76,7 +77,8 @@ class Gpus:
 
 def numbers_of(config: SiteConfig, gpus: Gpus) -> Numbers:
     """The configuration's promises, as plain numbers."""
-    model, ride_through = config.site_model(spare_gpus=gpus.spare_gpus), config.ride_through()
+    model = config.site_model(spare_gpus=gpus.spare_gpus)
+    ride_through = config.ride_through(spare_gpus=gpus.spare_gpus)
     governor = config.governor
     engine = config.engine
     return Numbers(
@@ -91,7 +93,7 @@ def numbers_of(config: SiteConfig, gpus: Gpus) -> Numbers:
         server_idle_watts=model.server_idle_watts,
         has_server_switch=config.has_server_switch,
         full_watts=model.full_watts,
-        max_site_watts=config.site_watts_limit(),
+        max_site_watts=config.site_watts_limit(spare_gpus=gpus.spare_gpus),
         margin_ratio=config.margin_ratio,
         guard_ratio=governor.guard_ratio,
         is_governor_enabled=governor.enabled,
@@ -235,7 +237,11 @@ async def _gpus(config: SiteConfig, library: Any) -> Gpus:
     found = [_pass(name, f"{kinds}, {watts:.0f} W now")]
     if driver.is_power_late:
         found.append(_warn("GPU power", nvml.LATE_POWER, "governor.stop_seconds"))
-    if driver.spare_gpus:
+    if driver.assumed_spares:
+        which = ", ".join(map(str, driver.assumed_spares))
+        said = f"{which}: power unknown, {ASSUMED_SPARE_WATTS:.0f} W are assumed for each"
+        found.append(_warn("spare GPUs", said, "look at it with nvidia-smi; no instance uses it"))
+    elif driver.spare_gpus:
         found.append(_pass("spare GPUs", f"{driver.spare_gpus} that no instance uses: their draw counts"))
     can_set_clock = nvml.may_administer()
     if can_set_clock:

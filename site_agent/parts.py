@@ -123,7 +123,7 @@ def build(
         site_id=config.site_id,
         feed_url=config.feed_url,
         store=store,
-        tracker=CapTracker(rule=config.cap_rule()),
+        tracker=CapTracker(rule=config.cap_rule(spare_gpus=drivers.gpus.spare_gpus)),
         judge=judge,
         rng=rng,
     )
@@ -167,7 +167,7 @@ def build(
         config.governor.control,
         config.site_model(can_set_clock=drivers.gpus.can_set_clock, spare_gpus=drivers.gpus.spare_gpus),
         config.governor_rule(),
-        config.ride_through(),
+        config.ride_through(spare_gpus=drivers.gpus.spare_gpus),
     )
     plan_judge = PlanJudge(
         site_id=config.site_id,

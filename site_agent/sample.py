@@ -23,7 +23,7 @@ def facts(parts: Parts) -> SiteFacts:
         is_governor_enabled=config.governor.enabled,
         server_idle_watts=parts.power.governor.model.server_idle_watts,
         safe_floor_watts=config.safe_floor_watts,
-        max_site_watts=config.site_watts_limit(),
+        max_site_watts=config.site_watts_limit(spare_gpus=parts.drivers.gpus.spare_gpus),
     )
 
 

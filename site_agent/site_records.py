@@ -70,7 +70,8 @@ class SiteRecords:
     def info(self, sequence: int) -> SiteInfo:
         """What the site is."""
         parts, config, model = self._parts, self._parts.config, self._parts.power.governor.model
-        ride_through = config.ride_through()
+        spare = parts.drivers.gpus.spare_gpus
+        ride_through = config.ride_through(spare_gpus=spare)
         return SiteInfo(
             agent_id=parts.agent_id,
             sequence=sequence,
@@ -85,7 +86,7 @@ class SiteRecords:
             ride_through_seconds=ride_through.seconds,
             ride_through_joules=ride_through.joules,
             safe_floor_watts=config.safe_floor_watts,
-            max_site_watts=config.site_watts_limit(),
+            max_site_watts=config.site_watts_limit(spare_gpus=spare),
             configurations=tuple(
                 one
                 for profile in model.profiles.values()

@@ -14,7 +14,13 @@ from typing import Any
 LOWEST_LIMIT_MILLIWATTS, HIGHEST_LIMIT_MILLIWATTS = 200_000, 700_000
 
 
-MESSAGES = {3: "Not Supported", 4: "Insufficient Permissions", 9: "Driver Not Loaded", 999: "Unknown Error"}
+MESSAGES = {
+    3: "Not Supported",
+    4: "Insufficient Permissions",
+    9: "Driver Not Loaded",
+    15: "GPU is lost",
+    999: "Unknown Error",
+}
 
 
 class FakeNvmlError(Exception):
@@ -34,6 +40,10 @@ class FakeDevice:
     millijoules: int = 0
     locked: tuple[int, int] | None = None
     limit_milliwatts: int = HIGHEST_LIMIT_MILLIWATTS
+    is_lost: bool = False
+    """It fell off the bus: nothing can be asked of it."""
+    has_power: bool = True
+    has_instant_power: bool = True
 
 
 @dataclass
@@ -82,27 +92,40 @@ class FakeNvml:
         return len(self.devices)
 
     def nvmlDeviceGetHandleByIndex(self, index: int) -> FakeDevice:  # noqa: N802
+        if self.devices[index].is_lost:
+            raise FakeNvmlError(15)
         return self.devices[index]
 
     def nvmlDeviceGetUUID(self, device: FakeDevice) -> str:  # noqa: N802
+        if device.is_lost:
+            raise FakeNvmlError(15)
         return device.uuid
 
-    def nvmlDeviceGetName(self, _device: FakeDevice) -> str:  # noqa: N802
+    def nvmlDeviceGetName(self, device: FakeDevice) -> str:  # noqa: N802
+        if device.is_lost:
+            raise FakeNvmlError(15)
         return "FAKE GPU"
 
     def nvmlDeviceGetPowerUsage(self, device: FakeDevice) -> int:  # noqa: N802
         time.sleep(self.hang_seconds)
+        if device.is_lost or not device.has_power:
+            raise FakeNvmlError(15 if device.is_lost else 3)
         return device.milliwatts
 
     def nvmlDeviceGetFieldValues(self, device: FakeDevice, _ids: list[int]) -> list[Any]:  # noqa: N802
         time.sleep(self.hang_seconds)
+        if device.is_lost:
+            raise FakeNvmlError(15)
         value = SimpleNamespace(uiVal=device.milliwatts)
         if self.instant_faults:
             self.instant_faults -= 1
             return [SimpleNamespace(nvmlReturn=999, value=value)]
-        return [SimpleNamespace(nvmlReturn=0 if self.has_instant_power else 3, value=value)]
+        has_instant = self.has_instant_power and device.has_instant_power and device.has_power
+        return [SimpleNamespace(nvmlReturn=0 if has_instant else 3, value=value)]
 
     def nvmlDeviceGetTotalEnergyConsumption(self, device: FakeDevice) -> int:  # noqa: N802
+        if device.is_lost:
+            raise FakeNvmlError(15)
         return device.millijoules
 
     def nvmlDeviceGetClockInfo(self, device: FakeDevice, _kind: int) -> int:  # noqa: N802

@@ -118,7 +118,8 @@ class GpuReading:
 
     index: int
     """As in `InstanceSpec.gpu_indices`."""
-    power_watts: float
+    power_watts: float | None
+    """None only of one that no instance uses: `GpuDriver.power_watts` assumes a figure for it."""
     clock_mhz: int | None = None
     temperature_celsius: float | None = None
     energy_joules: float | None = None

@@ -3,8 +3,9 @@
 Rules: what the driver changes is noted in `<state_dir>/gpu-settings.json` before it is changed, and put back
 on exit, or by the next agent after a crash. Without permission it reads only, and `problems` says what it
 cannot do and how to grant it; opened `is_read_only` it changes nothing at all. Power is that of every visible
-GPU, those that no instance uses too: their watts are the site's. NVML's calls block: all of them run in one
-thread of the driver's own, and a call that hangs makes the reading unknown, never the agent late.
+GPU, those that no instance uses too: their watts are the site's (`gpu_power`). NVML's calls block: all of
+them run in one thread of the driver's own, and a call that hangs makes the reading unknown, never the agent
+late.
 
 Not verified on a GPU: there was none at hand. Tests run it on `fake_nvml`.
 """
@@ -20,6 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from site_agent.drivers.gpu_power import GpuPower
 from site_agent.drivers.interface import DriverError, GpuReading, InstanceSpec
 
 logger = logging.getLogger(__name__)
@@ -85,7 +87,7 @@ class NvmlGpus:
         With `is_read_only` nothing is put back or tried: beside an agent whose GPUs these are, for example.
 
         Raises:
-            DriverError: no driver, or fewer GPUs than the site's instances use.
+            DriverError: no driver, or a GPU that the site's instances use is not there or cannot be read.
         """
         self._nvml = nvml
         self._path = state_dir / SETTINGS_NAME
@@ -109,15 +111,19 @@ class NvmlGpus:
         except DriverError:
             self._shut_down()
             raise
+        except nvml.NVMLError as error:
+            self._shut_down()
+            raise DriverError("failed", f"NVML: {error}: try nvidia-smi") from None
         self._handles = {index: seen[index] for index in indices}
         self._seen = seen
-        """Every visible GPU, by the same numbers."""
+        """Every visible GPU, by the same numbers; None: it cannot be read, and no instance uses it."""
         self.spare_gpus = len(seen) - len(indices)
         """Visible GPUs that no instance uses: they draw as well."""
         self._settings: dict[str, float] = self._read_settings()
         """GPU's UUID → its power limit before Heron set one, in watts."""
-        self.is_power_late = any(not self._has_instant_power(handle) for handle in seen.values())
-        """Whether power is an average over the last second."""
+        self._power = GpuPower(nvml, seen, used=indices)
+        self.is_power_late = self._power.is_late
+        """Whether that of a GPU of the instances is an average over the last second."""
         if self.is_power_late:
             self.problems.append(LATE_POWER)
         self.can_set_clock = False
@@ -132,15 +138,24 @@ class NvmlGpus:
     async def power_watts(self) -> float | None:
         """See GpuDriver."""
         try:
-            return await self._call(self._power, POWER_SECONDS)
+            return await self._call(self._power.watts, POWER_SECONDS)
         except DriverError:
             return None
+
+    @property
+    def assumed_spares(self) -> tuple[int, ...]:
+        """Numbers of the GPUs that no instance uses and whose power could not be read: it is assumed."""
+        return self._power.assumed
 
     def kinds(self) -> str:
         """How many GPUs of which name, under which driver. Blocks."""
         nvml = self._nvml
-        names = sorted({_text(nvml.nvmlDeviceGetName(handle)) for handle in self._seen.values()})
-        return f"{len(self._seen)} × {', '.join(names)}, driver {_text(nvml.nvmlSystemGetDriverVersion())}"
+        handles = [handle for handle in self._seen.values() if handle is not None]
+        told = [self._maybe(lambda h=handle: nvml.nvmlDeviceGetName(h)) for handle in handles]
+        names = sorted({_text(name) for name in told if name is not None}) or ["unknown"]
+        version = self._maybe(nvml.nvmlSystemGetDriverVersion)
+        driver = "unknown" if version is None else _text(version)
+        return f"{len(self._seen)} × {', '.join(names)}, driver {driver}"
 
     async def readings(self) -> tuple[GpuReading, ...]:
         """See GpuDriver."""
@@ -189,56 +204,21 @@ class NvmlGpus:
         except self._nvml.NVMLError as error:
             raise DriverError("failed", f"NVML: {error}") from None
 
-    def _power(self) -> float:
-        return sum(self._power_of(handle) for handle in self._seen.values())
-
-    def _power_of(self, handle: Any) -> float:
-        """Watts now. The plain call averages over a second from Ampere on, too slow for a governor.
-
-        One that fails once is asked again the next time: only a GPU that never could is read by its average.
-        """
-        watts = None if self.is_power_late else self._instant_watts(handle)
-        return float(self._nvml.nvmlDeviceGetPowerUsage(handle)) / 1000 if watts is None else watts
-
-    def _instant_watts(self, handle: Any) -> float | None:
-        nvml = self._nvml
-        try:
-            [value] = nvml.nvmlDeviceGetFieldValues(handle, [nvml.NVML_FI_DEV_POWER_INSTANT])
-        except nvml.NVMLError:
-            return None
-        return float(value.value.uiVal) / 1000 if value.nvmlReturn == nvml.NVML_SUCCESS else None
-
-    def _has_instant_power(self, handle: Any) -> bool:
-        """False only where GPU, driver or library know no such reading; any other error may pass."""
-        nvml = self._nvml
-        if not hasattr(nvml, "NVML_FI_DEV_POWER_INSTANT"):
-            return False
-        try:
-            [value] = nvml.nvmlDeviceGetFieldValues(handle, [nvml.NVML_FI_DEV_POWER_INSTANT])
-            status = value.nvmlReturn
-        except nvml.NVMLError as error:
-            status = error.value
-        return status not in (
-            nvml.NVML_ERROR_NOT_SUPPORTED,
-            nvml.NVML_ERROR_INVALID_ARGUMENT,
-            nvml.NVML_ERROR_FUNCTION_NOT_FOUND,
-        )
-
     def _read_all(self) -> tuple[GpuReading, ...]:
-        nvml = self._nvml
-        return tuple(
-            GpuReading(
-                index=index,
-                power_watts=self._power_of(handle),
-                clock_mhz=self._maybe(lambda h=handle: nvml.nvmlDeviceGetClockInfo(h, nvml.NVML_CLOCK_SM)),
-                temperature_celsius=self._maybe(
-                    lambda h=handle: nvml.nvmlDeviceGetTemperature(h, nvml.NVML_TEMPERATURE_GPU)
-                ),
-                energy_joules=self._maybe(
-                    lambda h=handle: nvml.nvmlDeviceGetTotalEnergyConsumption(h) / 1000
-                ),
-            )
-            for index, handle in self._seen.items()
+        return tuple(self._reading(index, handle) for index, handle in self._seen.items())
+
+    def _reading(self, index: int, handle: Any) -> GpuReading:
+        nvml, watts = self._nvml, self._power.of(index)
+        if handle is None:
+            return GpuReading(index=index, power_watts=None)
+        return GpuReading(
+            index=index,
+            power_watts=watts,
+            clock_mhz=self._maybe(lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM)),
+            temperature_celsius=self._maybe(
+                lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)
+            ),
+            energy_joules=self._maybe(lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000),
         )
 
     def _maybe(self, read: Callable[..., Any]) -> Any:
@@ -289,14 +269,17 @@ class NvmlGpus:
                 f"instances use GPUs up to number {indices[-1]}, but {seen} shows {len(names)}: lower "
                 "instances or gpus_per_instance",
             )
-        by_uuid = {
-            _text(nvml.nvmlDeviceGetUUID(handle)): handle
-            for handle in map(nvml.nvmlDeviceGetHandleByIndex, range(count))
-        }
+        handles, by_uuid, lost = self._look()
         found: dict[int, Any] = {}
         for index, name in enumerate(names):
             if name.isdigit() and int(name) < count:
-                found[index] = nvml.nvmlDeviceGetHandleByIndex(int(name))
+                found[index] = handles.get(int(name))
+                if found[index] is None and index in indices:
+                    raise DriverError(
+                        "missing_gpu",
+                        f"GPU {name} cannot be read (NVML: {lost[int(name)]}): if nvidia-smi does not show "
+                        "it either, reboot; or go on with others: instances, CUDA_VISIBLE_DEVICES",
+                    )
                 continue
             matching = [handle for uuid, handle in by_uuid.items() if uuid.startswith(name)]
             if len(matching) == 1:
@@ -306,6 +289,22 @@ class NvmlGpus:
                     "missing_gpu", f"CUDA_VISIBLE_DEVICES names {name!r}, which NVML does not show"
                 )
         return found
+
+    def _look(self) -> tuple[dict[int, Any], dict[str, Any], dict[int, str]]:
+        """Handles by NVML's number and by UUID, and why those that are missing cannot be had."""
+        nvml = self._nvml
+        handles: dict[int, Any] = {}
+        by_uuid: dict[str, Any] = {}
+        lost: dict[int, str] = {}
+        for number in range(nvml.nvmlDeviceGetCount()):
+            try:
+                handle = nvml.nvmlDeviceGetHandleByIndex(number)
+                by_uuid[_text(nvml.nvmlDeviceGetUUID(handle))] = handle
+            except nvml.NVMLError as error:
+                lost[number] = str(error)
+                continue
+            handles[number] = handle
+        return handles, by_uuid, lost
 
     def _may_lock(self) -> bool:
         """Whether clocks can be locked: the harmless half of it, unlocking, is tried on every GPU."""
@@ -325,8 +324,8 @@ class NvmlGpus:
         """Set the ceiling of each GPU, noting first what it was."""
         nvml = self._nvml
         for index, handle in self._handles.items():
-            uuid = _text(nvml.nvmlDeviceGetUUID(handle))
             try:
+                uuid = _text(nvml.nvmlDeviceGetUUID(handle))
                 lowest, highest = nvml.nvmlDeviceGetPowerManagementLimitConstraints(handle)
                 if not lowest <= watts * 1000 <= highest:
                     self.problems.append(
@@ -348,7 +347,7 @@ class NvmlGpus:
         for handle in self._handles.values():
             with suppress(nvml.NVMLError):  # without permission nothing was ever set
                 nvml.nvmlDeviceResetGpuLockedClocks(handle)
-            uuid = _text(nvml.nvmlDeviceGetUUID(handle))
+            uuid = self._maybe(lambda h=handle: _text(nvml.nvmlDeviceGetUUID(h)))
             watts = self._settings.get(uuid)
             if watts is None:
                 continue

@@ -220,6 +220,15 @@ async def test_gpus_driver_count_and_permission(
     assert (library.orders, library.is_open) == (0, False)
 
 
+async def test_a_lost_gpu_is_a_finding_never_a_traceback(tmp_path: Path) -> None:
+    """A failure where an instance uses it, a warning where none does."""
+    for lost, check, status in ((2, "spare GPUs", "warn"), (0, "GPUs", "fail")):
+        library = FakeNvml(count=3)
+        library.devices[lost].is_lost = True
+        found = await look(site(tmp_path, engine=VLLM), nvml_library=library)
+        assert (found[check].status, library.is_open) == (status, False), found
+
+
 async def test_spare_gpus_count_in_the_idle_draw(tmp_path: Path) -> None:
     """Six that no instance uses, at what an H100 without an engine draws."""
     engine = {**VLLM, "profile": PROFILE, "gpus_per_instance": 4}

@@ -35,6 +35,17 @@ def test_a_site_needs_three_keys(tmp_path: Path) -> None:
     assert site.gpus_per_instance() == 4
 
 
+def test_spare_gpus_are_within_the_default_limit(tmp_path: Path) -> None:
+    """Their draw counts: without room for it engines would be kept below what the feeder carries."""
+    site = config.load(write(tmp_path, MINIMAL), None, {})[1]
+    model = site.site_model(spare_gpus=4)
+    assert site.site_watts_limit(spare_gpus=4) == pytest.approx(model.full_watts * 1.1)
+    assert site.cap_rule(spare_gpus=4).max_site_watts > site.cap_rule().max_site_watts
+    assert site.ride_through(spare_gpus=4).joules == pytest.approx(model.full_watts * 1.1 * 5)
+    given = config.load(write(tmp_path, MINIMAL + "max_site_watts = 7000.0"), None, {})[1]
+    assert given.site_watts_limit(spare_gpus=4) == 7000.0
+
+
 def test_without_a_file_the_environment_is_enough() -> None:
     """As in a container."""
     _, site = config.load(

@@ -12,6 +12,7 @@ from support.fake_drivers import specs
 from fleet.profile import SitePowerModel
 from site_agent.drivers import gpus, nvml
 from site_agent.drivers.fake_nvml import FakeNvml
+from site_agent.drivers.gpu_power import ASSUMED_SPARE_WATTS
 from site_agent.drivers.interface import DriverContext, DriverError
 from site_agent.drivers.nvml import SETTINGS_NAME, NvmlGpus
 from site_agent.drivers.options import VllmOptions
@@ -115,6 +116,63 @@ async def test_an_error_that_passes_leaves_the_instant_reading_on(
     fake.instant_faults = 1
     assert [await site.power_watts() for _ in range(3)] == [99.0, 115.0, 115.0]
     await site.aclose()
+
+
+async def test_an_odd_spare_gpu_neither_slows_nor_blinds_the_meter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A display card: no power at all is assumed, said once; read late, it leaves the others instant."""
+    fake = FakeNvml(count=4)
+    fake.devices[2].has_power = False
+    fake.devices[3].has_instant_power = False
+    monkeypatch.setattr(fake, "nvmlDeviceGetPowerUsage", average(fake, 0.5))
+    site = driver(fake, tmp_path)
+    assert (site.is_power_late, site.problems, site.spare_gpus) == (False, [], 2)
+    assert await site.power_watts() == 115.0 + 115.0 + ASSUMED_SPARE_WATTS + 57.5
+    assert await site.power_watts() is not None
+    assert [one.power_watts for one in await site.readings()] == [115.0, 115.0, None, 57.5]
+    assert site.assumed_spares == (2,)
+    assert caplog.text.count("no instance uses GPU 2") == 1
+    await site.aclose()
+
+
+def average(fake: FakeNvml, ratio: float) -> Any:
+    whole = fake.nvmlDeviceGetPowerUsage
+    return lambda device: whole(device) * ratio
+
+
+async def test_a_spare_gpu_that_is_lost_counts_with_what_it_drew_one_of_an_instance_makes_it_unknown(
+    tmp_path: Path,
+) -> None:
+    """Never less than is assumed of a spare."""
+    fake = FakeNvml(count=3)
+    fake.devices[2].milliwatts = 400_000
+    site = driver(fake, tmp_path)
+    assert await site.power_watts() == 630.0
+    fake.devices[2].is_lost = True
+    assert await site.power_watts() == 630.0
+    fake.devices[1].is_lost = True
+    assert await site.power_watts() is None
+    assert await site.readings() == ()
+    await site.aclose()
+
+
+async def test_opened_with_a_lost_gpu_it_goes_on_where_no_instance_uses_that(tmp_path: Path) -> None:
+    """Else it says which, and leaves the library closed."""
+    fake = FakeNvml(count=3)
+    fake.devices[2].is_lost = True
+    site = driver(fake, tmp_path, power_limit_watts=500.0)
+    assert await site.power_watts() == 230.0 + ASSUMED_SPARE_WATTS
+    assert [one.power_watts for one in await site.readings()] == [115.0, 115.0, None]
+    assert site.kinds() == "3 × FAKE GPU, driver fake"
+    fake.devices[0].is_lost = True
+    assert site.kinds() == "3 × FAKE GPU, driver fake"
+    await site.aclose()
+    fake.is_open = True
+    with pytest.raises(DriverError, match=r"GPU 0 cannot be read .*GPU is lost") as caught:
+        driver(fake, tmp_path)
+    assert caught.value.reason == "missing_gpu"
+    assert not fake.is_open
 
 
 async def test_opened_to_read_only_it_changes_nothing(tmp_path: Path) -> None:
