@@ -1,6 +1,7 @@
 """`heron profile run`: measures an engine through its API and writes what it found, and where it comes from.
 
-Interrupted, it keeps what it has; run again with the same arguments it goes on.
+Interrupted (Ctrl-C, SIGTERM, a terminal that is closed), it gives the GPUs' clocks back and keeps what it has;
+run again with the same arguments it goes on.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import httpx
 
 from cli import exit_codes, profile_facts
 from cli.files import check_writable
+from cli.signals import run_until_told, signals_held
 from fleet.config import ConfigError
 from fleet.profile_file import read_bytes
 from fleet.profiles.document import ProfileDocumentError, Row
@@ -101,11 +103,13 @@ def run(arguments: argparse.Namespace) -> int:
     missing = document.missing(points)
     print(f"{len(points)} points, {len(points) - len(missing)} measured before; {arguments.out}")
     try:
-        asyncio.run(_sweep(arguments, endpoint, engine["model"], document, points, meter))
+        with signals_held():
+            sweeping = _sweep(arguments, endpoint, engine["model"], document, points, meter)
+            is_interrupted = asyncio.run(run_until_told(sweeping))
     except SweepError as error:
         print(f"heron profile run: {error}; what was measured is in {arguments.out}")
         return exit_codes.BAD_RUN
-    except KeyboardInterrupt:
+    if is_interrupted:
         print(f"interrupted; run it again to go on: {len(document.missing(points))} points are left")
         return exit_codes.INTERRUPTED
     print("\n".join(profile_sweep.lines(document.rows)))

@@ -1,11 +1,16 @@
-"""Ctrl-C and SIGTERM as events: the first asks for an orderly end, the second for a quick one."""
+"""Ctrl-C and SIGTERM as events: the first asks for an orderly end, the second for a quick one.
+
+SIGHUP counts too, unless it is ignored: who starts a command with `nohup` wants it to outlive the terminal.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """SIGHUP: the terminal was closed."""
@@ -45,11 +50,33 @@ def stop_request() -> Iterator[StopRequest]:
     """Take over the signals in the running loop; the former handling is back afterwards."""
     loop = asyncio.get_running_loop()
     request = StopRequest()
-    for number in SIGNALS:
+    numbers = [one for one in SIGNALS if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN]
+    for number in numbers:
         loop.add_signal_handler(number, request._take, number)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     try:
         yield request
     finally:
-        for number in SIGNALS:
+        for number in numbers:
             loop.remove_signal_handler(number)
+
+
+async def run_until_told(work: Coroutine[Any, Any, None]) -> bool:
+    """Whether a signal ended it: the first cancels it, and what it then puts right is waited for.
+
+    Later signals change nothing. In another thread than the main one no signal comes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        await work
+        return False
+    with stop_request() as stop:
+        working = asyncio.create_task(work)
+        told = asyncio.create_task(stop.requested.wait())
+        await asyncio.wait((working, told), return_when=asyncio.FIRST_COMPLETED)
+        for task in (told, working):
+            task.cancel()
+        await asyncio.wait((working,))
+    if working.cancelled():
+        return True
+    working.result()
+    return False

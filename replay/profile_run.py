@@ -86,13 +86,13 @@ async def sweep(
         SweepError: the engine fails, or a clock cannot be set.
     """
     missing = document.missing(wanted)
-    if missing and document.engine.idle_watts is None:
-        watts = await _idle_watts(meter, min(seconds, IDLE_SECONDS))
-        document.engine = document.engine.model_copy(update={"idle_watts": watts})
     pool = UpstreamPool(connect_timeout_seconds=5.0)
     indices = itertools.count()
     clock: int | None = None
     try:
+        if missing and document.engine.idle_watts is None:
+            watts = await _idle_watts(meter, min(seconds, IDLE_SECONDS))
+            document.engine = document.engine.model_copy(update={"idle_watts": watts})
         for number, point in enumerate(missing, 1):
             if point.clock_mhz != clock:
                 await meter.set_clock(point.clock_mhz)
