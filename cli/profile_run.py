@@ -1,7 +1,7 @@
 """`heron profile run`: measures an engine through its API and writes what it found, and where it comes from.
 
-Interrupted (Ctrl-C, SIGTERM, a terminal that is closed), it gives the GPUs' clocks back and keeps what it has;
-run again with the same arguments it goes on.
+Interrupted (Ctrl-C, SIGTERM, a terminal that is closed), it gives the GPUs' clocks back and keeps what it
+has; run again with the same arguments it goes on.
 """
 
 from __future__ import annotations
