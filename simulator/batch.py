@@ -6,7 +6,6 @@ that it reads), written whole or not at all. Progress is block by block.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
@@ -19,6 +18,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
+from fleet.parent import die_with_parent
 from simulator.cell import Cell
 from simulator.code_state import code_state, files_state
 from simulator.inputs import blocks_of, files_of
@@ -27,7 +27,6 @@ from simulator.run import run_cell
 Result = dict[str, Any]
 Resolve = Callable[[str], Path]
 POLL_SECONDS = 0.5
-PR_SET_PDEATHSIG = 1
 STOP = -(1 << 40)
 """Written over the count of blocks: workers end with the block that is under way."""
 
@@ -138,7 +137,7 @@ def _begin_worker(counter: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _counter, _parent = counter, os.getppid()
     if sys.platform == "linux":  # a parent that is killed tells nobody: an idle worker would wait for ever
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        die_with_parent(_parent)
 
 
 def _run_in_worker(cell: Cell, resolve: Resolve) -> Result:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -28,6 +29,7 @@ from benchmarks.governor.year import (
     reference_model,
     run_day,
 )
+from fleet.parent import die_with_parent
 from power_feed.wind_files import read_wind_file
 from simulator.code_state import files_state
 from simulator.wind import Turbulence
@@ -96,7 +98,7 @@ def _year(options: argparse.Namespace) -> int:
     left = [task for task in tasks if task not in done]
     print(f"{wind.name}, days {days.start}:{days.stop}, {options.control}, seed {options.seed}")
     began = time.perf_counter()
-    with ProcessPoolExecutor(options.workers, initializer=_begin, initargs=(options,)) as pool:
+    with ProcessPoolExecutor(options.workers, initializer=_begin, initargs=(options, os.getpid())) as pool:
         for task, result in zip(left, pool.map(_run, left), strict=True):
             done[task] = result
             if options.keep is not None:
@@ -128,7 +130,9 @@ _worker: dict[str, Any] = {}
 """Of a worker process: the options, and the wind that they name."""
 
 
-def _begin(options: argparse.Namespace) -> None:
+def _begin(options: argparse.Namespace, parent_pid: int) -> None:
+    if sys.platform == "linux" and not die_with_parent(parent_pid):
+        sys.exit(1)
     _worker.update(options=options, wind=read_wind_file(options.wind))
 
 

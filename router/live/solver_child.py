@@ -6,7 +6,6 @@ print goes to standard error instead.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import pickle
 import resource
@@ -14,11 +13,12 @@ import signal
 import sys
 from typing import BinaryIO
 
+from fleet.parent import die_with_parent
+
 NICENESS = 10
 """Forwarding goes first."""
 MAX_MEMORY_BYTES = 4 << 30
 """Address space. A plan of 500 sites takes about 0.2 GiB; the rest is what numpy's threads reserve."""
-PR_SET_PDEATHSIG = 1
 
 
 def main(arguments: list[str]) -> int:
@@ -28,9 +28,7 @@ def main(arguments: list[str]) -> int:
     os.dup2(2, 1)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the parent's affair: it ends us by the pipe, or by SIGKILL
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    if os.getppid() != parent:
+    if not die_with_parent(parent):
         return 1
     os.nice(NICENESS)
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))

@@ -8,7 +8,6 @@ at once, by the kernel (PR_SET_PDEATHSIG) and by the end of the parent's socket,
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
 import os
 import random
@@ -22,6 +21,7 @@ import orjson
 import uvloop
 
 from fleet.log import configure_logging
+from fleet.parent import die_with_parent
 from gateway.garbage import relax_collector
 from gateway.server import HttpServer
 from router.live.data_plane import DataPlane
@@ -43,7 +43,6 @@ from router.workers.shared import SharedLedger, SharedMemory
 
 logger = logging.getLogger(__name__)
 
-PR_SET_PDEATHSIG = 1
 STATE_SECONDS = 1.0
 STATES_PER_METRICS = 5
 """All metrics are sent every so many seconds, beside every scrape: so much is lost with a killed worker."""
@@ -279,11 +278,8 @@ def main(arguments: list[str]) -> None:
     parent, control, hand, memory = map(int, arguments)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "cannot tie the worker to its parent")
-    if os.getppid() != parent:
-        sys.exit(ORPHANED)  # it died before the tie was made
+    if not die_with_parent(parent):
+        sys.exit(ORPHANED)
     control_socket, hand_socket = socket.socket(fileno=control), socket.socket(fileno=hand)
     hand_socket.setblocking(False)
     uvloop.run(work(control_socket, hand_socket, memory))

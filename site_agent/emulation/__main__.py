@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import ctypes
 import os
 import signal
 import sys
@@ -19,6 +18,7 @@ import uvloop
 from pydantic import ValidationError
 
 from fleet.log import configure_logging
+from fleet.parent import die_with_parent
 from site_agent.emulation.config import HostSettings
 from site_agent.emulation.control import create_server
 from site_agent.emulation.host import FakeHost
@@ -26,7 +26,6 @@ from site_agent.emulation.host import FakeHost
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 MAX_SETTINGS_BYTES = 1 << 20
-_PR_SET_PDEATHSIG = 1
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -52,24 +51,14 @@ def main(argv: list[str] | None = None) -> int:
             print(f"--config: {where}: {fault['msg']}", file=sys.stderr)  # noqa: T201 -- to a person
         return EXIT_USAGE
     configure_logging("fake-hardware", settings.log_level)
-    if settings.parent_pid is not None and not _tie_to_parent(settings.parent_pid):
-        return EXIT_FAILED
     try:
+        if settings.parent_pid is not None and not die_with_parent(settings.parent_pid):
+            return EXIT_FAILED
         uvloop.run(_serve(settings, is_tied=not arguments.keep))
     except OSError as error:
         print(f"fake hardware of {settings.site_id}: {error}", file=sys.stderr)  # noqa: T201
         return EXIT_FAILED
     return 0
-
-
-def _tie_to_parent(parent_pid: int) -> bool:
-    """Have the kernel kill this process when its parent ends; False if it has ended already."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
-        number = ctypes.get_errno()
-        print(f"cannot tie to the parent process: {os.strerror(number)}", file=sys.stderr)  # noqa: T201
-        return False
-    return os.getppid() == parent_pid
 
 
 async def _serve(settings: HostSettings, *, is_tied: bool) -> None:
