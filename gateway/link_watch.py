@@ -1,7 +1,8 @@
 """The kernel's watch over a TCP connection whose other side may vanish without a word.
 
 Why: a request that was sent and not answered yet is a connection on which nothing moves. Where the network
-drops everything no end of it would ever be seen.
+drops everything no end of it would ever be seen. Probes are sent while nothing else is; a peer that reads nothing
+for a while answers them all the same, and is not cut (TCP_USER_TIMEOUT would cut it).
 """
 
 from __future__ import annotations
@@ -12,9 +13,6 @@ import socket
 PROBE_AFTER_SECONDS = 5
 PROBE_EVERY_SECONDS = 5
 MAX_PROBES = 3
-LOST_AFTER_SECONDS = 20
-"""Without any acknowledgement for so long, of data or of probes, the connection is over (Linux; elsewhere the
-probes decide)."""
 
 
 def watch_link(transport: asyncio.BaseTransport) -> None:
@@ -27,7 +25,6 @@ def watch_link(transport: asyncio.BaseTransport) -> None:
         ("TCP_KEEPIDLE", PROBE_AFTER_SECONDS),
         ("TCP_KEEPINTVL", PROBE_EVERY_SECONDS),
         ("TCP_KEEPCNT", MAX_PROBES),
-        ("TCP_USER_TIMEOUT", LOST_AFTER_SECONDS * 1000),
     ):
         option = getattr(socket, name, None)  # not every system has each
         if option is not None:

@@ -294,7 +294,8 @@ class Attempt:
         site.results["failed"] += 1
         if not is_fault:
             site.breaker.succeed(placement.probe)
-        elif kind in CUT_KINDS:
+        elif kind in CUT_KINDS or (exchange.scanner is not None and exchange.scanner.events):
+            # it answered, and may do so to others: what broke may be this request's own
             site.breaker.break_stream(self._clock(), placement.probe)
         else:
             site.breaker.fail(self._clock(), placement.probe)

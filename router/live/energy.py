@@ -26,7 +26,7 @@ def note_energy(energy: Energy, snapshot: Snapshot, exchange: Exchange) -> None:
         return
     tokens = output_tokens(exchange)
     if tokens:
-        _note(energy, snapshot, exchange, exchange.site_id, _prompt_tokens(exchange), tokens)
+        _note(energy, snapshot, exchange, exchange.site_id, None, tokens)
 
 
 def note_first_part(energy: Energy, snapshot: Snapshot, exchange: Exchange) -> None:
@@ -54,13 +54,21 @@ def _prompt_tokens(exchange: Exchange) -> int:
 
 
 def _note(
-    energy: Energy, snapshot: Snapshot, exchange: Exchange, site_id: str, prompt_tokens: int, tokens: int
+    energy: Energy,
+    snapshot: Snapshot,
+    exchange: Exchange,
+    site_id: str,
+    prompt_tokens: int | None,
+    tokens: int,
 ) -> None:
+    """`prompt_tokens`: None to count those of the exchange, which is work where the prompt is long."""
     features = exchange.features
     for view in snapshot.models.get(features.model, ()):
         if view.site_id == site_id:
             if view.joules_per_prompt_token is None and view.joules_per_output_token is None:
                 return
+            if prompt_tokens is None:
+                prompt_tokens = _prompt_tokens(exchange)
             whose = features.tenant, features.model
             _add(energy, (*whose, "prefill"), prompt_tokens, view.joules_per_prompt_token)
             _add(energy, (*whose, "decode"), tokens, view.joules_per_output_token)

@@ -111,7 +111,7 @@ async def relay_continuation(
 
     def on_data(data: bytes) -> None:
         write(continuation.feed(data))
-        if continuation.events and exchange.is_between_sites:
+        if continuation.tokens and exchange.is_between_sites:
             exchange.is_between_sites = False
             placement.begun()
         if continuation.is_over and (continuation.ending != "complete" or continuation.is_stopped_here):

@@ -60,6 +60,8 @@ def check(exchange: Exchange, config: RouterConfig, now: float) -> None:
         if quiet > OVER_SECONDS:
             response.stop(InterruptedRelayError("over"))
         return
-    limit = config.stall_timeout_seconds if scanner.events else config.first_byte_timeout_seconds
+    # a chat's role is no output yet: until that comes the client has nothing, and the engine may well think
+    has_begun = scanner.events and exchange.is_committed
+    limit = config.stall_timeout_seconds if has_begun else config.first_byte_timeout_seconds
     if quiet > limit:
         response.stop(InterruptedRelayError("stalled"))

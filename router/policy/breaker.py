@@ -24,12 +24,24 @@ WINDOW_FAILURES = 12
 FIRST_OPEN_SECONDS = 1.0
 MAX_OPEN_SECONDS = 30.0
 """The open time doubles from the first to the most, and falls back once a probe succeeds."""
+PROBE_SECONDS = 5.0
+"""A probe that has said nothing by then (a long answer in one piece) keeps the others out no longer: the next
+request is the probe, and the old one's end says nothing."""
 
 
 class Breaker:
     """Mutable, one per site; `now` is monotonic seconds, `probe` what `begin` returned for the request."""
 
-    __slots__ = ("_consecutive", "_open_seconds", "_open_until", "_probe", "_probes", "_results", "state")
+    __slots__ = (
+        "_consecutive",
+        "_open_seconds",
+        "_open_until",
+        "_probe",
+        "_probe_at",
+        "_probes",
+        "_results",
+        "state",
+    )
 
     def __init__(self) -> None:
         self.state: BreakerState = "closed"
@@ -39,13 +51,15 @@ class Breaker:
         self._open_seconds = FIRST_OPEN_SECONDS
         self._probe = 0
         """The number of the probe under way, 0: none."""
+        self._probe_at = 0.0
         self._probes = 0
 
     def admits(self, now: float) -> bool:
         """Whether a request may be sent: always when closed, one at a time once the open time is over."""
         if self.state == "closed":
             return True
-        return not self._probe and now >= self._open_until
+        is_asking = self._probe != 0 and now < self._probe_at + PROBE_SECONDS
+        return not is_asking and now >= self._open_until
 
     def begin(self, now: float) -> int:
         """A request is being sent; not while `admits` says no. Returns a probe's number, 0: it is none."""
@@ -54,6 +68,7 @@ class Breaker:
         self.state = "half_open"
         self._probes += 1
         self._probe = self._probes
+        self._probe_at = now
         return self._probe
 
     def succeed(self, probe: int = 0) -> None:
@@ -84,6 +99,7 @@ class Breaker:
         if self.state != "closed":
             self._open_until = 0.0
             self._open_seconds = FIRST_OPEN_SECONDS
+            self._probe = 0
 
     def _is_judged_by(self, probe: int) -> bool:
         return probe != 0 and probe == self._probe

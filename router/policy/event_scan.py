@@ -13,23 +13,24 @@ from gateway.sse import EventSplitter, EventTooLargeError, data_of
 from router.policy.body import Api
 from router.policy.stream_scan import ChatStreamScanner, Ending, Mode
 
+_ANNOUNCEMENTS = ("message_start", "ping")
+"""Events before the first output: until then another site may make the answer. A Response's first event is no
+such: it tells the id by which a client may read or cancel it from then on."""
+
 
 class EventStreamScanner:
     """For streams that cannot be continued: Responses, Messages, and whatever else streams events."""
 
-    __slots__ = ("_api", "_splitter", "ending", "error", "events")
+    __slots__ = ("_api", "_splitter", "ending", "error", "events", "has_begun")
 
     def __init__(self, api: Api) -> None:
         self._api = api
         self._splitter = EventSplitter()
         self.events = 0
+        self.has_begun = False
+        """An event said more than that an answer will come."""
         self.ending: Ending | None = None
         self.error: Any = None
-
-    @property
-    def has_begun(self) -> bool:
-        """As `ChatStreamScanner.has_begun`; here every event counts."""
-        return self.events > 0
 
     def feed(self, data: bytes) -> bytes:
         """As `ChatStreamScanner.feed`."""
@@ -55,6 +56,8 @@ class EventStreamScanner:
                 self.ending = "aborted"  # what a stopping vLLM says, before a clean message_stop
                 break
             pieces.append(event)
+            if payload is not None and name not in _ANNOUNCEMENTS:
+                self.has_begun = True
             if name in _TERMINAL_EVENTS or (payload is not None and payload.strip() == b"[DONE]"):
                 self.ending = "complete"
                 break

@@ -156,9 +156,11 @@ class Heron(Baseline):
         if slo is None or by_site is None or self._own.burst_seconds <= 0.0 or features.tier == "flex":
             return False
         step = work_step(features.prompt_tokens, features.expected_output_tokens)
+        is_any = False
         for view in views:
             if not view.is_serving:
                 continue
+            is_any = True
             kept = by_site.get(view.site_id)
             if kept is None or kept.view is not view:
                 return False
@@ -166,7 +168,7 @@ class Heron(Baseline):
             cost = kept.cost_seconds(step, slo, load.round_trip_seconds)
             if cost is None or (cost < math.inf and self._triage.is_open(load, cost, now)):
                 return False
-        return True
+        return is_any
 
     def sent(self, view: ModelView, features: RequestFeatures, now: float) -> None:
         """Its prompt is read there before those that come after it."""

@@ -25,7 +25,7 @@ MOST_HORIZON_BITS = 16
 """Horizons are powers of two, up to 18 hours."""
 
 
-MOST_COSTS = 8_192
+MOST_COSTS = 512
 """Kept per site: sizes that came, at the round trips that were."""
 
 

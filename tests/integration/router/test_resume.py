@@ -101,6 +101,36 @@ async def test_a_chat_of_which_only_the_role_came_is_asked_for_anew(
         assert (totals["retried"], totals["resumed"]) == (1, 0)
 
 
+async def test_what_breaks_after_the_role_everywhere_closes_no_site(store: Any):
+    """A request may be at fault itself (a parser that fails): its sites answered, and go on for the others."""
+    async with router_fleet(store, "a", "b", "c") as fleet:
+        for site in fleet.sites:
+            site.default = stop_after(1, "error")
+        for _ in range(3):
+            status, _ = await fleet.stream(BODY)
+            assert status == 502
+        entries = fleet.router.view.registry.entries
+        assert [entries[name].breaker.state for name in "abc"] == ["closed"] * 3
+        await fleet.settled(failed=3)
+
+
+async def test_an_engine_that_thinks_behind_the_role_is_not_stalled(store: Any):
+    """Nothing but the role: the limit is that of a first byte, as the client has nothing yet."""
+    async with router_fleet(
+        store, "a", stall_timeout_seconds=0.2, first_byte_timeout_seconds=60.0, sse_keep_alive_seconds=5.0
+    ) as fleet:
+        gate = asyncio.Event()
+        fleet.sites[0].default = Behaviour(gate=gate)
+        asked = asyncio.create_task(fleet.stream(BODY))
+        await until(lambda: fleet.sites[0].running)
+        await asyncio.sleep(1.0)
+        gate.set()
+        status, data = await asked
+        assert (status, Answer(data)) == (200, unbroken(BODY))
+        totals = await fleet.settled(completed=1)
+        assert totals["retried"] == 0
+
+
 def events_of(*deltas: dict[str, Any], finish: str | None = None) -> bytes:
     """Events of a chat's stream, one choice each."""
     ends = [None] * (len(deltas) - 1) + [finish]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from router.policy.breaker import FIRST_OPEN_SECONDS, MAX_OPEN_SECONDS, Breaker
+from router.policy.breaker import FIRST_OPEN_SECONDS, MAX_OPEN_SECONDS, PROBE_SECONDS, Breaker
 
 
 def opened(now: float = 100.0) -> Breaker:
@@ -140,3 +140,19 @@ def test_a_restarted_site_may_be_probed_at_once():
     breaker = opened(100.0)
     breaker.allow_probe()
     assert breaker.admits(100.0)
+    breaker.begin(100.0)
+    breaker.allow_probe()
+    assert breaker.admits(100.0), "the probe of the earlier agent says nothing of this one"
+
+
+def test_a_long_probe_does_not_keep_the_others_out():
+    """An answer in one piece may take minutes: after seconds of silence the next request asks."""
+    breaker = opened(100.0)
+    slow = breaker.begin(101.0)
+    assert not breaker.admits(101.0 + PROBE_SECONDS - 0.1)
+    assert breaker.admits(101.0 + PROBE_SECONDS)
+    quick = breaker.begin(101.0 + PROBE_SECONDS)
+    breaker.fail(110.0, slow)
+    assert breaker.state == "half_open"
+    breaker.succeed(quick)
+    assert breaker.state == "closed"

@@ -53,3 +53,18 @@ def test_a_message_without_a_stop_reason_was_given_up():
     end = b'event: message_delta\ndata: {"delta":{"stop_reason":null}}\n\nevent: message_stop\ndata: {}\n\n'
     assert scanner.feed(end) == b""
     assert scanner.ending == "aborted"
+
+
+def test_a_message_begins_with_its_first_output():
+    """What only announces it, and comments, promise nothing; a Response's first event tells its id."""
+    scanner = EventStreamScanner(Api.MESSAGES)
+    scanner.feed(b': hi\n\nevent: message_start\ndata: {"type":"message_start"}\n\nevent: ping\ndata: {}\n\n')
+    assert not scanner.has_begun
+    scanner.feed(b'event: error\ndata: {"type":"error","error":{"type":"x"}}\n\n')
+    assert (scanner.has_begun, scanner.ending) == (False, "error_event")
+    scanner = EventStreamScanner(Api.MESSAGES)
+    scanner.feed(b'event: content_block_start\ndata: {"type":"content_block_start"}\n\n')
+    assert scanner.has_begun
+    scanner = EventStreamScanner(Api.RESPONSES)
+    scanner.feed(b'event: response.created\ndata: {"type":"response.created"}\n\n')
+    assert scanner.has_begun

@@ -309,5 +309,6 @@ def test_who_waits_is_looked_at_properly_only_where_that_may_help():
     dark = view("c", state="dark")
     assert policy.is_shut([*views, dark], PROMISED, 100.0)
     assert not policy.is_shut([*views, view("c")], PROMISED, 100.0), "nobody asked about that one yet"
+    assert not policy.is_shut([dark], PROMISED, 100.0), "that is no power, and not the policy's choice"
     assert not policy.is_shut(views, PROMISED._replace(slo=None), 100.0)
     assert not policy.is_shut(views, PROMISED, 101.0), "a second later there is time"
