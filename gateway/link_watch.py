@@ -1,8 +1,8 @@
 """The kernel's watch over a TCP connection whose other side may vanish without a word.
 
 Why: a request that was sent and not answered yet is a connection on which nothing moves. Where the network
-drops everything no end of it would ever be seen. Probes are sent while nothing else is; a peer that reads nothing
-for a while answers them all the same, and is not cut (TCP_USER_TIMEOUT would cut it).
+drops everything no end of it would ever be seen. Probes are sent while nothing else is; a peer that reads
+nothing for a while answers them all the same, and is not cut (TCP_USER_TIMEOUT would cut it).
 """
 
 from __future__ import annotations

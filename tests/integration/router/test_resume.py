@@ -102,7 +102,7 @@ async def test_a_chat_of_which_only_the_role_came_is_asked_for_anew(
 
 
 async def test_what_breaks_after_the_role_everywhere_closes_no_site(store: Any):
-    """A request may be at fault itself (a parser that fails): its sites answered, and go on for the others."""
+    """A request may be at fault itself (a parser that fails): its sites answered."""
     async with router_fleet(store, "a", "b", "c") as fleet:
         for site in fleet.sites:
             site.default = stop_after(1, "error")
