@@ -12,6 +12,7 @@ from power_feed.readings import Farm
 from power_feed.server_config import build_driver
 from power_feed.server_switch import ServerSwitch
 from power_feed.servers.interface import ServerDriver
+from power_feed.source_digest import digest
 from power_feed.sources.interface import Source
 
 
@@ -40,6 +41,7 @@ def farm_feed(farm: FarmConfig, source: Source, config: FeedConfig, feed_id: str
         forecaster=forecaster(farm),
         feed_id=feed_id,
         interval_seconds=config.interval_seconds,
+        source_digest=digest(farm.source),
     )
 
 

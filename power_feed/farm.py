@@ -24,6 +24,8 @@ MIN_SPACING_SECONDS = 0.02
 """Between two readings of a site: a source that changes faster is sampled."""
 LOG_SECONDS = 60.0
 """Between two entries of the power log (DESIGN §4: one a minute)."""
+MAX_SOURCE_CHARACTERS = 512
+"""Of a reading's `source`."""
 START_WAIT_SECONDS = 2.5
 """Caps begin to walk down after 3 s of silence at the earliest (3 T, T ≥ 1 s)."""
 
@@ -40,6 +42,8 @@ class FarmFeed:
     forecaster: PowerForecaster
     feed_id: str
     interval_seconds: float = 1.0
+    source_digest: str = ""
+    """Of how the source is read (`source_digest`)."""
     verdict: Verdict | None = None
     """Of the last `read`."""
     readings: tuple[PowerReading, ...] = ()
@@ -82,7 +86,7 @@ class FarmFeed:
         origin = Origin(
             feed_id=self.feed_id,
             period_seconds=self.source.period_seconds,
-            source=self.source.description,
+            source=self.source_name,
         )
         self.readings = tuple(
             power_reading(
@@ -97,6 +101,12 @@ class FarmFeed:
             for site_id in self.site_ids
         )
         return self.readings
+
+    @property
+    def source_name(self) -> str:
+        """As in readings: what it is, and the check sum of how it is read, by which a log is known again."""
+        suffix = f" #{self.source_digest}" if self.source_digest else ""
+        return self.source.description[: MAX_SOURCE_CHARACTERS - len(suffix)] + suffix
 
     def seconds_until_due(self, *, now: float, unix_seconds: float) -> float:
         """How long until the next `read`; 0 or less: now.

@@ -1,6 +1,7 @@
 """Teaches a new forecast what the power log still knows of its farm, so that a restart forgets nothing. Pure.
 
-Only what is certain to be the same farm's counts: good readings with this farm's name, nameplate and source.
+Only what is certain to be the same farm's counts: good readings with this farm's name, nameplate and source,
+read as it is read now (the source's name ends in a check sum of that).
 The log has one entry a minute, so horizons shorter than that are learnt anew.
 """
 
@@ -22,7 +23,7 @@ def learn(
 ) -> int:
     """How many measurements of the log, oldest first, it was taught.
 
-    `source`: the description of the farm's source, `speed` its own (seconds of the record in a wall second).
+    `source`: the farm's source as readings name it, `speed` its own (seconds of the record in a wall second).
     """
     nameplate_watts = farm.deliverable_watts(farm.nameplate_watts)
     last_at = float("-inf")

@@ -27,7 +27,7 @@ async def remember(store: Store, farms: Sequence[tuple[FarmFeed, PowerForecaster
             forecaster,
             records,
             farm=feed.farm,
-            source=feed.source.description,
+            source=feed.source_name,
             speed=feed.source.speed,
         )
         if taught:

@@ -232,7 +232,7 @@ async def test_a_wind_file_is_reported_and_played(redis_server: Any, tmp_path: P
         stream = Listener(f"{await feed.url()}/v1/power/north/stream")
         await stream.more(1)
         assert stream.readings[0].granted_power_watts == 250.0
-        assert stream.readings[0].source == "wind.csv north at speed 1"
+        assert stream.readings[0].source.startswith("wind.csv north at speed 1 #")
         assert feed.said("1 row refused: line 4: north: not a number: 'oops'")
         assert feed.said("taken as shares of nameplate")
         await stream.stop()
