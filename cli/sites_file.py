@@ -35,7 +35,8 @@ from pydantic import Field, create_model
 
 from cli.files import read_tables
 from fleet.config import ConfigError, ConfigModel, build
-from fleet.profile_file import is_file
+from fleet.profile_file import placed
+from fleet.profiles.document import ProfileDocumentError
 from router.config import RouterConfig
 from router.policy.planner.problem import PlannerParameters
 from simulator.cell import Pairs, pairs
@@ -168,15 +169,14 @@ def _site(model: type[ConfigModel], values: Mapping[str, Any], table: str, path:
     """The same of a site; files of profiles are relative to the file."""
     found = dict(_given(model, values, table, f"--sites {path}"))
     directory = Path() if path is None else path.resolve().parent
-    if "profile_id" in found:
-        found["profile_id"] = _placed(found["profile_id"], directory)
-    if "other_profile_ids" in found:
-        found["other_profile_ids"] = tuple(_placed(one, directory) for one in found["other_profile_ids"])
+    try:
+        if "profile_id" in found:
+            found["profile_id"] = placed(found["profile_id"], directory)
+        if "other_profile_ids" in found:
+            found["other_profile_ids"] = tuple(placed(one, directory) for one in found["other_profile_ids"])
+    except ProfileDocumentError as error:
+        raise ConfigError(f"--sites {path}: [{table}] {error}") from None
     return pairs(found)
-
-
-def _placed(profile_id: str, directory: Path) -> str:
-    return str(directory / Path(profile_id).expanduser()) if is_file(profile_id) else profile_id
 
 
 def _only(values: Mapping[str, Any], allowed: tuple[str, ...], table: str, source: str) -> None:

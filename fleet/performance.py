@@ -112,6 +112,11 @@ class PerformanceProfile:
         """Cheap, for memoised functions of a profile; equality still compares everything."""
         return hash(self.profile_id)
 
+    @property
+    def has_assumed_watts(self) -> bool:
+        """Whether nobody measured, or worked out, what an instance draws at work."""
+        return any((row.watts_source or row.source).startswith("assumed") for row in self.rows)
+
     def speed_ratio(self, clock_mhz: float) -> float:
         """Prompt tokens per second at this clock ÷ at full clock (modelled)."""
         return 1 / self._slowdown(self.clock_model.prefill_sensitivity, clock_mhz)

@@ -18,7 +18,8 @@ from fleet.profiles.document import (
     parse_document,
 )
 from fleet.profiles.measured import fit_profile
-from fleet.profiles.measured_watts import NOTHING_ASSUMED, AssumedWatts
+from fleet.profiles.measured_points import points_of
+from fleet.profiles.measured_watts import NOTHING_ASSUMED, AssumedWatts, check_watts
 
 FILE_SUFFIX = ".json"
 
@@ -28,6 +29,22 @@ def is_file(reference: str) -> bool:
     return reference.endswith(FILE_SUFFIX)
 
 
+def placed(reference: str, directory: Path) -> str:
+    """A file's name relative to `directory`, `~` put in; a shipped profile's name as it is.
+
+    Raises:
+        ProfileDocumentError: `~name` is nobody here.
+    """
+    if not is_file(reference):
+        return reference
+    try:
+        return str(directory / Path(reference).expanduser())
+    except RuntimeError:
+        raise ProfileDocumentError(
+            f"{reference}: there is no such home directory: {HOW_TO_MEASURE}"
+        ) from None
+
+
 def find_profile(reference: str, assumed: AssumedWatts = NOTHING_ASSUMED) -> PerformanceProfile:
     """The profile of this name, or of this file; `assumed` for the watts that a file does not have.
 
@@ -35,7 +52,15 @@ def find_profile(reference: str, assumed: AssumedWatts = NOTHING_ASSUMED) -> Per
         ProfileDocumentError: no such name, or the file cannot be used; the message says why and what to do.
     """
     if is_file(reference):
-        return fit_profile(read_document(Path(reference)), assumed, name=reference)
+        document = read_document(Path(reference))
+        profile = fit_profile(document, assumed, name=reference)
+        check_watts(
+            points_of(document, reference),
+            assumed,
+            idle_watts=document.engine.idle_watts,
+            name=reference,
+        )
+        return profile
     if reference not in PROFILES:
         raise ProfileDocumentError(
             f"{reference!r} is no profile: known are {', '.join(sorted(PROFILES))}, and files that "

@@ -217,6 +217,8 @@ class SiteAgent:
             "the site reckons with a profile",
             extra={"profile": model.profile.profile_id, "clocks_mhz": list(model.clocks_mhz)},
         )
+        for sentence in config.profiles.warnings():
+            logger.warning("%s", sentence)
         ride_through = config.ride_through(spare_gpus=model.spare_gpus)
         for sentence in survival.warnings(model, config.governor_rule(), ride_through):
             logger.warning("ride-through: %s", sentence)

@@ -224,7 +224,10 @@ def load(
     if path is not None and isinstance(values.get("state_dir"), str):
         values["state_dir"] = str(path.resolve().parent / Path(values["state_dir"]).expanduser())
     if path is not None and isinstance(values.get("engine"), dict):
-        values["engine"] = with_profile_paths(values["engine"], path.resolve().parent)
+        try:
+            values["engine"] = with_profile_paths(values["engine"], path.resolve().parent)
+        except ValueError as error:
+            raise ConfigError(f"{source}: [{table}]: {error}") from None
     site = build(
         SiteConfig,
         values,

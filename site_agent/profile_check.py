@@ -15,6 +15,7 @@ from fleet.profile_file import is_file, read_document
 from fleet.profiles.check import FitError, fitted_groups
 from fleet.profiles.document import ProfileDocument, ProfileDocumentError
 from fleet.profiles.measured import ONE_LENGTH, fit_errors, told_clocks
+from fleet.profiles.measured_points import points_of
 from site_agent.config import SiteConfig
 from site_agent.drivers import nvml
 from site_agent.drivers.interface import DriverError
@@ -146,6 +147,7 @@ def _unknown(config: SiteConfig, profile: PerformanceProfile, document: ProfileD
                 "stop the engine, read nvidia-smi, and set engine.assumed_stopped_watts",
             )
         )
+    found += _lost_clocks(profile, document)
     if ONE_LENGTH in profile.kv_source:
         found.append(
             _warn(
@@ -167,6 +169,25 @@ def _unknown(config: SiteConfig, profile: PerformanceProfile, document: ProfileD
     if profile.kv_tokens >= UNKNOWN_KV_TOKENS:
         found.append(_warn("the engine did not say how large its KV cache is: it limits nothing", ""))
     return found
+
+
+def _lost_clocks(profile: PerformanceProfile, document: ProfileDocument) -> list[Finding]:
+    """Clocks whose watts were measured and make no point of the profile."""
+    known = {ratio for ratio, _ in profile.clock_model.power_points}
+    lost = {
+        one.clock_mhz
+        for one in points_of(document, CHECK)
+        if one.watts and not one.is_full_clock and one.clock_mhz / one.full_clock_mhz not in known
+    }
+    if not lost:
+        return []
+    return [
+        _warn(
+            f"watts measured at {', '.join(map(str, sorted(lost)))} MHz are not used, those clocks' draw is "
+            "modelled: no batch and prompt length of theirs has watts well above idle at full clock too",
+            "measure the same --batches and --prompts at full clock, with --gpus",
+        )
+    ]
 
 
 def _warn(message: str, action: str) -> Finding:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fleet.profile import PROFILES, PerformanceProfile
-from fleet.profile_file import Profiles, is_file
+from fleet.profile_file import Profiles, is_file, placed
 from fleet.profiles.measured_watts import AssumedWatts
 from site_agent.drivers.options import EmulatedOptions, EngineOptions
 from site_agent.site_model import assumed_profile
@@ -68,6 +68,15 @@ class SiteProfiles:
     def references(self) -> dict[str, str]:
         """Name or file of each profile that the table names, by the profile's id."""
         return {self._profiles.find(reference).profile_id: reference for _, reference in self._named()}
+
+    def warnings(self) -> list[str]:
+        """What an operator must know at start of each profile that the table names."""
+        return [
+            f"engine.{key}: no watts were measured in {reference}: the cap holds only as far as "
+            "assumed_idle_watts and assumed_busy_watts are right"
+            for key, reference in self._named()
+            if self._profiles.find(reference).has_assumed_watts
+        ]
 
     def check(self) -> None:
         """Find them all.
@@ -144,12 +153,18 @@ def assumed_watts(engine: EngineOptions) -> AssumedWatts:
 
 
 def with_profile_paths(engine: Mapping[str, Any], directory: Path) -> dict[str, Any]:
-    """A raw engine table, its profile files relative to the configuration file's directory."""
+    """A raw engine table, its profile files relative to the configuration file's directory.
 
-    def placed(value: Any) -> Any:
+    Raises:
+        ValueError: a path that cannot be; which key, and why.
+    """
+
+    def at_place(key: str, value: Any) -> Any:
         if isinstance(value, list):
-            return [placed(one) for one in value]
-        is_path = isinstance(value, str) and is_file(value)
-        return str(directory / Path(value).expanduser()) if is_path else value
+            return [at_place(key, one) for one in value]
+        try:
+            return placed(value, directory) if isinstance(value, str) else value
+        except ValueError as error:
+            raise ValueError(f"engine.{key}: {error}") from None
 
-    return {key: placed(value) if key in PROFILE_KEYS else value for key, value in engine.items()}
+    return {key: at_place(key, value) if key in PROFILE_KEYS else value for key, value in engine.items()}

@@ -19,7 +19,10 @@ class Point:
     number: int
     """From 1, as in the file."""
     batch: int
+    asked_prompt_tokens: int
+    """As the sweep asked for: the same in rows that differ in clock or batch alone, as a count never is."""
     prompt_tokens: float
+    """As the server counted, in the mean."""
     context_tokens: float
     """Of one request, in the middle of its answer."""
     clock_mhz: int
@@ -63,6 +66,7 @@ def points_of(document: ProfileDocument, name: str) -> list[Point]:
             Point(
                 number=number,
                 batch=row.running_requests,
+                asked_prompt_tokens=row.prompt_tokens,
                 prompt_tokens=max(1.0, float(prompt)),
                 context_tokens=prompt + output / 2,
                 clock_mhz=clock,

@@ -45,7 +45,7 @@ def fit_prefill(full: Sequence[Point]) -> Prefill:
     timed = [one for one in timed if one.batch == batch]
     steps = [one.itl_seconds for one in timed if one.itl_seconds is not None]
     most_overhead = min(steps) if steps else 0.0
-    lengths = {round(one.prompt_tokens) for one in timed}
+    lengths = {one.asked_prompt_tokens for one in timed}
     source = f"{'measured' if batch == 1 else 'derived'}: heron profile run, first tokens of batch {batch}"
     rows = [(_chunks(one.prompt_tokens), one.prompt_tokens, one.ttft_seconds or 0.0) for one in timed]
     if len(lengths) < 2:

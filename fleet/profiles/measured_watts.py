@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from fleet.performance import interpolate
 from fleet.power_states import GPU_IDLE_WATTS, GPU_STOPPED_WATTS
+from fleet.profiles.document import ProfileDocumentError
 from fleet.profiles.measured_points import Point
 
 STOPPED_RATIO = GPU_STOPPED_WATTS / GPU_IDLE_WATTS
@@ -59,6 +60,38 @@ class WattsFit:
             return self.busy_watts, "assumed: assumed_busy_watts, no power was measured"
         found = interpolate(self.batches, self.watts, at=batch)
         return found, _MEASURED if batch in self.batches else "modelled: between measured batches"
+
+
+def check_watts(
+    points: Sequence[Point], assumed: AssumedWatts, *, idle_watts: float | None, name: str
+) -> None:
+    """Whether a cap may be kept by these watts; `name` is the file's, for messages.
+
+    Raises:
+        ProfileDocumentError: none were measured and none configured, or the largest batch has none.
+    """
+    if not any(one.watts for one in points):
+        wanted = [
+            key
+            for key, value in (
+                ("assumed_idle_watts", idle_watts if assumed.idle is None else assumed.idle),
+                ("assumed_busy_watts", assumed.busy),
+            )
+            if value is None
+        ]
+        if wanted:
+            raise ProfileDocumentError(
+                f"{name}: no row has watts, so nothing says what an instance draws: measure with --gpus, or "
+                f"set {' and '.join(wanted)} in [sites.engine] (all GPUs of one instance together)"
+            )
+        return
+    full = [one for one in points if one.is_full_clock]
+    largest = max(one.batch for one in full)
+    if not any(one.watts for one in full if one.batch == largest):
+        raise ProfileDocumentError(
+            f"{name}: the largest batch, {largest}, has no watts at full clock, a smaller one's would stand "
+            "for it, too low: take its rows out of the file and run the same `heron profile run` again"
+        )
 
 
 def fit_watts(
@@ -111,12 +144,12 @@ def _clock_points(points: Sequence[Point], idle: float) -> tuple[tuple[float, fl
     full: dict[tuple[int, int], float] = {}
     for one in points:
         if one.is_full_clock and one.watts is not None:
-            key = one.batch, round(one.prompt_tokens)
+            key = one.batch, one.asked_prompt_tokens
             full[key] = max(full.get(key, 0.0), one.watts - idle)
     least = LEAST_DYNAMIC_RATIO * max(full.values(), default=0.0)
     ratios: dict[int, float] = {}
     for one in points:
-        dynamic = full.get((one.batch, round(one.prompt_tokens)), 0.0)
+        dynamic = full.get((one.batch, one.asked_prompt_tokens), 0.0)
         if not one.is_full_clock and one.watts is not None and dynamic > 0 and dynamic >= least:
             ratio = min(1.0, max(0.0, one.watts - idle) / dynamic)
             ratios[one.clock_mhz] = max(ratios.get(one.clock_mhz, 0.0), ratio)

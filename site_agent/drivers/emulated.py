@@ -31,6 +31,7 @@ from site_agent.drivers.interface import (
 )
 from site_agent.drivers.options import EmulatedOptions
 from site_agent.emulation.config import EngineSettings, HostSettings
+from site_agent.site_profiles import assumed_watts
 
 PATHS = (
     "/v1/chat/completions",
@@ -71,7 +72,7 @@ def create(context: DriverContext) -> Drivers:
         )
     profile = context.profile
     if context.options.hardware_profile is not None:
-        profile = find_profile(context.options.hardware_profile)
+        profile = find_profile(context.options.hardware_profile, assumed_watts(context.options))
     driver = EmulatedHardware(context, context.options, profile)
     return Drivers(engines=driver, gpus=driver)
 

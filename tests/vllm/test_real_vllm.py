@@ -24,6 +24,7 @@ from support.vllm_stream import Stream
 from cli.main import main
 from fleet.profile import UNKNOWN_KV_TOKENS
 from fleet.profile_file import find_profile
+from fleet.profiles.measured_watts import AssumedWatts
 
 pytestmark = [
     pytest.mark.vllm,
@@ -185,7 +186,7 @@ def test_an_engine_is_measured_and_its_watts_are_unknown(fleet: VllmFleet, tmp_p
     written = out.read_text()
     assert main([*command, *points]) == 0
     assert out.read_text() == written
-    profile = find_profile(str(out))
+    profile = find_profile(str(out), AssumedWatts(idle=20.0, busy=40.0))  # a CPU: nobody measured them
     assert profile.model == MODEL
     assert 2048 <= profile.max_model_len <= profile.kv_tokens < UNKNOWN_KV_TOKENS, (
         "the engine says how large its cache is"

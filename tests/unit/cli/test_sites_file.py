@@ -96,6 +96,17 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path, text: str, message: str
     assert str(path) in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "key", ['profile_id = "~nosuchuser/x.json"', 'other_profile_ids = ["~nosuchuser/x.json"]']
+)
+def test_a_home_that_nobody_has_is_refused(tmp_path: Path, key: str) -> None:
+    """With the table and the path."""
+    path = tmp_path / "fleet.toml"
+    path.write_text(f"[site]\n{key}\n")
+    with pytest.raises(ConfigError, match=r"\[site\] ~nosuchuser/x\.json: there is no such home"):
+        read_sites_file(path)
+
+
 def test_the_routers_keys_are_those_of_a_fleets_file() -> None:
     """Time constants and limits; what has an argument of its own is not among them."""
     assert "hold_seconds" in ROUTER_KEYS

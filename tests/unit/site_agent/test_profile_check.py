@@ -69,7 +69,20 @@ def test_a_good_file_is_told_in_one_line(tmp_path: Path) -> None:
         (ROWS[:6], {}, {}, "warn", "one clock was measured"),
         ([one for one in ROWS if one.running_requests > 1], {}, {}, "warn", "prefill is derived.* batch 32"),
         (ROWS, {}, {"kv_tokens": None}, "warn", "KV cache"),
-        ([one.model_copy(update={"watts": None}) for one in ROWS], {}, {}, "warn", "no power was measured"),
+        (
+            [one.model_copy(update={"watts": None}) for one in ROWS],
+            {"assumed_idle_watts": 600, "assumed_busy_watts": 2000},
+            {},
+            "warn",
+            "no power was measured",
+        ),
+        (
+            [one.model_copy(update={"prompt_tokens": 999}) if one.clock_mhz == 800 else one for one in ROWS],
+            {},
+            {},
+            "warn",
+            "watts measured at 800 MHz are not used",
+        ),
         (
             [*ROWS, row_of(TRUTH, 32, 512, 1980, itl_seconds_p50=0.05)],
             {},

@@ -77,6 +77,9 @@ def test_other_degrees_have_files_of_their_own(tmp_path: Path) -> None:
     [
         (('profile = "nothing.json"',), r"engine.profile: .*nothing.json: is not there, or is no file"),
         (('profile = "bad.json"',), r"engine.profile: .*bad.json: row 1, watts = -1: .*\n.*row 2, clock_mhz"),
+        (('profile = "~nosuchuser/x.json"',), r"engine.profile: ~nosuchuser/x.json: there is no such h"),
+        (('other_profiles = ["~nosuchuser/x.json"]',), r"engine.other_profiles: ~nosuchuser/x.json: there"),
+        (('profile = "dark.json"',), r"engine.profile: .*dark.json: no row has watts.*--gpus, or set"),
         (('profile = "text.json"',), r"engine.profile: .*text.json: is no JSON"),
         (('profile = "mine"',), r"engine.profile: 'mine' is no profile: known are llama-3.1-70b/h100/tp2"),
         (('profile = "tp8.json"',), r"measured at tensor-parallel 8, engine.gpus_per_instance is 4"),
@@ -90,12 +93,28 @@ def test_a_profile_that_cannot_be_used_is_refused_at_the_start(
     measured(tmp_path / "tp4.json")
     measured(tmp_path / "tp8.json", LLAMA_70B_H100_TP8)
     (tmp_path / "text.json").write_text("kind: profile")
+    dark = json.loads((tmp_path / "tp4.json").read_text())
+    dark["rows"] = [one | {"watts": None} for one in dark["rows"]]
+    (tmp_path / "dark.json").write_text(json.dumps(dark))
     bad = json.loads((tmp_path / "tp4.json").read_text())
     bad["rows"][0]["watts"], bad["rows"][1]["clock_mhz"] = -1, "fast"
     (tmp_path / "bad.json").write_text(json.dumps(bad))
     with pytest.raises(ConfigError, match=message) as caught:
         read(tmp_path, *VLLM, *keys)
     assert str(caught.value).startswith(f"{tmp_path / 'fleet.toml'}: [sites]: ")
+
+
+def test_an_agent_whose_watts_nobody_measured_says_so_at_its_start(tmp_path: Path) -> None:
+    """Set by the operator they are taken; of a file that has them there is nothing to say."""
+    measured(tmp_path / "mine.json")
+    assert read(tmp_path, *VLLM, 'profile = "mine.json"').profiles.warnings() == []
+    dark = json.loads((tmp_path / "mine.json").read_text())
+    dark["rows"] = [one | {"watts": None} for one in dark["rows"]]
+    (tmp_path / "mine.json").write_text(json.dumps(dark))
+    config = read(tmp_path, *VLLM, 'profile = "mine.json"', "assumed_busy_watts = 2200")
+    [sentence] = config.profiles.warnings()
+    assert "no watts were measured" in sentence
+    assert "mine.json" in sentence
 
 
 def test_fake_hardware_may_do_something_else_than_the_site_reckons_with(tmp_path: Path) -> None:

@@ -8,9 +8,16 @@ import pytest
 from support.measured import document_of, row_of
 
 from fleet.profile import LLAMA_70B_H100_TP4
-from fleet.profiles.document import Row
+from fleet.profiles.document import ProfileDocumentError, Row
 from fleet.profiles.measured_points import points_of
-from fleet.profiles.measured_watts import NOTHING_ASSUMED, PREFILL_RATIO, AssumedWatts, WattsFit, fit_watts
+from fleet.profiles.measured_watts import (
+    NOTHING_ASSUMED,
+    PREFILL_RATIO,
+    AssumedWatts,
+    WattsFit,
+    check_watts,
+    fit_watts,
+)
 
 TRUTH = LLAMA_70B_H100_TP4
 
@@ -42,6 +49,44 @@ def test_the_highest_ratio_of_a_clock_counts_and_never_falls_as_it_rises() -> No
     assert points[800 / 1980] == points[1400 / 1980] == pytest.approx(0.6)
     assert points[1.0] == 1.0
     assert fit([row(8, 1460.0)]).clock_points == ()
+
+
+def test_rows_of_a_clock_pair_by_the_prompts_asked_for_as_a_servers_count_differs_each_time() -> None:
+    """The mean of what the server counted is another one in every window."""
+    counts = iter((194.65, 1147.7, 194.45, 1150.8))
+    rows = [
+        row(32, TRUTH.watts(32, clock), prompt, clock, counted_prompt_tokens=next(counts))
+        for clock in (1980, 1200)
+        for prompt in (160, 1000)
+    ]
+    points = dict(fit(rows).clock_points)
+    assert points[1200 / 1980] == pytest.approx(TRUTH.dynamic_power_ratio(1200))
+
+
+@pytest.mark.parametrize(
+    ("watts", "assumed", "idle", "fault"),
+    [
+        ([None, None], NOTHING_ASSUMED, None, "set assumed_idle_watts and assumed_busy_watts in"),
+        ([None, None], AssumedWatts(idle=900.0), None, "set assumed_busy_watts in"),
+        ([None, None], AssumedWatts(busy=900.0), None, "set assumed_idle_watts in"),
+        ([None, None], AssumedWatts(busy=900.0), 460.0, None),
+        ([None, None], AssumedWatts(busy=900.0, idle=400.0), None, None),
+        ([1700.0, None], AssumedWatts(busy=900.0, idle=400.0), 460.0, "largest batch, 64, has no watts"),
+        ([None, 2000.0], NOTHING_ASSUMED, 460.0, None),
+    ],
+)
+def test_a_cap_is_kept_by_watts_that_somebody_measured_or_set(
+    watts: list[float | None], assumed: AssumedWatts, idle: float | None, fault: str | None
+) -> None:
+    """Never by a default, nor by a smaller batch's for the largest; watts of lower clocks say neither."""
+    rows = [row(1, watts[0]), row(64, watts[1])]
+    rows += [row(64, 900.0, clock=800)] if watts[0] else []
+    points = points_of(document_of(rows), "f")
+    if fault is None:
+        check_watts(points, assumed, idle_watts=idle, name="f")
+        return
+    with pytest.raises(ProfileDocumentError, match=fault):
+        check_watts(points, assumed, idle_watts=idle, name="f")
 
 
 def test_prefill_is_what_rows_lead_to_and_at_least_the_highest() -> None:
