@@ -40,6 +40,15 @@ class NvmlMeter:
         joules = [one.energy_joules for one in readings if one.energy_joules is not None]
         return sum(joules) if readings and len(joules) == len(readings) else None
 
+    async def clock_mhz(self) -> float | None:
+        """See Meter."""
+        clocks = [
+            one.clock_mhz
+            for one in await self._gpus.readings()
+            if one.index in self._indices and one.clock_mhz is not None
+        ]
+        return min(clocks, default=None)
+
     async def set_clock(self, clock_mhz: int | None) -> None:
         """See Meter."""
         try:

@@ -19,12 +19,13 @@ from typing import Any
 
 import httpx
 
-from cli import exit_codes, profile_facts
+from cli import exit_codes, profile_facts, profile_limits
 from cli.files import check_writable
 from cli.signals import run_until_told, signals_held
 from fleet.config import ConfigError
 from fleet.profile_file import read_bytes
 from fleet.profiles.document import ProfileDocumentError, Row
+from fleet.profiles.measured_points import told_slow_clock
 from replay import profile_sweep
 from replay.client import Endpoint
 from replay.profile_run import Meter, NoMeter, sweep
@@ -92,11 +93,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("--plot needs matplotlib: pip install 'heron-router[simulate]'")
     try:
         endpoint = Endpoint.parse(arguments.url)
+        profile_limits.check_arguments(arguments, host=endpoint.origin.host)
         points = profile_sweep.points(arguments.batches, arguments.prompts, arguments.clocks or (None,))
-        if min(*arguments.batches, *arguments.prompts, arguments.output_tokens) < 1 or arguments.seconds <= 0:
-            raise SweepError("batches, prompts, output tokens and seconds must be above 0")
         engine = ask_engine(endpoint, arguments.model)
         document = _document(arguments, engine)
+        profile_limits.check_full_clock(arguments.clocks, document)
         meter = _meter(arguments, document)
     except ValueError as error:
         raise ConfigError(f"heron profile run: {error}") from None
@@ -137,6 +138,8 @@ async def _sweep(
 
     def on_row(row: Row, number: int, of: int) -> None:
         print(f"[{number}/{of}] {profile_sweep.lines([row])[1].strip()}", flush=True)
+        if slow := told_slow_clock(row, document.engine.full_clock_mhz):
+            print(f"warning: {slow}", flush=True)
 
     await sweep(
         document,
@@ -192,10 +195,13 @@ def _document(arguments: argparse.Namespace, engine: dict[str, Any]) -> Document
         "prompts": "words" if arguments.vocabulary_size is None else "token ids",
         "gpus": list(arguments.gpus),
     }
+    facts = profile_facts.engine_facts(
+        engine["facts"], gpus=arguments.gpus, tensor_parallel_degree=arguments.tensor_parallel_degree
+    )
     path: Path = arguments.out
     if path.exists():
         try:
-            return profile_sweep.go_on(read_bytes(path), settings, str(path))
+            return profile_sweep.go_on(read_bytes(path), settings, facts, str(path))
         except ProfileDocumentError as error:
             raise SweepError(f"{error}; or choose another --out") from None
     from cli.main import version
@@ -209,9 +215,6 @@ def _document(arguments: argparse.Namespace, engine: dict[str, Any]) -> Document
         "cpus": os.cpu_count(),
         "gpus": None,
     }
-    facts = profile_facts.engine_facts(
-        engine["facts"], gpus=arguments.gpus, tensor_parallel_degree=arguments.tensor_parallel_degree
-    )
     return Document(settings=settings, provenance=provenance, rows=[], engine=facts)
 
 

@@ -30,6 +30,8 @@ SETTLE_SECONDS = 1.0
 BACK_OFF_SECONDS = 0.2
 """After a request that failed, so that a dead server is not flooded."""
 MAX_FAILURES = 50
+CLOCK_SECONDS = 0.5
+"""Between readings of the GPUs' clock in a window."""
 IDLE_SECONDS = 5.0
 """At most, of the empty engine's watts."""
 
@@ -39,6 +41,9 @@ class Meter(Protocol):
 
     async def joules(self) -> float | None:
         """Their counters together; None: unknown."""
+
+    async def clock_mhz(self) -> float | None:
+        """What the slowest of them runs at now; None: unknown."""
 
     async def set_clock(self, clock_mhz: int | None) -> None:
         """Lock them.
@@ -55,6 +60,10 @@ class NoMeter:
     """Engines on a CPU, or on another machine."""
 
     async def joules(self) -> float | None:
+        """See Meter."""
+        return None
+
+    async def clock_mhz(self) -> float | None:
         """See Meter."""
         return None
 
@@ -147,6 +156,7 @@ class _Window:
         self.results: list[RequestResult] = []
         self.failures: list[str] = []
         self.tokens_before = 0
+        self.clocks_mhz: list[float] = []
 
     def take_gap(self, seconds: float) -> None:
         """A token came, this long after the one before it."""
@@ -183,6 +193,7 @@ async def _measure(
         asyncio.create_task(_keep_streaming(window, client, output_tokens, indices))
         for _ in range(point.running_requests)
     ]
+    watching = asyncio.create_task(_watch_clock(window, meter))
     try:
         await _all_streaming(window, streams)
         before, began_at = await _read(meter), perf_counter()
@@ -194,9 +205,9 @@ async def _measure(
             if stream.done():
                 stream.result()
     finally:
-        for stream in streams:
-            stream.cancel()
-        await asyncio.gather(*streams, return_exceptions=True)
+        for task in (*streams, watching):
+            task.cancel()
+        await asyncio.gather(*streams, watching, return_exceptions=True)
     return row_of(
         point,
         seconds=elapsed,
@@ -207,7 +218,16 @@ async def _measure(
         failed_requests=len(window.failures),
         joules=None if watts is None else watts * elapsed,
         counted_prompt_tokens=[one.prompt_tokens for one in window.results if one.prompt_tokens is not None],
+        clocks_mhz=window.clocks_mhz,
     )
+
+
+async def _watch_clock(window: _Window, meter: Meter) -> None:
+    """Reads it as long as the window is open: whoever locks a GPU's clock does not tell the sweep."""
+    while True:
+        if window.is_open and (clock := await meter.clock_mhz()) is not None:
+            window.clocks_mhz.append(clock)
+        await asyncio.sleep(CLOCK_SECONDS)
 
 
 async def _all_streaming(window: _Window, streams: Sequence[asyncio.Task[None]]) -> None:

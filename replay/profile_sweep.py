@@ -25,6 +25,9 @@ MAX_POINTS = MAX_ROWS
 MAX_ERROR_RATIO = 0.05
 """More requests than this failed: the row says nothing about the engine."""
 
+KV_TOLERANCE = 0.05
+"""An engine sizes its cache by the memory that is free when it starts: started anew, the same one differs."""
+
 
 class SweepError(ValueError):
     """The document cannot be gone on with; the message says why and what to do."""
@@ -94,11 +97,11 @@ class Document:
         }
 
 
-def go_on(data: bytes, settings: dict[str, Any], name: str) -> Document:
-    """The document that an earlier run wrote, to go on with.
+def go_on(data: bytes, settings: dict[str, Any], engine: EngineFacts, name: str) -> Document:
+    """The document that an earlier run wrote, to go on with; `engine`: what it says of itself now.
 
     Raises:
-        SweepError: it is none, or of other settings.
+        SweepError: it is none, or of other settings, or of another engine or GPU as far as both are known.
     """
     try:
         read: ProfileDocument = parse_document(data, name)
@@ -109,7 +112,22 @@ def go_on(data: bytes, settings: dict[str, Any], name: str) -> Document:
     if different:
         told = ", ".join(f"{key}: {found.get(key)!r} there, {settings.get(key)!r} now" for key in different)
         raise SweepError(f"{name}: was measured with other settings ({told}); choose another --out")
+    if other := _differences(read.engine, engine):
+        raise SweepError(f"{name}: was measured on another engine ({'; '.join(other)}); choose another --out")
     return Document(settings=found, provenance=read.provenance, rows=list(read.rows), engine=read.engine)
+
+
+def _differences(there: EngineFacts, now: EngineFacts) -> list[str]:
+    """What both say, differently, but for the watts when empty: they are of the first run."""
+    before, after = there.model_dump(exclude={"idle_watts"}), now.model_dump(exclude={"idle_watts"})
+    found = []
+    for key, value in before.items():
+        if value is None or after[key] is None or value == after[key]:
+            continue
+        if key == "kv_tokens" and abs(value - after[key]) <= KV_TOLERANCE * value:
+            continue
+        found.append(f"{key}: {value!r} there, {after[key]!r} now")
+    return found
 
 
 def row_of(
@@ -123,8 +141,11 @@ def row_of(
     failed_requests: int,
     joules: float | None,
     counted_prompt_tokens: Sequence[int],
+    clocks_mhz: Sequence[float],
 ) -> Row:
     """A row from what a window saw. `gaps_seconds`: p50 and p99 of the gaps between tokens.
+
+    `clocks_mhz`: what GPUs ran at, as often as it was read.
 
     Raises:
         SweepError: too much failed, or not a token came.
@@ -150,6 +171,7 @@ def row_of(
         counted_prompt_tokens=(
             sum(counted_prompt_tokens) / len(counted_prompt_tokens) if counted_prompt_tokens else None
         ),
+        mean_clock_mhz=round(sum(clocks_mhz) / len(clocks_mhz), 1) if clocks_mhz else None,
     )
 
 

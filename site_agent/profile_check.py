@@ -15,7 +15,7 @@ from fleet.profile_file import is_file, read_document
 from fleet.profiles.check import FitError, fitted_groups
 from fleet.profiles.document import ProfileDocument, ProfileDocumentError
 from fleet.profiles.measured import ONE_LENGTH, fit_errors, told_clocks
-from fleet.profiles.measured_points import points_of
+from fleet.profiles.measured_points import points_of, told_slow_clock
 from site_agent.config import SiteConfig
 from site_agent.drivers import nvml
 from site_agent.drivers.interface import DriverError
@@ -148,6 +148,7 @@ def _unknown(config: SiteConfig, profile: PerformanceProfile, document: ProfileD
             )
         )
     found += _lost_clocks(profile, document)
+    found += _slow_clocks(document)
     if ONE_LENGTH in profile.kv_source:
         found.append(
             _warn(
@@ -186,6 +187,25 @@ def _lost_clocks(profile: PerformanceProfile, document: ProfileDocument) -> list
             f"watts measured at {', '.join(map(str, sorted(lost)))} MHz are not used, those clocks' draw is "
             "modelled: no batch and prompt length of theirs has watts well above idle at full clock too",
             "measure the same --batches and --prompts at full clock, with --gpus",
+        )
+    ]
+
+
+def _slow_clocks(document: ProfileDocument) -> list[Finding]:
+    """Rows whose GPUs ran below the clock that they are taken for: their watts are too low for it."""
+    full = document.engine.full_clock_mhz
+    told = {
+        number: slow
+        for number, row in enumerate(document.rows, 1)
+        if (slow := told_slow_clock(row, full)) is not None
+    }
+    if not told:
+        return []
+    first = min(told)
+    return [
+        _warn(
+            f"row {first}: {told[first]}" + (f"; {len(told)} such rows" if len(told) > 1 else ""),
+            "where a clock was locked, measure again with no agent on these GPUs: the draw is underestimated",
         )
     ]
 

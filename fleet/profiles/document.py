@@ -59,6 +59,8 @@ class Row(_Part):
     joules_per_output_token: Annotated[float, Field(ge=0, le=1e9)] | None
     counted_prompt_tokens: Annotated[float, Field(gt=0, le=1 << 30)] | None
     """Mean, as the server counted them."""
+    mean_clock_mhz: Annotated[float, Field(ge=0, le=20_000)] | None = None
+    """What the slowest of the GPUs ran at in the window, by its own word."""
     source: Name = "measured"
 
 

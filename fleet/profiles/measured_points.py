@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fleet.profiles.document import HOW_TO_MEASURE, ProfileDocument, ProfileDocumentError
+from fleet.profiles.document import HOW_TO_MEASURE, ProfileDocument, ProfileDocumentError, Row
 
 UNKNOWN_CLOCK_MHZ = 1000
 """Stands for the one clock of engines whose GPUs nobody asked."""
 CLOCK_TOLERANCE = 0.02
 """GPUs round a clock to their steps."""
+
+LEAST_CLOCK_RATIO = 0.85
+"""Of the clock that a row is taken for, as the mean of what its GPUs ran at; a busy one may vary a little."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +89,17 @@ def points_of(document: ProfileDocument, name: str) -> list[Point]:
             "there too (--clocks)"
         )
     return points
+
+
+def told_slow_clock(row: Row, full_clock_mhz: int | None) -> str | None:
+    """That a row's GPUs ran well below the clock that it is taken for; None: not so, or nobody knows."""
+    meant = full_clock_mhz if row.clock_mhz is None else row.clock_mhz
+    if meant is None or row.mean_clock_mhz is None or row.mean_clock_mhz >= LEAST_CLOCK_RATIO * meant:
+        return None
+    return (
+        f"GPUs ran at {row.mean_clock_mhz:.0f} MHz in the mean, the row counts as {meant} MHz: somebody else "
+        "locks their clocks (an agent?), or they reach their limit of power or temperature"
+    )
 
 
 def _full_clock(document: ProfileDocument, name: str) -> int:

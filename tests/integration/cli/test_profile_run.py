@@ -31,6 +31,9 @@ class CountingMeter:
     async def joules(self) -> float | None:
         return 100.0 * asyncio.get_running_loop().time()
 
+    async def clock_mhz(self) -> float | None:
+        return 1234.0
+
     async def set_clock(self, clock_mhz: int | None) -> None:
         if clock_mhz == 555:
             raise SweepError("no such clock")
@@ -82,6 +85,7 @@ async def test_rows_follow_the_engines_profile_and_each_is_kept(monkeypatch: pyt
         most = row.running_requests / profile.itl_seconds(row.running_requests, 1980)
         assert 0 < row.output_tokens_per_second <= 1.2 * most, "no faster than the engine"
         assert row.watts == pytest.approx(100.0, rel=0.05)
+        assert row.mean_clock_mhz == 1234.0
 
 
 async def test_a_sweep_goes_on_and_an_engine_that_fails_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,6 +117,7 @@ async def test_the_meter_is_the_sites_own_nvml_driver() -> None:
     assert await meter.joules() == 7.0
     await meter.set_clock(1200)
     assert [one.locked for one in library.devices] == [None, (345, 1200)]
+    assert await meter.clock_mhz() == 1200
     await meter.aclose()
     assert library.devices[1].locked is None
     assert not library.is_open
@@ -158,5 +163,13 @@ async def test_the_command_writes_prints_plots_and_goes_on(
         assert "1 points, 1 measured before" in capsys.readouterr().out
         assert await run("--seconds", "2") == 2
         assert "other settings" in capsys.readouterr().err
+        assert await run("--seconds", "1", "--tensor-parallel-degree", "4") == 0, "it was not known"
+        document["engine"]["max_model_len"] = 7
+        out.write_text(json.dumps(document))
+        assert await run("--seconds", "1") == 2
+        assert "another engine (max_model_len: 7 there" in capsys.readouterr().err
+        out.unlink()
+        assert await run("--seconds", "1", "--clocks", "50") == 2
+        assert "--clocks: 50: 100 to 20000" in capsys.readouterr().err
         assert await run("--seconds", "1", "--model", "mixtral") == 2
         assert await run("--seconds", "1", "--clocks", "800") == 1

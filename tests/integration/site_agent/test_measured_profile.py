@@ -34,6 +34,10 @@ class HostMeter:
         host = await self._call("GET", "/host", None)
         return sum(float(gpu["energy_joules"]) for gpu in host["gpus"])
 
+    async def clock_mhz(self) -> float | None:
+        """See Meter."""
+        return None
+
     async def set_clock(self, clock_mhz: int | None) -> None:
         """See Meter."""
         await self._call("POST", "/gpus/clock", {"instance_id": "north-0", "clock_mhz": clock_mhz})

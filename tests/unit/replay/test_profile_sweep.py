@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fleet.profiles.document import Row
+from fleet.profiles.document import EngineFacts, Row
 from replay.profile_sweep import Document, Point, SweepError, go_on, lines, points, row_of
 
 SETTINGS = {"model": "m", "seconds": 3.0, "output_tokens": 256}
@@ -24,6 +24,7 @@ def row(point: Point = POINT, **changes: Any) -> Row:
         "failed_requests": 0,
         "joules": None,
         "counted_prompt_tokens": [64, 66],
+        "clocks_mhz": [],
     }
     return row_of(point, **values | changes)
 
@@ -46,6 +47,8 @@ def test_what_is_not_known_is_not_zero() -> None:
     known = row(joules=1000.0)
     assert (known.watts, known.joules_per_output_token, known.output_tokens_per_second) == (500.0, 2.5, 200.0)
     assert (known.ttft_seconds_p50, known.counted_prompt_tokens) == (0.2, 65.0)
+    assert unknown.mean_clock_mhz is None
+    assert row(clocks_mhz=[1980, 1965.0]).mean_clock_mhz == 1972.5
     assert lines([unknown])[1].count("unknown") == 4
 
 
@@ -59,7 +62,7 @@ def test_a_window_that_says_nothing_makes_no_row(changes: dict[str, Any]) -> Non
 def test_a_document_goes_on_where_it_was() -> None:
     """By what it has measured, whatever order is asked for."""
     document = Document(settings=SETTINGS, provenance={"host": "h"}, rows=[row()])
-    again = go_on(json.dumps(document.to_dict()).encode(), SETTINGS, "f.json")
+    again = go_on(json.dumps(document.to_dict()).encode(), SETTINGS, EngineFacts(), "f.json")
     assert again == document
     other = Point(clock_mhz=None, prompt_tokens=64, running_requests=8)
     assert again.missing([other, POINT]) == [other]
@@ -83,6 +86,32 @@ def test_a_document_goes_on_where_it_was() -> None:
 def test_rows_of_other_settings_are_never_mixed_in(value: Any, message: str) -> None:
     """The message names the file, the setting and the way out."""
     with pytest.raises(SweepError, match=message) as caught:
-        go_on(json.dumps(value).encode(), SETTINGS, "f.json")
+        go_on(json.dumps(value).encode(), SETTINGS, EngineFacts(), "f.json")
     assert "f.json" in str(caught.value)
     assert "--out" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("now", "message"),
+    [
+        ({"gpu_model": "B"}, "gpu_model: 'A' there, 'B' now"),
+        ({"tensor_parallel_degree": 8}, "tensor_parallel_degree: 4 there, 8 now"),
+        ({"full_clock_mhz": 1755}, "full_clock_mhz: 1980 there, 1755 now"),
+        ({"max_model_len": 4096}, "max_model_len: 8192 there, 4096 now"),
+        ({"kv_tokens": 50_000}, "kv_tokens: 100000 there, 50000 now"),
+        ({"kv_tokens": 99_000}, None),
+        (dict.fromkeys(("gpu_model", "kv_tokens", "full_clock_mhz")), None),
+        ({"idle_watts": None}, None),
+    ],
+)
+def test_rows_of_another_engine_or_gpu_are_never_mixed_in(now: dict[str, Any], message: str | None) -> None:
+    """As far as both are known; the cache of the same engine started anew differs a little."""
+    there = {"tensor_parallel_degree": 4, "gpu_model": "A", "full_clock_mhz": 1980, "idle_watts": 460.0}
+    there |= {"kv_tokens": 100_000, "max_model_len": 8192}
+    document = Document(settings=SETTINGS, provenance={}, rows=[row()], engine=EngineFacts(**there))
+    data = json.dumps(document.to_dict()).encode()
+    if message is None:
+        assert go_on(data, SETTINGS, EngineFacts(**there | now), "f.json") == document
+        return
+    with pytest.raises(SweepError, match=rf"f\.json: was measured on another engine \({message}\).*--out"):
+        go_on(data, SETTINGS, EngineFacts(**there | now), "f.json")

@@ -84,6 +84,13 @@ def test_a_good_file_is_told_in_one_line(tmp_path: Path) -> None:
             "watts measured at 800 MHz are not used",
         ),
         (
+            [one.model_copy(update={"mean_clock_mhz": 1000.0}) for one in ROWS],
+            {},
+            {},
+            "warn",
+            "row 1: GPUs ran at 1000 MHz in the mean, the row counts as 1980 MHz.*6 such rows",
+        ),
+        (
             [*ROWS, row_of(TRUTH, 32, 512, 1980, itl_seconds_p50=0.05)],
             {},
             {},
