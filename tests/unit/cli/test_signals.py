@@ -43,6 +43,8 @@ from cli.main import main
 from replay.profile_run import NoMeter
 from replay.profile_sweep import Document
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever started the tests
+
 async def sweep(*_, **__):
     try:
         os.kill(os.getpid(), signal.{name})
