@@ -64,6 +64,12 @@ class EnergyCollector(Collector):
         family.add_metric([self.site_id, self.model], requests.buckets(), sum_value=requests.sum_joules)
         yield family
         yield self._counter(
+            "unbilled_joules",
+            "Energy on tokens that no request was billed for. Much: many are cancelled before a token came.",
+            ("model",),
+            {(self.model,): requests.unbilled_joules},
+        )
+        yield self._counter(
             "wind_joules",
             "The site's granted wind: granted = used + curtailed. Much curtailed: send more, add GPUs.",
             ("use",),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -33,6 +34,8 @@ Outcome = Literal[
 """How a request ended here; label of `heron_site_requests_total`."""
 
 ERROR_EVENT = b'data: {"error"'
+STREAM = re.compile(rb'"stream"\s*:\s*true')
+"""In a body: the answer is to come in pieces."""
 DROPPED_HEADERS = frozenset({b"authorization"})
 """The site token ends here."""
 EVENT_STREAM = b"text/event-stream"
@@ -108,7 +111,8 @@ class Forwarder:
         assert task is not None
         assert instance.origin is not None
         flight = self._admission.open(instance, task.cancel, ask)
-        bill = self._bills.open(ask.prompt_tokens)
+        is_whole = ask.takes_slot and STREAM.search(request.body) is None
+        bill = self._bills.open(ask.prompt_tokens if ask.takes_slot else 0.0, is_whole=is_whole)
         response: UpstreamResponse | None = None
         try:
             response = await self._upstream.send(
