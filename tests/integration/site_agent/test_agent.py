@@ -385,6 +385,7 @@ async def agent_process(
     *,
     engine: str = '{ kind = "emulated", start_seconds = 0.1 }',
     slots: int = 48,
+    restart: str = "{}",
 ) -> AsyncIterator[AgentProcess]:
     port = _free_port()
     path = tmp_path / "fleet.toml"
@@ -399,6 +400,7 @@ state_dir = "{tmp_path}/state"
 watchdog_seconds = 1.0
 shutdown_grace_seconds = 20
 engine = {engine}
+restart = {restart}
 """
     )
     marker = f"SITE_AGENT_TEST={tmp_path.name}-{name}"

@@ -92,7 +92,11 @@ async def test_what_agent_and_watchdog_left_behind_is_gone_before_the_first_star
 async def test_an_engine_that_hangs_is_killed_and_started_again(tmp_path: Path) -> None:
     """SIGSTOP: its port takes connections, and nothing answers."""
     engine, starts = stand_in(tmp_path)
-    async with running_feed() as feed, agent_process(tmp_path, feed, engine=engine, slots=8) as agent:
+    probes = "{ probe_seconds = 0.2, probe_failures = 2 }"
+    async with (
+        running_feed() as feed,
+        agent_process(tmp_path, feed, engine=engine, slots=8, restart=probes) as agent,
+    ):
         [(group, _)] = noted(starts)
         os.killpg(group, signal.SIGSTOP)
         async with asyncio.timeout(60):
