@@ -20,13 +20,22 @@ class Correction:
     settle_seconds: float
     ratio: float = 1.0
     _filtered_watts: float | None = None
+    _worst_watts: float = 0.0
+    _fell_at: float = -math.inf
     _seen_at: float | None = None
 
     def learn(self, *, draw_watts: float, worst_watts: float, changed_at: float, now: float) -> None:
-        """Take the draw, and the worst case of what runs since `changed_at`."""
+        """Take the draw, and the worst case of what runs since `changed_at`.
+
+        Less may run than did without an order, where an engine has failed: the draw follows, and that is no
+        wrong model.
+        """
+        if worst_watts < self._worst_watts and now - changed_at >= self.settle_seconds:
+            self._fell_at = now
+        self._worst_watts = worst_watts
         elapsed = 0.0 if self._seen_at is None else max(0.0, now - self._seen_at)
         self._seen_at = now
-        if self._filtered_watts is None or now - changed_at < self.settle_seconds:
+        if self._filtered_watts is None or now - max(changed_at, self._fell_at) < self.settle_seconds:
             self._filtered_watts = draw_watts
             if self.ratio > 1:
                 self.ratio = self._decayed(elapsed)

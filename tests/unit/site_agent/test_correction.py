@@ -1,0 +1,37 @@
+"""How far the meter is above the model."""
+
+from __future__ import annotations
+
+import pytest
+
+from site_agent.correction import CORRECTION_DECAY_SECONDS, Correction
+
+
+def settled(draw_watts: float, worst_watts: float) -> Correction:
+    """Ten seconds of this, ten times a second, with orders long ago."""
+    one = Correction(settle_seconds=1.5)
+    for tick in range(100):
+        one.learn(draw_watts=draw_watts, worst_watts=worst_watts, changed_at=0.0, now=100.0 + tick / 10)
+    return one
+
+
+def test_what_is_measured_above_the_worst_case_is_learnt_and_fades():
+    """A tenth more; once the meter agrees it is forgotten slowly."""
+    one = settled(1100.0, 1000.0)
+    assert one.ratio == pytest.approx(1.1)
+    for tick in range(round(10 * CORRECTION_DECAY_SECONDS)):
+        one.learn(draw_watts=900.0, worst_watts=1000.0, changed_at=0.0, now=110.0 + tick / 10)
+    assert 1.0 < one.ratio < 1.05
+
+
+def test_an_engine_that_fails_is_no_wrong_model():
+    """Less runs at once, the draw follows within half a second: nothing is learnt, or the engine that is to
+    be started again would not fit for two minutes."""
+    one = settled(880.0, 1100.0)
+    for tick in range(100):
+        draw_watts = 660.0 + max(0.0, 220.0 - 44.0 * tick)
+        one.learn(draw_watts=draw_watts, worst_watts=660.0, changed_at=0.0, now=110.0 + tick / 10)
+    assert one.ratio == 1.0
+    for tick in range(30):
+        one.learn(draw_watts=760.0, worst_watts=660.0, changed_at=0.0, now=120.0 + tick / 10)
+    assert one.ratio > 1.1, "what stays above is learnt all the same"
