@@ -125,9 +125,11 @@ async def test_what_tenants_pay_is_what_the_sites_spent_on_tokens(
             await has_prices()
         before = [await changed(site) for site in (north, coast)]
         fleet.router.metrics.energy.clear()
-        streams = [keep_on("acme", 400, 2) for _ in range(8)] + [keep_on("other", 200, 2) for _ in range(8)]
+        streams = [keep_on("acme", 800, 1) for _ in range(8)] + [keep_on("other", 400, 1) for _ in range(8)]
         running = [asyncio.create_task(one) for one in streams]
-        await asyncio.sleep(3)  # they are under way: of either tenant, at either site
+        # under way, of either tenant, and too long to end while the site drains
+        await until(lambda: all(one.in_flight > 2 for one in fleet.router.view.registry.entries.values()))
+        await asyncio.sleep(1)
         north.grant(FLOOR_GRANT)
         await asyncio.gather(*running)
         assert fleet.totals["completed"] == fleet.totals["requests"]
