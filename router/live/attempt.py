@@ -294,10 +294,15 @@ class Attempt:
         site.results["failed"] += 1
         if not is_fault:
             site.breaker.succeed(placement.probe)
-        elif kind in CUT_KINDS or (exchange.scanner is not None and exchange.scanner.events):
+        elif kind in CUT_KINDS or _had_answered(exchange, kind):
             # it answered, and may do so to others: what broke may be this request's own
             site.breaker.break_stream(self._clock(), placement.probe)
         else:
             site.breaker.fail(self._clock(), placement.probe)
         exchange.exclude(site.site_id)
         return Verdict.FAILED
+
+
+def _had_answered(exchange: Exchange, kind: str) -> bool:
+    """Whether an event came before what ended it; an error is an event too."""
+    return exchange.scanner is not None and exchange.scanner.events > (kind == "error_event")

@@ -114,6 +114,18 @@ async def test_what_breaks_after_the_role_everywhere_closes_no_site(store: Any):
         await fleet.settled(failed=3)
 
 
+async def test_a_site_that_answers_with_nothing_but_errors_is_closed(store: Any):
+    """Three in a row, as with any other failure before an answer."""
+    async with router_fleet(store, "a") as fleet:
+        error = b'data: {"error": {"message": "EngineDead", "code": 500}}\n\n'
+        fleet.sites[0].default = Behaviour(first_event=error)
+        for _ in range(3):
+            status, _ = await fleet.stream(BODY)
+            assert status == 502
+        assert fleet.router.view.registry.entries["a"].breaker.state == "open"
+        await fleet.settled(failed=3)
+
+
 async def test_an_engine_that_thinks_behind_the_role_is_not_stalled(store: Any):
     """Nothing but the role: the limit is that of a first byte, as the client has nothing yet."""
     async with router_fleet(
