@@ -20,12 +20,17 @@ def disagreements(counts: Mapping[str, int], ledger: Mapping[str, int]) -> list[
     """Where the router's ledger contradicts the load generator's counts; empty when they agree.
 
     Other clients may have used the router while it ran (the demo invites them to), so the ledger may have
-    more of an outcome, never less, and no more in all than those other requests.
+    more of an outcome, never less, and no more in all than those other requests. An answer whose last bytes
+    were under way when the client left (Ctrl-C) is cancelled for the client and completed for the router.
     """
+    crossed = min(
+        max(0, counts["client_cancelled"] - ledger["client_cancelled"]),
+        max(0, ledger["completed"] - counts["completed"]),
+    )
     faults = [
         f"{name}: the load generator counted {counts[name]}, the router {ledger[name]}"
         for name in ("requests", *COMPARED)
-        if ledger[name] < counts[name]
+        if ledger[name] + (crossed if name == "client_cancelled" else 0) < counts[name]
     ]
     if ledger["in_flight"]:
         faults.append(f"the router still has {ledger['in_flight']} requests in flight")

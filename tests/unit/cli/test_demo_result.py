@@ -26,6 +26,15 @@ def test_requests_of_other_clients_are_no_disagreement() -> None:
     assert others_requests(COUNTS, ledger) == 3
 
 
+def test_an_answer_that_crossed_with_the_clients_leave_is_no_disagreement() -> None:
+    """Ctrl-C while the last bytes are under way: completed for the router, cancelled for the client."""
+    counts = COUNTS | {"requests": 12, "client_cancelled": 2}
+    ledger = LEDGER | {"requests": 12, "client_cancelled": 1, "completed": 8}
+    assert disagreements(counts, ledger) == []
+    elsewhere = ledger | {"completed": 7, "failed": 1}
+    assert any("client_cancelled" in fault for fault in disagreements(counts, elsewhere))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
