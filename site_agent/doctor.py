@@ -26,7 +26,7 @@ from site_agent.config import SiteConfig, is_loopback
 from site_agent.drivers import external, nvml, vllm
 from site_agent.drivers.gpu_power import ASSUMED_SPARE_WATTS
 from site_agent.drivers.interface import DriverError
-from site_agent.drivers.options import EmulatedOptions, ExternalOptions, VllmOptions
+from site_agent.drivers.options import READ_ONLY, EmulatedOptions, ExternalOptions, VllmOptions
 from site_agent.drivers.probe import Prober
 from site_agent.promises import Finding, Numbers, findings
 
@@ -220,7 +220,7 @@ async def _gpus(config: SiteConfig, library: Any) -> Gpus:
     uses = any(spec.gpu_indices for spec in specs)
     if options.gpu_driver == "none" or not uses:
         return Gpus(findings=(_warn(name, "nobody reads their power: the draw is modelled", "gpu_driver"),))
-    failing = _fail if options.gpu_driver == "nvml" else _warn
+    failing = _warn if options.gpu_driver == "auto" else _fail
     try:
         driver = await asyncio.to_thread(_open_gpus, config, library)
     except DriverError as error:
@@ -243,8 +243,11 @@ async def _gpus(config: SiteConfig, library: Any) -> Gpus:
         found.append(_warn("spare GPUs", said, "look at it with nvidia-smi; no instance uses it"))
     elif driver.spare_gpus:
         found.append(_pass("spare GPUs", f"{driver.spare_gpus} that no instance uses: their draw counts"))
-    can_set_clock = nvml.may_administer()
-    if can_set_clock:
+    is_read_only = options.gpu_driver == READ_ONLY
+    can_set_clock = not is_read_only and nvml.may_administer()
+    if is_read_only:
+        found.append(_pass("GPU clocks", "left alone (gpu_driver): power is saved by stopping engines"))
+    elif can_set_clock:
         found.append(_pass("GPU clocks", "this user may lock them; tried at the agent's start"))
     else:
         found.append(_warn("GPU clocks", "this user may not lock them", nvml.HOW_TO_GRANT))

@@ -7,7 +7,7 @@ from typing import Any
 
 from site_agent.drivers import nvml
 from site_agent.drivers.interface import DriverContext, DriverError, GpuDriver, GpuReading
-from site_agent.drivers.options import ExternalOptions, VllmOptions
+from site_agent.drivers.options import READ_ONLY, ExternalOptions, VllmOptions
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def create(context: DriverContext, options: VllmOptions | ExternalOptions, libra
     """The GPUs of real engines. `library` stands in for `pynvml` in tests.
 
     Raises:
-        DriverError: `gpu_driver = "nvml"` and it cannot be had, or the site uses GPUs that are not there.
+        DriverError: `gpu_driver` names NVML and it cannot be had, or the site uses GPUs that are not there.
     """
     uses_gpus = any(spec.gpu_indices for spec in context.specs)
     if options.gpu_driver == "none" or (options.gpu_driver == "auto" and not uses_gpus):
@@ -53,9 +53,10 @@ def create(context: DriverContext, options: VllmOptions | ExternalOptions, libra
             state_dir=context.state_dir,
             visible_devices=nvml.visible_devices(context.environment),
             power_limit_watts=options.gpu_power_limit_watts,
+            is_read_only=options.gpu_driver == READ_ONLY,
         )
     except DriverError as error:
-        if options.gpu_driver == "nvml":
+        if options.gpu_driver != "auto":
             raise
         logger.warning("the GPUs' power is unknown, the draw is modelled: %s", error)
         return UnmeasuredGpus()

@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from fleet.config import ConfigModel
 
+READ_ONLY = "nvml-read-only"
 MAX_INSTANCES = 64
 """Engines of one site; a server has 8 GPUs, so this is generous."""
 
@@ -80,11 +81,20 @@ class _RealOptions(_CommonOptions):
 
     gpus_per_instance: Annotated[int, Field(ge=0, le=16)] = 1
     """0: engines use no GPU, or not this machine's."""
-    gpu_driver: Literal["auto", "nvml", "none"] = "auto"
-    """Who reads the GPUs' power and sets their clocks: `nvml` must be there, `auto` takes it if it is, with
-    `none` the draw is modelled and power saved by stopping engines."""
+    gpu_driver: Literal["auto", "nvml", "nvml-read-only", "none"] = "auto"
+    """Who reads the GPUs' power and sets their clocks: `nvml` must be there, `auto` takes it if it is;
+    `nvml-read-only` must be there too, and changes nothing on the GPUs, whatever the agent's rights: power is
+    then saved by admission and by stopping engines; with `none` the draw is modelled besides."""
     gpu_power_limit_watts: Annotated[float, Field(gt=0, le=5000)] | None = None
     """Ceiling of each GPU (NVML's power limit), set at start and put back at the end; None: as it is."""
+
+    @model_validator(mode="after")
+    def _read_only_sets_nothing(self) -> Self:
+        if self.gpu_driver == READ_ONLY and self.gpu_power_limit_watts is not None:
+            raise ValueError(
+                f'gpu_power_limit_watts cannot be set with gpu_driver = "{READ_ONLY}": leave one of them out'
+            )
+        return self
 
 
 class VllmOptions(_RealOptions):

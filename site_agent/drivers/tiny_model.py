@@ -96,11 +96,11 @@ def make(directory: Path, *, max_positions: int) -> None:
     """Write model, tokenizer, chat template and generation defaults into `directory`."""
     if not MIN_POSITIONS <= max_positions <= MAX_POSITIONS:
         raise ValueError(f"max_positions = {max_positions}: allowed are {MIN_POSITIONS} to {MAX_POSITIONS}")
-    _make_tokenizer(directory)
+    make_tokenizer(directory)
     _make_weights(directory, max_positions)
 
 
-def _make_tokenizer(directory: Path) -> None:
+def make_tokenizer(directory: Path) -> None:
     # The language reference that Python carries: half a megabyte of English on every machine.
     from pydoc_data.topics import topics
 

@@ -262,3 +262,28 @@ def test_auto_takes_nvml_where_it_is_and_goes_on_without(tmp_path: Path) -> None
     with pytest.raises(DriverError, match="nvidia-smi"):
         gpus.create(must, must.options, FakeNvml(has_driver=False))
     assert isinstance(gpus.create(never, never.options, FakeNvml()), gpus.UnmeasuredGpus)
+
+
+async def test_read_only_changes_nothing_whatever_the_rights(tmp_path: Path) -> None:
+    """Clocks that somebody else locked stay locked, from opening to end; the meter must be there."""
+    fake = FakeNvml()
+    fake.devices[0].locked = (210, 900)
+    made = context(tmp_path, gpu_driver="nvml-read-only")
+    assert isinstance(made.options, VllmOptions)
+    site = gpus.create(made, made.options, fake)
+    assert not site.can_set_clock
+    assert await site.power_watts() == 230.0
+    await site.set_clock("i0", None)
+    with pytest.raises(DriverError, match="read only"):
+        await site.set_clock("i0", 800)
+    await site.aclose()
+    assert fake.orders == 0
+    assert fake.devices[0].locked == (210, 900)
+    with pytest.raises(DriverError, match="nvidia-smi"):
+        gpus.create(made, made.options, FakeNvml(has_driver=False))
+
+
+def test_read_only_with_a_power_limit_is_refused(tmp_path: Path) -> None:
+    """Two keys that contradict each other."""
+    with pytest.raises(ValueError, match="gpu_power_limit_watts cannot be set"):
+        context(tmp_path, gpu_driver="nvml-read-only", gpu_power_limit_watts=500.0)
