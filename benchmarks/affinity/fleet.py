@@ -20,8 +20,8 @@ import redis.asyncio as redis
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.affinity.replay import MODEL
-from benchmarks.resume.campaign import Engine, process
 from benchmarks.resume.cutting_site import CuttingSite
+from benchmarks.resume.fleet import Engine, process
 from cli.ports import free_ports
 from fleet.redis_server import find_redis_server
 from site_agent.drivers import tiny_model

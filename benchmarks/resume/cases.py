@@ -1,55 +1,24 @@
-"""What is asked and where it is cut, and what a client was told: the pure part of the campaign."""
+"""What is asked, and where its stream is cut: the pure part of the campaign."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import random
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-import httpx
-
 from benchmarks.resume.cutting_site import CutRule
+from benchmarks.resume.fleet import MODEL
 
-MODEL = "tiny"
 KINDS = ("first chunk", "any byte", "inside a character", "after the last token")
-
-
-@dataclass(slots=True)
-class Told:
-    """What a client was told in one stream."""
-
-    text: str = ""
-    ids: set[str] = field(default_factory=set)
-    roles: int = 0
-    finish: list[str] = field(default_factory=list)
-    usage: list[dict[str, Any]] = field(default_factory=list)
-    done: int = 0
-    foreign: set[str] = field(default_factory=set)
-    """Fields that nobody asked for."""
-    error: str = ""
-
-    @property
-    def is_whole(self) -> bool:
-        """One stream as OpenAI's API describes it."""
-        shape = (len(self.ids), len(self.finish), len(self.usage), self.done)
-        return shape == (1, 1, 1, 1) and self.roles <= 1 and not self.foreign and not self.error
-
-    def differs_from(self, whole: Told) -> str:
-        """What is not as in the unbroken stream; "" if nothing."""
-        if not self.is_whole:
-            return f"not one whole stream: {asdict(self) | {'text': '…'}}"
-        if self.text != whole.text:
-            at = next(
-                (n for n, (a, b) in enumerate(zip(self.text, whole.text, strict=False)) if a != b),
-                min(len(self.text), len(whole.text)),
-            )
-            return f"text at {at} of {len(whole.text)}: {self.text[at:][:40]!r} for {whole.text[at:][:40]!r}"
-        for name in ("roles", "finish", "usage"):
-            if getattr(self, name) != getattr(whole, name):
-                return f"{name}: {getattr(self, name)} for {getattr(whole, name)}"
-        return ""
+FAITHFUL_KINDS = ("seeded sampling", "frequency_penalty", "presence_penalty")
+STOP_KINDS = ("before the stop string", "inside the stop string", "after the stop string")
+MIN_STOP, MAX_STOP = 3, 12
+"""Characters of a stop string."""
+STOP_DRAWS = 200
+PAST_EVENT_BYTES = 40
+"""Up to so many bytes of the next event pass before the cut."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +30,7 @@ class Case:
 
     @classmethod
     def draw(cls, rng: random.Random) -> Case:
+        """Greedy, with a penalty that makes the text diverse."""
         words = " ".join(
             rng.choices(("wind", "heron", "class", "import", "the", "value", "of", "None"), k=12)
         )
@@ -77,6 +47,26 @@ class Case:
         return cls(
             path="/v1/chat/completions", body=body | {"messages": [{"role": "user", "content": words}]}
         )
+
+    @property
+    def limit_tokens(self) -> int:
+        return int(self.body["max_tokens"])
+
+    def changed(self, **fields: Any) -> Case:
+        """The same with other fields; one that is None is left out."""
+        body = {name: value for name, value in (self.body | fields).items() if value is not None}
+        return Case(path=self.path, body=body)
+
+
+def faithful(case: Case, kind: str, rng: random.Random) -> Case:
+    """The same question in a way that no continuation can be exact for; half want to be told the ids."""
+    changes: dict[str, dict[str, Any]] = {
+        "seeded sampling": {"temperature": 1.0, "seed": rng.randrange(1 << 31)},
+        "frequency_penalty": {"frequency_penalty": 0.8},
+        "presence_penalty": {"presence_penalty": 0.8},
+    }
+    ids = {"return_token_ids": True} if rng.random() < 0.5 else {}
+    return case.changed(ignore_eos=True, **changes[kind], **ids)
 
 
 def cut_rule(kind: str, rng: random.Random, total_bytes: int) -> CutRule:
@@ -109,43 +99,88 @@ def cut_rule(kind: str, rng: random.Random, total_bytes: int) -> CutRule:
     ]
 
 
-async def ask(client: httpx.AsyncClient, case: Case, on_event: asyncio.Event | None = None) -> Told:
-    """Send it and read all of it; `on_event` is set when the tenth event with text is there."""
-    told = Told()
-    texts = 0
-    async with client.stream("POST", case.path, json=case.body) as response:
-        if response.status_code != 200:
-            told.error = f"status {response.status_code}: {(await response.aread())[:300]!r}"
-            return told
-        async for line in response.aiter_lines():
-            if not line.startswith("data: "):
-                continue
-            if line == "data: [DONE]":
-                told.done += 1
-                continue
-            take(told, json.loads(line[6:]))
-            texts += 1
-            if on_event is not None and texts == 10:
-                on_event.set()
-    return told
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One event of a site's answer with a choice in it, and where the answer stands after it."""
+
+    end: int
+    """Byte behind it, of the body as it came."""
+    tokens: int
+    """Ids so far."""
+    text: str
+    """Of all events so far."""
+    is_last: bool
+    """It has the finish."""
 
 
-def take(told: Told, event: dict[str, Any]) -> None:
-    """One event."""
-    if event.get("error"):
-        told.error = str(event["error"])
-        return
-    told.ids.add(event["id"])
-    if event.get("usage"):
-        usage = event["usage"]
-        told.usage.append(
-            {name: usage[name] for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
-        )
-    told.foreign |= {name for name in ("prompt_token_ids", "token_ids") if event.get(name)}
-    for choice in event["choices"]:
-        told.foreign |= {name for name in ("prompt_token_ids", "token_ids") if choice.get(name)}
-        delta = choice.get("delta", choice)
-        told.roles += 1 if delta.get("role") else 0
-        told.text += delta.get("content") or delta.get("text") or ""
-        if choice.get("finish_reason"):
-            told.finish.append(choice["finish_reason"])
+def events_in(body: bytes) -> Iterator[Event]:
+    """The whole events of an answer that came in chunks, each event within one of them."""
+    tokens, text, position = 0, "", 0
+    while (start := body.find(b"data: {", position)) >= 0 and (end := body.find(b"\n\n", start)) >= 0:
+        position = end + 2
+        try:
+            event = json.loads(body[start + 6 : end])
+        except json.JSONDecodeError:
+            continue  # a chunk ended in it
+        for choice in event.get("choices", ()):
+            delta = choice.get("delta", choice)
+            tokens += len(choice.get("token_ids") or ())
+            text += delta.get("content") or delta.get("text") or ""
+            is_last = choice.get("finish_reason") is not None
+            yield Event(end=position, tokens=tokens, text=text, is_last=is_last)
+
+
+def text_in(body: bytes) -> str:
+    """What a client has of an answer so far."""
+    text = ""
+    for event in events_in(body):
+        text = event.text
+    return text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """A stop string that comes in an answer, and where."""
+
+    text: str
+    before: tuple[int, ...]
+    """Counts of tokens after which a stream may be cut before it."""
+    inside: tuple[int, ...]
+    """Counts of tokens that hold a part of it."""
+
+
+def draw_stop(body: bytes, rng: random.Random) -> Stop | None:
+    """A piece of an answer's text that comes once, over several tokens; None where there is no such piece."""
+    events = [event for event in events_in(body) if event.tokens]
+    whole = events[-1].text if events else ""
+    if len(whole) < 4 * MAX_STOP:
+        return None
+    for _ in range(STOP_DRAWS):
+        at = rng.randrange(len(whole) // 4, len(whole) - MAX_STOP)
+        stop = whole[at : at + rng.randint(MIN_STOP, MAX_STOP)]
+        if whole.find(stop) != at or "\ufffd" in stop or not stop.strip():
+            continue
+        before = tuple(event.tokens for event in events if 0 < len(event.text) <= at)
+        inside = tuple(event.tokens for event in events if at < len(event.text) < at + len(stop))
+        if before and inside:
+            return Stop(text=stop, before=before, inside=inside)
+    return None
+
+
+def stop_rule(kind: str, stop: Stop, rng: random.Random) -> CutRule:
+    """Where a stream that ends by `stop` is cut; half of those before it close by, where text is held."""
+    if kind == "after the stop string":
+        return cut_rule("after the last token", rng, 0)
+    counts = stop.before if kind == "before the stop string" else stop.inside
+    near = counts[-6:] if rng.random() < 0.5 else counts
+    wanted, past = rng.choice(near), rng.randrange(PAST_EVENT_BYTES)
+
+    def at_tokens(body: bytes) -> int | None:
+        for event in events_in(body):
+            if event.is_last or event.tokens > max(counts):
+                return None
+            if event.tokens >= wanted:
+                return event.end + past if len(body) >= event.end + past else None
+        return None
+
+    return at_tokens

@@ -36,6 +36,8 @@ class CuttingSite:
     """False: it reports that it drains, so that nobody sends it anything new."""
     running_requests: int | None = None
     """What it reports, where somebody counts; None: it does not say."""
+    takes_ids: bool = True
+    """False: it says that its engine knows no token ids, so that streams can only go on by text."""
     rule: CutRule | None = None
     """For the next event stream; None again once it has struck."""
     port: int = 0
@@ -87,7 +89,7 @@ class CuttingSite:
             "ride_through_joules": 0.0,
             "safe_floor_watts": 0.0,
             "max_site_watts": 0.0,
-            "capabilities": {"token_ids": True, "max_model_len": self.max_model_len},
+            "capabilities": {"token_ids": self.takes_ids, "max_model_len": self.max_model_len},
         }
         await self.store.set(f"{KEY}site-info:{self.site_id}", json.dumps(info))
         await self.store.set(f"{KEY}site:{self.site_id}", json.dumps(report), ex=60)

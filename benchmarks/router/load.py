@@ -61,14 +61,16 @@ def body(*, stream_tokens: int | None = None, prompt_bytes: int = 0) -> bytes:
     return json.dumps(fields, separators=(",", ":")).encode()
 
 
-def request(content: bytes) -> bytes:
-    """The whole HTTP request."""
+def request(content: bytes, *, is_kept: bool = True) -> bytes:
+    """The whole HTTP request; not `is_kept`: the last on its connection."""
+    close = "" if is_kept else "connection: close\r\n"
     head = (
         "POST /v1/chat/completions HTTP/1.1\r\n"
         "host: 127.0.0.1\r\n"
         f"authorization: Bearer {API_KEY}\r\n"
         "content-type: application/json\r\n"
-        f"content-length: {len(content)}\r\n\r\n"
+        f"content-length: {len(content)}\r\n"
+        f"{close}\r\n"
     )
     return head.encode() + content
 
@@ -84,6 +86,7 @@ def run(
     content: bytes,
     tokens: int = ANSWER_TOKENS,
     period_us: int = 0,
+    is_kept: bool = True,
     clocks: Callable[[], Clocks] = Clocks,
     on_stop: Callable[[], None] = lambda: None,
 ) -> Load:
@@ -109,7 +112,7 @@ def run(
             assert process.stdin is not None
             assert process.stdout is not None
             assert process.stderr is not None
-            process.stdin.write(request(content))
+            process.stdin.write(request(content, is_kept=is_kept))
             process.stdin.close()
             before = after = Clocks()
             for line in process.stdout:

@@ -11,7 +11,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,8 @@ class Setting:
     seconds: float
     use_keys: bool = False
     workers: int = 1
+    upstream_core: int | None = None
+    """Of the upstream; None: it shares the load's."""
 
 
 class NotReadyError(RuntimeError):
@@ -57,9 +59,8 @@ def upstream(
     with tempfile.TemporaryDirectory(prefix="heron-bench-") as name:
         command: list[str | Path] = [native("upstream"), str(period_us), *map(str, ports)]
         environ = {"UPSTREAM_FAULT_EVERY": str(fault_every)}
-        with running(
-            command, core=setting.load_core, log=Path(name) / "upstream.log", environ=environ
-        ) as process:
+        core = setting.load_core if setting.upstream_core is None else setting.upstream_core
+        with running(command, core=core, log=Path(name) / "upstream.log", environ=environ) as process:
             _wait(process, ports[0])
             yield ports
 
@@ -163,8 +164,17 @@ def one(peer: Peer, setting: Setting, ports: list[int]) -> Sample:
         )
 
 
-def requests(setting: Setting, port: int, connections: int, process: Process | None = None) -> load.Load:
-    """So many keep-alive connections in closed loop."""
+def requests(
+    setting: Setting,
+    port: int,
+    connections: int,
+    process: Process | None = None,
+    *,
+    is_kept: bool = True,
+    clocks: Callable[[], Clocks] | None = None,
+) -> load.Load:
+    """So many connections in closed loop; not `is_kept`: each request on a new one. `clocks` instead
+    of those of `process`."""
     return load.run(
         "requests",
         port=port,
@@ -173,7 +183,8 @@ def requests(setting: Setting, port: int, connections: int, process: Process | N
         warm_up_seconds=WARM_UP_SECONDS,
         seconds=setting.seconds,
         content=load.body(),
-        clocks=process.clocks if process is not None else Clocks,
+        is_kept=is_kept,
+        clocks=clocks or (process.clocks if process is not None else Clocks),
     )
 
 

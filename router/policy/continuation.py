@@ -178,17 +178,26 @@ class Continuation:
         if ids or text:
             self.tokens += 1
             self._tokens_here += len(ids) if ids else 1
+        count = len(ids) if ids else 0
         ids = self._without_known(ids)
         stop_reason = choice.get("stop_reason")
-        if self._stop.is_active and isinstance(stop_reason, str) and not self._plan.keeps_stop:
+        if self._stop.is_active and isinstance(stop_reason, str) and not self._plan.engine_keeps_stop:
             # The engine took its stop string off: with it the whole text is there again, and an earlier match
             # that begins in what was held back here is found.
             text += stop_reason
+        elif self._must_drop(finish, stop_reason) and count == 1:
+            text = ""
         out = self._stop.feed(text, is_last=finish is not None)
         if self._stop.stopped_by is not None:
             return self._client.chunk(out, ids=ids) + self._stopped()
         finish = None if finish is None else str(finish)
         return self._client.chunk(out, ids=ids, finish=finish, stop_reason=stop_reason)
+
+    def _must_drop(self, finish: Any, stop_reason: Any) -> bool:
+        """Whether the last token is one that ends answers: told to keep stop strings, an engine keeps its
+        text too. (With most tokenizers it is a special token, and has none.)"""
+        keeps_unasked = self._plan.engine_keeps_stop and not self._plan.keeps_stop
+        return keeps_unasked and finish == "stop" and not isinstance(stop_reason, str)
 
     def _without_known(self, ids: list[Any] | None) -> list[Any] | None:
         """Ids less those that were taken back: the client has them."""

@@ -95,6 +95,9 @@ class Continue:
     stop: tuple[str, ...]
     min_tokens: int
     keeps_stop: bool
+    """The client wants the stop string in the text."""
+    engine_keeps_stop: bool
+    """The engine leaves it there: it holds no text back, so each event's ids and text belong together."""
     fidelity: Fidelity
     tokens_before: int
     """Tokens of the answer before this continuation."""
@@ -263,6 +266,12 @@ def _continue(
         kept["min_tokens"] = min_tokens
     stop = fields.get("stop")
     stops = (stop,) if isinstance(stop, str) else tuple(stop) if isinstance(stop, list) else ()
+    keeps_stop = fields.get("include_stop_str_in_output") is True
+    # vLLM then also leaves a stop token's text in: nothing may ask for one, nor for special tokens' text.
+    has_stop_tokens = bool(fields.get("stop_token_ids")) or fields.get("skip_special_tokens") is False
+    engine_keeps_stop = keeps_stop
+    if method == "ids" and stops and min_tokens == 0 and not has_stop_tokens:
+        engine_keeps_stop = kept["include_stop_str_in_output"] = True
     body = orjson.dumps(kept)
     if prefix:
         body = b"{%b,%b" % (prefix, body[1:])
@@ -274,7 +283,8 @@ def _continue(
         detokenize=detokenize,
         stop=tuple(text for text in stops if isinstance(text, str) and text),
         min_tokens=min_tokens,
-        keeps_stop=fields.get("include_stop_str_in_output") is True,
+        keeps_stop=keeps_stop,
+        engine_keeps_stop=engine_keeps_stop,
         fidelity=Fidelity.EXACT if is_exact else Fidelity.FAITHFUL,
         tokens_before=done,
     )

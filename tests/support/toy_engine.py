@@ -2,7 +2,7 @@
 
 Its tokens are pieces of UTF-8, some only half a character, and each follows from all the ids before it, so
 that a lost, doubled or foreign token shows. Text lags the ids as in vLLM: half characters and what may be the
-beginning of a stop string are held back.
+beginning of a stop string are held back (unless stop strings are kept).
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ def answer(path: str, body: bytes) -> list[bytes]:
 def _events(fields: dict[str, Any], is_chat: bool, prompt: list[int], limit: int) -> Any:
     stops = fields.get("stop") or []
     stops = [stops] if isinstance(stops, str) else stops
-    hold = max((len(stop) for stop in stops), default=1) - 1
+    keeps_stop = fields.get("include_stop_str_in_output") is True
+    hold = 0 if keeps_stop else max((len(stop) for stop in stops), default=1) - 1
     with_ids = fields.get("return_token_ids") is True
     head = {
         "id": "chatcmpl-1" if is_chat else "cmpl-1",
@@ -131,7 +132,7 @@ def _events(fields: dict[str, Any], is_chat: bool, prompt: list[int], limit: int
         found = [(at, stop) for stop in stops if (at := text.find(stop)) >= 0]
         if found:
             (at, stopped_by), finish = min(found), "stop"
-            text = text[:at]
+            text = text[: at + len(stopped_by) if keeps_stop else at]
         elif len(written) >= limit:
             finish = "length"
         safe = text if finish else text[: max(len(sent), len(text) - hold)]

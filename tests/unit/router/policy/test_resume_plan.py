@@ -103,6 +103,31 @@ def test_what_a_sampler_is_told_the_next_one_is_told(changes: dict[str, Any], si
     assert orjson.loads(made.body).items() >= changes.items()
 
 
+@pytest.mark.parametrize(
+    ("changes", "takes_ids", "keeps"),
+    [
+        ({}, True, True),
+        ({"include_stop_str_in_output": True}, True, True),
+        ({"min_tokens": 1}, True, True),
+        ({}, False, None),
+        ({"min_tokens": 9}, True, None),
+        ({"stop_token_ids": [7]}, True, None),
+        ({"skip_special_tokens": False}, True, None),
+        ({"include_stop_str_in_output": True}, False, True),
+        ({"stop": None}, True, None),
+    ],
+)
+def test_by_ids_the_engine_keeps_stop_strings_and_holds_nothing_back(
+    changes: dict[str, Any], takes_ids: bool, keeps: bool | None
+):
+    """Only then do an event's ids and text belong together; not where a stop token's text would come too."""
+    made = plan(CHAT | {"stop": ["END"]} | changes, record(), site_takes_ids=takes_ids)
+    assert isinstance(made, Continue)
+    assert orjson.loads(made.body).get("include_stop_str_in_output") is keeps
+    assert made.engine_keeps_stop is (keeps is True)
+    assert made.keeps_stop is ("include_stop_str_in_output" in changes)
+
+
 def test_with_no_token_yet_there_is_nothing_to_detokenize():
     """The prompt alone goes on."""
     made = plan({"model": "m", "prompt": "x"}, record(b"", ""), Api.COMPLETION)
