@@ -1,4 +1,5 @@
-"""A plan in a real Redis re-shards an emulated site while streams run; the site needs none to go on."""
+"""A plan in a real Redis re-shards an emulated site while streams run; the site needs none to go on. The last
+test's plan is a real planner's."""
 
 from __future__ import annotations
 
@@ -8,13 +9,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 from support.redis_server import RedisServer
+from support.router_process import router_process
 from support.stub_feed import StubFeed, reading, running_feed
-from support.wait import until
+from support.wait import until, until_it_says
 
 from cli.ports import free_ports
 from fleet.config import FleetConfig
@@ -89,7 +90,10 @@ class Site:
 
 
 @asynccontextmanager
-async def running_site(tmp_path: Path, url: str, **engine: Any) -> AsyncIterator[Site]:
+async def running_site(
+    tmp_path: Path, url: str, *, degree: int = 4, others: tuple[int, ...] = (2, 8)
+) -> AsyncIterator[Site]:
+    """Of eight GPUs, all of them used by instances of `degree`."""
     (port,) = free_ports(1)
     async with running_feed() as feed:
         config = SiteConfig.model_validate(
@@ -101,17 +105,19 @@ async def running_site(tmp_path: Path, url: str, **engine: Any) -> AsyncIterator
                 "feed_url": feed.url,
                 "engine": {
                     "kind": "emulated",
-                    "instances": 2,
-                    "other_tensor_parallel_degrees": (2, 8),
+                    "instances": 8 // degree,
+                    "profile": f"{MODEL}/h100/tp{degree}",
+                    "other_tensor_parallel_degrees": others,
                     "start_seconds": 0.2,
-                    **engine,
                 },
             }
         )
 
         async def speak() -> None:
             while True:
-                feed.say(reading(FULL_GRANT))
+                said = reading(FULL_GRANT)
+                feed.say(said)
+                await store.publish_power_reading("north", said.to_json(), log=False)
                 await asyncio.sleep(0.5)
 
         store = RedisStore(url, Keys(fleet="default"))
@@ -127,7 +133,7 @@ async def running_site(tmp_path: Path, url: str, **engine: Any) -> AsyncIterator
 
                 async def is_up() -> bool:
                     with suppress(httpx.HTTPError):
-                        return sum((await site.layout()).values()) == 2
+                        return sum((await site.layout()).values()) == 8 // degree
                     return False
 
                 deadline = asyncio.get_running_loop().time() + 60
@@ -188,5 +194,64 @@ async def test_a_plan_that_is_over_leaves_the_layout_and_frees_the_clock(tmp_pat
             await site.until_layout({(8, 1000): 1})
             await site.until_layout({(8, 1980): 1})
             assert await site.stream(10) == "complete"
+    finally:
+        redis.stop()
+
+
+PLANNER = "[router.planner]\nenabled = true\nlearn_seconds = 16\ninterval_seconds = 900\n"
+LONG_PROMPT = "word " * 3200
+"""Some 4,000 tokens, as the router estimates them: of the class LS."""
+REQUESTS_PER_SECOND = 6.0
+
+
+@pytest.mark.slow
+async def test_a_router_plans_for_the_load_and_a_real_agent_follows(tmp_path: Path) -> None:
+    """Long prompts come to one instance of eight GPUs, which reads them slower than four of two: the planner
+    says so through Redis. The agent splits its GPUs anew as soon as nobody is served by them (they are all it
+    has), and the router serves from what comes in their place."""
+    redis = RedisServer(tmp_path)
+    redis.start()
+    try:
+        async with (
+            running_site(tmp_path, redis.url, degree=8, others=(2,)) as site,
+            router_process(redis, site.store, tmp_path, workers=1, options=PLANNER) as router,
+            httpx.AsyncClient(base_url=router.url, timeout=60) as client,
+        ):
+            statuses: list[int] = []
+            plans: list[Plan] = []
+
+            async def ask() -> None:
+                body = {"model": MODEL, "prompt": LONG_PROMPT, "max_tokens": 20}
+                statuses.append((await client.post("/v1/completions", json=body)).status_code)
+
+            async def load(asked: asyncio.TaskGroup) -> None:
+                while True:
+                    asked.create_task(ask())
+                    await asyncio.sleep(1 / REQUESTS_PER_SECOND)
+
+            async def is_ordered() -> bool:
+                raw = await site.store.plan()
+                plans[:] = [] if raw is None else [Plan.from_json(raw)]
+                return bool(plans and plans[0].targets.get("north"))
+
+            async with asyncio.TaskGroup() as asked:
+                loading = asked.create_task(load(asked))
+                await until_it_says(is_ordered, what="a plan that names the site", seconds=60)
+                assert set(await site.layout()) == {(8, 1980)}
+                loading.cancel()
+            [target] = plans[0].targets["north"]
+            assert target.tensor_parallel_degree == 2
+
+            async def is_split() -> bool:
+                return {degree for degree, _ in await site.layout()} == {2}
+
+            await until_it_says(is_split, what="instances of two GPUs", seconds=60)
+            assert set(statuses) <= {200, 503}  # more came than the site could carry
+            before = len(statuses)
+            await ask()
+            assert statuses[before:] == [200]
+            assert (await router.metrics())["heron_router_plan_epoch"] == plans[0].epoch
+            ledger = await router.settled()
+            assert ledger["failed"] == 0
     finally:
         redis.stop()
