@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 
 from router.policy.planner.finish import finish
 from router.policy.planner.model import (
-    Layout,
     add_transport,
     energy_cost_per_watt,
     farm_budgets,
@@ -20,6 +19,7 @@ from router.policy.planner.model import (
 from router.policy.planner.problem import (
     Configuration,
     Instances,
+    Layout,
     Planned,
     PlanningProblem,
     PlanningSite,

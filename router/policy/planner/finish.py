@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fleet.request import RequestClass
-from router.policy.planner.model import Block, Layout, add_transport, known_demand
+from router.policy.planner.model import Block, add_transport, known_demand
 from router.policy.planner.problem import (
     CLASSES,
     ClassDemand,
     Configuration,
+    Layout,
     Planned,
     PlanningProblem,
     PlanningSite,

@@ -20,6 +20,7 @@ from router.policy.planner.problem import (
     CLASSES,
     ClassDemand,
     Configuration,
+    Layout,
     PlannerParameters,
     PlanningProblem,
     PlanningSite,
@@ -29,7 +30,6 @@ from router.policy.planner.solver import INFINITY, LinearProblem
 CROWDING_STEP = 0.1
 """Utilisation is cut into steps of this. In the middle of each a request more adds 1 / (1 - u)^2 of its own
 time to all (an M/M/1 queue's derivative): convex, so a linear program can have it."""
-Layout = tuple[str, int]
 Flow = tuple[Configuration, int, bool]
 """Configuration, index of the demand, whether it is late."""
 

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from router.policy.planner.model import Layout
-from router.policy.planner.problem import PlanningSite, Target
+from router.policy.planner.problem import Layout, PlanningSite, Target
 
 Targets = Mapping[str, Sequence[Target]]
 

@@ -18,6 +18,8 @@ CLASSES: tuple[RequestClass, ...] = get_args(RequestClass)
 
 QuantileName = Literal["p10", "p50", "p90"]
 PlanStatus = Literal["optimal", "gap", "infeasible", "failed"]
+Layout = tuple[str, int]
+"""Profile id, tensor-parallel degree."""
 
 
 class ProblemError(ValueError):
