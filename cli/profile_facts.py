@@ -52,7 +52,7 @@ def _count(labels: dict[str, str], name: str) -> int:
 
 
 def engine_facts(
-    said: dict[str, int | None],
+    said: dict[str, Any],
     *,
     gpus: Sequence[int],
     tensor_parallel_degree: int | None,
@@ -63,21 +63,19 @@ def engine_facts(
     Raises:
         SweepError: no NVIDIA driver or no such GPU, or a figure that cannot be.
     """
-    gpu_model, full_clock = _gpu_facts(gpus, library) if gpus else (None, None)
+    gpu_facts: dict[str, Any] = _gpu_facts(gpus, library) if gpus else {}
     degree = tensor_parallel_degree
     if degree is None and gpus:
         degree = len(gpus)
     try:
-        return EngineFacts(
-            tensor_parallel_degree=degree, gpu_model=gpu_model, full_clock_mhz=full_clock, **said
-        )
+        return EngineFacts(tensor_parallel_degree=degree, **gpu_facts, **said)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         raise SweepError(f"{fault['loc'][0]} = {fault['input']!r}: {fault['msg']}") from None
 
 
-def _gpu_facts(gpus: Sequence[int], library: Any) -> tuple[str, int | None]:
-    """The GPUs' name, and the highest clock that all of them have."""
+def _gpu_facts(gpus: Sequence[int], library: Any) -> dict[str, Any]:
+    """The GPUs' name, the highest clock that all of them have, and their power limits together."""
     try:
         nvidia = nvml.load() if library is None else library
     except DriverError as error:
@@ -91,7 +89,11 @@ def _gpu_facts(gpus: Sequence[int], library: Any) -> tuple[str, int | None]:
         names = sorted({str(nvidia.nvmlDeviceGetName(handle)) for handle in handles})
         if len(names) > 1:
             raise SweepError(f"--gpus: one engine on different GPUs ({', '.join(names)})")
-        return names[0], _highest_clock(nvidia, handles)
+        return {
+            "gpu_model": names[0],
+            "full_clock_mhz": _highest_clock(nvidia, handles),
+            "power_limit_watts": _power_limit(nvidia, handles),
+        }
     except nvidia.NVMLError as error:
         raise SweepError(f"NVML: {error}") from None
     except IndexError:
@@ -99,6 +101,14 @@ def _gpu_facts(gpus: Sequence[int], library: Any) -> tuple[str, int | None]:
     finally:
         with suppress(nvidia.NVMLError):
             nvidia.nvmlShutdown()
+
+
+def _power_limit(nvidia: Any, handles: Sequence[Any]) -> float | None:
+    """Watts of all together: what is enforced now, whoever set it."""
+    try:
+        return float(sum(nvidia.nvmlDeviceGetEnforcedPowerLimit(handle) for handle in handles)) / 1000
+    except nvidia.NVMLError:
+        return None
 
 
 def _highest_clock(nvidia: Any, handles: Sequence[Any]) -> int | None:

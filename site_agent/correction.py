@@ -1,4 +1,9 @@
-"""How far the meter is above the model's worst case: a model that says "fits" can be wrong. Pure."""
+"""How far the meter is above the model's worst case: a model that says "fits" can be wrong. Pure.
+
+Two errors, told apart: what the site draws with every engine stopped is off by *watts*, what engines draw is
+off by a *ratio*. A ratio learnt from a site without engines would multiply what engines may draw: a GPU whose
+engine has just ended draws 120 W for some seconds, not 71 W, and that is not 1.7 × its busy draw.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +16,8 @@ CORRECTION_TOLERANCE_RATIO = 0.02
 """Measured this much above the model's worst case is noise."""
 CORRECTION_DECAY_SECONDS = 60.0
 DRAW_FILTER_SECONDS = 0.5
+BARE_SETTLE_SECONDS = 15.0
+"""From the last engine's end until its GPUs draw what they do without one: an H100 takes about ten."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -19,13 +26,18 @@ class Correction:
 
     settle_seconds: float
     ratio: float = 1.0
+    bare_watts: float = 0.0
+    """What the site draws above the model with every engine stopped."""
+    _bare_since: float | None = None
     _filtered_watts: float | None = None
     _worst_watts: float = 0.0
     _fell_at: float = -math.inf
     _seen_at: float | None = None
 
-    def learn(self, *, draw_watts: float, worst_watts: float, changed_at: float, now: float) -> None:
-        """Take the draw, and the worst case of what runs since `changed_at`.
+    def learn(
+        self, *, draw_watts: float, worst_watts: float, changed_at: float, now: float, is_bare: bool = False
+    ) -> None:
+        """Take the draw, and the worst case of what runs since `changed_at`; `is_bare`: nothing does.
 
         Less may run than did without an order, where an engine has failed: the draw follows, and that is no
         wrong model.
@@ -35,17 +47,38 @@ class Correction:
         self._worst_watts = worst_watts
         elapsed = 0.0 if self._seen_at is None else max(0.0, now - self._seen_at)
         self._seen_at = now
-        if self._filtered_watts is None or now - max(changed_at, self._fell_at) < self.settle_seconds:
+        if not is_bare:
+            self._bare_since = None
+        elif self._bare_since is None:
+            self._bare_since = now
+        if self._filtered_watts is None or not self._is_settled(changed_at, now):
             self._filtered_watts = draw_watts
-            if self.ratio > 1:
-                self.ratio = self._decayed(elapsed)
+            self._decay(elapsed)
             return
         weight = 1 - math.exp(-elapsed / DRAW_FILTER_SECONDS)
         self._filtered_watts += weight * (draw_watts - self._filtered_watts)
-        measured = self._filtered_watts / worst_watts
+        if is_bare:
+            self._decay(elapsed)
+            excess = self._filtered_watts - worst_watts
+            if excess > CORRECTION_TOLERANCE_RATIO * worst_watts:
+                self.bare_watts = max(self.bare_watts, excess)
+            return
+        self.bare_watts *= math.exp(-elapsed / CORRECTION_DECAY_SECONDS)
+        measured = self._filtered_watts / (worst_watts + self.bare_watts)
         learnt = measured if measured > 1 + CORRECTION_TOLERANCE_RATIO else 1.0
         if self.ratio > 1 or learnt > 1:
             self.ratio = min(MAX_CORRECTION_RATIO, max(self._decayed(elapsed), learnt))
+
+    def _is_settled(self, changed_at: float, now: float) -> bool:
+        if self._bare_since is not None and now - self._bare_since < BARE_SETTLE_SECONDS:
+            return False
+        return now - max(changed_at, self._fell_at) >= self.settle_seconds
+
+    def _decay(self, elapsed: float) -> None:
+        if self.ratio > 1:
+            self.ratio = self._decayed(elapsed)
+        if self.bare_watts > 0:
+            self.bare_watts *= math.exp(-elapsed / CORRECTION_DECAY_SECONDS)
 
     def _decayed(self, elapsed: float) -> float:
         return 1 + (self.ratio - 1) * math.exp(-elapsed / CORRECTION_DECAY_SECONDS)

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from fleet.instance import InstanceState
@@ -48,6 +48,7 @@ from site_agent.load_watch import LoadWatch
 from site_agent.outlook import Outlook
 from site_agent.pace import Pace
 from site_agent.placement import blockers, place
+from site_agent.recent import RecentMean
 from site_agent.reshaping import Reshaping
 from site_agent.site_model import Configuration, Layout, SiteModel
 from site_agent.situation import (
@@ -63,6 +64,9 @@ from site_agent.turn import Turn
 
 LEAD_SECONDS = 1.0
 """A ramp is run ahead of by a whole drain and this."""
+SPIKE_SECONDS = 0.5
+"""A reading above a cap that the mean of so long is within is a spike, and no episode. An H100 that is sent
+work at once draws up to 820 W for a tenth of a second before its limit of 700 W holds it."""
 RECHECK_SECONDS = 1.0
 """While nothing changes, what drifts slowly (load, forecast, turbulence) is looked at this often."""
 
@@ -84,6 +88,7 @@ class Governor:
     _survival: Survival = field(init=False)
     _presumed: Presumed = field(init=False)
     """By what the wind may have seen; for the decisions."""
+    _mean_draw: RecentMean = field(init=False)
     _outlook: CapOutlook = field(init=False)
     _correction: Correction = field(init=False)
     _load: LoadWatch = field(init=False)
@@ -100,6 +105,7 @@ class Governor:
         self._chooser = self.chooser or FollowPlan(model=self.model, rule=rule)
         self._survival = Survival.of(self.model, rule)
         self._presumed = Presumed.of(self.ride_through, rule)
+        self._mean_draw = RecentMean(hold_seconds=SPIKE_SECONDS)
         self._outlook = CapOutlook(
             hold_seconds=rule.rise_hold_seconds,
             horizon_seconds=rule.drain_seconds + LEAD_SECONDS,
@@ -120,6 +126,8 @@ class Governor:
     def decide(self, view: SiteView, now: float) -> Decision:
         """Take the situation at `now` (monotonic) and return what to do."""
         self.account.observe(draw_watts=view.draw_watts, cap_watts=view.cap_watts, now=now)
+        if self._mean_draw.observe(view.draw_watts, now) <= view.cap_watts < view.draw_watts:
+            view = replace(view, draw_watts=view.cap_watts)
         self._presumed.observe(draw_watts=view.draw_watts, cap_watts=view.cap_watts, now=now)
         running = 0
         for one in view.instances:
@@ -188,6 +196,7 @@ class Governor:
         self._correction.learn(
             draw_watts=view.draw_watts,
             worst_watts=self.model.worst_watts(layout, self.clock_mhz) * view.excess_ratio + rest_watts,
+            is_bare=not drawing and not resting,
             changed_at=self._changed_at,
             now=now,
         )
@@ -225,7 +234,8 @@ class Governor:
             + LEAD_SECONDS,
         )
         ratio = max(self._correction.ratio, view.excess_ratio)
-        return budget / ratio, min(budget, soon * (1 - self.rule.guard_ratio)) / ratio
+        bare = self._correction.bare_watts
+        return budget / ratio - bare, min(budget, soon * (1 - self.rule.guard_ratio)) / ratio - bare
 
     # Down
 

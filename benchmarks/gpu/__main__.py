@@ -53,6 +53,10 @@ def main() -> int:
     parser.add_argument("--batches", default="1,2,4,8,16,32,64,128,256")
     parser.add_argument("--prompts", default="256,1024")
     parser.add_argument("--seconds", default="5")
+    parser.add_argument("--profile", type=Path, help="of an earlier run, for `govern`")
+    parser.add_argument("--govern-seconds", type=float, default=300.0)
+    parser.add_argument("--rate", type=float, default=25.0, help="requests per second of `govern`")
+    parser.add_argument("--engine-arguments", default="", help="further ones of `govern`'s engine")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {}
@@ -82,7 +86,14 @@ def main() -> int:
         keep(
             "govern",
             lambda: govern(
-                options.out, command=options.vllm, model_path=options.model, profile=profile, meter=meter
+                options.out,
+                command=options.vllm,
+                model_path=options.model,
+                profile=options.profile or profile,
+                meter=meter,
+                seconds=options.govern_seconds,
+                requests_per_second=options.rate,
+                arguments=options.engine_arguments.split(),
             ),
         )
     failed = [name for name, value in results.items() if isinstance(value, dict) and "failed" in value]

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -32,19 +32,29 @@ SITE = "north"
 TOKEN = "gpu-campaign-" + "0" * 32
 MARGIN_RATIO = 0.05
 RIDE_THROUGH_SECONDS = 5.0
-MAX_SITE_WATTS = 800.0
+MAX_SITE_WATTS = 850.0
 FLOOR_WATTS = 130.0
 """Firm power: above an H100 without an engine, below one with an engine awake and empty or at work."""
 START_SECONDS = 240.0
-STEP_SECONDS = 40.0
-STEPS = (760.0, 560.0, 420.0, 760.0, 300.0, 0.0, 0.0, 760.0, 760.0, 760.0)
-"""Watts of wind, each for `STEP_SECONDS`; without any the engine must stop."""
+STEPS = ((0.0, 850.0), (0.12, 600.0), (0.24, 850.0), (0.4, 0.0), (0.5, 850.0))
+"""From this share of the run on, watts of wind: full; enough for an empty engine only; full; none: the engine
+must stop; full."""
 
 
 def govern(
-    directory: Path, *, command: str, model_path: Path, profile: Path, meter: GpuMeter
+    directory: Path,
+    *,
+    command: str,
+    model_path: Path,
+    profile: Path,
+    meter: GpuMeter,
+    seconds: float,
+    requests_per_second: float,
+    arguments: Sequence[str],
 ) -> dict[str, Any]:
     """Bring the fleet up, send a steady load while the wind falls and rises, judge; then `kill -9` the agent.
+
+    `arguments` are further ones of vLLM.
 
     Raises:
         RuntimeError: the fleet does not serve in time.
@@ -64,10 +74,7 @@ def govern(
                     "nameplate_watts": MAX_SITE_WATTS,
                     "source": {
                         "kind": "schedule",
-                        "points": [
-                            [number * STEP_SECONDS, watts / MAX_SITE_WATTS]
-                            for number, watts in enumerate(STEPS)
-                        ],
+                        "points": [[share * seconds, watts / MAX_SITE_WATTS] for share, watts in STEPS],
                     },
                 }
             ],
@@ -97,19 +104,18 @@ def govern(
                     "gpus_per_instance": 1,
                     "max_concurrency": 128,
                     "gpu_driver": "nvml-read-only",
-                    "arguments": ["--max-model-len", "8192"],
+                    "arguments": ["--max-model-len", "8192", *arguments],
                 },
             }
         ],
     }
     config = directory / "fleet.toml"
     config.write_text(to_toml(tables))
-    doctor = _heron(["doctor", "--config", str(config), "--site", SITE], directory)
     log = directory / "gpu.csv"
     with meter.logging(log), _up(config, directory / "up.log") as fleet:
         began = time.monotonic()
         base_url = f"http://127.0.0.1:{router_port}"
-        _wait_until_serving(base_url)
+        _wait_until_serving(base_url, fleet)
         ready_seconds = time.monotonic() - began
         start = time.time()
         start_file.write_text(f"{start}\n")
@@ -117,19 +123,18 @@ def govern(
         _heron(
             [
                 *("replay", "--url", base_url, "--model", "llama-8b-shape", "--json", str(replayed)),
-                *("--arrivals", "poisson", "--rate", "25", "--mean-prompt-tokens", "400"),
-                *("--mean-output-tokens", "200", "--seconds", str(STEP_SECONDS * len(STEPS)), "--quiet"),
+                *("--arrivals", "poisson", "--rate", str(requests_per_second), "--quiet"),
+                *("--mean-prompt-tokens", "400", "--mean-output-tokens", "200", "--seconds", str(seconds)),
             ],
             directory,
         )
         end = time.time()
         gone_seconds = _kill_agent(fleet.pid, meter)
-    verdict = _judge(log, start, end)
+    verdict = _judge(log, start, end, seconds)
     return {
-        "doctor": doctor.stdout,
         "ready_seconds": ready_seconds,
         "start_unix_seconds": start,
-        "steps": [[number * STEP_SECONDS, watts] for number, watts in enumerate(STEPS)],
+        "steps": [[share * seconds, watts] for share, watts in STEPS],
         "verdict": verdict,
         "traffic": json.loads(replayed.read_text()),
         "seconds_from_kill_of_agent_to_gpu_without_engine": gone_seconds,
@@ -139,16 +144,15 @@ def govern(
 RULE = CapRule(max_site_watts=MAX_SITE_WATTS, margin_ratio=MARGIN_RATIO, safe_floor_watts=FLOOR_WATTS)
 
 
-def wind_watts(seconds: float) -> float:
-    """At that time since the wind started."""
-    return STEPS[min(len(STEPS) - 1, max(0, int(seconds // STEP_SECONDS)))]
-
-
-def _judge(log: Path, start: float, end: float) -> dict[str, Any] | None:
+def _judge(log: Path, start: float, end: float, seconds: float) -> dict[str, Any] | None:
     samples = [one for one in read_power_log(log) if start <= one.unix_seconds <= end]
+
+    def wind_watts(at: float) -> float:
+        return [watts for share, watts in STEPS if share * seconds <= at - start][-1]
+
     verdict = judge(
         samples,
-        granted_watts=lambda at: wind_watts(at - start),
+        granted_watts=wind_watts,
         rule=RULE,
         limits=RideThrough.for_site(max_site_watts=MAX_SITE_WATTS, seconds=RIDE_THROUGH_SECONDS),
         idle_watts=min(one.site_watts for one in samples),
@@ -189,17 +193,17 @@ def _up(config: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
             fleet.wait()
 
 
-def _wait_until_serving(base_url: str) -> None:
+def _wait_until_serving(base_url: str, fleet: subprocess.Popen[bytes]) -> None:
     give_up_at = time.monotonic() + START_SECONDS
     body: Mapping[str, Any] = {"model": "llama-8b-shape", "prompt": "x", "max_tokens": 1}
-    while time.monotonic() < give_up_at:
+    while time.monotonic() < give_up_at and fleet.poll() is None:
         try:
             if httpx.post(f"{base_url}/v1/completions", json=body, timeout=60).status_code == 200:
                 return
         except httpx.HTTPError:
             pass
         time.sleep(0.5)
-    raise RuntimeError(f"{base_url} does not serve after {START_SECONDS:.0f} s")
+    raise RuntimeError(f"{base_url} does not serve: see up.log and heron-logs")
 
 
 def _kill_agent(fleet_pid: int, meter: GpuMeter) -> float | None:

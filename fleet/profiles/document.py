@@ -75,6 +75,8 @@ class EngineFacts(_Part):
     max_model_len: Tokens | None = None
     idle_watts: Watts | None = None
     """All the instance's GPUs with the engine awake and empty."""
+    power_limit_watts: Watts | None = None
+    """All the instance's GPUs together, by the limit that they keep."""
 
 
 class Settings(_Part):
@@ -98,7 +100,10 @@ class ProfileDocument(_Part):
     @property
     def digest(self) -> str:
         """Of what was measured: the same for the same rows, whatever the file is called."""
-        text = json.dumps([self.engine.model_dump(), [row.model_dump() for row in self.rows]])
+        engine = self.engine.model_dump()
+        if self.engine.power_limit_watts is None:
+            del engine["power_limit_watts"]  # older files keep their id
+        text = json.dumps([engine, [row.model_dump() for row in self.rows]])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -74,6 +74,7 @@ def fit_profile(
         degree=bare.tensor_parallel_degree,
         idle_watts=document.engine.idle_watts,
         prefill_rate=prefill.tokens_per_second,
+        limit_watts=document.engine.power_limit_watts,
     )
     return replace(
         clocked,

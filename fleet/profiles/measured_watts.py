@@ -101,8 +101,12 @@ def fit_watts(
     degree: int,
     idle_watts: float | None,
     prefill_rate: float,
+    limit_watts: float | None = None,
 ) -> WattsFit:
-    """`idle_watts`: measured; `prefill_rate`: prompt tokens per second at full clock."""
+    """`idle_watts`: measured; `prefill_rate`: prompt tokens per second at full clock.
+
+    `limit_watts`: of the GPUs together, beyond which nothing is extended.
+    """
     full = [one for one in points if one.is_full_clock and one.watts]
     lowest = min((one.watts for one in points if one.watts), default=None)
     idle, source = _idle(idle_watts, assumed, degree, lowest)
@@ -118,7 +122,7 @@ def fit_watts(
         idle_watts=idle,
         idle_source=f"{source}; {stopped_source}",
         busy_watts=max(busy, idle),
-        prefill_watts=_prefill_watts(full, by_batch, prefill_rate) if by_batch else None,
+        prefill_watts=_prefill_watts(full, by_batch, prefill_rate, limit_watts) if by_batch else None,
         clock_points=_clock_points(points, idle),
     )
 
@@ -162,10 +166,13 @@ def _clock_points(points: Sequence[Point], idle: float) -> tuple[tuple[float, fl
     return (*found, (1.0, 1.0))
 
 
-def _prefill_watts(full: Sequence[Point], by_batch: dict[int, float], prefill_rate: float) -> float:
+def _prefill_watts(
+    full: Sequence[Point], by_batch: dict[int, float], prefill_rate: float, limit_watts: float | None
+) -> float:
     """Of nothing but prefill: rows of one batch, whose prompts differ, extended to a share of 1.
 
-    At least the highest row. Where no two rows' shares differ enough: `PREFILL_RATIO` times that.
+    At least the highest row, and beyond it no more than the GPUs' limit. Where no two rows' shares differ
+    enough: `PREFILL_RATIO` times that row.
     """
     numerator = denominator = 0.0
     for batch in by_batch:
@@ -183,6 +190,5 @@ def _prefill_watts(full: Sequence[Point], by_batch: dict[int, float], prefill_ra
         numerator += spread * (watts_mean + slope * (1 - share_mean))
         denominator += spread
     highest = max(by_batch.values())
-    if denominator == 0:
-        return highest * PREFILL_RATIO
-    return max(highest, numerator / denominator)
+    extended = highest * PREFILL_RATIO if denominator == 0 else numerator / denominator
+    return max(highest, extended if limit_watts is None else min(extended, limit_watts))

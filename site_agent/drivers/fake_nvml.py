@@ -151,6 +151,9 @@ class FakeNvml:
     def nvmlDeviceGetPowerManagementLimit(self, device: FakeDevice) -> int:  # noqa: N802
         return device.limit_milliwatts
 
+    def nvmlDeviceGetEnforcedPowerLimit(self, device: FakeDevice) -> int:  # noqa: N802
+        return device.limit_milliwatts
+
     def nvmlDeviceGetPowerManagementLimitConstraints(self, _device: FakeDevice) -> list[int]:  # noqa: N802
         return [LOWEST_LIMIT_MILLIWATTS, HIGHEST_LIMIT_MILLIWATTS]
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from router.policy.planner.finish import finish, spread
 from router.policy.planner.model import (
     Block,
-    Layout,
     add_transport,
     blocks_of,
     energy_cost_per_watt,
@@ -24,6 +23,7 @@ from router.policy.planner.orders import own_layout
 from router.policy.planner.problem import (
     ClassDemand,
     Configuration,
+    Layout,
     Planned,
     PlannerParameters,
     PlanningProblem,

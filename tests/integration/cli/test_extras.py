@@ -1,4 +1,4 @@
-"""A plain `pip install heron-router` runs every service: what belongs to an extra is imported by its users only."""
+"""A plain `pip install heron-router` runs every service: an extra is imported by its users only."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def extras() -> list[str]:
     optional = {
         one.partition(">=")[0] for extra in project["optional-dependencies"].values() for one in extra
     }
-    return sorted(IMPORTED_AS.get(name, name) for name in optional) + ["numpy"]
+    return [*sorted(IMPORTED_AS.get(name, name) for name in optional), "numpy"]
 
 
 @pytest.mark.parametrize(

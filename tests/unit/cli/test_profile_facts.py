@@ -49,7 +49,7 @@ def test_gpus_are_asked_and_left_as_they_are() -> None:
     library.devices[0].locked = (345, 900)
     facts = engine_facts(SAID, gpus=(0, 1), tensor_parallel_degree=None, library=library)
     assert (facts.gpu_model, facts.tensor_parallel_degree, facts.full_clock_mhz) == ("FAKE GPU", 2, 1980)
-    assert (facts.kv_tokens, facts.max_model_len) == (1000, 500)
+    assert (facts.kv_tokens, facts.max_model_len, facts.power_limit_watts) == (1000, 500, 1400.0)
     assert library.devices[0].locked == (345, 900)
 
 

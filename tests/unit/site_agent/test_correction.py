@@ -35,3 +35,26 @@ def test_an_engine_that_fails_is_no_wrong_model():
     for tick in range(30):
         one.learn(draw_watts=760.0, worst_watts=660.0, changed_at=0.0, now=120.0 + tick / 10)
     assert one.ratio > 1.1, "what stays above is learnt all the same"
+
+
+def test_gpus_whose_engine_has_just_ended_are_no_wrong_model():
+    """An H100 draws 120 W for some seconds after its last engine, then 71 W: nothing is learnt, or the next
+    engine would not be started for minutes (seen on one)."""
+    one = Correction(settle_seconds=1.5)
+    for tick in range(300):
+        draw_watts = 120.0 if tick < 100 else 71.0
+        one.learn(draw_watts=draw_watts, worst_watts=73.0, changed_at=0.0, now=tick / 10, is_bare=True)
+    assert (one.ratio, one.bare_watts) == (1.0, 0.0)
+
+
+def test_a_bare_site_above_the_model_is_off_by_watts_not_by_a_ratio():
+    """A host that draws 400 W more than was configured does so beside busy engines too, and no more."""
+    one = Correction(settle_seconds=1.5)
+    for tick in range(300):
+        one.learn(draw_watts=1000.0, worst_watts=600.0, changed_at=0.0, now=tick / 10, is_bare=True)
+    assert one.ratio == 1.0
+    assert one.bare_watts == pytest.approx(400.0)
+    for tick in range(20):
+        one.learn(draw_watts=5400.0, worst_watts=5000.0, changed_at=0.0, now=30.0 + tick / 10)
+    assert one.ratio == 1.0
+    assert one.bare_watts == pytest.approx(400.0, rel=0.05)

@@ -351,6 +351,30 @@ def test_turbulence_never_exceeds_the_ride_through(seed: int, sigma: float) -> N
     assert simulated.judge.exceeded_seconds == 0
 
 
+def test_a_spike_of_the_meter_is_no_episode_and_what_lasts_is() -> None:
+    """An H100 shows 820 W for a tenth of a second where its limit is 700 W; half a second of it is a draw."""
+    governor = warm_governor()
+    cap = MAX_WATTS * 0.97
+    for tenth in range(2, 12):
+        governor.decide(view(cap, 0.85 * cap, READY), tenth / 10)
+    spike = governor.decide(view(cap, 1.15 * cap, READY), 1.2)
+    assert not spike.is_over
+    assert not any(isinstance(one, Drain) for one in spike.commands)
+    assert governor.account.episodes == 1
+    after = [governor.decide(view(cap, 0.85 * cap, READY), 1.3 + tenth / 10) for tenth in range(10)]
+    assert not any(one.is_over or one.commands for one in after)
+    lasting = [governor.decide(view(cap, 1.15 * cap, READY), 2.3 + tenth / 10) for tenth in range(5)]
+    assert lasting[-1].is_over
+
+
+def test_a_fall_of_the_cap_below_a_steady_draw_is_an_episode_at_once() -> None:
+    """The mean of the draw is then above it as well."""
+    governor = warm_governor()
+    for tenth in range(2, 12):
+        governor.decide(view(MAX_WATTS, 0.85 * MAX_WATTS, READY), tenth / 10)
+    assert governor.decide(view(0.8 * MAX_WATTS, 0.85 * MAX_WATTS, READY), 1.2).is_over
+
+
 def test_a_meter_above_the_model_steps_down_further() -> None:
     """The profile says that it fits; the meter knows better."""
     simulated = site(steps([(20, 5000)]), meter_ratio=1.2)

@@ -22,9 +22,20 @@ from fleet.profiles.measured_watts import (
 TRUTH = LLAMA_70B_H100_TP4
 
 
-def fit(rows: list[Row], assumed: AssumedWatts = NOTHING_ASSUMED, idle: float | None = 460.0) -> WattsFit:
-    points = points_of(document_of(rows), "f")
-    return fit_watts(points, assumed, degree=4, idle_watts=idle, prefill_rate=TRUTH.prefill_tokens_per_second)
+def fit(
+    rows: list[Row],
+    assumed: AssumedWatts = NOTHING_ASSUMED,
+    idle: float | None = 460.0,
+    limit_watts: float | None = None,
+) -> WattsFit:
+    return fit_watts(
+        points_of(document_of(rows), "f"),
+        assumed,
+        degree=4,
+        idle_watts=idle,
+        prefill_rate=TRUTH.prefill_tokens_per_second,
+        limit_watts=limit_watts,
+    )
 
 
 def row(batch: int, watts: float | None, prompt: int = 512, clock: int = 1980, **changes: Any) -> Row:
@@ -98,6 +109,8 @@ def test_prefill_is_what_rows_lead_to_and_at_least_the_highest() -> None:
         for prompt, share in shares.items()
     ]
     assert fit(rows).prefill_watts == pytest.approx(2500)
+    assert fit(rows, limit_watts=2400.0).prefill_watts == 2400.0
+    assert fit(rows, limit_watts=900.0).prefill_watts == pytest.approx(2300)
     falling = [one.model_copy(update={"watts": 4000 - (one.watts or 0)}) for one in rows]
     assert fit(falling).prefill_watts == max(one.watts or 0 for one in falling)
     assert fit([row(8, 1800.0)]).prefill_watts == 1800 * PREFILL_RATIO
