@@ -33,7 +33,7 @@ TOKEN = "gpu-campaign-" + "0" * 32
 MARGIN_RATIO = 0.05
 RIDE_THROUGH_SECONDS = 5.0
 MAX_SITE_WATTS = 850.0
-FLOOR_WATTS = 130.0
+FLOOR_WATTS = 100.0
 """Firm power: above an H100 without an engine, below one with an engine awake and empty or at work."""
 START_SECONDS = 240.0
 STEPS = ((0.0, 850.0), (0.12, 600.0), (0.24, 850.0), (0.4, 0.0), (0.5, 850.0))
