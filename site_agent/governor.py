@@ -65,8 +65,9 @@ from site_agent.turn import Turn
 LEAD_SECONDS = 1.0
 """A ramp is run ahead of by a whole drain and this."""
 SPIKE_SECONDS = 0.5
-"""A reading above a cap that the mean of so long is within is a spike, and no episode. An H100 that is sent
-work at once draws up to 820 W for a tenth of a second before its limit of 700 W holds it."""
+"""A reading above a cap that the mean of so long is within is a spike, and no episode: an H100 at work with a
+mean of 630 W reads 240 to 880 W from one tenth of a second to the next, its limit of 700 W holds the mean
+(docs/decisions/0021)."""
 RECHECK_SECONDS = 1.0
 """While nothing changes, what drifts slowly (load, forecast, turbulence) is looked at this often."""
 
@@ -125,9 +126,9 @@ class Governor:
 
     def decide(self, view: SiteView, now: float) -> Decision:
         """Take the situation at `now` (monotonic) and return what to do."""
-        self.account.observe(draw_watts=view.draw_watts, cap_watts=view.cap_watts, now=now)
         if self._mean_draw.observe(view.draw_watts, now) <= view.cap_watts < view.draw_watts:
             view = replace(view, draw_watts=view.cap_watts)
+        self.account.observe(draw_watts=view.draw_watts, cap_watts=view.cap_watts, now=now)
         self._presumed.observe(draw_watts=view.draw_watts, cap_watts=view.cap_watts, now=now)
         running = 0
         for one in view.instances:

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from cli.ports import free_ports
 from cli.power_logs import read_power_log
 from cli.toml_text import to_toml
 from fleet.power import CapRule, RideThrough
+from site_agent.governor import SPIKE_SECONDS
+from site_agent.recent import RecentMean
 
 ROOT = Path(__file__).parents[2]
 SITE = "north"
@@ -145,19 +147,25 @@ RULE = CapRule(max_site_watts=MAX_SITE_WATTS, margin_ratio=MARGIN_RATIO, safe_fl
 
 
 def _judge(log: Path, start: float, end: float, seconds: float) -> dict[str, Any] | None:
+    """By the mean of half a second, as the governor (docs/decisions/0021)."""
     samples = [one for one in read_power_log(log) if start <= one.unix_seconds <= end]
+    mean = RecentMean(hold_seconds=SPIKE_SECONDS)
 
     def wind_watts(at: float) -> float:
         return [watts for share, watts in STEPS if share * seconds <= at - start][-1]
 
     verdict = judge(
-        samples,
+        (replace(one, site_watts=mean.observe(one.site_watts, one.unix_seconds)) for one in samples),
         granted_watts=wind_watts,
         rule=RULE,
         limits=RideThrough.for_site(max_site_watts=MAX_SITE_WATTS, seconds=RIDE_THROUGH_SECONDS),
         idle_watts=min(one.site_watts for one in samples),
     )
-    return None if verdict is None else asdict(verdict)
+    return (
+        None
+        if verdict is None
+        else asdict(verdict) | {"peak_reading_watts": max(one.site_watts for one in samples)}
+    )
 
 
 def _heron(arguments: list[str], directory: Path) -> subprocess.CompletedProcess[str]:
