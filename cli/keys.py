@@ -34,6 +34,8 @@ SHOWN_ID = 12
 """Digits of a key's id in the list: enough to tell thousands apart."""
 LEAST_ID = 6
 """Fewer are a typing mistake, not a key."""
+PATIENCE_SECONDS = 10.0
+"""With Redis: a person waits, no request does."""
 KEYS_AT_ONCE = 500
 """In one round trip."""
 MAX_DAYS = 36_500
@@ -81,7 +83,11 @@ def run(arguments: argparse.Namespace) -> int:
     fleet = load_fleet({} if path is None else read_file(path), NO_FILE if path is None else str(path))
     action: dict[str, Any] = {"add": _add, "list": _list, "revoke": _revoke}
     return asyncio.run(
-        _with_store(RedisStore(fleet.redis_url, Keys(fleet=fleet.name)), action[arguments.action], arguments)
+        _with_store(
+            RedisStore(fleet.redis_url, Keys(fleet=fleet.name), timeout_seconds=PATIENCE_SECONDS),
+            action[arguments.action],
+            arguments,
+        )
     )
 
 

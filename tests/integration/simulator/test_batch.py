@@ -37,6 +37,13 @@ if __name__ == "__main__":
 """
 
 
+TO_WORKERS = (
+    "import os, signal; "
+    "[os.kill(int(p), signal.{signal}) for p in "
+    "open(f'/proc/{{os.getpid()}}/task/{{os.getpid()}}/children').read().split()]"
+)
+
+
 def no_file(name: str) -> Path:
     raise FileNotFoundError(name)
 
@@ -76,10 +83,12 @@ def go_on(tmp_path: Path) -> list[int]:
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_batch_goes_on(tmp_path: Path, how: signal.Signals) -> None:
     """By Ctrl-C, or killed: what was done is found, the rest is run, and no worker is left behind."""
-    process = started(tmp_path, "pass")
+    stopped = TO_WORKERS.format(signal="SIGSTOP") + "; print('stopped', flush=True); signal.pause()"
+    process = started(tmp_path, stopped)
     assert process.stdout is not None
-    assert process.stdout.readline() == "done 1\n"
+    assert [process.stdout.readline() for _ in range(2)] == ["done 1\n", "stopped\n"]
     os.killpg(process.pid, how) if how is signal.SIGINT else process.kill()
+    os.killpg(process.pid, signal.SIGCONT)
     process.communicate(timeout=60)
     assert process.returncode != 0
     assert 1 in kept(tmp_path)
@@ -89,12 +98,7 @@ def test_an_interrupted_batch_goes_on(tmp_path: Path, how: signal.Signals) -> No
 
 def test_a_worker_that_dies_ends_the_batch_and_loses_nothing_that_was_done(tmp_path: Path) -> None:
     """With an error; the next run goes on."""
-    kill_child = (
-        "import os, signal; "
-        "[os.kill(int(p), signal.SIGKILL) for p in "
-        "open(f'/proc/{os.getpid()}/task/{os.getpid()}/children').read().split()]"
-    )
-    process = started(tmp_path, kill_child)
+    process = started(tmp_path, TO_WORKERS.format(signal="SIGKILL"))
     _, errors = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "BrokenProcessPool" in errors
