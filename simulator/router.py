@@ -19,7 +19,7 @@ from fleet.records import SiteReport
 from fleet.request import ANONYMOUS, ClassCutoffs, RequestFeatures
 from router.policy.body import DEFAULT_OUTPUT_TOKENS
 from router.policy.deadline import start_by, wait_seconds
-from router.policy.dispatch import FOREVER, NOT_YET, NotYet, choose, has_other_site
+from router.policy.dispatch import FOREVER, NOT_YET, NotYet, choose, has_other_site, stays_shut
 from router.policy.fair_line import Lane, Ticket
 from router.policy.load import Load
 from router.policy.output_length import OutputLengths
@@ -361,7 +361,17 @@ class SimulatedRouter:
         self._arm()
 
     def _pump(self) -> None:
-        self._queue.serve(self._model, self._offer, self._events.now)
+        self._queue.serve(self._model, self._offer, self._events.now, self._stays_shut)
+
+    def _stays_shut(self, ticket: Ticket) -> bool:
+        """As `router.live.hold`; each answer that spares a decision counts as one."""
+        request: SimRequest = ticket.payload
+        if request.is_patient and stays_shut(
+            self.view.views, self.policy, request.features, self._events.now
+        ):
+            self.decisions += 1
+            return True
+        return False
 
     def _offer(self, ticket: Ticket) -> Offer:
         request: SimRequest = ticket.payload

@@ -21,7 +21,7 @@ from router.live.placement import Placement
 from router.live.sites import SiteRegistry
 from router.policy.affinity import Affinity
 from router.policy.deadline import wait_seconds
-from router.policy.dispatch import NOT_YET, choose
+from router.policy.dispatch import NOT_YET, choose, stays_shut
 from router.policy.fair_line import Lane, Ticket
 from router.policy.flex import Pace
 from router.policy.interface import Policy
@@ -218,7 +218,20 @@ class Dispatcher:
         return Placement(self._registry.entries[view.site_id], load, view, now)
 
     def _pump_model(self, model: str) -> None:
-        self._queue.serve(model, self._offer, self._clock())
+        self._queue.serve(model, self._offer, self._clock(), self._stays_shut)
+
+    def _stays_shut(self, ticket: Ticket) -> bool:
+        """Whether the policy would have it wait again; each answer that spares a decision counts as one."""
+        waiter: _Waiter = ticket.payload
+        exchange = waiter.exchange
+        features = exchange.features
+        if waiter.future.done() or not exchange.is_patient or features.tier == "flex":
+            return False
+        views = self._snapshot().models.get(features.model, ())
+        if not stays_shut(views, self.policy, features, self._clock()):
+            return False
+        self._turn += 1
+        return True
 
     def _offer(self, ticket: Ticket) -> Offer:
         """Try to place one that waits."""

@@ -103,7 +103,7 @@ def choose(
     if is_resume and features.slo is not None:
         features = features._replace(slo=None)  # it goes on at any cost
     is_choosy = policy.is_choosy and features.slo is not None and not is_resume and surplus_ratio is None
-    if is_patient and is_choosy and len(views) <= SCAN_ALL_SITES and policy.is_shut(views, features, now):
+    if is_patient and is_choosy and stays_shut(views, policy, features, now):
         return NOT_YET
     point = turn * GOLDEN_RATIO % 1.0
     looked_at: Iterable[ModelView] = views
@@ -133,6 +133,18 @@ def choose(
     if policy.is_told and chosen is not None:
         policy.sent(chosen, asked, now)
     return chosen
+
+
+def stays_shut(views: Sequence[ModelView], policy: Policy, features: RequestFeatures, now: float) -> bool:
+    """Of one that waits because the policy would have it wait: whether `choose` would say NOT_YET again, with
+    nothing looked at that has not changed. It is for new work that is not flex; False: ask `choose`.
+    """
+    return (
+        policy.is_choosy
+        and features.slo is not None
+        and len(views) <= SCAN_ALL_SITES
+        and policy.is_shut(views, features, now)
+    )
 
 
 class Terms(NamedTuple):
@@ -171,8 +183,12 @@ def _filter(
         is_any_fresher = True
         if is_plain:
             room = load.room(view, now, False)
-            if reserve_ratio and view.capacity_requests is not None:
-                room -= _reserve(view, room, reserve_ratio)
+            capacity = view.capacity_requests  # the rest as `_reserve`; this is the hot path
+            if reserve_ratio and capacity is not None:
+                running = view.running_requests
+                if running is not None and running + room < capacity:
+                    capacity = running + room
+                room -= int(reserve_ratio * capacity)
         else:
             room = _room(view, load, now, terms, False)
         if room >= 1.0:

@@ -31,6 +31,8 @@ from router.policy.baselines import STALE_WEIGHT, Baseline
 from router.policy.candidate import Candidate
 from router.policy.figures import known, or_equal, with_mean
 from router.policy.heron_parameters import HeronParameters
+from router.policy.load import Load
+from router.policy.packing import pack
 from router.policy.plan_view import PlanView
 from router.policy.power_risk import NO_RISK, Risk
 from router.policy.site_forecast import SiteForecast, horizon_bits
@@ -57,6 +59,8 @@ MOST_ROOM = 1e6
 PLAN_FLOOR = 0.02
 """Of the whole: what a site that the plan leaves out counts with, so that room nobody planned is not lost."""
 
+_Asked = tuple[Sequence[ModelView], dict[int, tuple[ClassSlo, list[tuple[Load, float]]]]]
+
 
 class Heron(Baseline):
     """See the module."""
@@ -80,6 +84,8 @@ class Heron(Baseline):
         """model → site → what was worked out."""
         self._clear_at: dict[str, dict[str, list[float]]] = {}
         """Model → site → when each of its instances will have read what this router sent there."""
+        self._asked: dict[str, _Asked] = {}
+        """Model → the sites that were asked about, and for each `work_step` what it costs at them."""
         self._farm_of: dict[str, str] = {}
         self._shares_farm = False
         """Whether any two sites are of one farm."""
@@ -98,30 +104,35 @@ class Heron(Baseline):
     ) -> Sequence[float]:
         """The five steps above."""
         own = self._own
+        step = work_step(features.prompt_tokens, features.expected_output_tokens)
         forecasts, costs, ends = self._foresee(candidates, features, context, now)
-        if math.isnan(sum(costs)):
-            costs, ends = with_mean(costs), with_mean(ends)
-        rooms = self._rooms(candidates, forecasts, ends, features)
-        slo = features.slo
         is_open = None
-        if slo is not None and own.burst_seconds > 0.0 and features.tier != "flex":
-            is_open = self._sort_out(forecasts, features, slo, now)
+        if features.slo is not None and own.burst_seconds > 0.0 and features.tier != "flex":
+            is_open = self._sort_out(forecasts, step, features.slo, now)
             if True not in is_open:
                 return [0.0] * len(candidates)
+        if math.isnan(sum(costs)):
+            costs, ends = with_mean(costs), with_mean(ends)
+        risks: Sequence[Risk] | None = None
         if own.forecast and context.power:
-            self._look_ahead(forecasts, costs, rooms, features, max(ends), now)
-        room_exponent, time_exponent = own.room_exponent, own.time_exponent
-        if room_exponent != 1.0:
-            rooms = [room**room_exponent for room in rooms]
-        weights = [room / cost**time_exponent for room, cost in zip(rooms, costs, strict=True)]
+            risks = _risks(forecasts, horizon_bits(max(ends)), now)
+        lost_seconds = 0.0
+        if risks is None:
+            risks = [NO_RISK] * len(forecasts)
+        else:
+            tokens = features.prompt_tokens + features.expected_output_tokens / 2
+            lost_seconds = own.break_seconds + tokens * min([one.prompt_token_seconds for one in forecasts])
+        weights = self._score(candidates, forecasts, costs, ends, risks, lost_seconds, step)
         if self._shares_farm and own.packing > 0 and context.power:
-            _pack(forecasts, weights, own.packing)
+            pack(forecasts, weights, own.packing)
         if context.plan is not None:
             factors = self._plan_factors(context.plan, features, now)
             if factors:
                 least = PLAN_FLOOR**own.plan_exponent
-                for index, candidate in enumerate(candidates):
-                    weights[index] *= factors.get(candidate.view.site_id, least)
+                weights = [
+                    weight * factors.get(one.view.site_id, least)
+                    for weight, one in zip(weights, forecasts, strict=True)
+                ]
         if is_open is not None and False in is_open:
             weights = [weight if is_it else 0.0 for is_it, weight in zip(is_open, weights, strict=True)]
             if sum(weights) <= 0.0:
@@ -130,45 +141,64 @@ class Heron(Baseline):
         return or_equal(weights)
 
     def _sort_out(
-        self,
-        forecasts: Sequence[SiteForecast],
-        features: RequestFeatures,
-        slo: ClassSlo,
-        now: float,
+        self, forecasts: Sequence[SiteForecast], step: int, slo: ClassSlo, now: float
     ) -> list[bool]:
         """Where it is worth its place. A site whose costs nobody knows is open."""
-        step = work_step(features.prompt_tokens, features.expected_output_tokens)
-        found, costs = [], []
+        triage, found, costs = self._triage, [], []
         for one in forecasts:
             load = one.load
             cost = one.cost_seconds(step, slo, load.round_trip_seconds)
-            if cost is not None and cost < math.inf:
+            if cost is None:
+                found.append(True)
+            elif cost == math.inf:
+                found.append(False)
+            else:
                 costs.append(cost)
-            found.append(cost is None or (cost < math.inf and self._triage.is_open(load, cost, now)))
+                found.append(triage.is_open(load, cost, now))
         if not self.is_again:
-            self._triage.note(costs)
+            triage.note(costs)
         return found
 
     def is_shut(self, views: Sequence[ModelView], features: RequestFeatures, now: float) -> bool:
         """Whether it is worth its place nowhere, by what was worked out before; False: look properly."""
         slo = features.slo
-        by_site = self._forecasts.get(features.model)
-        if slo is None or by_site is None or self._own.burst_seconds <= 0.0 or features.tier == "flex":
+        if slo is None or self._own.burst_seconds <= 0.0 or features.tier == "flex":
             return False
+        kept = self._asked.get(features.model)
+        if kept is None or kept[0] is not views:
+            if len(self._asked) >= MAX_MODELS:
+                self._asked.clear()
+            kept = self._asked[features.model] = views, {}
         step = work_step(features.prompt_tokens, features.expected_output_tokens)
-        is_any = False
+        asked = kept[1].get(step)
+        if asked is None or (asked[0] is not slo and asked[0] != slo):
+            costs = self._costs(views, features.model, step, slo)
+            if costs is None:
+                return False
+            kept[1][step] = asked = slo, costs
+        return not self._triage.is_any_open(asked[1], now)
+
+    def _costs(
+        self, views: Sequence[ModelView], model: str, step: int, slo: ClassSlo
+    ) -> list[tuple[Load, float]] | None:
+        """Of every site that serves and where it can be in time: what it costs there. None where that was not
+        worked out of some site since its last report, or nobody knows, or none serves."""
+        by_site = self._forecasts.get(model)
+        if by_site is None or not any(view.is_serving for view in views):
+            return None
+        costs = []
         for view in views:
             if not view.is_serving:
                 continue
-            is_any = True
-            kept = by_site.get(view.site_id)
-            if kept is None or kept.view is not view:
-                return False
-            load = kept.load
-            cost = kept.cost_seconds(step, slo, load.round_trip_seconds)
-            if cost is None or (cost < math.inf and self._triage.is_open(load, cost, now)):
-                return False
-        return is_any
+            one = by_site.get(view.site_id)
+            if one is None or one.view is not view:
+                return None
+            cost = one.cost_seconds(step, slo, one.load.round_trip_seconds)
+            if cost is None:
+                return None
+            if cost < math.inf:
+                costs.append((one.load, cost))
+        return costs
 
     def sent(self, view: ModelView, features: RequestFeatures, now: float) -> None:
         """Its prompt is read there before those that come after it."""
@@ -224,20 +254,21 @@ class Heron(Baseline):
         for view, _, _, load in candidates:
             site_id = view.site_id
             outlook = power.get(site_id) if power else None
-            kept = by_site.get(site_id)
-            if kept is None or kept.view is not view or kept.outlook is not outlook:
-                kept = by_site[site_id] = SiteForecast(
-                    view, context.sites.get(site_id), outlook, load, self._own.margin_ratio, kept
+            one = by_site.get(site_id)
+            if one is None or one.view is not view or one.outlook is not outlook:
+                one = by_site[site_id] = SiteForecast(
+                    view, context.sites.get(site_id), outlook, load, self._own.margin_ratio, one
                 )
-                self._note_farm(site_id, kept)
+                self._note_farm(site_id, one)
                 self._triage.reported(
                     site_id,
                     own_requests=load.total_in_flight(),
                     running_requests=known(view.running_requests),
                 )
-            seconds = kept.first_seconds
-            if kept.prompt_token_seconds > 0.0:
-                alone = prompt * kept.prompt_token_seconds * kept.instances
+            seconds = one.first_seconds
+            token_seconds = one.prompt_token_seconds
+            if token_seconds > 0.0:
+                alone = prompt * token_seconds * one.instances
                 if alone > seconds:
                     seconds = alone
                 read = clear_at.get(site_id)
@@ -246,79 +277,57 @@ class Heron(Baseline):
             round_trip = load.round_trip_seconds
             if round_trip is not None:
                 seconds += round_trip
-            end = seconds + kept.gap_seconds * output
-            forecasts.append(kept)
+            end = seconds + one.gap_seconds * output
+            forecasts.append(one)
             ends.append(end)
             costs.append(end + first_weight * seconds)
         return forecasts, costs, ends
 
-    def _rooms(
+    def _score(
         self,
         candidates: Sequence[Candidate],
         forecasts: Sequence[SiteForecast],
+        costs: Sequence[float],
         ends: Sequence[float],
-        features: RequestFeatures,
+        risks: Sequence[Risk],
+        lost_seconds: float,
+        step: int,
     ) -> list[float]:
-        """Room, as far as the engines sustain it: what they end in the time of a request, less what is there;
-        of a stale site a part of it.
+        """Room ÷ cost, each to its power; both corrected by what to expect of power. A stale site counts less.
 
-        By Little's law a site that ends λ requests a second runs λ × time of them. A site that says too
-        little for that has the room that it says.
+        Room as far as the engines sustain it: what they end in the time of a request, less what is there. By
+        Little's law a site that ends λ requests a second runs λ × time of them. A site that says too little
+        for that has the room that it says. `lost_seconds`: what a break costs.
         """
-        is_asked = self._own.capacity
-        step = work_step(features.prompt_tokens, features.expected_output_tokens)
-        rooms = []
-        for (view, room, freshness, load), one, seconds in zip(candidates, forecasts, ends, strict=True):
+        own = self._own
+        is_asked, time_exponent, room_exponent = own.capacity, own.time_exponent, own.room_exponent
+        weights = []
+        for (view, room, freshness, load), one, cost, end, risk in zip(
+            candidates, forecasts, costs, ends, risks, strict=True
+        ):
             most = MOST_ROOM
-            if is_asked and view.running_requests is not None:
+            running = view.running_requests
+            if is_asked and running is not None:
                 rate = one.rates[step] if step in one.rates else one.rate(step)
                 if rate is not None:
-                    sustained = rate * seconds
+                    sustained = rate * end
                     added = load.added_since(view)
-                    most = sustained - view.running_requests - (added if added > 0 else 0)
+                    most = sustained - running - (added if added > 0 else 0)
                     if most < LEAST_ROOM_RATIO * sustained:
                         most = LEAST_ROOM_RATIO * sustained
-            most = room if room < most else most
-            rooms.append(most if freshness is FRESH else most * STALE_WEIGHT)
-        return rooms
-
-    def _look_ahead(
-        self,
-        forecasts: Sequence[SiteForecast],
-        costs: list[float],
-        rooms: list[float],
-        features: RequestFeatures,
-        ends_in: float,
-        now: float,
-    ) -> None:
-        """Correct costs and rooms by what to expect of power until the slowest of them would be through."""
-        bits = horizon_bits(ends_in)
-        risks = []
-        is_any = is_unknown = False
-        for one in forecasts:
-            risk = one.risks.get(bits, NOT_ASKED)
-            if risk is NOT_ASKED:
-                risk = one.risk(bits, now)
-            risks.append(risk)
-            if risk is None:
-                is_unknown = True
-            elif risk is not NO_RISK:
-                is_any = True
-        if not is_any:
-            return
-        if is_unknown:
-            lost = with_mean([None if risk is None else risk.lost_ratio for risk in risks])
-            slow = with_mean([None if risk is None else risk.slow_ratio for risk in risks])
-            risks = [Risk(*both) for both in zip(lost, slow, strict=True)]
-        own = self._own
-        tokens = features.prompt_tokens + features.expected_output_tokens / 2
-        lost_seconds = own.break_seconds + tokens * min(one.prompt_token_seconds for one in forecasts)
-        for index, risk in enumerate(risks):
-            if risk is not None and risk is not NO_RISK:
+            if room < most:
+                most = room
+            if freshness is not FRESH:
+                most *= STALE_WEIGHT
+            if risk is not NO_RISK:
                 lost_ratio, slow_ratio = risk
-                costs[index] = costs[index] * slow_ratio + lost_ratio * lost_seconds
+                cost = cost * slow_ratio + lost_ratio * lost_seconds
                 if lost_ratio > 0.0:
-                    rooms[index] *= (1.0 - lost_ratio) ** own.risk_exponent
+                    most *= (1.0 - lost_ratio) ** own.risk_exponent
+            if room_exponent != 1.0:
+                most **= room_exponent
+            weights.append(most / cost**time_exponent)
+        return weights
 
     def _plan_factors(self, plan: PlanView, features: RequestFeatures, now: float) -> Mapping[str, float]:
         """What the plan's word multiplies each site with; empty: it says nothing."""
@@ -346,32 +355,23 @@ class Heron(Baseline):
             self._shares_farm = len(set(self._farm_of.values())) < len(self._farm_of)
 
 
-def _pack(forecasts: Sequence[SiteForecast], weights: list[float], packing: float) -> None:
-    """Within each farm of several sites: to the fullest, the more the less power there is."""
-    farms: dict[str, list[int]] = {}
-    for index, one in enumerate(forecasts):
-        if one.farm_id is not None:
-            farms.setdefault(one.farm_id, []).append(index)
-    for members in farms.values():
-        if len(members) < 2:
-            continue
-        part = packing * _scarcity([forecasts[index] for index in members])
-        if part <= 0.0:
-            continue
-        fullest = max(members, key=lambda index: (forecasts[index].running_ratio, -index))
-        total = sum(weights[index] for index in members)
-        for index in members:
-            weights[index] *= 1.0 - part
-        weights[fullest] += part * total
-
-
-def _scarcity(sites: Sequence[SiteForecast]) -> float:
-    """1: these sites have no power; 0: all that they can use, or nobody knows."""
-    granted = most = 0.0
-    for one in sites:
-        if one.outlook is None or not one.max_site_watts:
-            return 0.0
-        watts = known(one.outlook.granted_power_watts)
-        granted += min(watts or 0.0, one.max_site_watts)
-        most += one.max_site_watts
-    return 1.0 - granted / most
+def _risks(forecasts: Sequence[SiteForecast], bits: int, now: float) -> Sequence[Risk] | None:
+    """What to expect of power until the slowest of them would be through; None: nothing bad anywhere."""
+    risks: list[Risk | None] = []
+    is_any = is_unknown = False
+    for one in forecasts:
+        risk = one.risks.get(bits, NOT_ASKED)
+        if risk is NOT_ASKED:
+            risk = one.risk(bits, now)
+        risks.append(risk)
+        if risk is None:
+            is_unknown = True
+        elif risk is not NO_RISK:
+            is_any = True
+    if not is_any:
+        return None
+    if is_unknown:
+        lost = with_mean([None if risk is None else risk.lost_ratio for risk in risks])
+        slow = with_mean([None if risk is None else risk.slow_ratio for risk in risks])
+        return [Risk(*both) for both in zip(lost, slow, strict=True)]
+    return risks  # type: ignore[return-value]  # none is None

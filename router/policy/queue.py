@@ -238,8 +238,16 @@ class HoldQueue:
         self.next_expiry_at = min(times, default=float("inf"))
         return over
 
-    def serve(self, model: str, offer: Callable[[Ticket], Offer], now: float) -> None:
-        """Offer places in order. `offer` tries to place one ticket and says how it went."""
+    def serve(
+        self,
+        model: str,
+        offer: Callable[[Ticket], Offer],
+        now: float,
+        stays_shut: Callable[[Ticket], bool] = lambda _ticket: False,
+    ) -> None:
+        """Offer places in order. `offer` tries to place one ticket and says how it went; `stays_shut` says of
+        a patient one, at little cost, that it would be NOT_YET again.
+        """
         queue = self._models.get(model)
         if queue is None:
             return
@@ -255,15 +263,21 @@ class HoldQueue:
         if queue.has_patient and not now < queue.patient_at < now + 2 * PATIENT_SECONDS:
             queue.patient_at = now + PATIENT_SECONDS
             for fifo in queue.patient.values():
-                self._serve_patient(queue, fifo, offer)
+                self._serve_patient(queue, fifo, offer, stays_shut)
         while queue.tiers["flex"] and not queue.resumes and not queue.returning:
             if not self._serve_tier(queue, "flex", offer, now):
                 return
 
-    def _serve_patient(self, queue: _ModelQueue, fifo: Fifo, offer: Callable[[Ticket], Offer]) -> None:
+    def _serve_patient(
+        self,
+        queue: _ModelQueue,
+        fifo: Fifo,
+        offer: Callable[[Ticket], Offer],
+        stays_shut: Callable[[Ticket], bool],
+    ) -> None:
         """Ask about so many, each once; who is not served goes to the end, so that all get their turn."""
         for ticket in list(islice(fifo.values(), MAX_SKIPPED)):
-            result = offer(ticket)
+            result = Offer.NOT_YET if stays_shut(ticket) else offer(ticket)
             if result is Offer.PLACED or result is Offer.GONE:
                 del fifo[ticket.sequence]
                 if result is Offer.PLACED:

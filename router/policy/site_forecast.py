@@ -51,6 +51,7 @@ class SiteForecast:
     """One model at one site, as of its last records."""
 
     __slots__ = (
+        "_asked",
         "_kept",
         "_need",
         "_site",
@@ -102,6 +103,8 @@ class SiteForecast:
         self._kept: EnginesRates = before._kept if before is not None and same else EnginesRates(engines)
         self.rates = self._kept.rates
         """By `work_step`; what is not there is worked out by `rate`."""
+        self._asked: dict[int, tuple[ClassSlo, float | None, float | None]] = {}
+        """By `work_step`: for which SLO and round trip, and what it cost; of this report alone."""
         self.risks: dict[int, Risk | None] = {}
         """By `horizon_bits`; what is not there is worked out by `risk`."""
 
@@ -131,15 +134,20 @@ class SiteForecast:
         """Of the site's time, what a request of this size takes within its SLO; infinite where it cannot be
         in time, None where nobody knows, or the profile's engine could not hold it. The round trip
         counts to the next hundredth of a second."""
+        asked = self._asked.get(step)
+        if asked is not None and asked[0] is slo and asked[1] == round_trip_seconds:
+            return asked[2]
         hundredths = math.ceil(100.0 * round_trip_seconds) if round_trip_seconds else 0
         costs = self._kept.costs
         found = costs.get((step, hundredths))
         if found is not None and (found[0] is slo or found[0] == slo):
-            return found[1]
-        cost = self._cost_seconds(step, slo, hundredths / 100)
-        if len(costs) >= MOST_COSTS:
-            costs.clear()
-        costs[step, hundredths] = slo, cost
+            cost = found[1]
+        else:
+            cost = self._cost_seconds(step, slo, hundredths / 100)
+            if len(costs) >= MOST_COSTS:
+                costs.clear()
+            costs[step, hundredths] = slo, cost
+        self._asked[step] = slo, round_trip_seconds, cost
         return cost
 
     def _cost_seconds(self, step: int, slo: ClassSlo, round_trip_seconds: float) -> float | None:

@@ -68,6 +68,20 @@ class Triage:
         bursts: float = ((self._mean_seconds or cost_seconds) / cost_seconds) ** self.cheapness_exponent
         return left * self.utilisation < self.burst_seconds * min(MOST_BURSTS, bursts)
 
+    def is_any_open(self, costs: Sequence[tuple[Load, float]], now: float) -> bool:
+        """Whether a request may go to any of these, each with what it costs there: `is_open`, for all that
+        wait, many times a second."""
+        mean, exponent, utilisation = self._mean_seconds, self.cheapness_exponent, self.utilisation
+        burst = self.burst_seconds
+        for load, cost in costs:
+            left = load.work_left_seconds(now)
+            if left <= 0.0:
+                return True
+            bursts: float = ((mean or cost) / cost) ** exponent
+            if left * utilisation < burst * (bursts if bursts < MOST_BURSTS else MOST_BURSTS):
+                return True
+        return False
+
     def give(self, load: Load, site_id: str, cost_seconds: float, now: float) -> None:
         """A request of this cost went there: the site works it off in this router's share of its time."""
         seconds = cost_seconds / (self.utilisation * self._shares.get(site_id, 1.0))
