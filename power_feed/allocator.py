@@ -20,6 +20,7 @@ share with: what cannot be heard keeps its grant there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -100,7 +101,7 @@ def fill(
     its least.
     """
     watts = max(0.0, farm_watts)
-    grants = dict.fromkeys((site.site_id for site in sites), 0.0)
+    grants = dict.fromkeys([site.site_id for site in sites], 0.0)
     left = watts
 
     def give(site: SiteClaim, wanted: float) -> None:
@@ -111,15 +112,18 @@ def fill(
             grants[site.site_id] = grant
             left = max(0.0, left - (grant - has))
 
+    has_shares = False
     for site in sites:
         if site.share is not None:
+            has_shares = True
             give(site, watts * site.share)
-    for site in sites:
-        if grants[site.site_id] > 0:
-            give(site, float("inf"))
+    if has_shares:
+        for site in sites:
+            if grants[site.site_id] > 0:
+                give(site, math.inf)
     for site in sites:
         if grants[site.site_id] <= 0 and site.share != 0:
-            give(site, float("inf"))
+            give(site, math.inf)
     return grants
 
 

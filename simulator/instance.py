@@ -22,6 +22,7 @@ from site_agent.emulation.gpu import FakeGpus, GpuOptions
 from site_agent.emulation.statistics import Histogram
 from site_agent.engine_metrics import EngineMetrics, MetricsWindow
 from site_agent.instance import Instance
+from site_agent.situation import InstanceView
 
 _ORIGIN = Origin.of("http", "simulated", 1)
 GPU_OPTIONS = GpuOptions(lag_seconds=POWER_LAG_SECONDS, noise_ratio=METER_NOISE_RATIO)
@@ -38,8 +39,10 @@ class SimulatedInstance:
         "_pending",
         "_running",
         "_start_seconds",
+        "_view",
         "engine",
         "gpus",
+        "instance_id",
         "state",
         "window",
     )
@@ -58,6 +61,7 @@ class SimulatedInstance:
         on_change: Callable[[], None],
     ) -> None:
         self.state = Instance(spec=spec)
+        self.instance_id = spec.instance_id
         self.engine = SimulatedEngine(
             profile,
             max_concurrency=max_concurrency,
@@ -74,6 +78,7 @@ class SimulatedInstance:
         self._due_at = NEVER
         self._pending = 0
         self._running = -1
+        self._view: tuple[tuple[object, ...], InstanceView] | None = None
 
     @property
     def degree(self) -> int:
@@ -84,6 +89,24 @@ class SimulatedInstance:
     def stopped_watts(self) -> float:
         """Of its GPUs without an engine."""
         return self.engine.profile.stopped_watts
+
+    def view(self, running_requests: int, now: float) -> InstanceView:
+        """What the governor sees of it; the same object while that is the same."""
+        state = self.state
+        kind = state.state, running_requests, state.is_stopping, state.can_start(now)
+        if self._view is None or self._view[0] != kind:
+            made = InstanceView(
+                instance_id=self.instance_id,
+                index=state.index,
+                state=state.state,
+                running_requests=running_requests,
+                is_stopping=state.is_stopping,
+                can_start=kind[3],
+                tensor_parallel_degree=self.degree,
+                gpu_indices=state.spec.gpu_indices,
+            )
+            self._view = kind, made
+        return self._view[1]
 
     # Orders
 

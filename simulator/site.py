@@ -214,10 +214,10 @@ class SimulatedSite:
 
     def _turn(self) -> None:
         """One decision of the governor."""
-        now = self._events.now
+        now, slots = self._events.now, self.slots
         draw, cap = self.plant.metered_watts(), self.cap.cap_watts(now)
         self._judge.observe(draw_watts=self.plant.draw_watts(), cap_watts=cap, now=now)
-        views = tuple(self._view(one, now) for one in self.instances)
+        views = tuple([one.view(slots.in_flight(one.instance_id), now) for one in self.instances])
         view = SiteView(
             cap_watts=cap,
             draw_watts=draw,
@@ -230,7 +230,6 @@ class SimulatedSite:
         )
         self._turned_away = 0
         decision = self.governor.decide(view, now)
-        slots = self.slots
         slots.is_short_of_power = decision.is_short_of_power
         for command in decision.commands:
             self._obey(command)
@@ -268,19 +267,6 @@ class SimulatedSite:
     def _tick(self, pending: int) -> None:
         if pending == self._tick_pending and not self.is_down:
             self._turn()
-
-    def _view(self, one: SimulatedInstance, now: float) -> InstanceView:
-        state = one.state
-        return InstanceView(
-            instance_id=state.instance_id,
-            index=state.index,
-            state=state.state,
-            running_requests=self.slots.in_flight(state.instance_id),
-            is_stopping=state.is_stopping,
-            can_start=state.can_start(now),
-            tensor_parallel_degree=one.degree,
-            gpu_indices=state.spec.gpu_indices,
-        )
 
     def _obey(self, command: Command) -> None:
         self.commands[type(command).__name__] += 1

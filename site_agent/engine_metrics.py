@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 MAX_PAGE_BYTES = 4 << 20
@@ -87,8 +87,8 @@ def increase(before: Histogram, after: Histogram) -> dict[float, float] | None:
     """What came between two readings of one histogram; None after a restart, or where buckets differ."""
     if before.keys() != after.keys():
         return None
-    difference = {bound: after[bound] - before[bound] for bound in sorted(after)}
-    return None if any(value < 0 for value in difference.values()) else difference
+    difference = {bound: value - before[bound] for bound, value in after.items()}
+    return None if min(difference.values(), default=0.0) < 0 else difference
 
 
 def merge(histograms: Iterable[Mapping[float, float]]) -> dict[float, float]:
@@ -144,11 +144,11 @@ class MetricsWindow:
 
     def ttft(self) -> dict[float, float] | None:
         """Times to first token within the window, as a histogram; None: unknown."""
-        return self._increase([page.ttft for _, page in self._pages])
+        return _between([page.ttft for _, page in self._pages])
 
     def itl(self) -> dict[float, float] | None:
         """The same for gaps between tokens."""
-        return self._increase([page.itl for _, page in self._pages])
+        return _between([page.itl for _, page in self._pages])
 
     def work(self) -> tuple[float, float, float] | None:
         """(prompt tokens, output tokens, finished requests) within the window; None: unknown."""
@@ -166,7 +166,14 @@ class MetricsWindow:
             found.append(after - before)
         return found[0], found[1], found[2]
 
-    @staticmethod
-    def _increase(histograms: list[Histogram | None]) -> dict[float, float] | None:
-        known = [histogram for histogram in histograms if histogram is not None]
-        return increase(known[0], known[-1]) if len(known) >= 2 else None
+
+def _between(histograms: Sequence[Histogram | None]) -> dict[float, float] | None:
+    """The increase from the first that is known to the last; None: there are not two."""
+    first = next((index for index, one in enumerate(histograms) if one is not None), None)
+    if first is None:
+        return None
+    for index in range(len(histograms) - 1, first, -1):
+        last = histograms[index]
+        if last is not None:
+            return increase(histograms[first] or {}, last)
+    return None

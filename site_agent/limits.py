@@ -6,7 +6,7 @@ Whatever is unknown is None (or empty) and limits nothing.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from fleet.profile import PerformanceProfile
@@ -34,10 +34,14 @@ class Limits:
     watts: tuple[float, ...] = ()
     """Of its GPUs with 0, 1, … `max_concurrency` running, never falling; empty: unknown."""
 
-    @property
-    def best_concurrency(self) -> int:
-        """Slots that new requests may take."""
-        return self.max_concurrency if self.within_slo is None else min(self.max_concurrency, self.within_slo)
+    best_concurrency: int = field(init=False)
+    """Slots that new requests may take."""
+
+    def __post_init__(self) -> None:
+        most = self.max_concurrency
+        object.__setattr__(
+            self, "best_concurrency", most if self.within_slo is None else min(most, self.within_slo)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from fleet.instance import InstanceState
 from fleet.profile import UNKNOWN_KV_TOKENS, PerformanceProfile
@@ -126,13 +127,21 @@ def _instance_report(
     state: WireInstanceState = instance.state.value
     if instance.is_stopping and instance.state is InstanceState.READY:
         state = "draining"  # its engine has failed and is being put away
+    return _instance_record(
+        instance.instance_id,
+        state,
+        (instance.spec.tensor_parallel_degree or profile.tensor_parallel_degree) if has_profile else None,
+        clock_mhz if instance.clock_mhz is None and has_profile else instance.clock_mhz,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _instance_record(
+    instance_id: str, state: WireInstanceState, degree: int | None, clock_mhz: int | None
+) -> InstanceReport:
+    """The same from one second to the next, and frozen: made once."""
     return InstanceReport(
-        instance_id=instance.instance_id,
-        state=state,
-        tensor_parallel_degree=(
-            (instance.spec.tensor_parallel_degree or profile.tensor_parallel_degree) if has_profile else None
-        ),
-        gpu_clock_mhz=clock_mhz if instance.clock_mhz is None and has_profile else instance.clock_mhz,
+        instance_id=instance_id, state=state, tensor_parallel_degree=degree, gpu_clock_mhz=clock_mhz
     )
 
 

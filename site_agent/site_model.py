@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -71,6 +72,9 @@ class SiteModel:
     spare_gpus: int = 0
     """GPUs of the server that no instance uses: they draw as those without an engine do."""
     _remembered: dict[Layout, tuple[float, ...]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
+    _least_from: dict[Layout, tuple[float, ...]] = field(
         default_factory=dict, init=False, compare=False, repr=False
     )
 
@@ -187,11 +191,14 @@ class SiteModel:
 
     def clock_that_fits(self, layout: Layout, budget_watts: float) -> int | None:
         """The highest clock at which this fits, None if none does."""
-        watts = self._watts_by_clock(layout)
-        for position in range(len(watts) - 1, -1, -1):
-            if watts[position] <= budget_watts:
-                return self.steps_mhz[position]
-        return None
+        least = self._least_from.get(layout)
+        if least is None:  # of each clock and all above it; ascending, whatever the watts do
+            if len(self._least_from) >= MAX_REMEMBERED_LAYOUTS:
+                self._least_from.clear()
+            watts = self._watts_by_clock(layout)
+            least = self._least_from[layout] = tuple(itertools.accumulate(reversed(watts), min))[::-1]
+        position = bisect_right(least, budget_watts)
+        return self.steps_mhz[position - 1] if position else None
 
     def modelled_watts(
         self, running: Sequence[int], clock_mhz: int | Sequence[int], degrees: Sequence[int] = ()

@@ -92,17 +92,15 @@ class Ticket:
 
 @dataclass(slots=True)
 class _Count:
-    """What is in flight on one instance."""
+    """What is in flight on one instance, and what it can take."""
 
+    instance_id: str
+    limits: Limits | None = None
+    """None: those of every instance."""
     in_flight: int = 0
     running: int = 0
     kv_tokens: float = 0.0
     waiting_tokens: float = 0.0
-
-    @property
-    def queue(self) -> tuple[float, int]:
-        """What a request meets there: first the prompts before its own, then who shares the batch."""
-        return self.waiting_tokens, self.in_flight
 
 
 @dataclass(slots=True, kw_only=True)
@@ -125,18 +123,19 @@ class Slots(Generic[S]):
     """What it lacks is power, not engines."""
     total_in_flight: int = 0
     _counts: dict[str, _Count] = field(init=False)
-    _limits: dict[str, Limits] = field(default_factory=dict)
+    _seated: list[tuple[S, _Count]] = field(init=False)
     _power_room_watts: float | None = None
     """Site watts that may still be added; None: nobody has said."""
 
     def __post_init__(self) -> None:
-        self._counts = {one.instance_id: _Count() for one in self.seats}
+        self._counts = {one.instance_id: _Count(one.instance_id) for one in self.seats}
+        self._seated = [(one, self._counts[one.instance_id]) for one in self.seats]
 
     # Facts from outside
 
     def set_limits(self, instance_id: str, limits: Limits) -> None:
         """One instance's limits, after its clock, its layout or the mean request have changed."""
-        self._limits[instance_id] = limits
+        self._counts[instance_id].limits = limits
 
     def set_power(self, *, cap_watts: float, expected_watts: float) -> None:
         """The cap, and what the site draws or will shortly with all that is in flight now.
@@ -158,32 +157,34 @@ class Slots(Generic[S]):
 
     def slots(self) -> int:
         """Slots of the admitted instances."""
-        return sum(self.limits_at(one.instance_id).max_concurrency for one in self.seats if one.is_admitted)
+        return _slots(self._admitted())
 
     def reserve(self) -> int:
         """Slots that only resumed streams may take: rounded up, but never all."""
-        slots = self.slots()
-        return min(math.ceil(slots * self.resume_reserve_ratio), slots - 1) if slots else 0
+        return self._reserve(self.slots())
 
     def limits_at(self, instance_id: str) -> Limits:
         """Those of one instance."""
-        return self._limits.get(instance_id, self.limits)
+        return self._counts[instance_id].limits or self.limits
 
     def headroom(self) -> int:
         """Further requests of the recent mean size that would be admitted now: inside slots, SLO, KV, cap."""
         if self.is_closed:
             return 0
-        admitted = [one for one in self.seats if one.is_admitted]
-        room = sum(self._room(one.instance_id) for one in admitted)
-        free = self._free(admitted) - self.reserve()
-        return max(0, min(room, free, self._power_count(admitted, min(room, free))))
+        admitted = self._admitted()
+        room = 0
+        for count, limits in admitted:
+            room += self._room(count, limits)
+        free = _free(admitted) - self._reserve(_slots(admitted))
+        most = min(room, free)
+        return max(0, self._power_count(admitted, most)) if most > 0 else 0
 
     def waiting_tokens(self) -> float | None:
         """Prompt tokens that the site would still let wait for prefill; None: no limit."""
         rooms = [
-            max(0.0, limits.prefill_tokens - self._counts[one.instance_id].waiting_tokens)
-            for one in self.seats
-            if one.is_admitted and (limits := self.limits_at(one.instance_id)).prefill_tokens is not None
+            max(0.0, limits.prefill_tokens - count.waiting_tokens)
+            for count, limits in self._admitted()
+            if limits.prefill_tokens is not None
         ]
         return sum(rooms) if rooms else None
 
@@ -191,17 +192,18 @@ class Slots(Generic[S]):
 
     def choose(self, ask: Ask, tried: Container[str] = ()) -> S | Pushback:
         """The instance for a request, or why there is none. `tried` ones have failed it already."""
-        admitted = [one for one in self.seats if one.is_admitted]
-        if self.is_closed or not admitted:
+        seated = [(one, count) for one, count in self._seated if one.is_admitted]
+        if self.is_closed or not seated:
             return self._pushback()
-        open_to_it = [one for one in admitted if one.instance_id not in tried]
+        open_to_it = [(one, count) for one, count in seated if count.instance_id not in tried]
         if ask.takes_slot:
-            if self._free(admitted) <= (0 if ask.is_resume else self.reserve()):
+            admitted = [(count, count.limits or self.limits) for _, count in seated]
+            if _free(admitted) <= (0 if ask.is_resume else self._reserve(_slots(admitted))):
                 return Pushback(reason="capacity", retry_after_seconds=BUSY_RETRY_SECONDS)
-            open_to_it = [one for one in open_to_it if self._takes(one.instance_id, ask)]
-            if open_to_it and self._power_room_watts is not None:
-                room = self._power_room_watts
-                open_to_it = [one for one in open_to_it if self._added_watts(one.instance_id) <= room]
+            open_to_it = [(one, count) for one, count in open_to_it if self._takes(count, ask)]
+            room = self._power_room_watts
+            if open_to_it and room is not None:
+                open_to_it = [(one, count) for one, count in open_to_it if self._added_watts(count) <= room]
                 if not open_to_it:
                     return Pushback(reason="power", retry_after_seconds=BUSY_RETRY_SECONDS)
         if not open_to_it:
@@ -214,7 +216,7 @@ class Slots(Generic[S]):
         ticket = Ticket(instance_id=instance_id, takes_slot=ask.takes_slot, kv_tokens=0.0, waiting_tokens=0.0)
         if ask.takes_slot:
             if self._power_room_watts is not None:
-                self._power_room_watts -= self._added_watts(instance_id)
+                self._power_room_watts -= self._added_watts(count)
             ticket.kv_tokens = self._kv_tokens(ask)
             ticket.waiting_tokens = ask.prompt_tokens if ask.shows_first_token else 0.0
             count.running += 1
@@ -252,18 +254,19 @@ class Slots(Generic[S]):
             )
         return Pushback(reason="capacity", retry_after_seconds=max(BUSY_RETRY_SECONDS, self.start_seconds))
 
-    def _free(self, admitted: Sequence[S]) -> int:
-        return sum(
-            max(0, self.limits_at(one.instance_id).max_concurrency - self._counts[one.instance_id].running)
-            for one in admitted
-        )
+    def _admitted(self) -> list[tuple[_Count, Limits]]:
+        limits = self.limits
+        return [(count, count.limits or limits) for one, count in self._seated if one.is_admitted]
 
-    def _takes(self, instance_id: str, ask: Ask) -> bool:
+    def _reserve(self, slots: int) -> int:
+        return min(math.ceil(slots * self.resume_reserve_ratio), slots - 1) if slots else 0
+
+    def _takes(self, count: _Count, ask: Ask) -> bool:
         """Whether an instance has a slot for it; for a new request also within SLO and KV cache.
 
         An empty instance takes any request: whether it can be served at all is the engine's to say.
         """
-        count, limits = self._counts[instance_id], self.limits_at(instance_id)
+        limits = count.limits or self.limits
         if count.running >= limits.max_concurrency:
             return False
         if ask.is_resume or count.running == 0:
@@ -284,24 +287,25 @@ class Slots(Generic[S]):
             return ask.prompt_tokens + ask.output_tokens
         return ask.prompt_tokens + (0.0 if self.mean is None else self.mean.output_tokens)
 
-    def _room(self, instance_id: str) -> int:
+    def _room(self, count: _Count, limits: Limits) -> int:
         """Requests of mean size that an instance would still take, cap apart."""
-        count, limits = self._counts[instance_id], self.limits_at(instance_id)
-        room = max(0, limits.best_concurrency - count.running)
-        if self.mean is None or not room:
+        room, mean = limits.best_concurrency - count.running, self.mean
+        if room <= 0:
+            return 0
+        if mean is None:
             return room
-        size = self.mean.prompt_tokens + self.mean.output_tokens
+        size = mean.prompt_tokens + mean.output_tokens
         if limits.kv_tokens is not None and size > 0:
             room = min(room, max(count.running == 0, int((limits.kv_tokens - count.kv_tokens) // size)))
-        if limits.prefill_tokens is not None and self.mean.prompt_tokens > 0:
+        if limits.prefill_tokens is not None and mean.prompt_tokens > 0:
             waiting = max(0.0, limits.prefill_tokens - count.waiting_tokens)
-            room = min(room, max(count.waiting_tokens == 0, int(waiting // self.mean.prompt_tokens)))
+            room = min(room, max(count.waiting_tokens == 0, int(waiting // mean.prompt_tokens)))
         return max(0, room)
 
-    def _added_watts(self, instance_id: str) -> float:
+    def _added_watts(self, count: _Count) -> float:
         """What one request more on an instance adds to the site's draw."""
-        watts, running = self.limits_at(instance_id).watts, self._counts[instance_id].running
-        return self._watts_between(watts, running, running + 1)
+        limits, running = count.limits or self.limits, count.running
+        return self._watts_between(limits.watts, running, running + 1)
 
     def _watts_between(self, watts: tuple[float, ...], running: int, then: int) -> float:
         if not watts:
@@ -309,21 +313,21 @@ class Slots(Generic[S]):
         last = len(watts) - 1
         return (watts[min(then, last)] - watts[min(running, last)]) * self.overhead_ratio
 
-    def _power_count(self, admitted: Sequence[S], most: int) -> int:
+    def _power_count(self, admitted: Sequence[tuple[_Count, Limits]], most: int) -> int:
         """How many more the cap allows, at most `most`, spread evenly: the level of water that fits."""
         room = self._power_room_watts
         if room is None or most <= 0:
             return most
         if room < 0:
             return 0
-        seats = [(self._counts[one.instance_id].running, self.limits_at(one.instance_id)) for one in admitted]
+        seats = [(count.running, limits) for count, limits in admitted]
         top = max(limits.max_concurrency for _, limits in seats)
 
         def added(level: int) -> tuple[int, float]:
             """(requests, watts) that fill every instance up to this level."""
             count, watts = 0, 0.0
             for running, limits in seats:
-                then = min(level, limits.max_concurrency)
+                then = level if level < limits.max_concurrency else limits.max_concurrency
                 if then > running:
                     count += then - running
                     watts += self._watts_between(limits.watts, running, then)
@@ -341,22 +345,39 @@ class Slots(Generic[S]):
                 step = self._watts_between(limits.watts, low, low + 1)
                 if watts + step <= room:
                     count, watts = count + 1, watts + step
-        if count == 0 and any(self._adds_within(one.instance_id, room) for one in admitted):
+        if count == 0 and any(self._adds_within(*one, room) for one in admitted):
             count = 1  # waking an empty one is too much; a busy one takes another for little
         return min(most, count)
 
-    def _adds_within(self, instance_id: str, room: float) -> bool:
-        return self._room(instance_id) > 0 and self._added_watts(instance_id) <= room
+    def _adds_within(self, count: _Count, limits: Limits, room: float) -> bool:
+        return self._room(count, limits) > 0 and self._added_watts(count) <= room
 
-    def _nearest(self, open_to_it: Sequence[S], affinity: bytes | None) -> S:
-        counts = self._counts
+    def _nearest(self, open_to_it: Sequence[tuple[S, _Count]], affinity: bytes | None) -> S:
         if affinity is None:
-            return min(open_to_it, key=lambda one: (*counts[one.instance_id].queue, one.index))
-        least = min(open_to_it, key=lambda one: (counts[one.instance_id].in_flight, one.index))
-        slack = self.limits_at(least.instance_id).max_concurrency * AFFINITY_SLACK_RATIO
-        most = counts[least.instance_id].in_flight + slack
-        near = [one for one in open_to_it if counts[one.instance_id].in_flight <= most]
+            if len(open_to_it) == 1:
+                return open_to_it[0][0]
+            found = min(open_to_it, key=lambda one: (one[1].waiting_tokens, one[1].in_flight, one[0].index))
+            return found[0]
+        least = min(open_to_it, key=lambda one: (one[1].in_flight, one[0].index))[1]
+        slack = (least.limits or self.limits).max_concurrency * AFFINITY_SLACK_RATIO
+        most = least.in_flight + slack
+        near = [one for one, count in open_to_it if count.in_flight <= most]
         return max(near, key=lambda one: _attraction(affinity, one.instance_id))
+
+
+def _slots(admitted: Sequence[tuple[_Count, Limits]]) -> int:
+    slots = 0
+    for _, limits in admitted:
+        slots += limits.max_concurrency
+    return slots
+
+
+def _free(admitted: Sequence[tuple[_Count, Limits]]) -> int:
+    free = 0
+    for count, limits in admitted:
+        if count.running < limits.max_concurrency:
+            free += limits.max_concurrency - count.running
+    return free
 
 
 def _attraction(affinity: bytes, instance_id: str) -> bytes:

@@ -8,6 +8,7 @@ The wait is Little's law: a site that runs C requests at once, each for T second
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from fleet.request import ClassSlo
@@ -46,15 +47,16 @@ def start_by(
     A client's deadline asks for the first token only: how long the answer gets is not known on arrival, and
     a request is refused because it *cannot* be in time, not because it may not be.
     """
-    serving = [view for view in views if view.is_serving]
-    first = _least([ttft_seconds(view, prompt_tokens) for view in serving])
-    limits = [] if deadline_seconds is None else [deadline_seconds - first]
-    if slo is not None and slo.ttft_seconds is not None:
-        limits.append(slo.ttft_seconds - first)
-    if slo is not None and slo.e2e_seconds is not None:
-        whole = _least([e2e_seconds(view, prompt_tokens, output_tokens) for view in serving])
-        limits.append(slo.e2e_seconds - whole)
-    return received_at + min(limits, default=float("inf"))
+    if deadline_seconds is None and slo is None:
+        return math.inf
+    first, whole = _least_seconds(views, prompt_tokens, output_tokens)
+    left = math.inf if deadline_seconds is None else deadline_seconds - first
+    if slo is not None:
+        if slo.ttft_seconds is not None:
+            left = min(left, slo.ttft_seconds - first)
+        if slo.e2e_seconds is not None:
+            left = min(left, slo.e2e_seconds - whole)
+    return received_at + left
 
 
 def wait_seconds(views: Sequence[ModelView], *, ahead: int, prompt_tokens: int, output_tokens: int) -> float:
@@ -70,7 +72,19 @@ def wait_seconds(views: Sequence[ModelView], *, ahead: int, prompt_tokens: int, 
     return (ahead + 1) / ended_per_second if ended_per_second > 0 else 0.0
 
 
-def _least(seconds: Sequence[float | None]) -> float:
-    """The best site's figure; 0 where any is unknown, for that site may be the best."""
-    known = [one for one in seconds if one is not None]
-    return min(known) if known and len(known) == len(seconds) else 0.0
+def _least_seconds(views: Sequence[ModelView], prompt_tokens: int, output_tokens: int) -> tuple[float, float]:
+    """`ttft_seconds` and `e2e_seconds` of the best serving site, in one walk (this is per request); 0 where
+    it is unknown of any, for that site may be the best.
+    """
+    first = whole = math.inf
+    gaps = max(0, output_tokens - 1)
+    for view in views:
+        if view.is_serving:
+            seconds = ttft_seconds(view, prompt_tokens)
+            if seconds is None:
+                return 0.0, 0.0
+            first = min(first, seconds)
+            gap = view.itl_seconds_p50
+            # −∞: unknown of one is unknown of all
+            whole = -math.inf if gap is None else min(whole, seconds + gap * gaps)
+    return (first if first < math.inf else 0.0), (whole if -math.inf < whole < math.inf else 0.0)

@@ -196,12 +196,19 @@ def _filter(
             candidates.append(_candidate((view, room, FRESH if is_fresh else STALE, load)))
             if len(candidates) >= most:
                 break
-    if not is_any_fresher:
-        for view in expired[:most]:
-            load = loads[view.site_id]
-            room = _room(view, load, now, terms, True)
-            if room >= 1.0:
-                candidates.append(_candidate((view, room, EXPIRED, load)))
+    return candidates if is_any_fresher or not expired else _of_expired(expired[:most], loads, terms, now)
+
+
+def _of_expired(
+    views: Iterable[ModelView], loads: Mapping[str, Load], terms: Terms, now: float
+) -> list[Candidate]:
+    """Nobody says anything newer."""
+    candidates = []
+    for view in views:
+        load = loads[view.site_id]
+        room = _room(view, load, now, terms, True)
+        if room >= 1.0:
+            candidates.append(_candidate((view, room, EXPIRED, load)))
     return candidates
 
 

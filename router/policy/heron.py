@@ -35,8 +35,8 @@ from router.policy.load import Load
 from router.policy.packing import pack
 from router.policy.plan_view import PlanView
 from router.policy.power_risk import NO_RISK, Risk
-from router.policy.site_forecast import SiteForecast, horizon_bits
-from router.policy.site_rate import work_step
+from router.policy.site_forecast import EnginesRates, SiteForecast, horizon_bits
+from router.policy.site_rate import Engines, work_step
 from router.policy.snapshot import Freshness, ModelView, Snapshot
 from router.policy.triage import Triage
 
@@ -82,6 +82,7 @@ class Heron(Baseline):
         )
         self._forecasts: dict[str, dict[str, SiteForecast]] = {}
         """model → site → what was worked out."""
+        self._rates: dict[Engines | None, EnginesRates] = {}
         self._clear_at: dict[str, dict[str, list[float]]] = {}
         """Model → site → when each of its instances will have read what this router sent there."""
         self._asked: dict[str, _Asked] = {}
@@ -257,7 +258,7 @@ class Heron(Baseline):
             one = by_site.get(site_id)
             if one is None or one.view is not view or one.outlook is not outlook:
                 one = by_site[site_id] = SiteForecast(
-                    view, context.sites.get(site_id), outlook, load, self._own.margin_ratio, one
+                    view, context.sites.get(site_id), outlook, load, self._own.margin_ratio, self._rates
                 )
                 self._note_farm(site_id, one)
                 self._triage.reported(
@@ -293,7 +294,7 @@ class Heron(Baseline):
         lost_seconds: float,
         step: int,
     ) -> list[float]:
-        """Room ÷ cost, each to its power; both corrected by what to expect of power. A stale site counts less.
+        """Room ÷ cost, each to its power, both corrected by what to expect of power. Stale sites count less.
 
         Room as far as the engines sustain it: what they end in the time of a request, less what is there. By
         Little's law a site that ends λ requests a second runs λ × time of them. A site that says too little
@@ -302,10 +303,10 @@ class Heron(Baseline):
         own = self._own
         is_asked, time_exponent, room_exponent = own.capacity, own.time_exponent, own.room_exponent
         weights = []
-        for (view, room, freshness, load), one, cost, end, risk in zip(
+        for (view, room, freshness, load), one, seconds, end, risk in zip(
             candidates, forecasts, costs, ends, risks, strict=True
         ):
-            most = MOST_ROOM
+            cost, most = seconds, MOST_ROOM
             running = view.running_requests
             if is_asked and running is not None:
                 rate = one.rates[step] if step in one.rates else one.rate(step)

@@ -25,8 +25,10 @@ MOST_HORIZON_BITS = 16
 """Horizons are powers of two, up to 18 hours."""
 
 
-MOST_COSTS = 512
-"""Kept per site: sizes that came, at the round trips that were."""
+MOST_COSTS = 4096
+"""Kept per kind of engines: sizes that came, at the round trips that were."""
+MOST_KINDS = 1024
+"""Of engines kept in mind: a site's own, at each clock."""
 
 
 def horizon_bits(seconds: float) -> int:
@@ -35,16 +37,27 @@ def horizon_bits(seconds: float) -> int:
 
 
 class EnginesRates:
-    """What some engines sustain, worked out once for as long as they stay as they are."""
+    """What some engines sustain, worked out once for all sites that have such, whenever they do."""
 
     __slots__ = ("costs", "engines", "rates")
 
     def __init__(self, engines: Engines | None) -> None:
         self.engines = engines
+        """None: nobody knows."""
         self.rates: dict[int, float | None] = {}
         """By `work_step`."""
         self.costs: dict[tuple[int, int], tuple[ClassSlo, float | None]] = {}
         """By `work_step` and hundredths of a second of round trip: for which SLO, and what it is."""
+
+
+def rates_of(engines: Engines | None, known: dict[Engines | None, EnginesRates]) -> EnginesRates:
+    """Out of `known`, or new in it."""
+    found = known.get(engines)
+    if found is None:
+        if len(known) >= MOST_KINDS:
+            known.clear()
+        found = known[engines] = EnginesRates(engines)
+    return found
 
 
 class SiteForecast:
@@ -73,9 +86,9 @@ class SiteForecast:
         outlook: PowerOutlook | None,
         load: Load,
         margin_ratio: float,
-        before: SiteForecast | None = None,
+        known_rates: dict[Engines | None, EnginesRates],
     ) -> None:
-        """`before`: as of earlier records; what its engines sustain is taken over if they are the same."""
+        """`known_rates`: what is known of any engines, of this site or another; what is new goes there."""
         self.view = view
         self.load = load
         self.outlook = outlook
@@ -98,9 +111,7 @@ class SiteForecast:
             else:
                 idle = info.server_idle_watts
                 self._need = PowerNeed(draw, min(idle, draw), margin_ratio, info.safe_floor_watts)
-        engines = engines_of(view, None if site is None else site.info)
-        same = before is not None and before._kept.engines == engines
-        self._kept: EnginesRates = before._kept if before is not None and same else EnginesRates(engines)
+        self._kept = rates_of(engines_of(view, None if site is None else site.info), known_rates)
         self.rates = self._kept.rates
         """By `work_step`; what is not there is worked out by `rate`."""
         self._asked: dict[int, tuple[ClassSlo, float | None, float | None]] = {}

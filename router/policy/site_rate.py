@@ -5,6 +5,7 @@ Rule: None where any part is unknown (no SiteInfo, no profile, no clock): a site
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from fleet.capacity import Slo, Work, requests_per_second
@@ -23,6 +24,7 @@ def work_step(prompt_tokens: int, output_tokens: int) -> int:
     return (prompt if prompt < STEPS else STEPS - 1) * STEPS + (output if output < STEPS else STEPS - 1)
 
 
+@lru_cache(maxsize=STEPS * STEPS)
 def work_of(step: int) -> Work:
     """The middle of a step."""
     prompt, output = divmod(step, STEPS)

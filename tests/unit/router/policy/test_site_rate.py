@@ -14,8 +14,8 @@ from fleet.records import InstanceReport, SiteInfo
 from fleet.request import ClassSlo
 from router.policy.breaker import Breaker
 from router.policy.load import Load
-from router.policy.site_forecast import SiteForecast
-from router.policy.site_rate import engines_of, engines_rate, work_of, work_step
+from router.policy.site_forecast import EnginesRates, SiteForecast
+from router.policy.site_rate import Engines, engines_of, engines_rate, work_of, work_step
 
 PROFILE = "llama-3.1-70b/h100/tp4"
 
@@ -78,22 +78,25 @@ def test_what_is_unknown_has_no_rate():
 
 
 def test_what_engines_sustain_is_kept_for_as_long_as_they_stay_as_they_are():
-    """Over newer reports; another clock, or another SLO of the same size, is worked out anew."""
+    """Over newer reports, and at other sites that have such; another clock, or another SLO of the same size,
+    is worked out anew."""
     load, told_site = Load(Breaker(), "a"), site(view("a"), info=told())
     step = work_step(1000, 200)
+    known: dict[Engines | None, EnginesRates] = {}
 
-    def forecast(before: SiteForecast | None, clock: int, waiting: int) -> SiteForecast:
+    def forecast(clock: int, waiting: int, name: str = "a") -> SiteForecast:
         engines = (instance(0, gpu_clock_mhz=clock),)
-        seen = view("a", instances=engines, capacity_requests=200.0, waiting_requests=waiting)
-        return SiteForecast(seen, told_site, None, load, 0.05, before)
+        seen = view(name, instances=engines, capacity_requests=200.0, waiting_requests=waiting)
+        return SiteForecast(seen, told_site, None, load, 0.05, known)
 
-    first = forecast(None, 1800, 0)
+    first = forecast(1800, 0)
     rate = first.rate(step)
-    assert forecast(first, 1800, 1).rates == {step: rate}
-    slower = forecast(first, 900, 1)
+    assert forecast(1800, 1).rates == {step: rate}
+    assert forecast(1800, 1, "b").rates == {step: rate}
+    slower = forecast(900, 1)
     assert slower.rates == {}
     assert (slower.rate(step) or 0.0) < (rate or 0.0)
     loose, tight = ClassSlo(e2e_seconds=60.0), ClassSlo(e2e_seconds=1e-3)
     assert first.cost_seconds(step, loose, None) == pytest.approx(1.0 / (rate or 0.0), rel=0.2)
     assert first.cost_seconds(step, tight, None) == math.inf
-    assert forecast(first, 1800, 2).cost_seconds(step, loose, 100.0) == math.inf, "the network is too slow"
+    assert forecast(1800, 2).cost_seconds(step, loose, 100.0) == math.inf, "the network is too slow"
