@@ -114,7 +114,7 @@ def choose(
         first = (*holders, *policy.shortlist(features, context, most // 2, now=now, rng=rng))
         looked_at = spread(views, first, start=turn if policy.is_in_turn else rng.getrandbits(32))
         turn = 0
-    terms = Terms(True, 0.0, surplus_ratio) if is_resume else Terms(is_paced, reserve_ratio, surplus_ratio)
+    terms = _terms((True, 0.0, surplus_ratio) if is_resume else (is_paced, reserve_ratio, surplus_ratio))
     candidates = _filter(looked_at, loads, terms, excluded, most, now)
     if len(candidates) <= 1 and not (candidates and (policy.may_hold or is_choosy)):
         chosen = candidates[0].view if candidates else None
@@ -153,6 +153,10 @@ class Terms(NamedTuple):
     is_paced: bool
     reserve_ratio: float
     surplus_ratio: float | None
+
+
+_terms: Callable[[tuple[bool, float, float | None]], Terms] = partial(tuple.__new__, Terms)
+"""As `_candidate`."""
 
 
 def _filter(

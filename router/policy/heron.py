@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
+from heapq import heapreplace
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -84,7 +85,7 @@ class Heron(Baseline):
         """model → site → what was worked out."""
         self._rates: dict[Engines | None, EnginesRates] = {}
         self._clear_at: dict[str, dict[str, list[float]]] = {}
-        """Model → site → when each of its instances will have read what this router sent there."""
+        """Model → site → when each of its instances will have read what this router sent there; a heap."""
         self._asked: dict[str, _Asked] = {}
         """Model → the sites that were asked about, and for each `work_step` what it costs at them."""
         self._farm_of: dict[str, str] = {}
@@ -114,13 +115,11 @@ class Heron(Baseline):
                 return [0.0] * len(candidates)
         if math.isnan(sum(costs)):
             costs, ends = with_mean(costs), with_mean(ends)
-        risks: Sequence[Risk] | None = None
+        risks = None
         if own.forecast and context.power:
             risks = _risks(forecasts, horizon_bits(max(ends)), now)
         lost_seconds = 0.0
-        if risks is None:
-            risks = [NO_RISK] * len(forecasts)
-        else:
+        if risks is not None:
             tokens = features.prompt_tokens + features.expected_output_tokens / 2
             lost_seconds = own.break_seconds + tokens * min([one.prompt_token_seconds for one in forecasts])
         weights = self._score(candidates, forecasts, costs, ends, risks, lost_seconds, step)
@@ -219,11 +218,10 @@ class Heron(Baseline):
         read, count = clear_at.get(view.site_id), min(kept.instances, MOST_INSTANCES)
         if read is None or len(read) != count:
             read = clear_at[view.site_id] = [now] * count
-        begin = min(read)  # a site gives a prompt to the instance that has the least to read
-        least = read.index(begin)
+        begin = read[0]  # a site gives a prompt to the instance that has the least to read
         if not now < begin < now + MOST_BACKLOG_SECONDS:  # idle, or a clock that jumped back
             begin = now
-        read[least] = begin + features.prompt_tokens * kept.prompt_token_seconds * kept.instances
+        heapreplace(read, begin + features.prompt_tokens * kept.prompt_token_seconds * kept.instances)
 
     def shortlist(
         self, features: RequestFeatures, context: Snapshot, count: int, *, now: float, rng: random.Random
@@ -273,7 +271,7 @@ class Heron(Baseline):
                 if alone > seconds:
                     seconds = alone
                 read = clear_at.get(site_id)
-                if read is not None and (wait := min(read) - now) > 0.0:
+                if read is not None and (wait := read[0] - now) > 0.0:
                     seconds += wait
             round_trip = load.round_trip_seconds
             if round_trip is not None:
@@ -290,7 +288,7 @@ class Heron(Baseline):
         forecasts: Sequence[SiteForecast],
         costs: Sequence[float],
         ends: Sequence[float],
-        risks: Sequence[Risk],
+        risks: Sequence[Risk] | None,
         lost_seconds: float,
         step: int,
     ) -> list[float]:
@@ -303,15 +301,14 @@ class Heron(Baseline):
         own = self._own
         is_asked, time_exponent, room_exponent = own.capacity, own.time_exponent, own.room_exponent
         weights = []
-        for (view, room, freshness, load), one, seconds, end, risk in zip(
-            candidates, forecasts, costs, ends, risks, strict=True
-        ):
-            cost, most = seconds, MOST_ROOM
+        for index, (view, room, freshness, load) in enumerate(candidates):
+            cost, most = costs[index], MOST_ROOM
             running = view.running_requests
             if is_asked and running is not None:
+                one = forecasts[index]
                 rate = one.rates[step] if step in one.rates else one.rate(step)
                 if rate is not None:
-                    sustained = rate * end
+                    sustained = rate * ends[index]
                     added = load.added_since(view)
                     most = sustained - running - (added if added > 0 else 0)
                     if most < LEAST_ROOM_RATIO * sustained:
@@ -320,7 +317,7 @@ class Heron(Baseline):
                 most = room
             if freshness is not FRESH:
                 most *= STALE_WEIGHT
-            if risk is not NO_RISK:
+            if risks is not None and (risk := risks[index]) is not NO_RISK:
                 lost_ratio, slow_ratio = risk
                 cost = cost * slow_ratio + lost_ratio * lost_seconds
                 if lost_ratio > 0.0:

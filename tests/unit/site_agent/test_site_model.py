@@ -7,6 +7,8 @@ import math
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fleet.profile import LLAMA_70B_H100_TP4, SitePowerModel
 from site_agent.site_model import Configuration, SiteModel, assumed_profile
@@ -42,6 +44,14 @@ def test_a_configuration_that_fits_is_found_or_none_is() -> None:
     assert MODEL.best(5000, most_awake=2) == Configuration(layout=MODEL.uniform(2), clock_mhz=1980)
     assert MODEL.best(2000).awake == 0
     assert MODEL.best(math.inf) == Configuration(layout=MODEL.uniform(3), clock_mhz=1980)
+
+
+@given(st.integers(0, 3), st.floats(0, 9000))
+def test_the_clock_that_fits_is_the_highest_whose_worst_case_does(awake: int, budget: float) -> None:
+    """Whatever the order of the watts."""
+    layout = MODEL.uniform(awake)
+    fitting = [clock for clock in MODEL.steps_mhz if MODEL.worst_watts(layout, clock) <= budget]
+    assert MODEL.clock_that_fits(layout, budget) == max(fitting, default=None)
 
 
 def test_clocks_are_set_in_small_steps_between_those_that_the_profile_names() -> None:

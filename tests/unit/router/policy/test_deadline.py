@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.views import view
 
 from fleet.request import ClassSlo
 from router.policy.deadline import e2e_seconds, start_by, ttft_seconds, wait_seconds
+from router.policy.snapshot import ModelView
 
 INFINITE = float("inf")
 
@@ -89,3 +92,39 @@ def test_a_wait_that_cannot_be_known_is_none():
     assert wait(view("a", capacity_requests=4.0)) == 0.0
     assert wait(view("a", **site, state="dark")) == 0.0
     assert wait() == 0.0
+
+
+FIGURES = st.none() | st.floats(0.001, 100.0)
+SITES = st.builds(
+    view,
+    state=st.sampled_from(["serving", "dark"]),
+    ready_instances=st.sampled_from([None, 1, 3]),
+    prefill_tokens_per_second=FIGURES,
+    ttft_seconds_p50=FIGURES,
+    itl_seconds_p50=FIGURES,
+)
+
+
+@given(st.lists(SITES, max_size=5), FIGURES, FIGURES, FIGURES, st.integers(0, 300))
+def test_the_latest_start_is_what_the_best_serving_site_needs_before_the_strictest_limit(
+    views: list[ModelView], deadline: float | None, ttft: float | None, e2e: float | None, output: int
+):
+    """In one walk, what the figures of each site by itself say; unknown of any is no limit."""
+
+    def least(found: list[float | None]) -> float:
+        known = [one for one in found if one is not None]
+        return min(known) if known and len(known) == len(found) else 0.0
+
+    serving = [one for one in views if one.is_serving]
+    first = least([ttft_seconds(one, 1000) for one in serving])
+    whole = least([e2e_seconds(one, 1000, output) for one in serving])
+    limits = [(deadline, first), (ttft, first), (e2e, whole)]
+    expected = min((limit - needed for limit, needed in limits if limit is not None), default=INFINITE)
+    assert start_by(
+        views,
+        prompt_tokens=1000,
+        output_tokens=output,
+        received_at=100.0,
+        deadline_seconds=deadline,
+        slo=ClassSlo(ttft_seconds=ttft, e2e_seconds=e2e),
+    ) == pytest.approx(100.0 + expected)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.views import FEATURES, candidate, info, outlook, snapshot_of, view
 
 from fleet.records import InstanceReport
@@ -295,6 +297,31 @@ def test_dear_requests_wait_before_cheap_ones():
     while sum(policy.weigh(found, dear, context, turn=0, now=100.0)):
         policy.sent(found[0].view, dear, 100.0)
     assert sum(policy.weigh(found, cheap, context, turn=0, now=100.0)) > 0
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 8000), st.integers(1, 900)), max_size=60),
+    st.lists(st.tuples(st.integers(1, 8000), st.integers(1, 900), st.floats(0, 2)), max_size=8),
+)
+@settings(deadline=None, max_examples=50)
+def test_who_is_said_to_wait_still_would_if_it_were_looked_at(
+    before: list[tuple[str, int, int]], asked: list[tuple[int, int, float]]
+):
+    """Whatever went where, for requests of any size at any later time, asked twice; and the reverse, as both
+    sites are known."""
+    found, context = known_sites("a", "b")
+    views = tuple(one.view for one in found)
+    policy = make_policy("heron", {"burst_seconds": 0.3})
+    policy.weigh(found, PROMISED, context, turn=0, now=100.0)
+    for site_id, prompt, output in before:
+        features = PROMISED._replace(prompt_tokens=prompt, expected_output_tokens=output)
+        policy.sent(found["ab".index(site_id)].view, features, 100.0)
+    policy.is_again = True
+    for prompt, output, later in asked:
+        features = PROMISED._replace(prompt_tokens=prompt, expected_output_tokens=output)
+        for now in (100.0 + later, 100.0):
+            looked_at = sum(policy.weigh(found, features, context, turn=0, now=now)) == 0.0
+            assert policy.is_shut(views, features, now) == looked_at
 
 
 def test_who_waits_is_looked_at_properly_only_where_that_may_help():

@@ -341,6 +341,27 @@ def test_all_the_patient_are_asked_about_in_turn():
     assert got == [urgent, cheap]
 
 
+def test_who_certainly_still_waits_is_passed_over_unasked():
+    """At less cost, and in the same order as if it had been asked."""
+    names = ("a", "b", "c", "d")
+    queue = filled(*(ticket(payload=name, is_patient=True) for name in names))
+    asked: list[str] = []
+
+    def offer(one: Ticket) -> Offer:
+        asked.append(one.payload)
+        return Offer.NOT_YET
+
+    queue.serve("m", offer, 0.0, lambda one: one.payload in "ac")
+    assert asked == ["b", "d"]
+    asked.clear()
+    queue.serve("m", offer, 0.02)
+    assert asked == ["a", "b", "c", "d"]
+    queue.add(ticket(payload="new"))
+    asked.clear()
+    queue.serve("m", offer, 0.03, lambda _: True)
+    assert asked == ["new"], "only the patient are passed over"
+
+
 def test_a_patient_one_s_place_is_paid_for_by_its_tenant():
     """Among those that wait in line the other tenant is next."""
     one = ticket("a", is_patient=True, tokens=1000)
