@@ -16,19 +16,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from fleet.records import SiteReport
-from fleet.request import ANONYMOUS, ClassCutoffs, RequestFeatures
-from router.policy.body import DEFAULT_OUTPUT_TOKENS
+from fleet.request import RequestFeatures
 from router.policy.deadline import start_by, wait_seconds
 from router.policy.dispatch import FOREVER, NOT_YET, NotYet, choose, has_other_site, stays_shut
 from router.policy.fair_line import Lane, Ticket
 from router.policy.load import Load
-from router.policy.output_length import OutputLengths
 from router.policy.policies import make_policy
 from router.policy.queue import LATE_RESERVE_RATIO, PATIENT_SECONDS, HoldQueue, Offer
 from router.policy.retry_budget import RetryBudget
 from router.policy.snapshot import ModelView
 from simulator.events import Events
 from simulator.fleet_view import SimulatedView
+from simulator.guess import Guess
 from simulator.record import Record
 from simulator.request import Outcome, SimRequest
 from simulator.settings import RouterSettings
@@ -39,7 +38,6 @@ BUDGET_POLL_SECONDS = 0.1
 MAX_FAILED_SITES = 5
 MAX_BREAKS = 16
 """As `router.live` has them."""
-CUTOFFS = ClassCutoffs()
 
 
 class SimulatedRouter:
@@ -72,7 +70,7 @@ class SimulatedRouter:
         self._budget = RetryBudget(
             ratio=settings.retry_budget_ratio, minimum_per_second=settings.retry_budget_minimum
         )
-        self.lengths = OutputLengths()
+        self._guess = Guess(settings, model, rng)
         self._is_pump_armed = False
 
     # What it hears
@@ -84,15 +82,14 @@ class SimulatedRouter:
 
     def learn(self, lengths: Iterable[tuple[int, int]]) -> None:
         """(prompt, answer) in tokens, of what ended before the run."""
-        for prompt_tokens, output_tokens in lengths:
-            self.lengths.observe(self._model, ANONYMOUS, None, prompt_tokens, output_tokens)
+        self._guess.learn(lengths)
 
     # A request's life
 
     def arrive(self, index: int, prompt_tokens: int, output_tokens: int) -> None:
         """A client's request."""
         now = self._events.now
-        features = self._features(prompt_tokens)
+        features = self._guess.features(prompt_tokens)
         request = SimRequest(
             index=index,
             arrived_at=now,
@@ -116,17 +113,6 @@ class SimulatedRouter:
             self._give_up(request)
         elif not self._try_place(request):
             self._wait(request)
-
-    def _features(self, prompt_tokens: int) -> RequestFeatures:
-        """As `router.policy.body.features_of` makes them: of the answer's length only what was learnt."""
-        learnt = self.lengths.expect(self._model, ANONYMOUS, None, prompt_tokens)
-        expected = DEFAULT_OUTPUT_TOKENS if learnt is None else round(learnt.mean_tokens) or 1
-        if self._settings.length_error_ratio:
-            error = self._rng.gauss(1.0, self._settings.length_error_ratio)
-            expected = max(1, round(expected * max(0.05, error)))
-        name = CUTOFFS.classify(prompt_tokens, expected)
-        slo = self._settings.class_slos.get(name)
-        return RequestFeatures(self._model, name, prompt_tokens, expected, True, slo=slo)
 
     def _try_place(self, request: SimRequest, *, is_resume: bool = False) -> bool:
         """Send it now, unless nothing fits or others wait before it."""
@@ -282,7 +268,7 @@ class SimulatedRouter:
         load.finished()
         self._release(request)
         if not request.breaks:
-            self.lengths.observe(self._model, ANONYMOUS, None, request.prompt_tokens, request.output_tokens)
+            self._guess.learn(((request.prompt_tokens, request.output_tokens),))
         request.produced_tokens = request.output_tokens
         self._end(request, Outcome.SERVED)
 
