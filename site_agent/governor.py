@@ -130,9 +130,7 @@ class Governor:
             view = replace(view, draw_watts=view.cap_watts)
         self.account.observe(draw_watts=view.draw_watts, cap_watts=view.cap_watts, now=now)
         self._presumed.observe(draw_watts=view.draw_watts, cap_watts=view.cap_watts, now=now)
-        running = 0
-        for one in view.instances:
-            running += one.running_requests
+        running = sum([one.running_requests for one in view.instances])
         self._load.observe(running, view.turned_away, now)
         if self._pace.is_cold:
             self._outlook.forget()
@@ -148,7 +146,7 @@ class Governor:
         if not self.rule.enabled or not self._is_in_episode:
             self._rise(turn, staying, target)
         is_settled = self._set_clock(turn, target.clock_mhz)
-        is_there = len(staying) >= target.awake and all(_is_ready(one) for one in staying)
+        is_there = len(staying) >= target.awake and all(one.state is InstanceState.READY for one in staying)
         if target.awake and is_there:
             self._pace.is_cold = False
         if turn.commands:
@@ -286,6 +284,7 @@ class Governor:
         layout = self._layout(staying)
         clock = self.model.clock_that_fits(layout, turn.budget_watts)
         budget, points = turn.soon_watts + turn.rest_watts, turn.view.forecast
+        kept_ratio = (1 - self.rule.guard_ratio) / self._correction.ratio  # of a cap, without turbulence
         age, start = turn.view.forecast_age_seconds, self.rule.start_of(turn.view.start_seconds)
         wish = self._chooser.wish(
             Outlook(
@@ -293,7 +292,7 @@ class Governor:
                 clock_mhz=self.model.lowest_clock_mhz if clock is None else clock,
                 budget_watts=budget,
                 sure_watts=sure_watts(budget, points, age_seconds=age, within_seconds=start),
-                later_watts=(budget, *later_watts(points, age_seconds=age, share=self._kept_ratio)),
+                later_watts=(budget, *later_watts(points, age_seconds=age, share=kept_ratio)),
                 awaited=self._layout([one for one in turn.view.instances if self._drains.awaits(one)]),
                 targets=turn.view.targets,
                 load=self._load,
@@ -322,11 +321,6 @@ class Governor:
             if going:
                 self._pace.stepped_down(turn.now)
         return wish
-
-    @property
-    def _kept_ratio(self) -> float:
-        """Of a cap, what the worst case may be without turbulence."""
-        return (1 - self.rule.guard_ratio) / self._correction.ratio
 
     def _place(self, turn: Turn, staying: Sequence[InstanceView], layout: Layout) -> list[InstanceView]:
         ids = frozenset(one.instance_id for one in staying)
@@ -404,7 +398,3 @@ class Governor:
         self.clock_mhz = wanted
         turn.commands.insert(0, SetClock(clock_mhz=wanted))
         return True
-
-
-def _is_ready(one: InstanceView) -> bool:
-    return one.state is InstanceState.READY
