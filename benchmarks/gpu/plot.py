@@ -30,11 +30,12 @@ def draw(log: Path, start_unix_seconds: float, run_seconds: float, out: Path) ->
     ]
     mean = RecentMean(hold_seconds=SPIKE_SECONDS)
     at = [seconds for seconds, _ in samples]
+    means = [mean.observe(watts, now) for now, watts in samples]
     edges = [share * run_seconds for share, _ in STEPS] + [at[-1]]
     caps = [RULE.cap_watts(watts) for _, watts in STEPS]
     figure, axes = plt.subplots(figsize=(8, 3.4), layout="constrained")
     axes.plot(at, [watts for _, watts in samples], color="#b9c6d3", lw=0.8, label="readings, ten a second")
-    axes.plot(at, [mean.observe(watts, now) for now, watts in samples], color="#1f5fa8", label="mean of 0.5 s")
+    axes.plot(at, means, color="#1f5fa8", label="mean of 0.5 s")
     shown = [(edge, cap) for edge, cap in zip(edges, [*caps, caps[-1]], strict=True) if edge <= at[-1]]
     shown.append((at[-1], shown[-1][1]))
     axes.step(*zip(*shown, strict=True), where="post", color="#c0392b", label="cap")

@@ -7,7 +7,8 @@ GPU, those that no instance uses too: their watts are the site's (`gpu_power`). 
 them run in one thread of the driver's own, and a call that hangs makes the reading unknown, never the agent
 late.
 
-Reading was seen on an H100 (benchmarks/gpu/RESULTS.md); locks and limits were not: tests run them on `fake_nvml`.
+Reading was seen on an H100 (benchmarks/gpu/RESULTS.md); locks and limits were not: tests run them on
+`fake_nvml`.
 """
 
 from __future__ import annotations
