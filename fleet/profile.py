@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from fleet.performance import UNKNOWN_KV_TOKENS, ClockModel, PerformanceProfile, ProfileRow
 from fleet.profiles.llama_70b_h100 import build_all
+from fleet.records import SiteInfo
 
 __all__ = [
     "LLAMA_70B_H100_TP2",
@@ -21,6 +22,7 @@ __all__ = [
     "PerformanceProfile",
     "ProfileRow",
     "SitePowerModel",
+    "profile_of",
 ]
 
 PROFILES: dict[str, PerformanceProfile] = build_all()
@@ -29,6 +31,19 @@ PROFILES: dict[str, PerformanceProfile] = build_all()
 LLAMA_70B_H100_TP2 = PROFILES["llama-3.1-70b/h100/tp2"]
 LLAMA_70B_H100_TP4 = PROFILES["llama-3.1-70b/h100/tp4"]
 LLAMA_70B_H100_TP8 = PROFILES["llama-3.1-70b/h100/tp8"]
+
+
+def profile_of(info: SiteInfo, profile_id: str | None) -> PerformanceProfile | None:
+    """What a site reckons its engines with: by its own word, else the shipped one of that name.
+
+    None: it names none, or one that nobody here knows. A site's word counts for that site alone.
+    """
+    if profile_id is None:
+        return None
+    for one in info.profiles:
+        if one.profile_id == profile_id:
+            return one.profile
+    return PROFILES.get(profile_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

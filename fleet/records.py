@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 
+from fleet.profile_record import MAX_SITE_PROFILES, ProfileInfo
 from fleet.wire import (
     MAX_PLAN_BYTES,
     MAX_SEQUENCE,
@@ -35,8 +36,8 @@ from fleet.wire import (
 )
 
 API_KEY_SCHEMA_VERSION = "1.1"
-SITE_INFO_SCHEMA_VERSION = "1.1"
-"""1.1: a configuration may say its `max_concurrency`."""
+SITE_INFO_SCHEMA_VERSION = "1.2"
+"""1.1: a configuration may say its `max_concurrency`. 1.2: `profiles`."""
 SITE_REPORT_SCHEMA_VERSION = "1.1"
 """1.1: joules per token."""
 ROUTER_PRESENCE_SCHEMA_VERSION = "1.1"
@@ -127,6 +128,16 @@ class SiteInfo(Record):
     capabilities: Annotated[
         Capabilities, BeforeValidator(lambda value: Capabilities() if value is None else value)
     ] = Capabilities()
+    profiles: Annotated[Items[ProfileInfo], Field(max_length=MAX_SITE_PROFILES)] = ()
+    """Those of `configurations` that readers may not know by their name, or not so. Since 1.2."""
+
+    @field_validator("profiles")
+    @classmethod
+    def _each_profile_once(cls, profiles: tuple[ProfileInfo, ...]) -> tuple[ProfileInfo, ...]:
+        names = [one.profile_id for one in profiles]
+        if len(set(names)) != len(names):
+            raise ValueError("a profile is listed twice")
+        return profiles
 
 
 class SitePower(WirePart):

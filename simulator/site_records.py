@@ -70,7 +70,7 @@ def site_info(site: SimulatedSite) -> SiteInfo:
         safe_floor_watts=0.0,
         max_site_watts=site.max_site_watts,
         configurations=tuple(
-            one.model_copy(update={"max_concurrency": site.model.concurrency[known.tensor_parallel_degree]})
+            one
             for known in site.model.profiles.values()
             for one in report.configurations(
                 model=known.model,
@@ -78,8 +78,10 @@ def site_info(site: SimulatedSite) -> SiteInfo:
                 is_profile_assumed=False,
                 clocks_mhz=site.model.clocks_mhz,
                 start_seconds=settings.start_seconds,
+                max_concurrency=site.model.concurrency[known.tensor_parallel_degree],
             )
         ),
+        profiles=report.announced_profiles(site.model.profiles.values()).profiles,
         capabilities=report.capabilities(
             EngineCapabilities(
                 paths=("/v1/chat/completions", "/v1/completions"),

@@ -219,6 +219,8 @@ class SiteAgent:
         )
         for sentence in config.profiles.warnings():
             logger.warning("%s", sentence)
+        for sentence in self.records.announced.untold:
+            logger.warning("routers are not told of a profile, they go by this site's reports: %s", sentence)
         ride_through = config.ride_through(spare_gpus=model.spare_gpus)
         for sentence in survival.warnings(model, config.governor_rule(), ride_through):
             logger.warning("ride-through: %s", sentence)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
+
+from pydantic import ValidationError
 
 from fleet.instance import InstanceState
-from fleet.profile import UNKNOWN_KV_TOKENS, PerformanceProfile
+from fleet.profile import PROFILES, UNKNOWN_KV_TOKENS, PerformanceProfile
+from fleet.profile_record import MAX_SITE_PROFILES, ProfileInfo
 from fleet.records import (
     Capabilities,
     ConfigurationInfo,
@@ -17,6 +21,7 @@ from fleet.records import (
     SiteState,
     WireInstanceState,
 )
+from fleet.wire import describe_validation_error
 from gateway.api_paths import served_paths
 from site_agent import engine_metrics
 from site_agent.drivers.interface import EngineCapabilities
@@ -152,10 +157,18 @@ def configurations(
     is_profile_assumed: bool,
     clocks_mhz: Sequence[int],
     start_seconds: float,
+    max_concurrency: int,
 ) -> tuple[ConfigurationInfo, ...]:
     """SiteInfo's `configurations`: one per clock, or a single one where clocks mean nothing."""
     if is_profile_assumed:
-        return (ConfigurationInfo(model=model, tensor_parallel_degree=1, start_seconds=start_seconds),)
+        return (
+            ConfigurationInfo(
+                model=model,
+                tensor_parallel_degree=1,
+                start_seconds=start_seconds,
+                max_concurrency=max_concurrency,
+            ),
+        )
     return tuple(
         ConfigurationInfo(
             model=model,
@@ -163,9 +176,38 @@ def configurations(
             gpu_clock_mhz=clock,
             profile_id=profile.profile_id,
             start_seconds=start_seconds,
+            max_concurrency=max_concurrency,
         )
         for clock in clocks_mhz
     )
+
+
+class Announced(NamedTuple):
+    """SiteInfo's `profiles`."""
+
+    profiles: tuple[ProfileInfo, ...]
+    untold: tuple[str, ...]
+    """Why a profile is not among them, for a person."""
+
+
+def announced_profiles(profiles: Iterable[PerformanceProfile]) -> Announced:
+    """Those that routers cannot know by their name: measured ones, and shipped ones that differ here.
+
+    What no record can carry is left out; routers then go by the reports of its instances.
+    """
+    told, untold = [], []
+    for profile in profiles:
+        if PROFILES.get(profile.profile_id) == profile:
+            continue
+        try:
+            told.append(ProfileInfo.of(profile))
+        except ValidationError as error:
+            untold.append(f"{profile.profile_id}: {describe_validation_error(error)}")
+    untold += [
+        f"{one.profile_id}: a site tells of {MAX_SITE_PROFILES} profiles at most"
+        for one in told[MAX_SITE_PROFILES:]
+    ]
+    return Announced(tuple(told[:MAX_SITE_PROFILES]), tuple(untold))
 
 
 def capabilities(engine: EngineCapabilities, *, has_server_switch: bool) -> Capabilities:

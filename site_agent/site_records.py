@@ -18,6 +18,10 @@ class SiteRecords:
     def __init__(self, parts: Parts) -> None:
         self.ingress_url = parts.config.ingress_url or ""
         self._parts = parts
+        assumed = parts.config.engine.profile is None
+        profiles = () if assumed else parts.power.governor.model.profiles.values()
+        self.announced = report.announced_profiles(profiles)
+        """Made once: a file that changes counts at the next start."""
 
     def state(self) -> SiteState:
         """As on the wire."""
@@ -89,15 +93,17 @@ class SiteRecords:
             max_site_watts=config.site_watts_limit(spare_gpus=spare),
             configurations=tuple(
                 one
-                for profile in model.profiles.values()
+                for degree, profile in model.profiles.items()
                 for one in report.configurations(
                     model=config.engine.model,
                     profile=profile,
                     is_profile_assumed=config.engine.profile is None,
                     clocks_mhz=model.clocks_mhz,
                     start_seconds=round(parts.pool.start_times.seconds),
+                    max_concurrency=model.concurrency[degree],
                 )
             ),
+            profiles=self.announced.profiles,
             capabilities=report.capabilities(
                 parts.drivers.engines.capabilities(), has_server_switch=config.has_server_switch
             ),

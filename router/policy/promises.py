@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fleet.capacity import reference_slo
-from fleet.profile import PROFILES, PerformanceProfile
+from fleet.profile import PerformanceProfile, profile_of
 from fleet.request import ClassSlo, RequestClass, RequestFeatures
 from router.policy.site_rate import work_of, work_step
 from router.policy.snapshot import Snapshot
@@ -84,7 +84,10 @@ def _profiles(model: str, snapshot: Snapshot) -> frozenset[PerformanceProfile]:
     found = set()
     for view in snapshot.models.get(model, ()):
         site = snapshot.sites.get(view.site_id)
-        for one in () if site is None or site.info is None else site.info.configurations:
-            if one.model == model and (profile := PROFILES.get(one.profile_id or "")) is not None:
+        info = None if site is None else site.info
+        if info is None:
+            continue
+        for one in info.configurations:
+            if one.model == model and (profile := profile_of(info, one.profile_id)) is not None:
                 found.add(profile)
     return frozenset(found)

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from fleet.capacity import Slo, Work, requests_per_second
-from fleet.profile import PROFILES, PerformanceProfile
+from fleet.profile import PerformanceProfile, profile_of
 from fleet.records import SiteInfo
 from router.policy.snapshot import ModelView
 
@@ -58,7 +58,7 @@ def engines_of(view: ModelView, info: SiteInfo | None) -> Engines | None:
         return None
     kinds = []
     for (degree, clock), count in ready.items():
-        profile = PROFILES.get(_profile_id(view.model, info, degree) or "")
+        profile = profile_of(info, _profile_id(view.model, info, degree))
         if profile is None or clock is None:
             return None
         kinds.append((profile, float(clock), count))

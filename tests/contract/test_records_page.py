@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from support.golden_records import FOLDER, RECORDS, golden_bytes
 
+import fleet.profile_record
 import fleet.records
 from fleet.keys import Keys
 from fleet.records import SiteReport
@@ -20,11 +21,11 @@ from fleet.wire import Document, Record, WirePart
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 PAGE = (REPOSITORY / "docs" / "records.md").read_text()
 PARTS = sorted(
-    (
+    {
         part
-        for part in vars(fleet.records).values()
+        for part in (*vars(fleet.records).values(), *vars(fleet.profile_record).values())
         if isinstance(part, type) and issubclass(part, WirePart) and part not in (WirePart, Document, Record)
-    ),
+    },
     key=lambda part: part.__name__,
 )
 

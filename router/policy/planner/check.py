@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import get_args
 
-from fleet.profile import PROFILES, PerformanceProfile
+from fleet.profile import profile_of
 from fleet.records import Plan, PlanTarget, SiteInfo
 from fleet.request import RequestClass
 
@@ -21,11 +21,7 @@ MAX_FAULTS = 20
 CLASSES = frozenset(get_args(RequestClass))
 
 
-def plan_faults(
-    plan: Plan,
-    infos: Mapping[str, SiteInfo],
-    profiles: Mapping[str, PerformanceProfile] | None = None,
-) -> list[str]:
+def plan_faults(plan: Plan, infos: Mapping[str, SiteInfo]) -> list[str]:
     """What is wrong with a plan, in words; empty: nothing. `infos`: every site that the reader knows.
 
     A site without a SiteInfo cannot be planned for, so a plan that names one is refused until its info is
@@ -53,7 +49,7 @@ def plan_faults(
         if site_id not in infos:
             faults.append(f"targets: no site {site_id} is known")
         else:
-            faults += _target_faults(infos[site_id], targets, PROFILES if profiles is None else profiles)
+            faults += _target_faults(infos[site_id], targets)
     for model, shortfalls in plan.expected_shortfall.items():
         faults += [
             f"shortfall of {model} {name}: no such class" for name in shortfalls if name not in CLASSES
@@ -65,9 +61,7 @@ def _unknown(where: str, sites: Mapping[str, float], infos: Mapping[str, SiteInf
     return [f"{where}: no site {site_id} is known" for site_id in sites if site_id not in infos]
 
 
-def _target_faults(
-    info: SiteInfo, targets: tuple[PlanTarget, ...], profiles: Mapping[str, PerformanceProfile]
-) -> list[str]:
+def _target_faults(info: SiteInfo, targets: tuple[PlanTarget, ...]) -> list[str]:
     """GPUs, configurations, and the least that these instances draw: awake and empty."""
     where = f"targets of {info.site_id}"
     faults = []
@@ -85,7 +79,7 @@ def _target_faults(
             clock = "its own clock" if key[2] is None else f"{key[2]} MHz"
             faults.append(f"{where}: it has no configuration {key[0]} at {key[1]} GPUs and {clock}")
             continue
-        profile = profiles.get(known[key] or "")
+        profile = profile_of(info, known[key])
         if profile is not None:
             added = max(0.0, profile.idle_watts - profile.stopped_watts)
             watts += target.instances * added * info.overhead_ratio

@@ -6,11 +6,11 @@ configurations, without a reading of its power, or that needs a person (`faulted
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from fleet.capacity import Slo, Work
-from fleet.profile import PROFILES, PerformanceProfile
+from fleet.profile import PerformanceProfile, profile_of
 from fleet.records import ConfigurationInfo, SiteInfo, SiteReport
 from fleet.request import RequestClass
 from router.policy.outlook import PowerOutlook
@@ -59,15 +59,13 @@ def problem_of(
     horizon_seconds: float,
     margin_ratio: float,
     parameters: PlannerParameters,
-    profiles: Mapping[str, PerformanceProfile] | None = None,
 ) -> PlanningProblem:
     """The problem; sites in order of name.
 
     `demand`, `means`: expected load, and mean (prompt, output) tokens by model and class. `horizon_seconds`:
     the site's power is the lowest that each quantile has from now until then.
     """
-    profiles = PROFILES if profiles is None else profiles
-    used = _profiles_by_model(sites.values(), profiles)
+    used = _profiles_by_model(sites)
     loads = {model: _load_of(model, known, demand, means) for model, known in sorted(used.items())}
     made: dict[tuple[object, ...], Configuration] = {}
     planned = []
@@ -84,7 +82,7 @@ def problem_of(
                 overhead_ratio=info.overhead_ratio,
                 max_site_watts=info.max_site_watts,
                 power=power_of(view.outlook, info, now, horizon_seconds, margin_ratio),
-                configurations=_configurations(info, loads, profiles, made),
+                configurations=_configurations(info, loads, made),
                 present=present_of(report),
                 can_switch_off=info.capabilities.server_power,
             )
@@ -131,16 +129,16 @@ def present_of(report: SiteReport | None) -> tuple[Target, ...]:
     )
 
 
-def _profiles_by_model(
-    sites: Iterable[SiteRecordsView], profiles: Mapping[str, PerformanceProfile]
-) -> dict[str, list[PerformanceProfile]]:
-    found: dict[str, dict[str, PerformanceProfile]] = {}
-    for view in sites:
+def _profiles_by_model(sites: Mapping[str, SiteRecordsView]) -> dict[str, list[PerformanceProfile]]:
+    """By name; sites may have different ones of one name."""
+    found: dict[str, dict[PerformanceProfile, None]] = {}
+    for _, view in sorted(sites.items()):
         for entry in () if view.info is None else view.info.configurations:
-            profile = profiles.get(entry.profile_id or "")
+            assert view.info is not None
+            profile = profile_of(view.info, entry.profile_id)
             if profile is not None:
-                found.setdefault(entry.model, {})[profile.profile_id] = profile
-    return {model: [known[name] for name in sorted(known)] for model, known in found.items()}
+                found.setdefault(entry.model, {})[profile] = None
+    return {model: sorted(known, key=lambda one: one.profile_id) for model, known in found.items()}
 
 
 def _load_of(
@@ -161,18 +159,17 @@ def _load_of(
 def _configurations(
     info: SiteInfo,
     loads: Mapping[str, ModelLoad],
-    profiles: Mapping[str, PerformanceProfile],
     made: dict[tuple[object, ...], Configuration],
 ) -> tuple[Configuration, ...]:
     """Of the configurations that a profile describes; each made once for all sites that have it."""
     found = []
     for entry in info.configurations:
-        profile = profiles.get(entry.profile_id or "")
+        profile = profile_of(info, entry.profile_id)
         if profile is None or profile.tensor_parallel_degree != entry.tensor_parallel_degree:
             continue
         concurrency = entry.max_concurrency or DEFAULT_MAX_CONCURRENCY
         start = DEFAULT_START_SECONDS if entry.start_seconds is None else entry.start_seconds
-        key = (entry.model, profile.profile_id, entry.gpu_clock_mhz, concurrency, start)
+        key = (entry.model, profile, entry.gpu_clock_mhz, concurrency, start)
         if key not in made:
             made[key] = _configuration(entry, profile, loads[entry.model], concurrency, start)
         found.append(made[key])

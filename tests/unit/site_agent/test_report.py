@@ -141,16 +141,27 @@ def test_configurations_are_one_for_each_clock() -> None:
     """Or a single one where nobody measured anything."""
     profile = LLAMA_70B_H100_TP4
     known = report.configurations(
-        model="m", profile=profile, is_profile_assumed=False, clocks_mhz=(800, 1980), start_seconds=2.0
+        model="m",
+        profile=profile,
+        is_profile_assumed=False,
+        clocks_mhz=(800, 1980),
+        start_seconds=2.0,
+        max_concurrency=16,
     )
     assumed = report.configurations(
-        model="m", profile=profile, is_profile_assumed=True, clocks_mhz=(1000,), start_seconds=2.0
+        model="m",
+        profile=profile,
+        is_profile_assumed=True,
+        clocks_mhz=(1000,),
+        start_seconds=2.0,
+        max_concurrency=16,
     )
     assert [(one.gpu_clock_mhz, one.profile_id) for one in known] == [
         (800, profile.profile_id),
         (1980, profile.profile_id),
     ]
     assert [(one.gpu_clock_mhz, one.profile_id) for one in assumed] == [(None, None)]
+    assert {one.max_concurrency for one in (*known, *assumed)} == {16}
 
 
 def _model(made: list[Instance], windows: dict[str, MetricsWindow]) -> report.ModelReport:

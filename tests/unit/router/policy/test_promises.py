@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from support.views import FEATURES, info, site, view
 
 from fleet.capacity import alone_seconds
 from fleet.profile import PROFILES
+from fleet.profile_record import ProfileInfo
 from fleet.request import ClassSlo
 from router.policy.promises import LOOK_SECONDS, Promises
 from router.policy.site_rate import work_of, work_step
@@ -52,6 +54,19 @@ def test_the_factor_is_of_one_alone_on_the_fastest_that_any_site_announces():
     work = work_of(work_step(1000, 200))
     ttft, e2e = alone_seconds(PROFILES[FAST], 1980, work)
     assert found == ClassSlo(ttft_seconds=pytest.approx(5 * ttft), e2e_seconds=pytest.approx(5 * e2e))
+
+
+def test_a_profile_that_a_site_tells_of_counts_as_a_shipped_one():
+    """The fastest of all that are announced, whoever knows it."""
+    quick: dict[str, Any] = {"step_overhead_seconds": 1e-3, "prefill_tokens_per_second": 1e5}
+    mine = replace(PROFILES[FAST], profile_id="mine", **quick)
+    features = FEATURES._replace(prompt_tokens=1000, expected_output_tokens=200)
+    known = {"model": "m", "tensor_parallel_degree": 8, "profile_id": "mine"}
+    told = info("b", configurations=[known], profiles=[ProfileInfo.of(mine)])
+    found = Promises({}, 5.0).of(features, fleet(a=FAST).with_site(site(view("b"), info=told)), 100.0)
+    ttft, _ = alone_seconds(mine, 1980, work_of(work_step(1000, 200)))
+    assert found is not None
+    assert found.ttft_seconds == pytest.approx(5 * ttft)
 
 
 def test_without_a_profile_nothing_is_promised():

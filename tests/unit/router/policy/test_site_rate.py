@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from support.views import info, site, view
 
 from fleet.capacity import Work, requests_per_second
 from fleet.profile import PROFILES
+from fleet.profile_record import ProfileInfo
 from fleet.records import InstanceReport, SiteInfo
 from fleet.request import ClassSlo
 from router.policy.breaker import Breaker
@@ -75,6 +77,19 @@ def test_what_is_unknown_has_no_rate():
     assert engines_of(view(), told()) is None
     assert engines_of(view(instances=(instance(0, gpu_clock_mhz=None),)), told()) is None
     assert engines_of(view(instances=(instance(0),), capacity_requests=None), told()) is None
+
+
+def test_a_site_that_tells_of_its_own_profile_is_judged_by_it():
+    """Whatever it calls it."""
+    slow = replace(PROFILES[PROFILE], prefill_tokens_per_second=500.0)
+    seen, step = view(instances=(instance(0),)), work_step(1000, 200)
+    own = told().model_copy(update={"profiles": (ProfileInfo.of(slow),)})
+    one, other = engines_of(seen, told()), engines_of(seen, own)
+    assert one is not None
+    assert other is not None
+    assert engines_rate(other, step) < engines_rate(one, step) / 3
+    named = ProfileInfo.of(replace(slow, profile_id="another"))
+    assert engines_of(seen, told("another").model_copy(update={"profiles": (named,)})) is not None
 
 
 def test_what_engines_sustain_is_kept_for_as_long_as_they_stay_as_they_are():

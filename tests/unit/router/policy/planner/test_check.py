@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace as replace_profile
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from support.golden_records import golden_value
 
 from fleet.profile import LLAMA_70B_H100_TP4
+from fleet.profile_record import ProfileInfo
 from fleet.records import Plan, SiteInfo
 from router.policy.planner.check import plan_faults
 
@@ -57,9 +58,18 @@ def test_each_broken_invariant_is_told(fields: dict[str, Any], fault: str) -> No
 def test_instances_that_alone_draw_more_than_the_site_may_are_a_fault() -> None:
     """Even empty they would break the cap."""
     small = INFO.model_copy(update={"max_site_watts": 1700.0})
-    profile = replace_profile(LLAMA_70B_H100_TP4, profile_id="llama-3.1-70b/h100/tp4")
-    faults = plan_faults(plan(targets={"north": [TARGET]}), {"north": small}, {profile.profile_id: profile})
+    faults = plan_faults(plan(targets={"north": [TARGET]}), {"north": small})
     assert any("even when idle" in fault for fault in faults)
+
+
+def test_what_instances_draw_is_by_the_site_s_own_word() -> None:
+    """Its profile of the same name says that an empty one draws three times as much."""
+    hungry = replace(LLAMA_70B_H100_TP4, idle_watts=3 * LLAMA_70B_H100_TP4.idle_watts)
+    wanted = plan(targets={"north": [TARGET]})
+    room = INFO.model_copy(update={"max_site_watts": 2500.0})
+    assert plan_faults(wanted, {"north": room}) == []
+    told = room.model_copy(update={"profiles": (ProfileInfo.of(hungry),)})
+    assert any("even when idle" in fault for fault in plan_faults(wanted, {"north": told}))
 
 
 def test_a_hostile_plan_has_a_bounded_answer() -> None:

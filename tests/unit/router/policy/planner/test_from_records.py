@@ -9,6 +9,7 @@ import pytest
 from support.golden_records import golden_value
 
 from fleet.profile import PROFILES
+from fleet.profile_record import ProfileInfo
 from fleet.records import SiteInfo, SiteReport
 from router.policy.outlook import Horizon, PowerOutlook, Quantiles
 from router.policy.planner.configurations import TYPICAL_WORKS, on_grid, works_of
@@ -180,9 +181,47 @@ def test_figures_move_the_right_way() -> None:
     assert large.latency_ratio[4] == pytest.approx(0.2, abs=0.01)
 
 
-def test_another_set_of_profiles_may_be_given() -> None:
-    """Measured ones, say."""
-    quick = replace(PROFILES["llama-3.1-70b/h100/tp4"], prefill_tokens_per_second=1e6)
-    view = SiteRecordsView(info=info(), report=None, outlook=outlook())
-    found = problem(view, profiles={quick.profile_id: quick})
-    assert {entry.tensor_parallel_degree for entry in found.sites[0].configurations} == {4}
+def measured(**changes: Any) -> ProfileInfo:
+    """A profile that nobody ships: the default one's figures, changed."""
+    changes = {"profile_id": f"{MODEL}/mine/tp4/0123456789ab"} | changes
+    return ProfileInfo.of(replace(PROFILES[f"{MODEL}/h100/tp4"], **changes))
+
+
+def site_with(profile: ProfileInfo, site_id: str = "a") -> SiteRecordsView:
+    """A site that runs nothing else, at two of its clocks."""
+    configuration = {
+        "model": MODEL,
+        "tensor_parallel_degree": profile.tensor_parallel_degree,
+        "profile_id": profile.profile_id,
+        "max_concurrency": 32,
+    }
+    clocks = [configuration | {"gpu_clock_mhz": clock} for clock in (1400, 1980)]
+    told = info(site_id, configurations=clocks, profiles=[profile])
+    return SiteRecordsView(info=told, report=None, outlook=outlook())
+
+
+def test_a_site_is_planned_for_by_the_profile_that_it_tells_of() -> None:
+    """At its own degree and clocks, as one that is shipped would be."""
+    found = problem(site_with(measured(prefill_tokens_per_second=40_000.0)))
+    (site,) = found.sites
+    assert {(one.tensor_parallel_degree, one.gpu_clock_mhz) for one in site.configurations} == {
+        (4, 1400),
+        (4, 1980),
+    }
+    planned = solve_slow(found)
+    assert planned.status == "optimal"
+    assert planned.unplanned == ()
+    assert {one.gpu_clock_mhz for one in planned.targets["a"]} <= {1400, 1980}
+
+
+def test_sites_with_profiles_of_one_name_have_each_its_own_figures() -> None:
+    """The same file with other assumed watts, or a name that is somebody else's."""
+    cheap, dear = measured(idle_watts=300.0, stopped_watts=280.0), measured(stopped_watts=400.0)
+    found = problem(site_with(cheap), site_with(dear, "b")).sites
+    assert [one.configurations[0].stopped_watts for one in found] == [280.0, 400.0]
+    shipped = PROFILES[f"{MODEL}/h100/tp4"]
+    liar = measured(profile_id=shipped.profile_id, stopped_watts=1.0)
+    honest = SiteRecordsView(info=info("b"), report=None, outlook=outlook())
+    of_liar, of_honest = problem(site_with(liar), honest).sites
+    assert of_liar.configurations[0].stopped_watts == 1.0
+    assert of_honest.configurations[0].stopped_watts == shipped.stopped_watts
