@@ -56,6 +56,8 @@ class Site:
     client: httpx.AsyncClient
     store: RedisStore
     feed: StubFeed
+    watts: list[float]
+    """What is granted, in its only place."""
 
     async def layout(self) -> dict[tuple[int, int | None], int]:
         """(degree, clock) → ready instances."""
@@ -91,9 +93,18 @@ class Site:
 
 @asynccontextmanager
 async def running_site(
-    tmp_path: Path, url: str, *, degree: int = 4, others: tuple[int, ...] = (2, 8)
+    tmp_path: Path,
+    url: str,
+    *,
+    degree: int = 4,
+    others: tuple[int, ...] = (2, 8),
+    watts: float = FULL_GRANT,
+    instances: int | None = None,
+    slo_e2e_seconds: float | None = None,
+    **engine: Any,
 ) -> AsyncIterator[Site]:
-    """Of eight GPUs, all of them used by instances of `degree`."""
+    """Of eight GPUs, all of them used by instances of `degree`, or so many awake with these watts."""
+    granted, awake = [watts], instances or 8 // degree
     (port,) = free_ports(1)
     async with running_feed() as feed:
         config = SiteConfig.model_validate(
@@ -103,19 +114,21 @@ async def running_site(
                 "state_dir": tmp_path / "north",
                 "port": port,
                 "feed_url": feed.url,
+                "slo_e2e_seconds": slo_e2e_seconds,
                 "engine": {
                     "kind": "emulated",
                     "instances": 8 // degree,
                     "profile": f"{MODEL}/h100/tp{degree}",
                     "other_tensor_parallel_degrees": others,
                     "start_seconds": 0.2,
+                    **engine,
                 },
             }
         )
 
         async def speak() -> None:
             while True:
-                said = reading(FULL_GRANT)
+                said = reading(granted[0])
                 feed.say(said)
                 await store.publish_power_reading("north", said.to_json(), log=False)
                 await asyncio.sleep(0.5)
@@ -129,11 +142,11 @@ async def running_site(
         ]
         try:
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-                site = Site(client=client, store=store, feed=feed)
+                site = Site(client=client, store=store, feed=feed, watts=granted)
 
                 async def is_up() -> bool:
                     with suppress(httpx.HTTPError):
-                        return sum((await site.layout()).values()) == 8 // degree
+                        return sum((await site.layout()).values()) == awake
                     return False
 
                 deadline = asyncio.get_running_loop().time() + 60
