@@ -16,6 +16,7 @@ from fleet.profiles.check import FitError, fitted_groups
 from fleet.profiles.document import ProfileDocument, ProfileDocumentError
 from fleet.profiles.measured import ONE_LENGTH, fit_errors, told_clocks
 from fleet.profiles.measured_points import points_of, told_slow_clock
+from site_agent import report
 from site_agent.config import SiteConfig
 from site_agent.drivers import nvml
 from site_agent.drivers.interface import DriverError
@@ -43,6 +44,13 @@ def examine(config: SiteConfig, *, nvml_library: Any = None) -> list[Finding]:
     found += _fit(errors, reference)
     found += _made_for(config, profile, nvml_library)
     found += _unknown(config, profile, document)
+    found += [
+        _warn(
+            f"routers cannot be told of {sentence}; they go by the site's reports and do not plan for it",
+            "measure a few batches and clocks, alone on the GPUs, with longer --seconds",
+        )
+        for sentence in report.announced_profiles(config.site_model().profiles.values()).untold
+    ]
     return found
 
 

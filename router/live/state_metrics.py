@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 
 from prometheus_client.core import Metric
 
+from fleet.profile import profile_of
+from fleet.records import SiteInfo
 from fleet.request import ServiceTier
 from router.live.fleet_view import FleetView
 from router.live.ledger import Ledger
@@ -170,3 +172,14 @@ def fleet_families(view: FleetView, *, is_store_up: bool | None, now: float) -> 
         ["site"],
         {(site_id,): records.skew_seconds for site_id, records in kept.items()},
     )
+    yield gauge(
+        "heron_router_site_profile_known",
+        "1 where a profile describes every configuration of the site; act on 0: no promise counts on it.",
+        ["site"],
+        {(site_id,): _is_described(site.info) for site_id, site in views.items() if site.info is not None},
+    )
+
+
+def _is_described(info: SiteInfo) -> float:
+    known = [profile_of(info, one.profile_id) is not None for one in info.configurations]
+    return 1.0 if known and all(known) else 0.0

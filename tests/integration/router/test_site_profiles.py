@@ -164,6 +164,8 @@ async def test_a_site_that_tells_of_its_profile_is_planned_for(
         assert set(shares) == {"a", "b"}
         assert shares["b"] < shares["a"], "it takes twice as long"
         assert await value(router, "heron_router_planner_unplanned_sites") == 1
+        known = [await value(router, f'heron_router_site_profile_known{{site="{name}"}}') for name in "abc"]
+        assert known == [1, 1, 0]
 
         async def follows() -> bool:
             return set(await spread(client)) == {"a", "b"}

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from support.measured import document_of, row_of
 from support.scenes import scene
 
+from fleet.profile import LLAMA_70B_H100_TP4
 from fleet.records import Plan
 from router.config import PlannerConfig
 from router.live.demand_meter import DemandMeter
@@ -65,6 +70,24 @@ def test_a_plan_comes_as_late_as_its_solver_takes() -> None:
     assert {site.plans.epoch for site in world.sites.values()} == {1}
     sequences = [one.sequence for _, one in published]
     assert sequences == sorted(set(sequences))
+
+
+def test_sites_with_a_measured_profile_are_planned_for(tmp_path: Path) -> None:
+    """The simulated site tells of it as a live one does."""
+    path = tmp_path / "mine.json"
+    points = itertools.product((1980, 800), (512, 4096), (1, 64))
+    rows = [row_of(LLAMA_70B_H100_TP4, batch, prompt, clock) for clock, prompt, batch in points]
+    path.write_text(document_of(rows).model_dump_json())
+    settings = RouterSettings(policy="planned", planner=PlannerSettings(learn_seconds=30.0))
+    shipped = scene(rate=6.0, seconds=300, router=settings)
+    mine = tuple(replace(one, profile_id=str(path), other_profile_ids=()) for one in shipped.sites)
+    world = World(replace(shipped, sites=mine))
+    world.begin()
+    world.events.run(90.0)
+    plan = world.router.view.snapshot.plan
+    assert plan is not None
+    [shares] = {frozenset(by_site) for by_class in plan.weights.values() for by_site in by_class.values()}
+    assert shares == world.sites.keys()
 
 
 def test_more_load_than_was_planned_for_brings_a_slow_plan() -> None:

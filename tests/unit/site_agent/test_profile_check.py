@@ -97,6 +97,16 @@ def test_a_good_file_is_told_in_one_line(tmp_path: Path) -> None:
             "warn",
             r"a decode step is \d+ % off its row",
         ),
+        (
+            [
+                row_of(TRUTH, batch, prompt, clock)
+                for clock, prompt, batch in itertools.product((1980, 800), (64, 512), range(1, 66))
+            ],
+            {},
+            {},
+            "warn",
+            "routers cannot be told of llama-3.1-70b/fake-gpu/tp4/.*: rows: .* at most 64 items",
+        ),
     ],
 )
 def test_what_is_doubtful_is_said_with_what_to_do(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from support.fake_drivers import specs
@@ -162,6 +163,23 @@ def test_configurations_are_one_for_each_clock() -> None:
     ]
     assert [(one.gpu_clock_mhz, one.profile_id) for one in assumed] == [(None, None)]
     assert {one.max_concurrency for one in (*known, *assumed)} == {16}
+
+
+def test_profiles_that_routers_cannot_know_by_their_name_are_told() -> None:
+    """Not the shipped ones as they are; those that differ here are, and measured ones. What no record carries
+    is left out, with why."""
+    shipped = LLAMA_70B_H100_TP4
+    assert report.announced_profiles([shipped]) == ((), ())
+    lent = replace(shipped, stopped_watts=shipped.idle_watts)
+    mine = [replace(shipped, profile_id=f"mine-{number}") for number in range(9)]
+    assert [one.profile_id for one in report.announced_profiles([lent]).profiles] == [shipped.profile_id]
+    told, untold = report.announced_profiles(mine)
+    assert [one.profile_id for one in told] == [one.profile_id for one in mine[:8]]
+    assert untold == ("mine-8: a site tells of 8 profiles at most",)
+    endless = replace(mine[0], prefill_tokens_per_second=1e12)
+    assert report.announced_profiles([endless, mine[1]]).profiles == (told[1],)
+    [why] = report.announced_profiles([endless]).untold
+    assert why.startswith("mine-0: prefill_tokens_per_second: ")
 
 
 def _model(made: list[Instance], windows: dict[str, MetricsWindow]) -> report.ModelReport:
