@@ -109,8 +109,12 @@ class PerformanceProfile:
     kv_source: str = ""
 
     def __hash__(self) -> int:
-        """Cheap, for memoised functions of a profile; equality still compares everything."""
-        return hash(self.profile_id)
+        """Cheap, for memoised functions of a profile; equality still compares everything.
+
+        Of the figures too: sites may have any number of profiles of one name. What is kept has no text in it,
+        whose hash is another in every process: profiles go from one to the next.
+        """
+        return hash(self.profile_id) ^ self._figures_hash
 
     @property
     def has_assumed_watts(self) -> bool:
@@ -188,6 +192,12 @@ class PerformanceProfile:
         if self.clock_model.power_points:
             return interpolate(*zip(*self.clock_model.power_points, strict=True), at=g)
         return constant_share + (1 - constant_share) * float(g**self.clock_model.power_exponent)
+
+    @cached_property
+    def _figures_hash(self) -> int:
+        rows = tuple((one.running_requests, one.watts, one.itl_seconds, one.kv_tokens) for one in self.rows)
+        figures = [value for value in vars(self).values() if isinstance(value, int | float)]
+        return hash((*figures, self.clocks_mhz, self.clock_model, rows))
 
     @cached_property
     def _running(self) -> tuple[int, ...]:

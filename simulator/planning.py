@@ -125,7 +125,7 @@ class SimulatedPlanner:
         }
 
     def _begin(self, kind: PlanKind, sites: dict[str, SiteRecordsView], now: float) -> None:
-        task = self._maker.begin(kind, sites, now)
+        task = self._maker.begin(kind, sites, now).task()
         self._solving.add(kind)
         planned = solve_slow(task.problem) if kind == "slow" else solve_fast(task.problem, task.instances)
         self._events.after(SOLVE_SECONDS[kind], self._end, (task, planned, self._epoch))

@@ -33,6 +33,7 @@ from router.policy.planner.plan_maker import (
     RENEW_SECONDS,
     BrokenPlanError,
     PlanMaker,
+    Question,
     Task,
 )
 from router.policy.planner.problem import Planned, PlannerParameters
@@ -215,22 +216,25 @@ class Planner:
         return found
 
     def _begin(self, kind: PlanKind, sites: dict[str, SiteRecordsView], now: float) -> None:
-        task = self._maker.begin(kind, sites, now)
-        self._solving[kind] = asyncio.create_task(self._solve(task))
+        question = self._maker.begin(kind, sites, now)
+        self._solving[kind] = asyncio.create_task(self._solve(question))
 
-    async def _solve(self, task: Task) -> None:
+    async def _solve(self, question: Question) -> None:
         began = self._clock()
         try:
-            planned = await self._solvers[task.kind].solve(task, timeout_seconds=self._config.timeout_seconds)
-            why = "" if planned.is_usable else f"{planned.status}: {planned.explanation}"
-        except SolverFailedError as error:
-            planned, why = None, str(error)
-        seconds = self._clock() - began
-        try:
+            task = await asyncio.to_thread(question.task)  # requests may be forwarded in this process
+            try:
+                planned = await self._solvers[task.kind].solve(
+                    task, timeout_seconds=self._config.timeout_seconds
+                )
+                why = "" if planned.is_usable else f"{planned.status}: {planned.explanation}"
+            except SolverFailedError as error:
+                planned, why = None, str(error)
+            seconds = self._clock() - began
             if planned is not None and not why:
                 why = await self._publish(task, planned, seconds)
         finally:
-            self._solving.pop(task.kind, None)
+            self._solving.pop(question.kind, None)
         self._note(task, planned, why, seconds)
 
     async def _publish(self, task: Task, planned: Planned, seconds: float) -> str:

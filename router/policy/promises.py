@@ -18,6 +18,8 @@ from router.policy.snapshot import Snapshot
 
 LOOK_SECONDS = 10.0
 """What sites announce is looked at so often."""
+MAX_PROFILES = 64
+"""Of one model; a request of a new size looks at each of them. Sites are asked in order of name."""
 MAX_MODELS = 256
 """Sites may name any; beyond that all are looked at anew."""
 
@@ -90,4 +92,6 @@ def _profiles(model: str, snapshot: Snapshot) -> frozenset[PerformanceProfile]:
         for one in info.configurations:
             if one.model == model and (profile := profile_of(info, one.profile_id)) is not None:
                 found.add(profile)
+                if len(found) == MAX_PROFILES:
+                    return frozenset(found)
     return frozenset(found)

@@ -15,7 +15,14 @@ from router.policy.planner.check import plan_faults
 from router.policy.planner.demand import ClassLoad, DemandForecast, Key
 from router.policy.planner.from_records import SiteRecordsView, power_of, present_of, problem_of
 from router.policy.planner.orders import orders_of
-from router.policy.planner.problem import Instances, Planned, PlannerParameters, PlanningProblem, Target
+from router.policy.planner.problem import (
+    ClassDemand,
+    Instances,
+    Planned,
+    PlannerParameters,
+    PlanningProblem,
+    Target,
+)
 from router.policy.planner.wire import to_plan
 
 DEMAND_SECONDS = 15.0
@@ -36,6 +43,38 @@ class Task:
     problem: PlanningProblem
     instances: Instances
     """For a fast plan: what runs where."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is to be planned, as it was known at one instant; nothing in it changes afterwards.
+
+    What a configuration does with every class takes milliseconds to work out the first time: that need not be
+    done where it is asked.
+    """
+
+    kind: PlanKind
+    sites: Mapping[str, SiteRecordsView]
+    demand: tuple[ClassDemand, ...]
+    means: Mapping[Key, tuple[float, float]]
+    now: float
+    horizon_seconds: float
+    margin_ratio: float
+    parameters: PlannerParameters
+    instances: Instances
+
+    def task(self) -> Task:
+        """The problem."""
+        problem = problem_of(
+            self.sites,
+            self.demand,
+            self.means,
+            now=self.now,
+            horizon_seconds=self.horizon_seconds,
+            margin_ratio=self.margin_ratio,
+            parameters=self.parameters,
+        )
+        return Task(kind=self.kind, problem=problem, instances=self.instances)
 
 
 class BrokenPlanError(Exception):
@@ -91,19 +130,20 @@ class PlanMaker:
         is_ready = bool(plannable) and self._forecast.known_seconds() >= self._learn_seconds
         return self._agenda.due(now) if is_ready else None
 
-    def begin(self, kind: PlanKind, sites: Mapping[str, SiteRecordsView], now: float) -> Task:
-        """The problem as the fleet and its load are known now."""
+    def begin(self, kind: PlanKind, sites: Mapping[str, SiteRecordsView], now: float) -> Question:
+        """The question as the fleet and its load are known now."""
         self._agenda.begun(kind, now)
-        problem = problem_of(
-            sites,
-            self._forecast.demand(now),
-            self._forecast.works(),
+        return Question(
+            kind=kind,
+            sites=sites,
+            demand=self._forecast.demand(now),
+            means=self._forecast.works(),
             now=now,
             horizon_seconds=self._interval_seconds if kind == "slow" else FAST_HORIZON_SECONDS,
             margin_ratio=self._margin_ratio,
             parameters=self._parameters,
+            instances={} if kind == "slow" else self._running(sites),
         )
-        return Task(kind=kind, problem=problem, instances={} if kind == "slow" else self._running(sites))
 
     def _running(self, sites: Mapping[str, SiteRecordsView]) -> Instances:
         """What runs, as sites report it; of a site that does not say, what the last slow plan counts on."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -13,7 +16,6 @@ from fleet.profile import (
     LLAMA_70B_H100_TP4,
     LLAMA_70B_H100_TP8,
     PROFILES,
-    ClockModel,
     PerformanceProfile,
     ProfileRow,
     SitePowerModel,
@@ -190,14 +192,29 @@ def test_the_least_joules_for_a_token_lie_between_the_lowest_and_the_full_clock(
     assert 0.65 <= joules(best) / joules(1980) <= 0.82
 
 
-def test_a_profile_is_hashed_by_its_name_and_compared_as_a_whole() -> None:
-    """Memoised functions hash it for every call."""
-    other = replace(HAND, clock_model=ClockModel(memory_sensitivity=0.2))
-    assert hash(other) == hash(HAND)
-    assert other != HAND
-
-
 def test_a_site_draws_gpus_and_hosts_with_its_overhead() -> None:
     """(GPUs + hosts) × overhead: cooling serves the hosts as well."""
     assert SitePowerModel(overhead_ratio=1.2, host_idle_watts=500).site_watts(1500) == pytest.approx(2400)
     assert SitePowerModel().site_watts(1000) == pytest.approx(1100)
+
+
+def test_profiles_of_one_name_are_told_apart_and_a_copy_is_the_same() -> None:
+    """By their figures: sites have any number of one name. In another process too, where texts hash
+    otherwise."""
+    shipped = PROFILES["llama-3.1-70b/h100/tp4"]
+    others = [replace(shipped, idle_watts=400.5 + number) for number in range(100)]
+    assert len({shipped, *others}) == 101
+    assert len({hash(one) for one in (shipped, *others)}) == 101
+    assert hash(replace(shipped)) == hash(shipped)
+    copy = pickle.loads(pickle.dumps(shipped))  # noqa: S301 -- its own
+    assert (copy, hash(copy)) == (shipped, hash(shipped))
+    program = "import pickle, sys; one = pickle.load(sys.stdin.buffer); one.__dict__.pop('_figures_hash'); "
+    program += "hash(one); print(one.__dict__['_figures_hash'])"
+    told = subprocess.run(
+        [sys.executable, "-c", program],
+        input=pickle.dumps(shipped),
+        capture_output=True,
+        check=True,
+        env={"PYTHONHASHSEED": "7", "PYTHONPATH": ":".join(sys.path)},
+    )
+    assert int(told.stdout) == shipped.__dict__["_figures_hash"]

@@ -12,7 +12,7 @@ from fleet.capacity import alone_seconds
 from fleet.profile import PROFILES
 from fleet.profile_record import ProfileInfo
 from fleet.request import ClassSlo
-from router.policy.promises import LOOK_SECONDS, Promises
+from router.policy.promises import LOOK_SECONDS, MAX_PROFILES, Promises
 from router.policy.site_rate import work_of, work_step
 from router.policy.snapshot import NOTHING_KNOWN, Snapshot
 
@@ -67,6 +67,19 @@ def test_a_profile_that_a_site_tells_of_counts_as_a_shipped_one():
     ttft, _ = alone_seconds(mine, 1980, work_of(work_step(1000, 200)))
     assert found is not None
     assert found.ttft_seconds == pytest.approx(5 * ttft)
+
+
+def test_profiles_are_bounded_too():
+    """Any number of sites, each with one of its own: the first of them count."""
+    snapshot = NOTHING_KNOWN
+    for number in range(MAX_PROFILES + 6):
+        mine = ProfileInfo.of(replace(PROFILES[FAST], profile_id="mine", idle_watts=700.0 + number))
+        known = {"model": "m", "tensor_parallel_degree": 8, "profile_id": "mine"}
+        told = info(f"s{number:03}", configurations=[known], profiles=[mine])
+        snapshot = snapshot.with_site(site(view(told.site_id), info=told))
+    promises = Promises({}, 5.0)
+    assert promises.of(FEATURES, snapshot, 100.0) is not None
+    assert len(promises._models["m"].profiles) == MAX_PROFILES
 
 
 def test_without_a_profile_nothing_is_promised():

@@ -12,8 +12,15 @@ from fleet.profile import PROFILES
 from fleet.profile_record import ProfileInfo
 from fleet.records import SiteInfo, SiteReport
 from router.policy.outlook import Horizon, PowerOutlook, Quantiles
+from router.policy.planner import from_records
 from router.policy.planner.configurations import TYPICAL_WORKS, on_grid, works_of
-from router.policy.planner.from_records import SiteRecordsView, power_of, present_of, problem_of
+from router.policy.planner.from_records import (
+    MAX_SITE_CONFIGURATIONS,
+    SiteRecordsView,
+    power_of,
+    present_of,
+    problem_of,
+)
 from router.policy.planner.problem import (
     CLASSES,
     ClassDemand,
@@ -225,3 +232,25 @@ def test_sites_with_profiles_of_one_name_have_each_its_own_figures() -> None:
     of_liar, of_honest = problem(site_with(liar), honest).sites
     assert of_liar.configurations[0].stopped_watts == 1.0
     assert of_honest.configurations[0].stopped_watts == shipped.stopped_watts
+
+
+def test_configurations_are_bounded_for_a_site_and_for_the_fleet() -> None:
+    """Whatever sites announce: each different one is work, and their router forwards requests meanwhile."""
+    configuration = {"model": MODEL, "tensor_parallel_degree": 4, "profile_id": f"{MODEL}/h100/tp4"}
+    many = info(configurations=[configuration | {"start_seconds": float(number)} for number in range(200)])
+    [site] = problem(SiteRecordsView(info=many, report=None, outlook=outlook())).sites
+    assert len(site.configurations) == MAX_SITE_CONFIGURATIONS
+
+
+def test_a_fleet_of_many_different_configurations_is_planned_for_in_part(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Sites in order of name; those that say what others said before cost nothing more."""
+    monkeypatch.setattr(from_records, "MAX_CONFIGURATIONS", 3)
+    views = [
+        SiteRecordsView(info=info(name), report=None, outlook=outlook())
+        if name != "b"
+        else site_with(measured(), "b")
+        for name in "abc"
+    ]
+    assert [len(site.configurations) for site in problem(*views).sites] == [3, 0, 3]

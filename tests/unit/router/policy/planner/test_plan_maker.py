@@ -62,7 +62,7 @@ def test_a_solved_problem_becomes_a_plan_and_more_load_a_new_problem() -> None:
     subject = maker()
     subject.take_loads(LOADS, 0.0)
     assert subject.due(sites(), 0.0) == "slow"
-    task = subject.begin("slow", sites(), 0.0)
+    task = subject.begin("slow", sites(), 0.0).task()
     assert task.instances == {}
     planned = solve_slow(task.problem)
     plan = subject.plan(
@@ -96,7 +96,7 @@ def test_a_plan_that_breaks_an_invariant_leaves_nowhere() -> None:
     """Such as one for a site that is not known."""
     subject = maker()
     subject.take_loads(LOADS, 0.0)
-    task = subject.begin("slow", sites(), 0.0)
+    task = subject.begin("slow", sites(), 0.0).task()
     with pytest.raises(BrokenPlanError, match="breaks an invariant"):
         subject.plan(
             task,
