@@ -1,7 +1,9 @@
-"""Notes what a live router hears and decides, one JSON line each; loaded by Python itself (PYTHONPATH).
+"""Notes what a live router and a site's governor hear and decide, one JSON line each; loaded by Python itself
+(PYTHONPATH).
 
-Only where HERON_RECORD names a file and the process is a router. It decides as ever, but for affinity, which
-is off: the simulator has none.
+Only where HERON_RECORD names a file and the process is the router, or HERON_RECORD_SITE one and it is the
+agent whose power falls. They decide as ever, but for affinity, which is off: the simulator has none; and the
+router asks for the load more often, so that a plan comes while a short recording runs.
 """
 
 from __future__ import annotations
@@ -28,16 +30,43 @@ class _Draws:
         return getattr(self._rng, name)
 
 
-def _record(path: str) -> None:
-    from router.live import fleet_view, hold
-    from router.policy import load as loads
-
+def _notes(path: str) -> Any:
     out = open(path, "w", encoding="utf-8", buffering=1)  # noqa: SIM115, PTH123 - as long as the process
-    sites: dict[int, str] = {}
 
     def note(**line: Any) -> None:
         out.write(json.dumps(line) + "\n")
 
+    return note
+
+
+def _record_site(path: str) -> None:
+    """What the governor was asked, and what it decided."""
+    from site_agent.governor import Governor
+
+    note = _notes(path)
+    decide = Governor.decide
+    known: set[int] = set()
+
+    def noted(self: Any, view: Any, now: float) -> Any:
+        if not known:
+            known.add(id(self))
+            note(event="site", rule=plain(self.rule), ride_through=plain(self.ride_through))
+        asked = plain(view)
+        decision = decide(self, view, now)
+        note(event="decide", now=now, view=asked, decision=plain(decision, is_named=True))
+        return decision
+
+    Governor.decide = noted  # type: ignore[method-assign]
+
+
+def _record(path: str) -> None:
+    from router.live import fleet_view, hold, planner, presence
+    from router.policy import load as loads
+    from router.policy.dispatch import NOT_YET
+
+    note = _notes(path)
+    sites: dict[int, str] = {}
+    planner.DEMAND_SECONDS = presence.PRESENCE_SECONDS = 0.5
     choose = hold.choose
 
     def noted_choose(views: Any, by_site: Any, **given: Any) -> Any:
@@ -48,15 +77,16 @@ def _record(path: str) -> None:
         note(
             event="choose",
             now=given["now"],
-            features=list(given["features"]),
+            features=plain(tuple(given["features"])),
             excluded=dict(given["excluded"]),
             is_resume=given["is_resume"],
             is_paced=given["is_paced"],
+            is_patient=given["is_patient"],
             reserve_ratio=given["reserve_ratio"],
             turn=given["turn"],
             trips=trips,
             draws=draws.given,
-            site=None if found is None else found.site_id,
+            site=None if found is None else "not yet" if found is NOT_YET else found.site_id,
         )
         return found
 
@@ -97,7 +127,24 @@ def _record(path: str) -> None:
             note(event="power", now=self._clock(), reading=raw.decode())
 
     fleet_view.FleetView.take_power = noted_power  # type: ignore[method-assign]
+    take_plan = fleet_view.FleetView.take_plan
+
+    def noted_plan(self: Any, raw: bytes) -> None:
+        before = self.snapshot
+        take_plan(self, raw)
+        if self.snapshot is not before:
+            note(event="plan", now=self._clock(), plan=raw.decode())
+
+    fleet_view.FleetView.take_plan = noted_plan  # type: ignore[method-assign]
 
 
 if os.environ.get("HERON_RECORD") and "router" in sys.orig_argv:
+    from benchmarks.agreement.plain import plain
+
     _record(os.environ["HERON_RECORD"])
+if os.environ.get("HERON_RECORD_SITE") and "site-agent" in sys.orig_argv:
+    from benchmarks.agreement.plain import plain
+    from cli.demo_config import STRICKEN_SITE
+
+    if STRICKEN_SITE in sys.orig_argv:
+        _record_site(os.environ["HERON_RECORD_SITE"])

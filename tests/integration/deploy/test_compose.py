@@ -135,16 +135,39 @@ def test_grafana_finds_its_files(compose: dict[str, Any]) -> None:
     assert urlsplit(source["url"]).hostname in compose["services"]
 
 
+def stages(image: str) -> list[list[str]]:
+    """The COPY lines of each stage."""
+    text = (ROOT / "deploy/docker" / image).read_text()
+    bodies = re.split(r"^FROM .*$", text, flags=re.MULTILINE)[1:]
+    return [re.findall(r"^COPY .+$", body, re.MULTILINE) for body in bodies]
+
+
+def test_the_services_image_runs_what_scripts_compile_made() -> None:
+    """Made in its first stage, taken to where Python looks first; the build fails where it is not used."""
+    text = (ROOT / "deploy/docker/Dockerfile").read_text()
+    first, second = text.split("FROM ")[1:]
+    assert "COPY scripts scripts" in first
+    assert "RUN scripts/compile\n" in first
+    taken = re.search(r"^COPY --from=compiled (\S+) (\S+)$", second, re.MULTILINE)
+    assert taken is not None
+    assert taken[1] == "/opt/heron/build/compiled"
+    assert f"ENV PYTHONPATH=/opt/heron/{taken[2]} PYTHONSAFEPATH=1" in second
+    tried = re.findall(r"import ([a-z_.]+) as one; assert one.__file__.endswith\('.so'\)", second)
+    assert tried
+    compiled = (ROOT / "scripts/compiled-modules.txt").read_text().splitlines()
+    assert {name.replace(".", "/") + ".py" for name in tried} <= set(compiled)
+
+
 @pytest.mark.parametrize("image", IMAGES)
 def test_an_image_has_every_package_and_every_data_file(image: str) -> None:
-    """What is copied exists; every package is copied; what is no Python is in `package-data`."""
-    text = (ROOT / "deploy/docker" / image).read_text()
-    sources = [word for line in re.findall(r"^COPY (.+)$", text, re.MULTILINE) for word in line.split()[:-1]]
-    for source in sources:
-        assert (ROOT / source).exists(), source
+    """What is copied exists; every stage copies every package; what is no Python is in `package-data`."""
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     packages = [pattern.removesuffix("*") for pattern in setuptools["packages"]["find"]["include"]]
-    assert set(packages) <= set(sources)
+    for stage in stages(image):
+        sources = [word for line in stage if "--from=" not in line for word in line.split()[1:-1]]
+        for source in sources:
+            assert (ROOT / source).exists(), source
+        assert set(packages) <= set(sources)
     patterns = setuptools["package-data"]["*"]
     for package in packages:
         for path in (ROOT / package).rglob("*"):

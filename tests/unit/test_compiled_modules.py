@@ -1,0 +1,49 @@
+"""What scripts/compile takes must also run when only a part of the packages is compiled."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("fleet", "gateway", "router", "site_agent", "power_feed", "simulator", "replay", "cli")
+LIST = ROOT / "scripts" / "compiled-modules.txt"
+
+
+def compiled() -> list[str]:
+    return [line for line in LIST.read_text().splitlines() if line and not line.startswith("#")]
+
+
+def classes(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """(name, names of bases) of each class in a file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ClassDef):
+            yield node.name, [ast.unparse(base).partition("[")[0].rpartition(".")[2] for base in node.bases]
+
+
+def test_each_listed_module_is_there_once_and_in_order() -> None:
+    """A module that was moved would be left out in silence."""
+    names = compiled()
+    assert names == sorted(set(names))
+    assert [name for name in names if not (ROOT / name).is_file()] == []
+
+
+def test_no_interpreted_class_has_a_compiled_base() -> None:
+    """Python refuses to make an object of such a class, at run time only. Compile the subclass too."""
+    names = set(compiled())
+    bases_of = {name: bases for module in names for name, bases in classes(ROOT / module)}
+
+    def is_native(name: str) -> bool:
+        """A class under an interpreted base is an ordinary one even where it is compiled."""
+        return name in bases_of and all(map(is_native, bases_of[name]))
+
+    faults = [
+        f"{path.relative_to(ROOT)}: {name} is a {base}"
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        if str(path.relative_to(ROOT)) not in names
+        for name, bases in classes(path)
+        for base in filter(is_native, bases)
+    ]
+    assert faults == []
