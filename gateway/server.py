@@ -14,6 +14,7 @@ from uvicorn.server import Server
 
 from gateway.client_request import ClientRequest, HotHandler, HotRoute
 from gateway.cors import CorsPolicy
+from gateway.counted_protocol import CountedProtocol
 from gateway.errors import error_body
 from gateway.known_heads import KnownHeads
 from gateway.protocol import HotPathProtocol
@@ -69,18 +70,6 @@ def _never_hot(_method: str, _path: str) -> None:
     return None
 
 
-class _CountedProtocol(HotPathProtocol):
-    """Says when its connection is over."""
-
-    def __init__(self, *, on_lost: Callable[[], None], **options: Any) -> None:
-        super().__init__(**options)
-        self._on_lost = on_lost
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self._on_lost()
-
-
 class HttpServer:
     """One listening port, or none: then connections that another process accepted are given to `take`.
     Several may live in one process and loop.
@@ -114,9 +103,7 @@ class HttpServer:
         self.host = host
         self.port = port
         self._is_listening = is_listening
-        protocol = (
-            HotPathProtocol if on_lost is None else functools.partial(_CountedProtocol, on_lost=on_lost)
-        )
+        protocol = HotPathProtocol if on_lost is None else functools.partial(CountedProtocol, on_lost=on_lost)
         config = uvicorn.Config(
             app or _not_found,
             http=functools.partial(  # type: ignore[arg-type]

@@ -150,7 +150,7 @@ class Stop:
 
 
 def draw_stop(body: bytes, rng: random.Random) -> Stop | None:
-    """A piece of an answer's text that comes once, over several tokens; None where there is no such piece."""
+    """A piece of an answer's text, over several tokens where it comes first; None where there is none."""
     events = [event for event in events_in(body) if event.tokens]
     whole = events[-1].text if events else ""
     if len(whole) < 4 * MAX_STOP:
