@@ -13,7 +13,7 @@ import logging
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from prometheus_client import generate_latest
@@ -25,6 +25,9 @@ from fleet.store import Store
 from gateway.garbage import relax_collector
 from gateway.server import HttpServer
 from router.config import RouterConfig
+from router.console.facts import Counters, RouterFacts
+from router.live.console import Console, plan_facts
+from router.live.console_counters import own_counters
 from router.live.data_plane import DataPlane, bearer
 from router.live.events import EventRing
 from router.live.fleet_reader import FleetReader
@@ -36,7 +39,7 @@ from router.live.plan_metrics import plan_families
 from router.live.planner import Planner
 from router.live.policy_switch import PolicySwitch
 from router.live.presence import Presence
-from router.live.site_counts import count_sites
+from router.live.site_counts import SiteCounts, count_sites
 from router.live.sites import SiteRegistry
 from router.live.state_metrics import (
     fleet_families,
@@ -111,6 +114,7 @@ class Router:
             port=config.port,
             max_body_bytes=config.max_body_bytes,
         )
+        self.console = Console(self, self.view, self.events, clock=loop.time, unix_clock=time.time)
         self._operations = HttpServer(
             create_operations_app(
                 surface=self,
@@ -118,11 +122,13 @@ class Router:
                 readiness=self._not_ready,
                 about=lambda: self._presence.about,
                 policy=self.policy,
+                console=self.console,
             ),
             host=config.operations_host,
             port=config.operations_port,
         )
         self._store = store
+        self._fleet_name = fleet.name
         self._tasks: list[asyncio.Task[None]] = []
         self._is_stopping = False
 
@@ -156,6 +162,7 @@ class Router:
             asyncio.create_task(self._plane.measure_round_trips()),
             asyncio.create_task(self._presence.run()),
             asyncio.create_task(self.planner.run()),
+            asyncio.create_task(self.console.run()),
         ]
         if self.ring is not None:
             keys = KeyReader(
@@ -225,6 +232,28 @@ class Router:
     async def policy_page(self) -> dict[str, Any]:
         """Which policy routes."""
         return self.policy.page()
+
+    # what the console asks
+    def counters(self) -> Counters:
+        """Everything that only grows."""
+        return own_counters(self.ledger, self.metrics)
+
+    def site_counts(self, site_ids: Sequence[str]) -> dict[str, SiteCounts]:
+        """What was sent to these sites."""
+        return count_sites(self.view.registry, site_ids)
+
+    def router_facts(self) -> RouterFacts:
+        """The router as it is."""
+        is_planner = self.config.planner.enabled
+        return RouterFacts(
+            about=self._presence.about,
+            fleet=self._fleet_name,
+            started_at_unix_seconds=self._presence.started_at_unix_seconds,
+            not_ready=self._not_ready(),
+            held=self.dispatcher.held,
+            is_store_up=self.reader.is_store_up,
+            plan=plan_facts(self.view, self.planner, is_planner=is_planner, now=self._clock()),
+        )
 
 
 async def serve(fleet: FleetConfig, config: RouterConfig) -> None:

@@ -136,9 +136,9 @@ class FleetReader:
             return
         if not is_up:
             text = f"Redis does not answer ({why}): routing on what is known, asking the sites themselves"
-            self._events.add("store", text)
+            self._events.add("store", text, level="bad")
         elif self.is_store_up is not None:
-            self._events.add("store", "Redis answers again")
+            self._events.add("store", "Redis answers again", level="good")
         self.is_store_up = is_up
 
     async def _poll_forever(self) -> None:

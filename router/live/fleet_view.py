@@ -16,7 +16,8 @@ from typing import Literal
 from fleet.keys import is_name
 from fleet.records import PowerReading, SiteInfo, SiteReport
 from fleet.wire import RecordError
-from router.live.events import EventRing
+from router.console.status import why_state
+from router.live.events import EventLevel, EventRing
 from router.live.metrics import RouterMetrics
 from router.live.networks import Network, NotAllowedError, check_literal, check_name
 from router.live.plan_intake import PlanIntake, PlanRefusedError
@@ -29,6 +30,12 @@ from router.policy.snapshot import Shortage, Snapshot, shortage, view_of
 logger = logging.getLogger(__name__)
 
 RecordKind = Literal["report", "info", "power", "plan", "forgotten"]
+STATE_LEVELS: dict[str, EventLevel] = {
+    "serving": "good",
+    "draining": "warning",
+    "dark": "warning",
+    "faulted": "bad",
+}
 MAX_SITES = 10_000
 """Beyond this further site ids are refused: Redis is writable by every site."""
 FORGET_SECONDS = 60.0
@@ -121,7 +128,7 @@ class FleetView:
                     if is_open
                     else f"{site_id} is well again"
                 )
-                self._events.add("breaker", text, site_id=site_id)
+                self._events.add("breaker", text, site_id=site_id, level="bad" if is_open else "good")
 
     # what the reader asks
     def known_sites(self) -> list[str]:
@@ -222,7 +229,8 @@ class FleetView:
                     f"power of {reading.site_id} {verb} from {before.granted_power_watts / 1000:.1f}"
                     f" to {reading.granted_power_watts / 1000:.1f} kW"
                 )
-                self._events.add("power", text, site_id=reading.site_id)
+                level: EventLevel = "good" if step > 0 else "warning"
+                self._events.add("power", text, site_id=reading.site_id, level=level)
 
     def infos(self) -> dict[str, SiteInfo]:
         """Of every site that says what it is."""
@@ -261,7 +269,10 @@ class FleetView:
         self.registry.forget(site_id)
         self.snapshot = self.snapshot.without_site(site_id)
         self._events.add(
-            "site_forgotten", f"{site_id} is gone: no report for {FORGET_SECONDS:g} s", site_id=site_id
+            "site_forgotten",
+            f"{site_id} is gone: no report for {FORGET_SECONDS:g} s",
+            site_id=site_id,
+            level="bad",
         )
         self.on_record("forgotten", site_id, b"")
         self.on_change()
@@ -341,8 +352,9 @@ class FleetView:
             if before.agent_id != view.agent_id:
                 entry.breaker.allow_probe()
             if before.state != view.state:
-                text = f"{kept.site_id} is {view.state}, was {before.state}"
-                self._events.add("site_state", text, site_id=kept.site_id)
+                why = why_state(view, before.draw_watts)
+                text = f"{kept.site_id} is {view.state}, was {before.state}{why and f': {why}'}"
+                self._events.add("site_state", text, site_id=kept.site_id, level=STATE_LEVELS[view.state])
         self.on_change()
 
     def _check_clock(self, kept: SiteRecords) -> None:

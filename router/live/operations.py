@@ -1,4 +1,4 @@
-"""The operator's surface, on its own port: health, metrics, ledger, and the fleet as this router sees it."""
+"""The operator's surface, on its own port: console, health, metrics, ledger, the fleet as this router sees it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from router.live.console import Console
+from router.live.console_pages import console_routes
 from router.live.events import EventRing
 from router.live.fleet_view import FleetView
 from router.live.ledger import Ledger
@@ -43,9 +45,11 @@ def create_operations_app(
     readiness: Callable[[], str | None],
     about: Callable[[], dict[str, Any]],
     policy: PolicySwitch,
+    console: Console,
 ) -> FastAPI:
     """`readiness` returns None when ready, else why not; `about` describes this router."""
     app = FastAPI(title="Heron router operations", docs_url=None, redoc_url=None, openapi_url=None)
+    app.include_router(console_routes(console))
 
     @app.get("/metrics")
     async def read_metrics() -> Response:

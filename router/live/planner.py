@@ -107,7 +107,7 @@ class Planner:
             return
         if importlib.util.find_spec("highspy") is None:
             logger.warning(MISSING_EXTRA)
-            self._events.add("plan", MISSING_EXTRA)
+            self._events.add("plan", MISSING_EXTRA, level="warning")
             return
         self.figures.is_available = True
         try:

@@ -43,7 +43,7 @@ class Presence:
         self._window = DemandWindow()
         self._store = store
         self._sequence = time.time_ns() // 1_000_000
-        self._started_at = time.time()
+        self.started_at_unix_seconds = time.time()
 
     @property
     def about(self) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class Presence:
             record = RouterPresence(
                 sequence=self._sequence,
                 router_id=self.router_id,
-                started_at_unix_seconds=self._started_at,
+                started_at_unix_seconds=self.started_at_unix_seconds,
                 url=about["url"],
                 operations_url=about["operations_url"],
                 version=about["version"],

@@ -13,8 +13,9 @@ SiteCounts = dict[str, Any]
 WORST_FIRST: tuple[BreakerState, ...] = ("open", "half_open", "closed")
 
 
-def count_sites(sites: SiteRegistry) -> dict[str, SiteCounts]:
-    """Of this process."""
+def count_sites(sites: SiteRegistry, site_ids: Iterable[str] | None = None) -> dict[str, SiteCounts]:
+    """Of this process. `site_ids`: of these alone."""
+    wanted = sites.entries if site_ids is None else [key for key in site_ids if key in sites.entries]
     counts: dict[str, SiteCounts] = {
         site_id: {
             "in_flight": entry.in_flight,
@@ -24,12 +25,13 @@ def count_sites(sites: SiteRegistry) -> dict[str, SiteCounts]:
             "breaker": entry.breaker.state,
             "models": {},
         }
-        for site_id, entry in sites.entries.items()
+        for site_id in wanted
+        for entry in (sites.entries[site_id],)
     }
     for model, loads in sites.loads.items():
-        for site_id, load in loads.items():
-            if site_id in counts:
-                counts[site_id]["models"][model] = load.in_flight
+        for site_id in wanted:
+            if site_id in loads:
+                counts[site_id]["models"][model] = loads[site_id].in_flight
     return counts
 
 

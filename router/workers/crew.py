@@ -198,7 +198,8 @@ class Crew:
             self.restarts += 1
             if self._clock() - started_at >= SOUND_SECONDS:
                 backoff = FIRST_BACKOFF_SECONDS
-            self._events.add("worker", f"worker {index} ended ({_how(code)}): it is started again")
+            text = f"worker {index} ended ({_how(code)}): it is started again"
+            self._events.add("worker", text, level="bad")
             await asyncio.sleep(backoff)
             backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
 
@@ -230,8 +231,8 @@ class Crew:
         )
 
     def _note(self, index: int, event: list[Any]) -> None:
-        kind, text, site_id = event
-        self._events.add(kind, f"worker {index}: {text}", site_id=site_id)
+        kind, text, site_id, level = event
+        self._events.add(kind, f"worker {index}: {text}", site_id=site_id, level=level)
 
     def _count_out(self, child: Child) -> None:
         ledger = child.page.read_ledger()
@@ -286,9 +287,16 @@ class Crew:
             add_json(totals, child.demand)
         return totals
 
-    def sites(self) -> dict[str, SiteCounts]:
-        """As workers said it last."""
-        return sum_sites([self.ended_sites, *(child.sites for child in self.living)])
+    def sites(self, site_ids: Sequence[str] | None = None) -> dict[str, SiteCounts]:
+        """As workers said it last. `site_ids`: of these alone."""
+        parts = [self.ended_sites, *(child.sites for child in self.living)]
+        if site_ids is not None:
+            parts = [{key: part[key] for key in site_ids if key in part} for part in parts]
+        return sum_sites(parts)
+
+    def pages(self) -> list[Page]:
+        """Metrics, as workers said them last (every few seconds); of dead ones their counters."""
+        return [self.ended_metrics, *(child.metrics for child in self.living)]
 
     async def ask(self, kind: Kind) -> None:
         """Have every worker say it now; those that do not answer in time are left at what they said last."""

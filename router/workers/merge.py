@@ -71,6 +71,21 @@ def merge(parent: Page, workers: Iterable[Page], ended: Page) -> Page:
     return merged
 
 
+def sums(
+    pages: Iterable[Page], name: str, *labels: str, suffix: str = "_total"
+) -> dict[tuple[str, ...], float]:
+    """One family of all pages, summed by these labels' values."""
+    found: dict[tuple[str, ...], float] = {}
+    for page in pages:
+        family = page.get(name)
+        for (sample, pairs), value in () if family is None else family.samples.items():
+            if sample == f"{name}{suffix}":
+                by_label = dict(pairs)
+                key = tuple(by_label.get(label, "") for label in labels)
+                found[key] = found.get(key, 0.0) + value
+    return found
+
+
 def end(ended: Page, last: Page) -> None:
     """A worker has ended: keep its counters and histograms."""
     _add(ended, {name: family for name, family in last.items() if family.kind != "gauge"})

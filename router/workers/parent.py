@@ -10,7 +10,7 @@ import asyncio
 import random
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import orjson
@@ -22,6 +22,8 @@ from fleet.store import Store
 from gateway.server import HttpServer, listen
 from gateway.upstream import UpstreamPool
 from router.config import RouterConfig
+from router.console.facts import Counters, RouterFacts
+from router.live.console import Console, plan_facts
 from router.live.data_plane import bearer
 from router.live.events import EventRing
 from router.live.fleet_reader import FleetReader
@@ -33,9 +35,11 @@ from router.live.plan_metrics import plan_families
 from router.live.planner import Planner
 from router.live.policy_switch import PolicySwitch
 from router.live.presence import Presence
+from router.live.site_counts import SiteCounts
 from router.live.sites import SiteRegistry
 from router.live.state_metrics import fleet_families, key_families, ledger_families, policy_families
 from router.workers.acceptor import Acceptor
+from router.workers.counters import workers_counters
 from router.workers.crew import Crew
 from router.workers.frames import Kind, encode
 from router.workers.key_relay import RelayedKeyRing
@@ -104,6 +108,8 @@ class ParentRouter:
             clock=loop.time,
             unix_clock=time.time,
         )
+        self.console = Console(self, self.view, self.events, clock=loop.time, unix_clock=time.time)
+        self._fleet_name = fleet.name
         self._operations = HttpServer(
             create_operations_app(
                 surface=self,
@@ -111,6 +117,7 @@ class ParentRouter:
                 readiness=self._not_ready,
                 about=lambda: self._presence.about,
                 policy=self.policy,
+                console=self.console,
             ),
             host=config.operations_host,
             port=config.operations_port,
@@ -150,6 +157,7 @@ class ParentRouter:
             asyncio.create_task(self.crew.resend_forever()),
             asyncio.create_task(self._presence.run()),
             asyncio.create_task(self.planner.run()),
+            asyncio.create_task(self.console.run()),
         ]
         if self.ring is not None:
             keys = KeyReader(
@@ -246,18 +254,44 @@ class ParentRouter:
                 is_store_up=self.reader.is_store_up,
                 now=self._clock(),
             ),
-            "workers": [
-                {
-                    "worker": index,
-                    "pid": None if child is None else child.pid,
-                    "is_ready": child is not None and child.is_ready,
-                    "connections": 0 if child is None else child.open_connections or 0,
-                    "requests": self.crew.requests_of(index),
-                    "cpu_seconds": None if child is None else child.cpu_seconds,
-                }
-                for index, child in enumerate(self.crew.children)
-            ],
+            "workers": self._workers(),
         }
+
+    def _workers(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "worker": index,
+                "pid": None if child is None else child.pid,
+                "is_ready": child is not None and child.is_ready,
+                "connections": 0 if child is None else child.open_connections or 0,
+                "requests": self.crew.requests_of(index),
+                "cpu_seconds": None if child is None else child.cpu_seconds,
+            }
+            for index, child in enumerate(self.crew.children)
+        ]
+
+    # what the console asks
+    def counters(self) -> Counters:
+        """Everything that only grows, as workers said it last."""
+        return workers_counters(self.crew.ledger(), self.crew.pages())
+
+    def site_counts(self, site_ids: Sequence[str]) -> dict[str, SiteCounts]:
+        """What was sent to these sites, as workers said it last."""
+        return self.crew.sites(site_ids)
+
+    def router_facts(self) -> RouterFacts:
+        """The router as it is."""
+        is_planner = self.config.planner.enabled
+        return RouterFacts(
+            about=self._presence.about,
+            fleet=self._fleet_name,
+            started_at_unix_seconds=self._presence.started_at_unix_seconds,
+            not_ready=self._not_ready(),
+            held=sum(child.held for child in self.crew.living),
+            is_store_up=self.reader.is_store_up,
+            workers=self._workers(),
+            plan=plan_facts(self.view, self.planner, is_planner=is_planner, now=self._clock()),
+        )
 
 
 def worker_families(crew: Crew) -> Iterator[Metric]:

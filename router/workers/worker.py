@@ -26,7 +26,7 @@ from gateway.garbage import relax_collector
 from gateway.server import HttpServer
 from router.live.data_plane import DataPlane
 from router.live.demand_meter import to_json as demand_to_json
-from router.live.events import EventKind, EventRing
+from router.live.events import EventKind, EventLevel, EventRing
 from router.live.metrics import StateCollector
 from router.live.site_counts import count_sites
 from router.live.sites import SiteRegistry
@@ -62,9 +62,11 @@ class _WorkerEvents(EventRing):
         super().__init__()
         self._link = link
 
-    def add(self, kind: EventKind, text: str, *, site_id: str | None = None) -> None:
+    def add(
+        self, kind: EventKind, text: str, *, site_id: str | None = None, level: EventLevel | None = None
+    ) -> None:
         if kind in OWN_EVENTS:
-            self._link.send(encode(Kind.EVENT, orjson.dumps([kind, text, site_id])))
+            self._link.send(encode(Kind.EVENT, orjson.dumps([kind, text, site_id, level])))
 
 
 class Worker:
