@@ -169,7 +169,7 @@ class DemoShow:
             f".chat.completions.create(model='{model}', max_tokens=20, "
             "messages=[{'role': 'user', 'content': 'Hello'}]).choices[0].message.content)\""
         )
-        return [f"base URL  {url}", curl, python]
+        return [f"base URL  {url}", f"console   {self._topology.console_url}", curl, python]
 
     def _inputs(self, options: DemoOptions, load: Load) -> dict[str, Any]:
         return {

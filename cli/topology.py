@@ -47,6 +47,11 @@ class Topology:
         """The router's operations port."""
         return f"http://{_reachable(self.router.operations_host)}:{self.router.operations_port}"
 
+    @property
+    def console_url(self) -> str:
+        """The router's console, for a browser."""
+        return f"{self.operations_url}/"
+
 
 def site_agent_name(site_id: str) -> str:
     """What the supervisor calls a site's agent."""

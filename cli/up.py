@@ -86,7 +86,7 @@ async def _up(topology: Topology, log_directory: Path) -> int:
             await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 starting.result()
-                _say(f"up: {topology.base_url} (operations: {topology.operations_url}); Ctrl-C stops it")
+                _say(f"up: {topology.base_url} (console: {topology.console_url}); Ctrl-C stops it")
                 await stopping
         except StartError as error:
             _say(str(error))

@@ -85,13 +85,15 @@ def trends(rows: Iterable[SiteRow]) -> dict[str, Any]:
     """Per site draw and cap, oldest first; None where they were unknown."""
     return {
         row.facts.site_id: {
-            "draw_watts": [
-                None if watts == UNKNOWN_WATTS else round(watts) for watts in row.rates.draw_watts
-            ],
-            "cap_watts": [None if watts == UNKNOWN_WATTS else round(watts) for watts in row.rates.cap_watts],
+            "draw_watts": _series(row.rates.draw_watts),
+            "cap_watts": _series(row.rates.cap_watts),
         }
         for row in rows
     }
+
+
+def _series(watts: Iterable[float]) -> list[int | None]:
+    return [None if value == UNKNOWN_WATTS else round(value) for value in watts]
 
 
 def _plan(plan: PlanFacts) -> dict[str, Any]:

@@ -19,13 +19,13 @@ ACTIONS: dict[StatusName, str] = {
     "not_allowed": "Compare the site's ingress_url with [router] site_networks.",
     "silent": "Look at its site agent, its network, and Redis.",
     "faulted": "Read its agent's log; run heron doctor there.",
-    "dark": "None: it comes back with the wind.",
-    "draining": "None: its streams finish there or go on elsewhere.",
+    "dark": "Nothing to do: it comes back with the wind.",
+    "draining": "Nothing to do: its streams finish there or go on elsewhere.",
     "breaker_open": "Read its agent's log: the events say what failed.",
     "late": "Look at its network and at Redis if it goes on.",
-    "probing": "None: the probe decides.",
+    "probing": "Nothing to do: the probe decides.",
     "no_engine": "Wait for the engines to start; its agent's log says how far they are.",
-    "no_watts": "None: it takes more as the wind or its load allows.",
+    "no_watts": "Nothing to do: it takes more as the wind or its load allows.",
     "full": "Add capacity if it goes on.",
 }
 
@@ -59,15 +59,12 @@ def router_problems(router: RouterFacts, sites: Sequence[Judged], minute: LastMi
     elif router.is_store_up is None:
         found.append(_problem("warning", "Redis has not answered yet.", "Wait, or check [fleet] redis_url."))
     if router.not_ready is not None and sites:
-        found.append(
-            _problem("bad", f"Not ready for clients: {router.not_ready}.", "GET /readyz says the same.")
-        )
+        text = f"Not ready for clients: {router.not_ready}."
+        found.append(_problem("bad", text, "GET /readyz says the same."))
     idle = [worker for worker in router.workers if not worker.get("is_ready")]
     if idle:
         text = f"{len(idle)} of {len(router.workers)} router workers do not serve."
-        found.append(
-            _problem("bad", text, "None at once: they are started again. The log says why they ended.")
-        )
+        found.append(_problem("bad", text, "They are started again. The log says why they ended."))
     plan = router.plan
     if plan.plan is not None and not plan.is_valid:
         text = "The last plan is over: routing goes on by live signals alone."
@@ -90,9 +87,8 @@ def _traffic_problems(router: RouterFacts, minute: LastMinute) -> list[dict[str,
         text = f"{failed} requests ended in an error in the last minute, clients' own mistakes among them."
         found.append(_problem("warning", text, "heron_router_refusals and the access log say which."))
     if lost := minute.outcomes.get("lost", 0):
-        found.append(
-            _problem("bad", f"{lost} requests have no outcome.", "A defect: report it with the log.")
-        )
+        text = f"{lost} requests have no outcome."
+        found.append(_problem("bad", text, "A defect: report it, with the log."))
     return found
 
 
@@ -102,7 +98,8 @@ def site_problems(sites: Sequence[Judged]) -> list[dict[str, Any]]:
     for site in sites:
         facts, status = site.facts, site.status
         if status.level in ("bad", "warning"):
-            text = f"{facts.site_id}: {status.why}."
+            state = f" is {status.name}" if status.name in ("dark", "faulted") else ""
+            text = f"{facts.site_id}{state}: {status.why}."
             found.append(_problem(status.level, text, ACTIONS.get(status.name, ""), facts.site_id))
         found += _power_problems(facts, status)
         if facts.is_clock_off:
@@ -128,18 +125,13 @@ def _power_problems(facts: SiteFacts, status: SiteStatus) -> list[dict[str, Any]
     ):
         over = power_text(power.draw_watts - power.cap_watts)
         text = f"{facts.site_id}: it draws {over} more than its cap of {power_text(power.cap_watts)}."
-        action = (
-            "Within the ride-through it may. If it stays: heron_site_cap_exceeded_seconds, its agent's log."
-        )
+        action = "It may within the ride-through. If it stays: its agent's log."
         found.append(_problem("bad", text, action, facts.site_id))
     if facts.power is not None and facts.power.quality != "good":
         is_bad = facts.power.quality == "fallback"
         text = f"{facts.site_id}: the reading of its wind is {facts.power.quality}."
-        action = (
-            "Look at the power feed's source: the cap walks down."
-            if is_bad
-            else "Look at the feed's metrics."
-        )
+        action = "Look at the power feed's source: the cap walks down."
+        action = action if is_bad else "Look at the power feed's metrics."
         found.append(_problem("bad" if is_bad else "warning", text, action, facts.site_id))
     return found
 

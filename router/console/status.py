@@ -57,6 +57,8 @@ def why_state(view: SiteView, draw_before_watts: float | None = None) -> str:
     cap, idle = power_text(view.cap_watts), view.server_idle_watts
     if idle is not None and view.cap_watts < idle:
         return f"its cap of {cap} is below the {power_text(idle)} that it draws with every engine stopped"
+    if view.state == "dark" and idle is not None:
+        return f"its cap of {cap} is too little for an engine ({power_text(idle)} with every one stopped)"
     draw = view.draw_watts if draw_before_watts is None else draw_before_watts
     if draw is not None and view.cap_watts < draw:
         return f"its cap is {cap}, it drew {power_text(draw)}"
@@ -83,9 +85,8 @@ def site_status(facts: SiteFacts, now: float) -> SiteStatus:
     if facts.breaker == "open":
         return _status("breaker_open", "bad", "requests failed there: it gets none but a probe")
     if age > FRESH_SECONDS:
-        return _status(
-            "late", "warning", f"its report is {age:.0f} s old: others are preferred", can_serve=True
-        )
+        why = f"its report is {age:.0f} s old: others are preferred"
+        return _status("late", "warning", why, can_serve=True)
     if facts.breaker == "half_open":
         return _status("probing", "warning", "requests failed there: one probe is under way")
     return _room(view)

@@ -2,8 +2,9 @@
 
 It tells what no single place in the router sees: caps that moved, reports that stay away, requests that were
 moved, refused or cut, in bunches, and when no site at all can take work. What one place does see (a state, a
-breaker, Redis, a policy, a plan) is told there, as it happens. Rule: told once when it begins and once when it
-is over; everything kept is bounded by the sites that are known.
+breaker, Redis, a policy, a plan) is told there, as it happens.
+
+Rule: told once when it begins and once when it is over; what is kept is bounded by the sites that are known.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fleet.records import PowerQuality
 from router.console.facts import Counters, PlanFacts, SiteFacts
 from router.console.status import Level, SiteStatus, power_text
 from router.policy.snapshot import STALE_SECONDS
@@ -27,9 +29,16 @@ GRANT_TOLD_SECONDS = 10.0
 BUNCH_SECONDS = 10.0
 QUIET_SECONDS = 3.0
 """A bunch of requests is told when nothing was added for so long, or when it is BUNCH_SECONDS old."""
+QUALITY_SECONDS = 3.0
+"""A reading that is suspect for less is no news: after every sudden fall one is."""
 HELD_SECONDS = 3.0
 """Requests that wait for less are no news."""
 REASONS_SHOWN = 3
+QUALITY_TEXTS: dict[PowerQuality, tuple[Level, str]] = {
+    "good": ("good", "measured well again"),
+    "suspect": ("warning", "a check of the measurement fails (suspect): it raises no cap"),
+    "fallback": ("bad", "nothing usable is measured, the cap walks down (fallback)"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +61,9 @@ class _Site:
     granted_step_at: float = float("-inf")
     granted_step_sign: int = 0
     silent_since: float | None = None
-    quality: str = "good"
+    quality: PowerQuality = "good"
+    quality_since: float | None = None
+    told_quality: PowerQuality = "good"
     can_serve: bool = False
 
 
@@ -99,7 +110,11 @@ class Timeline:
             kept = self._sites[facts.site_id] = _Site()
         kept.can_serve = status.can_serve
         self._note_grant(kept, facts, now)
-        found = [self._cap(kept, facts, now), self._silence(kept, facts, now), self._quality(kept, facts)]
+        found = [
+            self._cap(kept, facts, now),
+            self._silence(kept, facts, now),
+            self._quality(kept, facts, now),
+        ]
         return [happening for happening in found if happening is not None]
 
     def _note_grant(self, kept: _Site, facts: SiteFacts, now: float) -> None:
@@ -128,11 +143,14 @@ class Timeline:
         kept.told_cap_watts = cap
         if kept.granted_step_sign == _sign(step) and now - kept.granted_step_at <= GRANT_TOLD_SECONDS:
             return None
-        verb, level = ("rises", "good") if step > 0 else ("falls", "warning")
-        text = (
-            f"cap of {facts.site_id} {verb} from {power_text(before)} to {power_text(cap)}{_why_cap(facts)}"
+        verb = "rises" if step > 0 else "falls"
+        move = f"from {power_text(before)} to {power_text(cap)}"
+        return Happening(
+            kind="cap",
+            level="good" if step > 0 else "warning",
+            text=f"cap of {facts.site_id} {verb} {move}{_why_cap(facts)}",
+            site_id=facts.site_id,
         )
-        return Happening(kind="cap", level=level, text=text, site_id=facts.site_id)  # type: ignore[arg-type]
 
     def _silence(self, kept: _Site, facts: SiteFacts, now: float) -> Happening | None:
         """Its reports stay away, or come again."""
@@ -141,9 +159,7 @@ class Timeline:
             if age <= STALE_SECONDS:
                 return None
             kept.silent_since = facts.arrived_at
-            text = (
-                f"no report of {site_id} for {age:.0f} s: others are preferred, its figures count as unknown"
-            )
+            text = f"no report of {site_id} for {age:.0f} s: others are preferred, its figures are unknown"
             return Happening(kind="report", level="bad", text=text, site_id=site_id)
         if age > STALE_SECONDS:
             return None
@@ -152,19 +168,20 @@ class Timeline:
         text = f"{site_id} reports again, after {seconds:.0f} s"
         return Happening(kind="report", level="good", text=text, site_id=site_id)
 
-    def _quality(self, kept: _Site, facts: SiteFacts) -> Happening | None:
+    def _quality(self, kept: _Site, facts: SiteFacts, now: float) -> Happening | None:
         """The reading of its wind is no longer good, or is again."""
-        if facts.power is None or facts.power.quality == kept.quality:
+        if facts.power is None:
             return None
-        kept.quality = facts.power.quality
-        what = f"wind of {facts.site_id}"
-        texts: dict[str, tuple[Level, str]] = {
-            "good": ("good", f"{what}: measured well again"),
-            "suspect": ("warning", f"{what}: a check of the measurement failed (suspect): it raises no cap"),
-            "fallback": ("bad", f"{what}: nothing usable is measured, the cap walks down (fallback)"),
-        }
-        level, text = texts[kept.quality]
-        return Happening(kind="power", level=level, text=text, site_id=facts.site_id)
+        quality = facts.power.quality
+        if quality != kept.quality or kept.quality_since is None:
+            kept.quality, kept.quality_since = quality, now
+        if quality == kept.told_quality or (quality != "good" and now - kept.quality_since < QUALITY_SECONDS):
+            return None
+        kept.told_quality = quality
+        level, text = QUALITY_TEXTS[quality]
+        return Happening(
+            kind="power", level=level, text=f"wind of {facts.site_id}: {text}", site_id=facts.site_id
+        )
 
     # the fleet
     def take_fleet(self, counters: Counters, held: int, plan: PlanFacts, now: float) -> list[Happening]:
@@ -216,10 +233,11 @@ class Timeline:
             level = "warning"
         if bunch.broken:
             level = "bad"
-        seconds = max(1.0, bunch.changed_at - bunch.began_at)
-        return Happening(
-            kind="requests", level=level, text=f"within {seconds:.0f} s: {', '.join(_parts(bunch))}"
-        )
+        seconds = bunch.changed_at - bunch.began_at
+        text = ", ".join(_parts(bunch))
+        if seconds >= 1.5:
+            text = f"within {seconds:.0f} s: {text}"
+        return Happening(kind="requests", level=level, text=text)
 
     def _held(self, held: int, now: float) -> Happening | None:
         """Requests have begun to wait for room, or none does any more."""

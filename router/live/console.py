@@ -1,4 +1,4 @@
-"""The console: looks at the fleet once a second, tells the timeline what changed, and shows it to who watches.
+"""The console: looks at the fleet once a second, tells what changed, and shows it to who watches.
 
 Rule: nothing of it is on a request's path. Without a watcher it costs one bounded look a second
 (SITES_PER_TICK sites); a page is made once a second for all watchers together. A watcher that does not read
@@ -148,8 +148,10 @@ class Console:
             kept.since_unix_seconds = unix_now
         kept.facts, kept.status = facts, status
         kept.rates.take(facts.requests, now)
-        power = None if facts.report is None or status.name == "silent" else facts.report.power
-        kept.rates.take_watts(power and power.draw_watts, power and power.cap_watts, now)
+        draw = cap = None
+        if facts.report is not None and status.name != "silent":
+            draw, cap = facts.report.power.draw_watts, facts.report.power.cap_watts
+        kept.rates.take_watts(draw, cap, now)
         for happening in self._timeline.take_site(facts, status, now):
             self._tell(happening)
 

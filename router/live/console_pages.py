@@ -16,7 +16,8 @@ from router.live.console import MAX_WATCHERS, Console
 FILES = {
     "console.css": "text/css; charset=utf-8",
     "console.js": "text/javascript; charset=utf-8",
-    "table.js": "text/javascript; charset=utf-8",
+    "sites.js": "text/javascript; charset=utf-8",
+    "timeline.js": "text/javascript; charset=utf-8",
     "format.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }

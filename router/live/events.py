@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 MAX_EVENTS = 500
 MAX_REFUSED_EVENTS = 100
-"""Of records that were refused, kept apart: a writer that is wrong every second must not push out the rest."""
+"""Of records that were refused, kept apart: a writer that is always wrong must not push out the rest."""
 EventKind = Literal[
     "site_appeared",
     "site_forgotten",
@@ -35,12 +35,12 @@ EventKind = Literal[
 ]
 EventLevel = Literal["info", "good", "warning", "bad"]
 """`good`: something is well again; `bad`: look at it now."""
-MIN_LEVELS: dict[EventKind, EventLevel] = {
+LEVELS: dict[EventKind, EventLevel] = {
     "record_refused": "warning",
     "clock": "warning",
     "resume": "warning",
 }
-"""Of kinds that are never good news, where nothing else is said."""
+"""Where nothing else is said; the rest is `info`."""
 
 
 class EventRing:
@@ -65,7 +65,7 @@ class EventRing:
                 "unix_seconds": time.time(),
                 "site_id": site_id,
                 "kind": kind,
-                "level": level or MIN_LEVELS.get(kind, "info"),
+                "level": level or LEVELS.get(kind, "info"),
                 "text": text,
             }
         )

@@ -30,12 +30,8 @@ from router.policy.snapshot import Shortage, Snapshot, shortage, view_of
 logger = logging.getLogger(__name__)
 
 RecordKind = Literal["report", "info", "power", "plan", "forgotten"]
-STATE_LEVELS: dict[str, EventLevel] = {
-    "serving": "good",
-    "draining": "warning",
-    "dark": "warning",
-    "faulted": "bad",
-}
+STATE_LEVELS: dict[str, EventLevel] = {"serving": "good", "faulted": "bad"}
+"""Of a site's new state; the others are `warning`."""
 MAX_SITES = 10_000
 """Beyond this further site ids are refused: Redis is writable by every site."""
 FORGET_SECONDS = 60.0
@@ -346,15 +342,17 @@ class FleetView:
             if is_newer:
                 load.reported(model)
         self.snapshot = self.snapshot.with_site(view)
+        level = STATE_LEVELS.get(view.state, "warning")
         if before is None:
-            self._events.add("site_appeared", f"{kept.site_id} is {view.state}", site_id=kept.site_id)
+            text = f"{kept.site_id} is {view.state}"
+            self._events.add("site_appeared", text, site_id=kept.site_id, level=level)
         else:
             if before.agent_id != view.agent_id:
                 entry.breaker.allow_probe()
             if before.state != view.state:
                 why = why_state(view, before.draw_watts)
                 text = f"{kept.site_id} is {view.state}, was {before.state}{why and f': {why}'}"
-                self._events.add("site_state", text, site_id=kept.site_id, level=STATE_LEVELS[view.state])
+                self._events.add("site_state", text, site_id=kept.site_id, level=level)
         self.on_change()
 
     def _check_clock(self, kept: SiteRecords) -> None:

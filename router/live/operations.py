@@ -1,4 +1,4 @@
-"""The operator's surface, on its own port: console, health, metrics, ledger, the fleet as this router sees it."""
+"""The operator's surface, on its own port: console, health, metrics, ledger, the fleet as it is seen here."""
 
 from __future__ import annotations
 

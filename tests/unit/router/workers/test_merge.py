@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from router.workers.merge import Family, Page, end, from_json, merge, to_json
+from router.workers.merge import Family, Page, end, from_json, merge, sums, to_json
 
 
 def counter(name: str, value: float, **labels: str) -> Page:
@@ -72,3 +72,11 @@ def test_a_page_survives_the_way_to_the_parent() -> None:
     """As JSON and back."""
     page = counter("c", 2, site="a", reason="b") | gauge("g", 0.5)
     assert from_json(json.loads(json.dumps(to_json(page)))) == page
+
+
+def test_a_family_is_summed_over_pages_by_some_labels() -> None:
+    """Other labels do not matter; pages without it count as nothing."""
+    pages = [counter("c", 2, site="a", why="x"), counter("c", 3, site="a", why="y"), counter("d", 7)]
+    assert sums(pages, "c", "site") == {("a",): 5}
+    assert sums(pages, "c", "why") == {("x",): 2, ("y",): 3}
+    assert sums(pages, "e", "site") == {}
