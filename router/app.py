@@ -34,7 +34,7 @@ from router.live.fleet_reader import FleetReader
 from router.live.key_reader import KEYS_NOT_READ, KeyReader
 from router.live.ledger import Ledger
 from router.live.metrics import StateCollector
-from router.live.operations import create_operations_app, fleet_page
+from router.live.operations import OPERATIONS_STOP_SECONDS, create_operations_app, fleet_page
 from router.live.plan_metrics import plan_families
 from router.live.planner import Planner
 from router.live.policy_switch import PolicySwitch
@@ -181,7 +181,8 @@ class Router:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._operations.stop(0.0)
+        self.console.close()
+        await self._operations.stop(OPERATIONS_STOP_SECONDS)
         await self._plane.aclose()
         await self._store.aclose()
 

@@ -90,6 +90,7 @@ class Console:
         """Of the last tick; kept only while somebody watches."""
         self._page_at = float("-inf")
         self.watchers = 0
+        self._is_closed = False
 
     async def run(self) -> None:
         """Look once a second until cancelled. A fault here is logged and harms no request."""
@@ -99,6 +100,11 @@ class Console:
             except Exception:
                 logger.exception("the console could not look at the fleet")
             await asyncio.sleep(TICK_SECONDS)
+
+    def close(self) -> None:
+        """End every stream: the router is about to end."""
+        self._is_closed = True
+        self._ticked.set()
 
     def tick(self) -> None:
         """Look at the next part of the fleet, and tell what happened."""
@@ -233,6 +239,8 @@ class Console:
             yield b"retry: 2000\ndata: %b\n\n" % self.whole()
             while True:
                 await self._ticked.wait()
+                if self._is_closed:
+                    return
                 events = self._events.recent(after=told) if self._events.last_number > told else []
                 told = self._events.last_number
                 yield b"data: %b\n\n" % self._join(self._fresh_page(), events, None)

@@ -21,6 +21,9 @@ from router.live.site_records import SiteRecords
 from router.policy.parameters import PolicyParameterError
 from router.policy.snapshot import SiteView
 
+OPERATIONS_STOP_SECONDS = 1.0
+"""For what an operator has just asked, when the router ends."""
+
 
 class Surface(Protocol):
     """What this page asks: a router that is one process answers of itself, a parent for its workers."""

@@ -30,7 +30,7 @@ from router.live.fleet_reader import FleetReader
 from router.live.fleet_view import FleetView
 from router.live.key_reader import KEYS_NOT_READ, KeyReader
 from router.live.metrics import RouterMetrics, StateCollector, counter, gauge
-from router.live.operations import create_operations_app, fleet_page
+from router.live.operations import OPERATIONS_STOP_SECONDS, create_operations_app, fleet_page
 from router.live.plan_metrics import plan_families
 from router.live.planner import Planner
 from router.live.policy_switch import PolicySwitch
@@ -188,7 +188,8 @@ class ParentRouter:
             task.cancel()
         await asyncio.gather(*self._keepers, *self._tasks, return_exceptions=True)
         self.view.aclose()
-        await self._operations.stop(0.0)
+        self.console.close()
+        await self._operations.stop(OPERATIONS_STOP_SECONDS)
         await self._pool.aclose()
         await self._store.aclose()
 
