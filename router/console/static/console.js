@@ -96,7 +96,7 @@ function showTiles(state) {
   const window = minute.seconds > 0 && minute.seconds < 55 ? `last ${span(minute.seconds)}` : "last minute";
   const serving = sites.by_status.serving ?? 0;
   tile(parent, "Sites that serve", `${count(serving)} of ${count(sites.known)}`, otherStates(sites.by_status), serving === sites.known && serving > 0 ? "" : "warning");
-  tile(parent, "Draw of all sites", watts(power.draw_watts), `cap ${watts(power.cap_watts)}, wind ${watts(power.granted_watts)}`);
+  tile(parent, "Draw of all sites", watts(power.draw_watts), `of ${watts(power.cap_watts)} cap, ${watts(power.granted_watts)} wind`);
   tile(parent, "Requests", `${rate(traffic.requests_per_second)}/s`, `${count(totals.requests)} since start`);
   tile(parent, "In flight", count(traffic.in_flight), `${count(traffic.held)} wait for room`, traffic.held ? "warning" : "");
   tile(parent, "First token, p50", seconds(traffic.ttft_seconds_p50), `p99 ${seconds(traffic.ttft_seconds_p99)}, ${window}`);
@@ -134,7 +134,7 @@ function showSystem(state) {
     tile(parent, "Router", `${ready} of ${workers.length} workers`, router.not_ready ?? `connections ${busiest.join(", ")}`, ready === workers.length && router.not_ready === null ? "" : "bad");
   }
   tile(parent, "Up for", span(now - router.started_at_unix_seconds), `${router.version ?? ""}`);
-  tile(parent, "API keys", router.auth === "open" ? "not asked for" : router.auth ?? UNKNOWN, router.auth === "open" ? "whoever reaches the port may use it" : "");
+  tile(parent, "API keys", router.auth === "open" ? "not asked for" : router.auth ?? UNKNOWN, router.auth === "open" ? "open to whoever reaches it" : "");
 }
 
 function planTexts(plan) {
