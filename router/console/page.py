@@ -7,30 +7,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from router.console.facts import Counters, PlanFacts, RouterFacts, SiteFacts
-from router.console.problems import Judged, router_problems, site_problems, worst
-from router.console.rates import UNKNOWN_WATTS, LastMinute, SiteRates
-from router.console.status import SiteStatus
+from router.console.problems import router_problems, site_problems, worst
+from router.console.rates import UNKNOWN_WATTS, LastMinute
+from router.console.site_row import SiteRow
 from router.policy.snapshot import ModelView
 
 MAX_SITES_SHOWN = 200
 """Of a larger fleet those that are worst; a page of thousands helps nobody."""
 TEXT_CHARACTERS = 200
 LEVEL_ORDER = ("bad", "warning", "info", "good")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SiteRow:
-    """One site, judged."""
-
-    facts: SiteFacts
-    status: SiteStatus
-    since_unix_seconds: float
-    """Since when the status has this name, as far as this router saw."""
-    rates: SiteRates
 
 
 def console_page(
@@ -46,8 +34,7 @@ def console_page(
     """Everything but events and trends; `rows` of all sites, in order of name."""
     shown = rows_shown(rows)
     sent = sum(row.rates.last_minute for row in rows)
-    judged = [Judged(facts=row.facts, status=row.status) for row in rows]
-    problems = [*router_problems(router, judged, minute), *site_problems(judged)]
+    problems = [*router_problems(router, rows, minute), *site_problems(rows)]
     return {
         "unix_seconds": unix_now,
         "level": worst(problems),

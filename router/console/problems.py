@@ -6,11 +6,11 @@ Rule: every line names the action that it calls for; what heals by itself says s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from router.console.facts import RouterFacts, SiteFacts
 from router.console.rates import LastMinute
+from router.console.site_row import SiteRow
 from router.console.status import Level, SiteStatus, StatusName, power_text
 
 MAX_SITE_PROBLEMS = 20
@@ -30,21 +30,15 @@ ACTIONS: dict[StatusName, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """A site with its status."""
-
-    facts: SiteFacts
-    status: SiteStatus
-
-
 def worst(problems: Sequence[dict[str, Any]]) -> Level:
     """The level of the whole."""
     levels = {problem["level"] for problem in problems}
     return next((level for level in ORDER if level in levels), "good")
 
 
-def router_problems(router: RouterFacts, sites: Sequence[Judged], minute: LastMinute) -> list[dict[str, Any]]:
+def router_problems(
+    router: RouterFacts, sites: Sequence[SiteRow], minute: LastMinute
+) -> list[dict[str, Any]]:
     """Of the router and of the fleet as a whole."""
     found: list[dict[str, Any]] = []
     if not sites:
@@ -92,7 +86,7 @@ def _traffic_problems(router: RouterFacts, minute: LastMinute) -> list[dict[str,
     return found
 
 
-def site_problems(sites: Sequence[Judged]) -> list[dict[str, Any]]:
+def site_problems(sites: Sequence[SiteRow]) -> list[dict[str, Any]]:
     """Of each site, the worst first, at most so many."""
     found: list[dict[str, Any]] = []
     for site in sites:

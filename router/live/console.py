@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import orjson
 
 from router.console.facts import Counters, PlanFacts, RouterFacts, SiteFacts
-from router.console.page import SiteRow, console_page, rows_shown, trends
+from router.console.page import console_page, rows_shown, trends
 from router.console.rates import RouterRates, SiteRates
-from router.console.status import SiteStatus, site_status
+from router.console.site_row import SiteRow
+from router.console.status import site_status
 from router.console.timeline import Happening, Timeline
 from router.live.events import EventRing
 from router.live.fleet_view import FleetView
@@ -51,16 +51,6 @@ class TooManyWatchersError(Exception):
     """MAX_WATCHERS pages are open."""
 
 
-@dataclass(slots=True)
-class _Kept:
-    """One site between two looks."""
-
-    facts: SiteFacts
-    status: SiteStatus
-    since_unix_seconds: float
-    rates: SiteRates
-
-
 class Console:
     """One per router."""
 
@@ -80,7 +70,7 @@ class Console:
         self._unix_clock = unix_clock
         self._timeline = Timeline()
         self._rates = RouterRates()
-        self._sites: dict[str, _Kept] = {}
+        self._sites: dict[str, SiteRow] = {}
         self._next = 0
         self._counters = Counters()
         self._is_store_up: bool | None = None
@@ -149,7 +139,9 @@ class Console:
         status = site_status(facts, now)
         kept = self._sites.get(site_id)
         if kept is None:
-            kept = self._sites[site_id] = _Kept(facts, status, unix_now, SiteRates())
+            kept = self._sites[site_id] = SiteRow(
+                facts=facts, status=status, since_unix_seconds=unix_now, rates=SiteRates()
+            )
         if kept.status.name != status.name:
             kept.since_unix_seconds = unix_now
         kept.facts, kept.status = facts, status
@@ -187,15 +179,7 @@ class Console:
 
     # what watchers get
     def _rows(self) -> list[SiteRow]:
-        return [
-            SiteRow(
-                facts=kept.facts,
-                status=kept.status,
-                since_unix_seconds=kept.since_unix_seconds,
-                rates=kept.rates,
-            )
-            for _, kept in sorted(self._sites.items())
-        ]
+        return [row for _, row in sorted(self._sites.items())]
 
     def _make_page(self, router: RouterFacts, now: float, unix_now: float) -> None:
         page = console_page(

@@ -10,9 +10,10 @@ from support.console import plan, power, site_facts
 
 from fleet.records import ModelReport
 from router.console.facts import Counters, PlanFacts, RouterFacts, SiteFacts
-from router.console.page import MAX_SITES_SHOWN, TEXT_CHARACTERS, SiteRow, console_page, trends
+from router.console.page import MAX_SITES_SHOWN, TEXT_CHARACTERS, console_page, trends
 from router.console.problems import MAX_SITE_PROBLEMS
 from router.console.rates import LastMinute, SiteRates
+from router.console.site_row import SiteRow
 from router.console.status import site_status
 
 NOW = 100.0
