@@ -154,8 +154,9 @@ def _itl(rows: Sequence[SiteRow]) -> tuple[float | None, float | None]:
 
 
 def _power(rows: Sequence[SiteRow]) -> dict[str, Any]:
-    """Sums over the sites that say it; None where none does."""
-    reports = [row.facts.report.power for row in rows if row.facts.report is not None]
+    """Sums over the sites that say it, and were heard of lately; None where none is."""
+    heard = [row.facts.report for row in rows if row.status.name != "silent"]
+    reports = [report.power for report in heard if report is not None]
     grants = [row.facts.power.granted_power_watts for row in rows if row.facts.power is not None]
     return {
         "granted_watts": _sum(grants),

@@ -16,7 +16,7 @@ import orjson
 
 from router.console.facts import Counters, PlanFacts, RouterFacts, SiteFacts
 from router.console.page import console_page, rows_shown, trends
-from router.console.rates import RouterRates, SiteRates
+from router.console.rates import TREND_STEP_SECONDS, RouterRates, SiteRates
 from router.console.site_row import SiteRow
 from router.console.status import site_status
 from router.console.timeline import Happening, Timeline
@@ -79,6 +79,8 @@ class Console:
         self._page = b"{}"
         """Of the last tick; kept only while somebody watches."""
         self._page_at = float("-inf")
+        self._trends = b"{}"
+        self._trends_at = float("-inf")
         self.watchers = 0
         self._is_closed = False
 
@@ -203,11 +205,10 @@ class Console:
 
     def whole(self) -> bytes:
         """State, trends and all events, as one JSON object."""
-        return self._join(self._fresh_page(), self._events.recent(), trends(rows_shown(self._rows())))
-
-    def _join(self, page: bytes, events: list[dict[str, Any]], trend: Mapping[str, Any] | None) -> bytes:
-        trend_json = b"null" if trend is None else orjson.dumps(trend)
-        return b'{"state":%b,"events":%b,"trends":%b}' % (page, orjson.dumps(events), trend_json)
+        now = self._clock()
+        if now - self._trends_at >= TREND_STEP_SECONDS:
+            self._trends, self._trends_at = orjson.dumps(trends(rows_shown(self._rows()))), now
+        return _join(self._fresh_page(), self._events.recent(), self._trends)
 
     async def stream(self) -> AsyncIterator[bytes]:
         """Server-sent events: first everything, then every second the state and what happened since.
@@ -227,9 +228,13 @@ class Console:
                     return
                 events = self._events.recent(after=told) if self._events.last_number > told else []
                 told = self._events.last_number
-                yield b"data: %b\n\n" % self._join(self._fresh_page(), events, None)
+                yield b"data: %b\n\n" % _join(self._fresh_page(), events, b"null")
         finally:
             self.watchers -= 1
+
+
+def _join(page: bytes, events: list[dict[str, Any]], trends_json: bytes) -> bytes:
+    return b'{"state":%b,"events":%b,"trends":%b}' % (page, orjson.dumps(events), trends_json)
 
 
 def plan_facts(view: FleetView, planner: Planner, *, is_planner: bool, now: float) -> PlanFacts:

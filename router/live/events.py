@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 MAX_EVENTS = 500
 MAX_REFUSED_EVENTS = 100
 """Of records that were refused, kept apart: a writer that is always wrong must not push out the rest."""
+MAX_TEXT_CHARACTERS = 1000
 EventKind = Literal[
     "site_appeared",
     "site_forgotten",
@@ -58,6 +59,7 @@ class EventRing:
     ) -> None:
         """Note one event, in words for a person."""
         self.last_number = next(self._numbers)
+        text = text[:MAX_TEXT_CHARACTERS].encode("utf-8", "replace").decode()  # JSON has no half characters
         ring = self._refused if kind == "record_refused" else self._events
         ring.append(
             {

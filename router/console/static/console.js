@@ -184,8 +184,9 @@ function watch() {
   document.body.classList.toggle("old", isLost);
   $("lost").hidden = !isLost;
   if (isLost) {
-    const since = heardOf === null ? "No data yet." : `No data since ${clock(heardOf)} (${span(silent / 1000)}). What you see is from then.`;
-    setText($("lost"), `${since} The router's operations port does not answer; asking again every 2 s.`);
+    const since = heardOf === null ? "No data yet." : `No data since ${clock(heardOf)}. What you see is from then.`;
+    setText($("lost-text"), `${since} The router's operations port does not answer; asking again every 2 s.`);
+    setText($("lost-age"), heardOf === null ? "" : `(${span(silent / 1000)})`);
     setText($("connection"), "no connection");
     setText($("overall"), `${LEVELS.bad.sign} No data`);
     setLevel($("overall"), "bad");

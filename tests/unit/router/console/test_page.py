@@ -71,6 +71,12 @@ def test_a_fleet_that_is_well_has_no_problem() -> None:
     assert made["sites"] == {"known": 2, "shown": 2, "by_status": {"serving": 2}, "sent_last_minute": 40}
 
 
+def test_sums_leave_out_sites_that_are_silent() -> None:
+    """What they drew when they were last heard of is no figure of now."""
+    made = page(UP, row(well("a")), row(site_facts("b", arrived_at=10.0)))
+    assert (made["power"]["draw_watts"], made["power"]["cap_watts"]) == (5000.0, 8000.0)
+
+
 def test_a_router_that_has_just_started_says_what_it_does_not_know() -> None:
     """No site, no Redis, no counts: unknown everywhere, and two things to do."""
     made = page(RouterFacts(not_ready="no site is known yet"))

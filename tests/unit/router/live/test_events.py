@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from router.live.events import MAX_EVENTS, MAX_REFUSED_EVENTS, EventRing
+import orjson
+
+from router.live.events import MAX_EVENTS, MAX_REFUSED_EVENTS, MAX_TEXT_CHARACTERS, EventRing
 
 
 def test_events_have_numbers_and_a_level() -> None:
@@ -18,6 +20,16 @@ def test_events_have_numbers_and_a_level() -> None:
     ]
     assert [event["text"] for event in ring.recent(after=2)] == ["three"]
     assert ring.last_number == 3
+
+
+def test_a_text_is_bounded_and_can_be_written_as_json() -> None:
+    """Half a character of UTF-16, which Python can hold and JSON cannot, is replaced."""
+    ring = EventRing()
+    ring.add("record_refused", "refused: \ud800" + "x" * 5000)
+    [event] = ring.recent()
+    assert orjson.loads(orjson.dumps(event)) == event
+    assert event["text"].startswith("refused: ?x")
+    assert len(event["text"]) == MAX_TEXT_CHARACTERS
 
 
 def test_refused_records_do_not_push_out_what_happened() -> None:
