@@ -104,17 +104,21 @@ class FleetView:
         """Why there is no room for a model."""
         return shortage(self.snapshot.models.get(model, ()))
 
-    def note_break(self, site_id: str, reason: str) -> None:
-        """A stream broke off there; they are told of together by `tell`."""
+    def note_break(self, site_id: str, reason: str, count: int = 1) -> None:
+        """Streams broke off there; they are told of together by `tell`."""
         key = (site_id, reason)
-        self._breaks[key] = self._breaks.get(key, 0) + 1
+        self._breaks[key] = self._breaks.get(key, 0) + count
+
+    def take_breaks(self) -> list[tuple[str, str, int]]:
+        """Site, reason and number of the streams that broke off since the last call."""
+        taken, self._breaks = self._breaks, {}
+        return [(site_id, reason, count) for (site_id, reason), count in sorted(taken.items())]
 
     def tell(self) -> None:
         """Turn broken streams and changed breakers since the last call into events."""
-        for (site_id, reason), count in sorted(self._breaks.items()):
+        for site_id, reason, count in self.take_breaks():
             streams = "1 stream" if count == 1 else f"{count} streams"
             self._events.add("resume", f"{streams} broke off at {site_id} ({reason})", site_id=site_id)
-        self._breaks.clear()
         for site_id, entry in sorted(self.registry.entries.items()):
             is_open = entry.breaker.state != "closed"
             if is_open != entry.is_told_open:

@@ -33,6 +33,7 @@ class Child:
         memory: SharedMemory,
         *,
         on_event: Callable[[int, list[Any]], None],
+        on_break: Callable[[str, str, int], None],
         on_ready: Callable[[], None],
     ) -> None:
         self.index = setup.index
@@ -52,6 +53,7 @@ class Child:
         self._setup = setup
         self._memory = memory
         self._on_event = on_event
+        self._on_break = on_break
         self._on_ready = on_ready
         self._handed = 0
         self._hand: socket.socket | None = None
@@ -155,6 +157,8 @@ class Child:
                 self._on_ready()
             case Kind.EVENT:
                 self._on_event(self.index, orjson.loads(frame.body))
+            case Kind.BREAK:
+                self._on_break(*orjson.loads(frame.body))
             case Kind.STATE:
                 value = orjson.loads(frame.body)
                 self.held, self.sites = value["held"], value["sites"]

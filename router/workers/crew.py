@@ -204,7 +204,13 @@ class Crew:
             backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
 
     async def _live(self, index: int) -> int:
-        child = Child(self._setup(index), self._memory, on_event=self._note, on_ready=self._note_ready)
+        child = Child(
+            self._setup(index),
+            self._memory,
+            on_event=self._note,
+            on_break=lambda site_id, reason, count: self._view().note_break(site_id, reason, count),
+            on_ready=self._note_ready,
+        )
         try:
             await child.start()
             self.children[index] = child

@@ -49,6 +49,8 @@ class Kind(IntEnum):
     """JSON: what the worker does now."""
     METRICS = 35
     """JSON: all its metrics."""
+    BREAK = 36
+    """JSON: streams that broke off: at which site, why, how many."""
 
 
 class Frame(NamedTuple):

@@ -49,8 +49,8 @@ STATES_PER_METRICS = 5
 MAX_HANDED_AT_ONCE = 64
 """Connections taken in one turn of the loop."""
 LAST_FRAMES_SECONDS = 2.0
-OWN_EVENTS: frozenset[EventKind] = frozenset({"breaker", "resume"})
-"""What only a worker sees; the rest the parent sees itself."""
+OWN_EVENTS: frozenset[EventKind] = frozenset({"breaker"})
+"""What only a worker sees; the rest the parent sees itself, or tells of all workers together (BREAK)."""
 ORPHANED = 1
 """Exit status when the parent is gone."""
 
@@ -223,6 +223,8 @@ class Worker:
         while True:
             await asyncio.sleep(STATE_SECONDS)
             turn += 1
+            for one in self._plane.view.take_breaks():
+                self._link.send(encode(Kind.BREAK, orjson.dumps(one)))
             self._plane.view.tell()
             self._send(Kind.STATE)
             if turn % STATES_PER_METRICS == 0:

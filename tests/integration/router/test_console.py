@@ -14,7 +14,7 @@ import orjson
 import pytest
 from support.router_fleet import RouterFleet, chat, router_fleet
 from support.router_process import router_process
-from support.stub_site import StubSite
+from support.stub_site import Behaviour, StubSite
 from support.wait import until
 
 from router.live.console import MAX_WATCHERS
@@ -149,6 +149,35 @@ async def test_a_router_with_workers_shows_them_and_what_all_of_them_sent(
         assert [worker["is_ready"] for worker in state["workers"]] == [True, True]
         assert state["traffic"]["totals"]["completed"] == 4
         assert state["store"]["is_up"] is True
+
+
+async def test_streams_that_break_off_are_told_of_all_workers_together(
+    redis_server: Any, redis_store: Any, tmp_path: Path
+) -> None:
+    """One line a site and second, whatever the number of workers that had them."""
+    site = StubSite("a")
+    async with router_process(redis_server, redis_store, tmp_path, site, workers=3) as router:
+        site.script.extend(Behaviour(events=3, then="cut") for _ in range(6))
+
+        async def stream() -> None:
+            async with httpx.AsyncClient(base_url=router.url, timeout=20) as client:
+                await client.post("/v1/chat/completions", json=chat(stream=True))
+
+        await asyncio.gather(*(stream() for _ in range(6)))
+
+        texts: list[str] = []
+
+        async def told() -> int:
+            nonlocal texts
+            events = (await router.fleet())["events"]
+            texts = [event["text"] for event in events if event["kind"] == "resume"]
+            return sum(int(text.partition(" ")[0]) for text in texts)
+
+        async with asyncio.timeout(20):
+            while await told() < 6:  # noqa: ASYNC110 -- another process
+                await asyncio.sleep(0.1)
+        assert all(" broke off at a (" in text for text in texts)
+        assert len(texts) <= 3
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
