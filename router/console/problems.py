@@ -19,7 +19,7 @@ ACTIONS: dict[StatusName, str] = {
     "not_allowed": "Compare the site's ingress_url with [router] site_networks.",
     "silent": "Look at its site agent, its network, and Redis.",
     "faulted": "Read its agent's log; run heron doctor there.",
-    "dark": "Nothing to do: it comes back with the wind.",
+    "dark": "Nothing to do: it comes back with the wind, or once its engines have started.",
     "draining": "Nothing to do: its streams finish there or go on elsewhere.",
     "breaker_open": "Read its agent's log: the events say what failed.",
     "late": "Look at its network and at Redis if it goes on.",

@@ -58,7 +58,7 @@ def why_state(view: SiteView, draw_before_watts: float | None = None) -> str:
     if idle is not None and view.cap_watts < idle:
         return f"its cap of {cap} is below the {power_text(idle)} that it draws with every engine stopped"
     if view.state == "dark" and idle is not None:
-        return f"its cap of {cap} is too little for an engine ({power_text(idle)} with every one stopped)"
+        return f"no engine runs: its cap is {cap}, it draws {power_text(idle)} with every one stopped"
     draw = view.draw_watts if draw_before_watts is None else draw_before_watts
     if draw is not None and view.cap_watts < draw:
         return f"its cap is {cap}, it drew {power_text(draw)}"

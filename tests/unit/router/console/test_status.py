@@ -29,7 +29,13 @@ FULL = (ModelReport(model="m", ready_instances=1, headroom_requests=0, waiting_r
             False,
             "below the 1.0 kW",
         ),
-        (site_facts(arrived_at=99.5, state="dark", cap_watts=1200.0), "dark", "warning", False, "too little"),
+        (
+            site_facts(arrived_at=99.5, state="dark", cap_watts=1200.0),
+            "dark",
+            "warning",
+            False,
+            "no engine runs",
+        ),
         (
             site_facts(arrived_at=99.5, state="draining", cap_watts=2000.0, drain_seconds_left=4.2),
             *("draining", "warning", False, "over in 4 s: its cap is 2.0 kW, it drew 5.0 kW"),
