@@ -144,19 +144,24 @@ class Heron(Baseline):
         self, forecasts: Sequence[SiteForecast], step: int, slo: ClassSlo, now: float
     ) -> list[bool]:
         """Where it is worth its place. A site whose costs nobody knows is open."""
-        triage, found, costs = self._triage, [], []
+        is_open, found, costs = self._triage.is_open, [], []
         for one in forecasts:
             load = one.load
-            cost = one.cost_seconds(step, slo, load.round_trip_seconds)
+            trip = load.round_trip_seconds
+            asked = one.asked.get(step)
+            if asked is not None and asked[0] is slo and asked[1] == trip:
+                cost = asked[2]  # as `cost_seconds` answers; this is per request
+            else:
+                cost = one.cost_seconds(step, slo, trip)
             if cost is None:
                 found.append(True)
             elif cost == math.inf:
                 found.append(False)
             else:
                 costs.append(cost)
-                found.append(triage.is_open(load, cost, now))
+                found.append(is_open(load, cost, now))
         if not self.is_again:
-            triage.note(costs)
+            self._triage.note(costs)
         return found
 
     def is_shut(self, views: Sequence[ModelView], features: RequestFeatures, now: float) -> bool:

@@ -64,10 +64,11 @@ class SiteForecast:
     """One model at one site, as of its last records."""
 
     __slots__ = (
-        "_asked",
+        "_asked_alone",
         "_kept",
         "_need",
         "_site",
+        "asked",
         "first_seconds",
         "gap_seconds",
         "instances",
@@ -114,8 +115,10 @@ class SiteForecast:
         self._kept = rates_of(engines_of(view, None if site is None else site.info), known_rates)
         self.rates = self._kept.rates
         """By `work_step`; what is not there is worked out by `rate`."""
-        self._asked: dict[int, tuple[ClassSlo, float | None, float | None]] = {}
+        self.asked: dict[int, tuple[ClassSlo, float | None, float | None]] = {}
         """By `work_step`: for which SLO and round trip, and what it cost; of this report alone."""
+        self._asked_alone: dict[int, tuple[ClassSlo, float | None, float | None]] = {}
+        """The same without the network."""
         self.risks: dict[int, Risk | None] = {}
         """By `horizon_bits`; what is not there is worked out by `risk`."""
 
@@ -145,7 +148,8 @@ class SiteForecast:
         """Of the site's time, what a request of this size takes within its SLO; infinite where it cannot be
         in time, None where nobody knows, or the profile's engine could not hold it. The round trip
         counts to the next hundredth of a second."""
-        asked = self._asked.get(step)
+        kept = self.asked if round_trip_seconds is not None else self._asked_alone
+        asked = kept.get(step)
         if asked is not None and asked[0] is slo and asked[1] == round_trip_seconds:
             return asked[2]
         hundredths = math.ceil(100.0 * round_trip_seconds) if round_trip_seconds else 0
@@ -158,7 +162,7 @@ class SiteForecast:
             if len(costs) >= MOST_COSTS:
                 costs.clear()
             costs[step, hundredths] = slo, cost
-        self._asked[step] = slo, round_trip_seconds, cost
+        kept[step] = slo, round_trip_seconds, cost
         return cost
 
     def _cost_seconds(self, step: int, slo: ClassSlo, round_trip_seconds: float) -> float | None:
