@@ -1,4 +1,4 @@
-"""What the simulated router knows of a request on its arrival. Pure, but for what it has learnt."""
+"""What the simulated router knows of a request on its arrival, from what it has learnt of others."""
 
 from __future__ import annotations
 
