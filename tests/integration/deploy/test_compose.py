@@ -168,7 +168,9 @@ def test_an_image_has_every_package_and_every_data_file(image: str) -> None:
         for source in sources:
             assert (ROOT / source).exists(), source
         assert set(packages) <= set(sources)
-    patterns = setuptools["package-data"]["*"]
+    data = dict(setuptools["package-data"])
+    patterns = [*data.pop("*")]
+    patterns += [f"{name.replace('.', '/')}/{pattern}" for name, own in data.items() for pattern in own]
     for package in packages:
         for path in (ROOT / package).rglob("*"):
             if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts:
