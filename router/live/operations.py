@@ -23,6 +23,16 @@ from router.policy.snapshot import SiteView
 
 OPERATIONS_STOP_SECONDS = 1.0
 """For what an operator has just asked, when the router ends."""
+MAX_ORDER_BYTES = 64 << 10
+"""Of a body that somebody sends here; a policy and its parameters are a few hundred."""
+
+
+class RefusedError(Exception):
+    """An order that is not taken, and the status that says so."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Surface(Protocol):
@@ -84,9 +94,11 @@ def create_operations_app(
 
     @app.put("/heron/v1/policy")
     async def switch_policy(request: Request) -> JSONResponse:
-        """Another one from now on: `{"policy": "heron", "parameters": {}}`."""
+        """Another one from now on: `{"policy": "heron", "parameters": {}}`. For programs, not for pages."""
         try:
-            policy.switch(await request.body())
+            policy.switch(await _order(request))
+        except RefusedError as error:
+            return JSONResponse({"error": str(error)}, status_code=error.status)
         except PolicyParameterError as error:
             return JSONResponse({"error": str(error)}, status_code=400)
         return JSONResponse(await surface.policy_page())
@@ -98,6 +110,22 @@ def create_operations_app(
         return JSONResponse({**page, "router": about(), "events": events.recent()})
 
     return app
+
+
+async def _order(request: Request) -> bytes:
+    """The body of a request that changes something.
+
+    Raises:
+        RefusedError: it comes from a page in a browser, or is too large.
+    """
+    if "origin" in request.headers:  # a browser sends it with every PUT, by whatever name it came
+        raise RefusedError(403, "pages in browsers may not change anything here")
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_ORDER_BYTES:
+            raise RefusedError(413, f"the body is larger than {MAX_ORDER_BYTES} bytes")
+    return bytes(body)
 
 
 def fleet_page(

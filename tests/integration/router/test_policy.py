@@ -14,6 +14,8 @@ from support.router_process import RouterProcess, router_process
 from support.stub_site import StubSite
 from support.wait import until_it_says
 
+from router.live.operations import MAX_ORDER_BYTES
+
 PAGE = "/heron/v1/policy"
 
 
@@ -63,6 +65,22 @@ async def test_a_switch_reaches_every_worker_and_everybody_who_asks(
             return presence["policy"] == "power_weighted"
 
         await until_it_says(is_said, what="presence names it", seconds=10)
+
+
+async def test_a_page_in_a_browser_may_not_switch_and_nobody_with_a_huge_order(
+    redis_server: Any, redis_store: Any, tmp_path: Path
+):
+    """Also one that came by the router's own name (DNS rebinding): a browser says where a PUT is from."""
+    async with router_process(redis_server, redis_store, tmp_path, StubSite("a"), workers=1) as router:
+        before = (await router.operations.get(PAGE)).json()["policy"]
+        origin = {"origin": str(router.operations.base_url).rstrip("/")}
+        page = await router.operations.put(PAGE, json={"policy": "round_robin"}, headers=origin)
+        assert page.status_code == 403
+        assert "browsers" in page.json()["error"]
+        huge = await router.operations.put(PAGE, content=b" " * (MAX_ORDER_BYTES + 1))
+        assert huge.status_code == 413
+        assert (await router.operations.get(PAGE)).json()["policy"] == before
+        assert (await switch(router, policy="round_robin"))["policy"] == "round_robin"
 
 
 async def test_traffic_follows_the_switch(store: Any):
