@@ -139,7 +139,9 @@ async def test_since_when_redis_is_away_and_a_site_is_as_it_is() -> None:
     assert state["rows"][0]["status"]["since_unix_seconds"] == router.began_at + 1001.0
 
 
-async def test_a_fault_in_a_look_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_fault_in_a_look_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """It is logged, and the next look comes."""
     monkeypatch.setattr(module, "TICK_SECONDS", 0.001)
     router = Router()
@@ -153,7 +155,11 @@ async def test_a_fault_in_a_look_ends_nothing(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(router, "counters", fail)
     running = asyncio.create_task(router.console.run())
     await until(lambda: looks >= 3, what="it looks again")
+    assert not running.done()
     running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert running.cancelled()
+    assert "ValueError: broken" in caplog.text
 
 
 def decoded(message: bytes) -> dict[str, Any]:
