@@ -25,7 +25,13 @@ from router.live.metrics import RouterMetrics
 from router.live.placement import Placement
 from router.live.relay import InterruptedRelayError, relay_continuation
 from router.live.request_head import site_head
-from router.live.site_answers import error_status, note_headroom, note_pushback, read_refusal
+from router.live.site_answers import (
+    RefusedError,
+    error_status,
+    note_headroom,
+    note_pushback,
+    read_refusal,
+)
 from router.policy.continuation import ClientStream, Continuation
 from router.policy.resume_plan import (
     Continue,
@@ -38,6 +44,7 @@ from router.policy.resume_plan import (
     owed_text,
     plan_resume,
 )
+from router.policy.stop_search import StopSearch
 from router.policy.stream_end import LossCode
 from router.policy.stream_record import StreamRecord
 from router.policy.stream_scan import ChatStreamScanner
@@ -232,7 +239,7 @@ class Resumer:
             return self._failed(resume, placement, error.kind)
         except TimeoutError:
             return self._failed(resume, placement, "first_byte_timeout")
-        except _RefusedError as error:
+        except RefusedError as error:
             return self._refused(resume, placement, error)
 
     async def _ask_text(self, resume: _Resume, placement: Placement, body: bytes) -> str | None:
@@ -240,7 +247,7 @@ class Resumer:
 
         Raises:
             UpstreamError: the site did not answer.
-            _RefusedError: it is not ready to.
+            RefusedError: it is not ready to.
         """
         response = await self._send(
             resume, placement, "/detokenize", body, timeout_seconds=DETOKENIZE_TIMEOUT_SECONDS
@@ -249,7 +256,7 @@ class Resumer:
             async with asyncio.timeout(DETOKENIZE_TIMEOUT_SECONDS):
                 data = await response.read(MAX_TEXT_BYTES)
             if response.status >= 500:
-                raise _RefusedError.from_response(response)
+                raise RefusedError.from_response(response)
         finally:
             resume.exchange.response = None
             response.close()
@@ -262,6 +269,17 @@ class Resumer:
         whole = value.get("prompt") if isinstance(value, dict) else None
         return whole if isinstance(whole, str) else None
 
+    async def _count(self, resume: _Resume, placement: Placement, search: StopSearch) -> None:
+        """Let the site say which ids are the answer's; where it does not, all of them are counted."""
+        try:
+            while (body := search.question) is not None:
+                if (text := await self._ask_text(resume, placement, body)) is None:
+                    return
+                search.note(text)
+        except (UpstreamError, InterruptedRelayError, TimeoutError, RefusedError) as error:
+            about = {**resume.exchange.about, "site_id": placement.entry.site_id}
+            logger.warning("tokens after a stop string are counted too: %r", error, extra=about)
+
     async def _stream_from(self, resume: _Resume, placement: Placement, plan: Continue, owed: str) -> Step:
         exchange, before = resume.exchange, resume.record.output_tokens
         response = await self._send(
@@ -272,7 +290,7 @@ class Resumer:
             content_type = response.fields.get(b"content-type") or b""
             if response.status != 200 or not content_type.startswith(b"text/event-stream"):
                 await read_refusal(response)
-                raise _RefusedError.from_response(response)
+                raise RefusedError.from_response(response)
             continuation = Continuation(resume.request, resume.record, plan)
             ending = await relay_continuation(exchange, response, continuation, owed, self._clock())
         finally:
@@ -280,6 +298,9 @@ class Resumer:
             note_continuation(energy, snapshot, exchange, placement.entry.site_id, resume.record, before)
             exchange.response = None
             response.close()
+        if continuation.stop_search is not None:
+            await self._count(resume, placement, continuation.stop_search)
+            exchange.request.write(continuation.end(continuation.stop_search.count))
         if continuation.tokens or ending == "complete":
             exchange.resumes += 1
             resume.fruitless = 0
@@ -301,8 +322,7 @@ class Resumer:
         if ending == "other_output":
             placement.entry.breaker.succeed(placement.probe)
             placement.entry.results["answered"] += 1
-            why = "its continuation came with reasoning or a tool call"
-            self._lose(exchange, why, is_power=resume.is_power)
+            self._lose(exchange, "its continuation has reasoning or a tool call", is_power=resume.is_power)
             return Step.DONE
         resume.fruitless += 0 if continuation.tokens else 1
         self._note_break(exchange, placement)
@@ -328,18 +348,15 @@ class Resumer:
         exchange.response = response
         return response
 
-    def _refused(self, resume: _Resume, placement: Placement, error: _RefusedError) -> Step:
+    def _refused(self, resume: _Resume, placement: Placement, error: RefusedError) -> Step:
         """The site answered, and did not continue."""
         if error.status == 503:
             note_pushback(placement, error.pushback, error.retry_after, self._clock())
             return Step.AGAIN
         if 400 <= error.status < 500 and error.status not in (401, 403, 404):
             placement.entry.breaker.succeed(placement.probe)
-            self._lose(
-                resume.exchange,
-                f"site {placement.entry.site_id} said {error.status}",
-                is_power=resume.is_power,
-            )
+            why = f"site {placement.entry.site_id} said {error.status}"
+            self._lose(resume.exchange, why, is_power=resume.is_power)
             return Step.DONE
         return self._failed(resume, placement, f"status_{error.status}")
 
@@ -380,20 +397,3 @@ class Resumer:
             extra={**exchange.about, "code": code, "site_id": exchange.site_id},
         )
         end_broken(exchange, code, detail)
-
-
-class _RefusedError(Exception):
-    """A site's answer that is not a continuation."""
-
-    def __init__(self, status: int, pushback: str, retry_after: bytes | None) -> None:
-        super().__init__(status)
-        self.status = status
-        self.pushback = pushback
-        self.retry_after = retry_after
-
-    @classmethod
-    def from_response(cls, response: UpstreamResponse) -> _RefusedError:
-        pushback = response.fields.get(b"x-heron-pushback")
-        after = response.fields.get(b"x-heron-retry-after-seconds") or response.fields.get(b"retry-after")
-        status = 503 if pushback is not None else response.status
-        return cls(status, (pushback or b"capacity").decode("latin-1"), after)

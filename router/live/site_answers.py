@@ -23,6 +23,23 @@ _FINISH_REASON = b'"finish_reason"'
 _ABORT = re.compile(rb'"finish_reason"\s*:\s*"(?:abort|error)"')
 
 
+class RefusedError(Exception):
+    """A site's answer that is not a continuation."""
+
+    def __init__(self, status: int, pushback: str, retry_after: bytes | None) -> None:
+        super().__init__(status)
+        self.status = status
+        self.pushback = pushback
+        self.retry_after = retry_after
+
+    @classmethod
+    def from_response(cls, response: UpstreamResponse) -> RefusedError:
+        pushback = response.fields.get(b"x-heron-pushback")
+        after = response.fields.get(b"x-heron-retry-after-seconds") or response.fields.get(b"retry-after")
+        status = 503 if pushback is not None else response.status
+        return cls(status, (pushback or b"capacity").decode("latin-1"), after)
+
+
 def note_headroom(response: UpstreamResponse, load: Load) -> None:
     """`x-heron-headroom`: room left at the site after this request."""
     value = response.fields.get(b"x-heron-headroom")

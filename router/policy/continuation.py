@@ -16,6 +16,7 @@ import orjson
 from gateway.sse import EventSplitter, EventTooLargeError, data_of
 from router.policy.body import Api
 from router.policy.resume_plan import Continue, ResumableRequest
+from router.policy.stop_search import StopSearch
 from router.policy.stop_text import StopText
 from router.policy.stream_record import StreamRecord
 from router.policy.stream_scan import ABORT_REASONS, Ending, text_of
@@ -30,6 +31,8 @@ class ClientStream:
         self._is_chat = request.api is Api.CHAT
         self._include_usage = request.include_usage
         self._asks_token_ids = request.asks_token_ids
+        self.tells_counts = request.include_usage or request.asks_token_ids
+        """Whether the client is told how many tokens there were."""
         self._record = record
         first = orjson.loads(data_of(record.first_event) or b"{}")
         self._head = {
@@ -85,6 +88,7 @@ class Continuation:
     """One site's continuation of a stream."""
 
     def __init__(self, request: ResumableRequest, record: StreamRecord, plan: Continue) -> None:
+        self._request = request
         self._record = record
         self._by_ids = plan.method == "ids"
         self._plan = plan
@@ -100,6 +104,9 @@ class Continuation:
         self.ending: Ending | None = None
         self.is_stopped_here = False
         """A stop string over the seam was found: the site need not go on."""
+        self.stop_search: StopSearch | None = None
+        """It was found in an event of many ids: once they are counted, `end` writes what the client lacks."""
+        self._last_ids: list[Any] = []
         self.error: Any = None
         if not self._by_ids:
             record.has_missing_ids = True
@@ -179,7 +186,6 @@ class Continuation:
             self.tokens += 1
             self._tokens_here += len(ids) if ids else 1
         count = len(ids) if ids else 0
-        ids = self._without_known(ids)
         stop_reason = choice.get("stop_reason")
         if self._stop.is_active and isinstance(stop_reason, str) and not self._plan.engine_keeps_stop:
             # The engine took its stop string off: with it the whole text is there again, and an earlier match
@@ -187,7 +193,11 @@ class Continuation:
             text += stop_reason
         elif self._must_drop(finish, stop_reason) and count == 1:
             text = ""
+        sent_characters = self._stop.sent_characters
         out = self._stop.feed(text, is_last=finish is not None)
+        if self._stop.stopped_by is not None and ids and count > 1:
+            return self._client.chunk(out) + self._stopped_among(ids, sent_characters)
+        ids = self._without_known(ids)
         if self._stop.stopped_by is not None:
             return self._client.chunk(out, ids=ids) + self._stopped()
         finish = None if finish is None else str(finish)
@@ -217,6 +227,32 @@ class Continuation:
         self.is_stopped_here = True
         stop = self._stop.stopped_by
         return self._client.chunk("", finish="stop", stop_reason=stop) + self._usage_known() + DONE
+
+    def _stopped_among(self, ids: list[Any], sent_characters: int) -> bytes:
+        """The same, where some of the event's ids may come after it."""
+        if not self._client.tells_counts:
+            return self._stopped()
+        self.ending = "complete"
+        self.is_stopped_here = True
+        self._last_ids = ids
+        whole = bytes(self._record.ids).rstrip(b",").split(b",")
+        stop = self._stop.stopped_by
+        assert stop is not None
+        self.stop_search = StopSearch(
+            model=orjson.loads(self._request.raw).get("model"),
+            before=whole[: -len(ids)],
+            ids=whole[-len(ids) :],
+            stop=stop,
+            sent_characters=sent_characters,
+        )
+        return b""
+
+    def end(self, count: int) -> bytes:
+        """What is left to write after a `stop_search`: `count` of the last event's ids are the answer's."""
+        self._tokens_here -= len(self._last_ids) - count
+        ids = self._without_known(self._last_ids[:count])
+        stop = self._stop.stopped_by
+        return self._client.chunk("", ids=ids, finish="stop", stop_reason=stop) + self._usage_known() + DONE
 
     def _usage_known(self) -> bytes:
         """The usage from what was counted here."""

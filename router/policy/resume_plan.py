@@ -18,6 +18,7 @@ import orjson
 
 from router.policy.body import Api
 from router.policy.resumable import Fidelity, Resumability
+from router.policy.stop_search import detokenize_body
 from router.policy.stream_record import StreamRecord
 
 COMPLETION_DEFAULT_MAX_TOKENS = 16
@@ -178,8 +179,7 @@ def _by_ids(request: ResumableRequest, record: StreamRecord, fields: dict[str, A
     whole = prompt + b"," + ids if prompt and ids else prompt or ids
     detokenize = None
     if ids:
-        name = orjson.dumps(fields.get("model"))
-        detokenize = b'{"model":%b,"tokens":[%b]}' % (name, ids)
+        detokenize = detokenize_body(fields.get("model"), ids)
     return _continue(
         request,
         fields,

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 class StopText:
     """Feeds on a continuation's text, releases what is safe to send."""
 
-    __slots__ = ("_hold", "_keeps_stop", "_pending", "_sent_tail", "_stops", "stopped_by")
+    __slots__ = ("_hold", "_keeps_stop", "_pending", "_sent_tail", "_stops", "sent_characters", "stopped_by")
 
     def __init__(self, stops: Sequence[str], *, keeps_stop: bool, sent: str) -> None:
         """`sent` is what the client has; `keeps_stop`: the stop string itself belongs to the answer."""
@@ -21,6 +21,8 @@ class StopText:
         self._hold = max((len(stop) for stop in self._stops), default=1) - 1
         self._sent_tail = sent[-self._hold :] if self._hold else ""
         self._pending = ""
+        self.sent_characters = len(sent)
+        """Of the answer that the client has, before the event with the stop string."""
         self.stopped_by: str | None = None
 
     @property
@@ -45,6 +47,7 @@ class StopText:
         keep = 0 if is_last else min(self._hold, len(self._pending))
         out = self._pending[: len(self._pending) - keep]
         self._pending = self._pending[len(out) :]
+        self.sent_characters += len(out)
         if self._hold:
             self._sent_tail = (self._sent_tail + out)[-self._hold :]
         return out

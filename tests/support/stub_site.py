@@ -40,6 +40,8 @@ class Behaviour:
     """Comes instead of the stream, then `[DONE]` and the end."""
     events: int | None = None
     """So many events of the stream come, then `then`."""
+    tokens_an_event: int = 1
+    """More where an engine's server runs behind."""
     then: str = "cut"
     """cut | cut_in_event | error | abort | hang | comments | end"""
     cut_body_at: int | None = None
@@ -78,6 +80,8 @@ class StubSite:
         self.script: deque[Behaviour] = deque()
         self.default = OK
         self.detokenize_status = 200
+        self.detokenize_statuses: deque[int] = deque()
+        """Of the first questions, before that."""
         self.seen: list[Seen] = []
         self.reports_asked = 0
         self.running = 0
@@ -219,8 +223,9 @@ class StubSite:
             self._whole(writer, 200, self.report())
             return True
         if path == "/detokenize":
-            body = toy_engine.detokenize(raw) if self.detokenize_status == 200 else b"{}"
-            self._whole(writer, self.detokenize_status, body)
+            statuses = self.detokenize_statuses
+            status = statuses.popleft() if statuses else self.detokenize_status
+            self._whole(writer, status, toy_engine.detokenize(raw) if status == 200 else b"{}")
             return True
         if path not in INFERENCE or not raw:  # a stranger that knew this port's last owner
             self._whole(writer, 404, b"{}")
@@ -293,7 +298,7 @@ class StubSite:
     async def _stream(
         self, writer: asyncio.StreamWriter, behaviour: Behaviour, path: str, raw: bytes
     ) -> bool:
-        events = toy_engine.answer(path, raw)
+        events = toy_engine.answer(path, raw, tokens_an_event=behaviour.tokens_an_event)
         if behaviour.first_event is not None:
             events = [behaviour.first_event, DONE]
         is_whole = behaviour.events is None

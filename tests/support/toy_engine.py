@@ -74,8 +74,8 @@ class _Detokenizer:
         return text
 
 
-def answer(path: str, body: bytes) -> list[bytes]:
-    """The events of the stream that answers a request."""
+def answer(path: str, body: bytes, *, tokens_an_event: int = 1) -> list[bytes]:
+    """The events of the stream that answers a request; one whose server runs behind puts more into each."""
     fields = orjson.loads(body)
     is_chat = path == "/v1/chat/completions"
     if is_chat:
@@ -85,10 +85,12 @@ def answer(path: str, body: bytes) -> list[bytes]:
     else:
         prompt = fields["prompt"]
     limit = fields.get("max_tokens", MAX_MODEL_LEN - len(prompt) if is_chat else 16)
-    return list(_events(fields, is_chat, list(prompt), limit))
+    return list(_events(fields, is_chat, list(prompt), limit, tokens_an_event))
 
 
-def _events(fields: dict[str, Any], is_chat: bool, prompt: list[int], limit: int) -> Any:
+def _events(
+    fields: dict[str, Any], is_chat: bool, prompt: list[int], limit: int, tokens_an_event: int
+) -> Any:
     stops = fields.get("stop") or []
     stops = [stops] if isinstance(stops, str) else stops
     keeps_stop = fields.get("include_stop_str_in_output") is True
@@ -115,7 +117,7 @@ def _events(fields: dict[str, Any], is_chat: bool, prompt: list[int], limit: int
         value: dict[str, Any] = {**head, "choices": [choice]}
         if with_ids and role:
             value["prompt_token_ids"] = prompt
-        if with_ids and not is_chat and ids and len(written) == 1:
+        if with_ids and not is_chat and ids and len(written) == len(ids):
             choice["prompt_token_ids"] = prompt
         return b"data: " + orjson.dumps(value) + b"\n\n"
 
@@ -125,19 +127,23 @@ def _events(fields: dict[str, Any], is_chat: bool, prompt: list[int], limit: int
     detokenizer = _Detokenizer(prompt, hides=not stops)
     text = sent = ""
     finish = stopped_by = None
+    fresh: list[int] = []
     while finish is None:
         token = next_id(prompt + written)
         written.append(token)
+        fresh.append(token)
         text += detokenizer.feed(token)
-        found = [(at, stop) for stop in stops if (at := text.find(stop)) >= 0]
-        if found:
+        if found := _found(stops, text):
             (at, stopped_by), finish = min(found), "stop"
             text = text[: at + len(stopped_by) if keeps_stop else at]
         elif len(written) >= limit:
             finish = "length"
+        if finish is None and len(fresh) < tokens_an_event:
+            continue
         safe = text if finish else text[: max(len(sent), len(text) - hold)]
         new, sent = safe[len(sent) :], safe
-        yield event(new, [token], finish)
+        yield event(new, fresh, finish)
+        fresh = []
     if (fields.get("stream_options") or {}).get("include_usage"):
         usage = {
             "prompt_tokens": len(prompt),
@@ -146,6 +152,10 @@ def _events(fields: dict[str, Any], is_chat: bool, prompt: list[int], limit: int
         }
         yield b"data: " + orjson.dumps({**head, "choices": [], "usage": usage}) + b"\n\n"
     yield b"data: [DONE]\n\n"
+
+
+def _found(stops: list[str], text: str) -> list[tuple[int, str]]:
+    return [(at, stop) for stop in stops if (at := text.find(stop)) >= 0]
 
 
 def content_text(content: Any) -> str:

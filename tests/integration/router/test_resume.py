@@ -341,6 +341,32 @@ async def test_a_client_that_asks_for_ids_gets_all_of_them(store: Any):
         await fleet.settled(completed=1)
 
 
+@pytest.mark.parametrize("statuses", [(), (200, 500), (200, 404), (200, 200, 404)])
+async def test_tokens_behind_a_stop_string_over_the_seam_are_not_counted(
+    store: Any, statuses: tuple[int, ...]
+):
+    """They came with it in one event, and the engine did not know it; where it does not say, all count."""
+    text = unbroken(BODY).text
+    whole = toy_engine.answer(CHAT_PATH, orjson.dumps(BODY))
+    # a stop string of the last character before the break, and the two after it
+    before = len(Answer(b"".join(whole[:7]) + b"data: [DONE]\n\n").text)
+    body = BODY | {"stop": text[before - 1 : before + 2]}
+    expected = unbroken(body)
+    assert expected.finish == "stop"
+    async with router_fleet(store, "a", "b") as fleet:
+        for site in fleet.sites:
+            site.detokenize_statuses.extend(statuses)
+        script(fleet, stop_after(7), Behaviour(tokens_an_event=12))
+        _, data = await fleet.stream(body)
+        answer = Answer(data)
+        if statuses:
+            expected.usage, answer.usage, usage = [], [], (expected.usage, answer.usage)
+            assert usage[0][0]["completion_tokens"] < usage[1][0]["completion_tokens"] < 20
+        assert answer == expected
+        totals = await fleet.settled(completed=1)
+        assert totals["resumed"] == 1
+
+
 async def test_a_resume_that_is_pushed_back_goes_on_elsewhere(store: Any):
     """Pushback, plain 503, and an error event count for nothing."""
     async with router_fleet(store, *"abcde") as fleet:

@@ -100,9 +100,17 @@ def bytes_to_begin(api: Api, events: list[bytes]) -> int:
 
 
 def run(
-    api: Api, fields: dict[str, Any], cuts: list[int], *, site_takes_ids: bool = True
+    api: Api,
+    fields: dict[str, Any],
+    cuts: list[int],
+    *,
+    site_takes_ids: bool = True,
+    tokens_an_event: int = 1,
 ) -> tuple[Result, Result]:
-    """The unbroken stream, and the one that breaks at each of `cuts` bytes of the engine's answer."""
+    """The unbroken stream, and the one that breaks at each of `cuts` bytes of the engine's answer.
+
+    The engines that continue it put `tokens_an_event` into one event.
+    """
     request = request_of(api, fields)
     ids = site_takes_ids and not request.asks_token_ids
     raw = request.raw[:-1] + b',"return_token_ids":true}' if ids else request.raw
@@ -132,7 +140,12 @@ def run(
         continuation = Continuation(request, record, plan)
         out += continuation.begin(owed)
         if continuation.ending is None:
-            out += continuation.feed(b"".join(toy_engine.answer(plan.path, plan.body))[:cut])
+            events = toy_engine.answer(plan.path, plan.body, tokens_an_event=tokens_an_event)
+            out += continuation.feed(b"".join(events)[:cut])
+        if (search := continuation.stop_search) is not None:
+            while (question := search.question) is not None:
+                search.note(orjson.loads(toy_engine.detokenize(question))["prompt"])
+            out += continuation.end(search.count)
         ending = continuation.ending
     return whole, Result(out)
 
@@ -337,13 +350,21 @@ def test_many_breaks_in_a_row(seed: int):
     check(*run(Api.CHAT, fields, cuts))
 
 
+@pytest.mark.parametrize(("tokens_an_event", "asks_ids"), [(1, False), (9, False), (9, True)])
 @pytest.mark.parametrize("keeps", [False, True])
 @pytest.mark.parametrize("length", [2, 5])
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("api", [Api.CHAT, Api.COMPLETION])
-def test_a_stop_string_of_which_each_site_wrote_a_half(api: Api, seed: int, length: int, keeps: bool):
-    """For every seam: a stop string across it ends the answer there, with the tokens up to it."""
-    changes = {"stream_options": {"include_usage": True}, "include_stop_str_in_output": keeps}
+def test_a_stop_string_of_which_each_site_wrote_a_half(
+    api: Api, seed: int, length: int, keeps: bool, tokens_an_event: int, asks_ids: bool
+):
+    """For every seam: a stop string across it ends the answer there, with the tokens up to it and no more,
+    though the site that goes on puts many into one event."""
+    changes: dict[str, Any] = {
+        "stream_options": {"include_usage": True},
+        "include_stop_str_in_output": keeps,
+    }
+    changes |= {"return_token_ids": True} if asks_ids else {}
     fields = fields_of(api, f"seam {seed}", max_tokens=25, **changes)
     raw = orjson.dumps(fields)[:-1] + b',"return_token_ids":true}'
     events = toy_engine.answer(PATHS[api], raw)
@@ -355,4 +376,4 @@ def test_a_stop_string_of_which_each_site_wrote_a_half(api: Api, seed: int, leng
         ends = [len(b"".join(events[:count])) for count in range(1, len(events))]
         for end in ends[-4:]:
             with contextlib.suppress(UnfitError):  # a special token in what is held back, as above
-                check(*run(api, stopped, [end]))
+                check(*run(api, stopped, [end], tokens_an_event=tokens_an_event))
