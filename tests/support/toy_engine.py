@@ -91,8 +91,7 @@ def answer(path: str, body: bytes, *, tokens_an_event: int = 1) -> list[bytes]:
 def _events(
     fields: dict[str, Any], is_chat: bool, prompt: list[int], limit: int, tokens_an_event: int
 ) -> Any:
-    stops = fields.get("stop") or []
-    stops = [stops] if isinstance(stops, str) else stops
+    stops = _stops_of(fields)
     keeps_stop = fields.get("include_stop_str_in_output") is True
     hold = 0 if keeps_stop else max((len(stop) for stop in stops), default=1) - 1
     with_ids = fields.get("return_token_ids") is True
@@ -152,6 +151,11 @@ def _events(
         }
         yield b"data: " + orjson.dumps({**head, "choices": [], "usage": usage}) + b"\n\n"
     yield b"data: [DONE]\n\n"
+
+
+def _stops_of(fields: dict[str, Any]) -> list[str]:
+    stops = fields.get("stop") or []
+    return [stops] if isinstance(stops, str) else stops
 
 
 def _found(stops: list[str], text: str) -> list[tuple[int, str]]:
