@@ -121,8 +121,7 @@ def _events(
         return b"data: " + orjson.dumps(value) + b"\n\n"
 
     written: list[int] = []
-    if is_chat:
-        yield event("", None, role=True)
+    yield from [event("", None, role=True)] * is_chat
     detokenizer = _Detokenizer(prompt, hides=not stops)
     text = sent = ""
     finish = stopped_by = None
