@@ -1,4 +1,4 @@
-"""Which of the ids that came in one event completes a stop string over a seam. Pure: it asks, somebody answers.
+"""Which of the ids of one event completes a stop string over a seam. Pure: it asks, somebody answers.
 
 An engine whose server runs behind puts many ids into one event, and does not know of a stop string of which
 another engine wrote the beginning: the ids after it are none of the answer. A search by halves, with
