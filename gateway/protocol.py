@@ -31,6 +31,7 @@ from gateway.errors import JSON_HEADERS, error_body
 from gateway.half_close import watch_client
 from gateway.known_heads import KnownHeads
 from gateway.refusal import early_refusal, too_large
+from gateway.upgrade import feed
 
 logger = logging.getLogger(__name__)
 
@@ -73,13 +74,11 @@ class HotPathProtocol(HttpToolsProtocol):
         self._cors = cors
         self._allows_half_close = allows_half_close
         self._is_half_closed = False
-        self._is_in_head = False
-        self._is_in_message = False
+        self._is_in_head = self._is_in_message = False
         self._is_plain = True
         """The parser stands between two messages, and the last one was plain."""
-        self._head_bytes = 0
-        self._body_bytes = 0
-        self._is_refused = False
+        self._head_bytes = self._body_bytes = 0
+        self._is_refused = self._is_offer = False
         self._date: tuple[object, bytes] = (None, b"")
         self.read_since: float | None = None
         """When the request that is being read began; None between requests."""
@@ -150,9 +149,7 @@ class HotPathProtocol(HttpToolsProtocol):
             self.read_since = self.loop.time()
             self.idle_since = None
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._unsupported_upgrade_warning()
+            is_plain = not feed(self, data) and is_plain
         except httptools.HttpParserError:
             self.logger.warning("Invalid HTTP request received.")
             self.send_400_response("Invalid HTTP request received.")
@@ -189,10 +186,9 @@ class HotPathProtocol(HttpToolsProtocol):
         # uvicorn's makes the ASGI scope here; hot requests have none
         self.url = b""
         self.headers = []
-        self.expect_100_continue = False
+        self.expect_100_continue = self._is_offer = False
         self._is_in_head = self._is_in_message = True
-        self._head_bytes = 0
-        self._body_bytes = 0
+        self._head_bytes = self._body_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name.lower(), value))
@@ -206,6 +202,9 @@ class HotPathProtocol(HttpToolsProtocol):
             self._refuse(431, error_body(f"More than {MAX_HEADERS} headers.", type="invalid_request_error"))
             return
         fields = dict(headers)
+        if b"upgrade" in fields and self.parser.should_upgrade():
+            self._is_offer = True  # the parser gives it up behind its head; `feed` brings it again
+            return
         length = fields.get(b"content-length")
         if length is not None and length.isdigit() and int(length) > self._max_body_bytes:
             self._refuse(*too_large(self._max_body_bytes))
@@ -274,6 +273,8 @@ class HotPathProtocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._is_offer:
+            return
         self.read_since = None
         self._is_in_message = False
         if self._is_refused:

@@ -169,6 +169,21 @@ async def test_a_chunked_request_body_is_put_together(site: Site) -> None:
     writer.close()
 
 
+@pytest.mark.parametrize("path", ["/hot/echo", "/other"])
+async def test_an_offer_to_change_the_protocol_is_passed_over(site: Site, path: str) -> None:
+    """Java's client offers h2c with every request: it gets its answers, by HTTP/1.1, on one connection."""
+    offer = b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAA"
+    reader, writer = await connect(site)
+    for body in (b"first", b"second", b"third"):
+        message = post(path, body, offer)
+        writer.write(message[:-2])
+        await writer.drain()
+        writer.write(message[-2:])
+        status, _, answered = await answer(reader)
+        assert (status, answered.removeprefix(b"asgi:")) == (200, body)
+    writer.close()
+
+
 async def test_expect_continue_is_granted_before_the_body(site: Site) -> None:
     """curl sends it with large bodies."""
     reader, writer = await connect(site)

@@ -276,6 +276,20 @@ async def test_curl_asks_and_streams(fleet: RouterFleet):
     assert asked(fleet)[0].raw == body
 
 
+async def test_curl_offers_http_2(fleet: RouterFleet):
+    """With `--http2` it asks to change over plain HTTP: it is answered by HTTP/1.1, its body whole."""
+    _, version = await curl("--version")
+    if b"HTTP2" not in version:
+        pytest.skip("this curl knows no HTTP/2")
+    body = orjson.dumps({"model": "tiny", "input": "hi", "odd": "\u00e9"})
+    url = f"{fleet.url}/v1/responses"
+    status, out = await curl("-i", "--http2", "--data-binary", "@-", url, url, stdin=body)
+    assert (status, out.count(b"HTTP/1.1 200")) == (0, 2)
+    assert [one.raw for one in asked(fleet)] == [body, body]
+    assert all("upgrade" not in one.headers for one in asked(fleet))
+    await fleet.settled(completed=2)
+
+
 async def test_curl_uploads_a_form(fleet: RouterFleet, tmp_path: Any):
     """`-F file=@…`, and the answer's status and headers with `-i`."""
     sound = tmp_path / "sound.wav"
