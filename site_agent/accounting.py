@@ -7,7 +7,8 @@ in that time, in proportion to the time that the profile gives them:
 
 An interval without a token is idle, and so is all that belongs to no instance: hosts, GPUs without an engine.
 Overhead (cooling, conversion) goes with the watts that cause it. By construction the phases sum to the site's
-energy; that energy is the GPUs' own counters where they have one, else the integral of the draw.
+energy; that energy is the site's meter where it has one, else the GPUs' own counters, else the integral of
+the draw.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ class SiteMoment:
     """Integral of the site's draw."""
     is_measured: bool
     """That draw is a meter's or the GPUs', not a model's."""
+    is_metered: bool = False
+    """By a meter of the whole site, which then comes before the GPUs' counters."""
     gpu_joules: Mapping[int, float]
     """Every GPU's own counter, by index; empty: they have none."""
     gpu_count: int
@@ -186,7 +189,9 @@ class EnergyAccount:
 
 
 def _site_joules(last: SiteMoment, moment: SiteMoment, elapsed: float) -> float:
-    """By the GPUs' counters where every GPU has one that only grew; else by the draw."""
+    """By the GPUs' counters where every GPU has one that only grew, and no meter is at hand; else by the draw."""
+    if moment.is_metered:
+        return max(0.0, moment.draw_joules - last.draw_joules)
     if len(moment.gpu_joules) == moment.gpu_count > 0 and moment.gpu_joules.keys() == last.gpu_joules.keys():
         grown = sum(moment.gpu_joules.values()) - sum(last.gpu_joules.values())
         if grown >= 0:

@@ -136,6 +136,7 @@ class SiteAgent:
             of.scraper.run,
             of.energy.run,
             self.reporter.run,
+            *(() if of.meter is None else (of.meter.run,)),
         )
         self._loops = [self._tasks.create_task(loop(), name=loop.__qualname__) for loop in loops]
         logger.info(
@@ -185,6 +186,8 @@ class SiteAgent:
         await self.ingress.stop(0)
         await self.operations.stop(0)
         await self.parts.upstream.aclose()
+        if self.parts.meter is not None:
+            await self.parts.meter.aclose()
 
     def why_not_ready(self) -> str | None:
         """For /readyz. A dark site is ready: it does its work."""

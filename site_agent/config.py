@@ -22,6 +22,7 @@ from fleet.profile import PerformanceProfile, SitePowerModel
 from site_agent import survival
 from site_agent.drivers.options import EmulatedOptions, EngineOptions, ExternalOptions
 from site_agent.governor_options import GovernorOptions, RestartOptions
+from site_agent.meter_options import MeterOptions, with_password_path
 from site_agent.site_model import FULL_POWER_GUARD_RATIO, SiteModel, slo_of
 from site_agent.site_profiles import SiteProfiles, with_profile_paths
 from site_agent.situation import GovernorRule
@@ -89,6 +90,8 @@ class SiteConfig(ConfigModel):
     engine: EngineOptions = EmulatedOptions(kind="emulated")
     governor: GovernorOptions = GovernorOptions()
     restart: RestartOptions = RestartOptions()
+    meter: MeterOptions | None = None
+    """None: the draw is the GPUs' sum and `host_idle_watts`, times `overhead_ratio`."""
 
     _profiles: SiteProfiles | None = PrivateAttr(default=None)
 
@@ -181,11 +184,13 @@ class SiteConfig(ConfigModel):
         )
 
     def governor_rule(self) -> GovernorRule:
-        return self.governor.rule(
+        rule = self.governor.rule(
             max_ramp_watts_per_second=self.max_ramp_watts_per_second,
             safe_floor_watts=self.safe_floor_watts,
             start_seconds=self.engine.start_seconds,
         )
+        late = 0.0 if self.meter is None else self.meter.lag_seconds
+        return dataclasses.replace(rule, settle_seconds=rule.settle_seconds + late)
 
     def ride_through(self, *, spare_gpus: int = 0) -> RideThrough:
         return RideThrough.for_site(
@@ -228,6 +233,8 @@ def load(
             values["engine"] = with_profile_paths(values["engine"], path.resolve().parent)
         except ValueError as error:
             raise ConfigError(f"{source}: [{table}]: {error}") from None
+    if path is not None and isinstance(values.get("meter"), dict):
+        values["meter"] = with_password_path(values["meter"], path.resolve().parent)
     site = build(
         SiteConfig,
         values,

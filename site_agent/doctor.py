@@ -21,7 +21,7 @@ from fleet.config import FleetConfig
 from fleet.records import PowerReading
 from fleet.wire import RecordError
 from gateway.upstream import Origin, UpstreamError
-from site_agent import leftovers, parts, profile_check
+from site_agent import leftovers, meter_check, parts, profile_check
 from site_agent.config import SiteConfig, is_loopback
 from site_agent.drivers import external, nvml, vllm
 from site_agent.drivers.gpu_power import ASSUMED_SPARE_WATTS
@@ -36,6 +36,8 @@ MIN_FREE_BYTES = 1 << 30
 WARN_SKEW_SECONDS = 2.0
 SLOW_REDIS_SECONDS = 0.05
 EXTERNAL_SECONDS = 10.0
+LATE_SECONDS = 1.0
+"""Of GPUs whose power is an average over a second."""
 
 
 class NoProcesses:
@@ -56,6 +58,7 @@ async def examine(fleet: FleetConfig, config: SiteConfig, *, nvml_library: Any =
     found.append(await _engines(config))
     gpus = await _gpus(config, nvml_library)
     found += gpus.findings
+    found += await meter_check.examine(config.meter, gpus.watts)
     found += findings(numbers_of(config, gpus))
     found += await asyncio.to_thread(profile_check.examine, config, nvml_library=nvml_library)
     found += await _feed(fleet, config)
@@ -72,6 +75,7 @@ class Gpus:
     findings: tuple[Finding, ...]
     can_set_clock: bool = False
     is_power_late: bool = False
+    watts: float | None = None
     spare_gpus: int = 0
 
 
@@ -98,9 +102,15 @@ def numbers_of(config: SiteConfig, gpus: Gpus) -> Numbers:
         guard_ratio=governor.guard_ratio,
         is_governor_enabled=governor.enabled,
         is_profile_assumed=engine.profile is None,
-        is_power_late=gpus.is_power_late,
+        meter_lag_seconds=_lag_seconds(config, gpus),
         can_set_clock=gpus.can_set_clock,
     )
+
+
+def _lag_seconds(config: SiteConfig, gpus: Gpus) -> float:
+    if config.meter is not None:
+        return config.meter.lag_seconds
+    return LATE_SECONDS if gpus.is_power_late else 0.0
 
 
 def running_agent(state_dir: Path) -> str | None:
@@ -255,6 +265,7 @@ async def _gpus(config: SiteConfig, library: Any) -> Gpus:
         findings=tuple(found),
         can_set_clock=can_set_clock,
         is_power_late=driver.is_power_late,
+        watts=watts,
         spare_gpus=driver.spare_gpus,
     )
 

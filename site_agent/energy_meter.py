@@ -59,6 +59,7 @@ class EnergyMeter:
             at=now,
             draw_joules=self._power.draw_joules,
             is_measured=status.draw_source != "modelled",
+            is_metered=status.draw_source == "meter",
             gpu_joules=joules,
             gpu_count=len(self.gpus),
             overhead_ratio=model.power.overhead_ratio,

@@ -49,6 +49,9 @@ class Sample:
     reports_published: int
     reports_failed: int
     watchdog_restarts: int
+    meter_age_seconds: float | None = None
+    meter_failures: int | None = None
+    """Both None: the site has no meter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +158,17 @@ class SiteCollector(Collector):
                 'The site\'s draw. source="modelled" means that no meter answers: check the GPU driver.',
                 "source",
                 {sample.draw_source: sample.draw_watts},
+            )
+        self._gauge(
+            "meter_age_seconds",
+            "Since the site's meter last gave a value; absent without one. Above 3: see the agent's log.",
+            sample.meter_age_seconds,
+        )
+        if sample.meter_failures is not None:
+            self._counter(
+                "meter_failures",
+                "Questions to the site's meter without a usable answer. Growing: see the agent's log.",
+                sample.meter_failures,
             )
         self._counter(
             "cap_exceeded_seconds",

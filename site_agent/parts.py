@@ -32,6 +32,7 @@ from site_agent.processes import Processes
 from site_agent.reading_judge import IntakeJudge
 from site_agent.scraper import Scraper
 from site_agent.site_limits import SiteLimits
+from site_agent.site_meter import HttpMeter
 from site_agent.site_model import SiteModel
 from site_agent.slots import Slots
 
@@ -58,6 +59,7 @@ class Parts:
     pool: InstancePool
     admission: Admission
     power: PowerLoop
+    meter: HttpMeter | None
     scraper: Scraper
     energy: EnergyMeter
     pushbacks: Counter[str]
@@ -183,6 +185,7 @@ def build(
         slo=Slo(ttft_seconds=config.slo_ttft_seconds, e2e_seconds=config.slo_e2e_seconds),
         windows=scraper.windows,
     )
+    meter = None if config.meter is None else HttpMeter(config.meter)
     power = PowerLoop(
         governor=governor,
         cap=follow,
@@ -195,6 +198,7 @@ def build(
         targets=plan_judge.targets,
         turned_away=lambda: pushbacks["capacity"],
         update_limits=site_limits.update,
+        site_meter=meter,
     )
     return Parts(
         fleet=fleet,
@@ -214,6 +218,7 @@ def build(
         pool=pool,
         admission=admission,
         power=power,
+        meter=meter,
         scraper=scraper,
         energy=EnergyMeter(
             power=power,

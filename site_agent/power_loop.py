@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
@@ -20,6 +21,7 @@ from site_agent.drivers.interface import GpuDriver
 from site_agent.instance import Instance
 from site_agent.instances import InstancePool
 from site_agent.power_status import PowerStatus
+from site_agent.site_meter import SiteMeter
 from site_agent.situation import (
     Admit,
     BreakStreams,
@@ -75,11 +77,12 @@ class PowerLoop:
         update_limits: Callable[[int, float], None] = lambda _clock_mhz, _now: None,
         targets: Callable[[float], tuple[Target, ...] | None] = lambda _now: None,
         turned_away: Callable[[], int] = lambda: 0,
+        site_meter: SiteMeter | None = None,
     ) -> None:
         """`beat` tells the watchdog that the agent lives; `on_change`: state, cap, or whether anything may
         come in, differ from before; `update_limits(clock_mhz, now)` is called at every turn.
         `targets(now)`: this site's, of a valid plan; `turned_away()`: requests refused so far for want of a
-        slot.
+        slot. `site_meter`: of the whole site, where it has one.
         """
         self.governor = governor
         self.commands: Counter[str] = Counter()
@@ -101,6 +104,7 @@ class PowerLoop:
         self._targets = targets
         self._turned_away = turned_away
         self._turned_away_before = 0
+        self._site_meter = site_meter
         self._gpu_watts: float | None = None
         self._measured_at = float("-inf")
 
@@ -109,7 +113,7 @@ class PowerLoop:
         loop = asyncio.get_running_loop()
         while True:
             watts = await self._gpus.power_watts()
-            if watts is not None:
+            if watts is not None and math.isfinite(watts) and watts >= 0:
                 self._gpu_watts, self._measured_at = watts, loop.time()
             await asyncio.sleep(self._tick_seconds)
 
@@ -134,10 +138,17 @@ class PowerLoop:
                 continue
 
     def draw(self, now: float) -> tuple[float, DrawSource]:
-        """The site's draw, measured or else modelled from what runs."""
-        model = self.governor.model
-        if self._gpu_watts is not None and now - self._measured_at <= METER_MAX_AGE_SECONDS:
-            return model.power.site_watts(self._gpu_watts), "gpu"
+        """The site's draw: by its meter, else by its GPUs, else modelled from what runs.
+
+        A meter may be late, or stand in another supply: the site draws what its GPUs do, at the least.
+        """
+        fresh = now - self._measured_at <= METER_MAX_AGE_SECONDS
+        gpu_watts = self._gpu_watts if fresh else None
+        metered = None if self._site_meter is None else self._site_meter.watts(now)
+        if metered is not None:
+            return max(metered, gpu_watts or 0.0), "meter"
+        if gpu_watts is not None:
+            return self.governor.model.power.site_watts(gpu_watts), "gpu"
         return self._modelled_watts(), "modelled"
 
     def clock_mhz(self, instance: Instance) -> int:

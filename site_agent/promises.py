@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 Status = Literal["pass", "warn", "fail"]
-METER_LAG_SECONDS = 1.0
-"""Of GPUs whose power is an average over a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +39,8 @@ class Numbers:
     margin_ratio: float
     guard_ratio: float
     is_governor_enabled: bool
-    is_power_late: bool
-    """The meter lags by METER_LAG_SECONDS."""
+    meter_lag_seconds: float
+    """How late what measures the draw shows a change."""
     is_profile_assumed: bool
     can_set_clock: bool
 
@@ -61,7 +59,7 @@ def findings(numbers: Numbers) -> list[Finding]:
 
 
 def _ladder(n: Numbers) -> Finding:
-    lag = METER_LAG_SECONDS if n.is_power_late else 0.0
+    lag = n.meter_lag_seconds
     ladder = n.reaction_seconds + n.drain_seconds + n.stop_seconds + lag
     left = n.ride_through_seconds - ladder
     late = f" + the meter's lag {lag:g}" if lag else ""

@@ -62,4 +62,6 @@ def take(parts: Parts, records: SiteRecords, reporter: Reporter) -> Sample:
         reports_published=reporter.published,
         reports_failed=reporter.failed,
         watchdog_restarts=parts.processes.watchdog_restarts,
+        meter_age_seconds=None if parts.meter is None else parts.meter.age_seconds(now),
+        meter_failures=None if parts.meter is None else parts.meter.failures,
     )

@@ -59,6 +59,7 @@ FAULTS = {
         'heron_site_power_draw_watts{site="a",source="modelled"}': "900x20",
         'heron_site_info{site="a",gpu="real"}': "1x20",
     },
+    "HeronSiteMeterSilent": {'heron_site_meter_age_seconds{site="a"}': "11x20"},
     "HeronFeedFallback": {'heron_feed_quality{site="a",quality="fallback"}': "1x20"},
     "HeronFeedCheckFailed": {'heron_feed_failed_checks_total{site="a",check="ramp"}': "_x8 1x12"},
     "HeronSourceDown": {'heron_feed_source_connected{farm="f",source="modbus"}': "0x20"},

@@ -74,6 +74,15 @@ def test_counters_of_the_gpus_come_before_the_model_and_overhead_counts() -> Non
     assert account.total_joules == pytest.approx(1.1 * 900)
 
 
+def test_a_meter_of_the_site_comes_before_the_counters() -> None:
+    """What the counters do not see, hosts and cooling, is idle."""
+    account = EnergyAccount()
+    account.observe(moment(0, instance(gpu_joules=0.0), gpu_joules={0: 0.0}, gpu_count=1, is_metered=True))
+    worked = instance(gpu_joules=400.0, output_tokens=30.0)
+    account.observe(moment(1, worked, gpu_joules={0: 400.0}, gpu_count=1, is_metered=True))
+    assert account.joules == {"prefill": 0.0, "decode": 400.0, "idle": 600.0, "unsplit": 0.0}
+
+
 @pytest.mark.parametrize("tokens", [(None, 5.0), (5.0, None), (-1.0, 5.0)])
 def test_energy_of_an_engine_that_does_not_say_its_tokens_is_unsplit(
     tokens: tuple[float | None, float | None],

@@ -25,7 +25,7 @@ GOOD = Numbers(
     margin_ratio=0.05,
     guard_ratio=0.04,
     is_governor_enabled=True,
-    is_power_late=False,
+    meter_lag_seconds=0.0,
     is_profile_assumed=False,
     can_set_clock=True,
 )
@@ -47,7 +47,7 @@ def test_good_numbers_pass_and_ask_for_nothing() -> None:
     [
         ({"drain_seconds": 3.0}, "ladder", "fail", "drain_seconds"),
         ({"drain_seconds": 2.2}, "ladder", "warn", "drain_seconds"),
-        ({"is_power_late": True}, "ladder", "fail", "drain_seconds"),
+        ({"meter_lag_seconds": 1.0}, "ladder", "fail", "drain_seconds"),
         ({"ride_through_joules": 10_000.0}, "ride-through energy", "warn", "ride_through_joules"),
         ({"safe_floor_watts": 0.0}, "floor", "warn", "safe_floor_watts"),
         ({"watchdog_seconds": 5.0}, "watchdog", "fail", "watchdog_seconds"),
