@@ -31,6 +31,7 @@ def check_arguments(arguments: argparse.Namespace, *, host: str) -> None:
         ("--batches", arguments.batches, 1, MOST_RUNNING_REQUESTS),
         ("--prompts", arguments.prompts, 1, MOST_TOKENS),
         ("--output-tokens", (arguments.output_tokens,), 1, MOST_TOKENS),
+        ("--max-batched-tokens", _given(arguments.max_batched_tokens), 1, MOST_TOKENS),
         ("--clocks", arguments.clocks, *CLOCKS_MHZ),
     ):
         for value in values:
@@ -40,6 +41,10 @@ def check_arguments(arguments: argparse.Namespace, *, host: str) -> None:
         raise SweepError(f"--seconds: {arguments.seconds:g}: above 0, up to {MOST_SECONDS:g}")
     if arguments.gpus:
         _check_gpus(arguments.gpus, arguments.tensor_parallel_degree, host)
+
+
+def _given(value: int | None) -> tuple[int, ...]:
+    return () if value is None else (value,)
 
 
 def _check_gpus(gpus: Sequence[int], degree: int | None, host: str) -> None:

@@ -62,6 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tensor-parallel-degree", type=int, metavar="N", help="GPUs of the engine (as many as --gpus)"
     )
+    parser.add_argument(
+        "--max-batched-tokens",
+        type=int,
+        metavar="N",
+        help="the engine's --max-num-batched-tokens, which its log says (2048 assumed)",
+    )
     parser.add_argument("--output-tokens", type=int, default=256, metavar="N", help="of each request (256)")
     parser.add_argument("--seconds", type=float, default=20.0, metavar="S", help="each point's window (20)")
     parser.add_argument(
@@ -196,7 +202,9 @@ def _document(arguments: argparse.Namespace, engine: dict[str, Any]) -> Document
         "gpus": list(arguments.gpus),
     }
     facts = profile_facts.engine_facts(
-        engine["facts"], gpus=arguments.gpus, tensor_parallel_degree=arguments.tensor_parallel_degree
+        engine["facts"] | {"max_batched_tokens": arguments.max_batched_tokens},
+        gpus=arguments.gpus,
+        tensor_parallel_degree=arguments.tensor_parallel_degree,
     )
     path: Path = arguments.out
     if path.exists():

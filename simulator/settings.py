@@ -86,7 +86,10 @@ class SiteSettings:
     def rule(self) -> GovernorRule:
         """What the site control goes by."""
         return GovernorOptions(**dict(self.control_parameters)).rule(
-            max_ramp_watts_per_second=None, safe_floor_watts=0.0, start_seconds=self.start_seconds
+            max_ramp_watts_per_second=None,
+            safe_floor_watts=0.0,
+            start_seconds=self.start_seconds,
+            instances=self.instances,
         )
 
     @property

@@ -189,7 +189,7 @@ class EnergyAccount:
 
 
 def _site_joules(last: SiteMoment, moment: SiteMoment, elapsed: float) -> float:
-    """By the GPUs' counters where every GPU has one that only grew, and no meter is at hand; else by the draw."""
+    """Without a meter by the GPUs' counters where every GPU has one that only grew; else by the draw."""
     if moment.is_metered:
         return max(0.0, moment.draw_joules - last.draw_joules)
     if len(moment.gpu_joules) == moment.gpu_count > 0 and moment.gpu_joules.keys() == last.gpu_joules.keys():

@@ -188,6 +188,7 @@ class SiteConfig(ConfigModel):
             max_ramp_watts_per_second=self.max_ramp_watts_per_second,
             safe_floor_watts=self.safe_floor_watts,
             start_seconds=self.engine.start_seconds,
+            instances=self.engine.instances,
         )
         late = 0.0 if self.meter is None else self.meter.lag_seconds
         return dataclasses.replace(rule, settle_seconds=rule.settle_seconds + late)

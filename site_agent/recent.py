@@ -40,7 +40,7 @@ class RecentMost:
 
 @dataclass(slots=True, kw_only=True)
 class RecentMean:
-    """Mean over time: each sample counts for as long as since the one before."""
+    """Mean over time: each sample counts for as long as since the one before. Values must be finite."""
 
     hold_seconds: float
     _samples: deque[tuple[float, float, float]] = field(default_factory=deque)

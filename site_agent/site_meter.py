@@ -135,7 +135,8 @@ def watts_in(document: Any, options: MeterOptions) -> float:
         elif isinstance(value, list) and part.isascii() and part.isdigit() and int(part) < len(value):
             value = value[int(part)]
         else:
-            raise MeterError(f"path {options.path!r}: nothing at {part!r}: look at what {options.url} answers")
+            where = f"{options.url}: path {options.path!r}: nothing at {part!r}"
+            raise MeterError(f"{where}: look at what it answers")
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise MeterError(f"path {options.path!r}: {str(value)[:80]!r} is no number")
     factor = WATTS[options.unit]

@@ -77,6 +77,8 @@ class EngineFacts(_Part):
     """All the instance's GPUs with the engine awake and empty."""
     power_limit_watts: Watts | None = None
     """All the instance's GPUs together, by the limit that they keep."""
+    max_batched_tokens: Tokens | None = None
+    """Prompt tokens that the engine takes into a step, as it was told (`--max-num-batched-tokens`)."""
 
 
 class Settings(_Part):
@@ -101,8 +103,9 @@ class ProfileDocument(_Part):
     def digest(self) -> str:
         """Of what was measured: the same for the same rows, whatever the file is called."""
         engine = self.engine.model_dump()
-        if self.engine.power_limit_watts is None:
-            del engine["power_limit_watts"]  # older files keep their id
+        for added in ("power_limit_watts", "max_batched_tokens"):
+            if engine[added] is None:
+                del engine[added]  # older files keep their id
         text = json.dumps([engine, [row.model_dump() for row in self.rows]])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

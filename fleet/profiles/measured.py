@@ -162,6 +162,7 @@ def _bare_profile(
         stopped_watts=0.0,
         idle_watts=0.0,
         prefill_tokens_per_second=prefill.tokens_per_second,
+        prefill_chunk_tokens=measured_points.chunk_tokens(document),
         kv_tokens=kv_tokens,
         max_model_len=min(engine.max_model_len or UNKNOWN_MODEL_LEN, kv_tokens),
         rows=rows,

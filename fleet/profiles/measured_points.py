@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fleet.performance import DEFAULT_PREFILL_CHUNK_TOKENS
 from fleet.profiles.document import HOW_TO_MEASURE, ProfileDocument, ProfileDocumentError, Row
 
 UNKNOWN_CLOCK_MHZ = 1000
@@ -26,6 +27,8 @@ class Point:
     """As the sweep asked for: the same in rows that differ in clock or batch alone, as a count never is."""
     prompt_tokens: float
     """As the server counted, in the mean."""
+    prefill_steps: int
+    """That a prompt is taken in by."""
     context_tokens: float
     """Of one request, in the middle of its answer."""
     clock_mhz: int
@@ -49,6 +52,11 @@ class Point:
         return self.batch * self.context_tokens
 
 
+def chunk_tokens(document: ProfileDocument) -> int:
+    """Prompt tokens that the engine takes into a step at the most: as told, else the shipped profiles'."""
+    return document.engine.max_batched_tokens or DEFAULT_PREFILL_CHUNK_TOKENS
+
+
 def points_of(document: ProfileDocument, name: str) -> list[Point]:
     """In the file's order.
 
@@ -58,7 +66,7 @@ def points_of(document: ProfileDocument, name: str) -> list[Point]:
     if not document.rows:
         raise ProfileDocumentError(f"{name}: has no rows: {HOW_TO_MEASURE}")
     full = _full_clock(document, name)
-    output = document.settings.output_tokens
+    output, chunk = document.settings.output_tokens, chunk_tokens(document)
     points = []
     for number, row in enumerate(document.rows, 1):
         clock = (
@@ -71,6 +79,7 @@ def points_of(document: ProfileDocument, name: str) -> list[Point]:
                 batch=row.running_requests,
                 asked_prompt_tokens=row.prompt_tokens,
                 prompt_tokens=max(1.0, float(prompt)),
+                prefill_steps=max(1, -(-round(prompt) // chunk)),
                 context_tokens=prompt + output / 2,
                 clock_mhz=clock,
                 full_clock_mhz=full,

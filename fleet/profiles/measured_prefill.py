@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fleet.performance import DEFAULT_PREFILL_CHUNK_TOKENS, ClockModel, PerformanceProfile
+from fleet.performance import ClockModel, PerformanceProfile
 from fleet.profiles.measured_points import Point
 
 UNKNOWN_PREFILL_RATE = 1000.0
@@ -47,7 +47,7 @@ def fit_prefill(full: Sequence[Point]) -> Prefill:
     most_overhead = min(steps) if steps else 0.0
     lengths = {one.asked_prompt_tokens for one in timed}
     source = f"{'measured' if batch == 1 else 'derived'}: heron profile run, first tokens of batch {batch}"
-    rows = [(_chunks(one.prompt_tokens), one.prompt_tokens, one.ttft_seconds or 0.0) for one in timed]
+    rows = [(one.prefill_steps, one.prompt_tokens, one.ttft_seconds or 0.0) for one in timed]
     if len(lengths) < 2:
         overhead = min([most_overhead, *(0.9 * ttft / chunks for chunks, _, ttft in rows)])
         source = source.replace("measured", "derived", 1)
@@ -60,10 +60,6 @@ def fit_prefill(full: Sequence[Point]) -> Prefill:
         source=source,
         batch=batch,
     )
-
-
-def _chunks(prompt_tokens: float) -> int:
-    return max(1, -(-round(prompt_tokens) // DEFAULT_PREFILL_CHUNK_TOKENS))
 
 
 def _free_overhead(rows: Sequence[tuple[int, float, float]]) -> float:
@@ -93,7 +89,7 @@ def fit_prefill_sensitivity(profile: PerformanceProfile, lower: Sequence[Point],
         if one.ttft_seconds is None or one.batch != prefill.batch:
             continue
         alone = one.prompt_tokens / prefill.tokens_per_second
-        steps = _chunks(one.prompt_tokens) * profile.prefill_step_seconds(one.clock_mhz)
+        steps = one.prefill_steps * profile.prefill_step_seconds(one.clock_mhz)
         stretch = alone * (one.full_clock_mhz / one.clock_mhz - 1) / one.ttft_seconds
         numerator += stretch * (one.ttft_seconds - steps - alone) / one.ttft_seconds
         denominator += stretch * stretch
@@ -114,7 +110,7 @@ def step_seconds(point: Point, prefill_rate: float) -> tuple[float | None, str]:
     rate, median = point.requests_per_second, point.itl_seconds
     carrying = 0.0
     if median is not None and point.batch > 1:
-        carrying = rate * _chunks(point.prompt_tokens) * median
+        carrying = rate * point.prefill_steps * median
     if median is not None and carrying <= MAX_PREFILL_SHARE:
         return median, MEASURED
     if point.ttft_seconds is None or point.ended_requests < point.batch:

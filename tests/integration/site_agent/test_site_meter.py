@@ -103,7 +103,7 @@ async def test_name_and_password_come_from_their_file(tmp_path: Path) -> None:
 
 
 def test_the_password_file_is_beside_the_configuration(tmp_path: Path) -> None:
-    """A relative path is relative to that file; and the meter's lag is waited for before a model is judged."""
+    """Relative paths are relative to that file; the lag is waited for before a model is judged."""
     file = tmp_path / "fleet.toml"
     file.write_text(
         '[[sites]]\nsite_id = "north"\nfarm_id = "f"\nstate_dir = "state"\n[sites.meter]\nlag_seconds = 2.5\n'
@@ -165,7 +165,9 @@ async def test_a_whole_site_with_a_meter(tmp_path: Path, monkeypatch: pytest.Mon
         (0, 900.0, "fail", "cannot be"),
     ],
 )
-async def test_the_doctor_asks_the_meter(watts: float, gpu_watts: float | None, status: str, said: str) -> None:
+async def test_the_doctor_asks_the_meter(
+    watts: float, gpu_watts: float | None, status: str, said: str
+) -> None:
     """And holds it against the GPUs; a failure says what to do."""
     async with json_server() as server:
         server.say(redfish(watts))

@@ -33,6 +33,7 @@ def check(*words: str, host: str = "127.0.0.1") -> None:
         (["--batches", "65537"], "--batches: 65537: 1 to 65536"),
         (["--prompts", "0"], "--prompts: 0"),
         (["--output-tokens", "0"], "--output-tokens: 0"),
+        (["--max-batched-tokens", "0"], "--max-batched-tokens: 0"),
         (["--seconds", "nan"], "--seconds: nan: above 0"),
         (["--seconds", "0"], "--seconds: 0: above 0"),
     ],

@@ -172,3 +172,21 @@ def test_the_example_file_is_valid() -> None:
     path = Path(__file__).parents[3] / "cli" / "example_fleet.toml"
     names = re.findall(r'^site_id = "(\w+)"', path.read_text(), re.MULTILINE)
     assert {config.load(path, name, {})[1].site_id for name in names} >= {"north", "coast", "ridge"}
+
+
+@pytest.mark.parametrize(
+    ("engine", "starts"),
+    [
+        ('kind = "vllm"\nmodel = "m"\ninstances = 2', 30),
+        ('kind = "vllm"\nmodel = "m"\ninstances = 2\nstart_seconds = 3600', 2),
+        ('kind = "vllm"\nmodel = "m"\ninstances = 64', 240),
+        ('kind = "emulated"', 240),
+    ],
+)
+def test_starts_an_hour_are_bounded_by_what_a_start_takes(tmp_path: Path, engine: str, starts: int) -> None:
+    """A quarter of the time at most; one each at least; what is configured goes before it."""
+    text = f"{MINIMAL}[sites.engine]\n{engine}\n"
+    _, site = config.load(write(tmp_path, text), None, {})
+    assert site.governor_rule().max_starts_per_hour == starts
+    _, site = config.load(write(tmp_path, text + "[sites.governor]\nmax_starts_per_hour = 7\n"), None, {})
+    assert site.governor_rule().max_starts_per_hour == 7

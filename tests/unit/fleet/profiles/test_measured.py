@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -45,6 +46,19 @@ def test_the_coefficients_behind_the_rows_are_found_again(name: str) -> None:
     for batch, clock in itertools.product(BATCHES, CLOCKS):
         assert found.watts(batch, clock) == pytest.approx(truth.watts(batch, clock))
     assert truth.watts(8, 1000) <= found.watts(8, 1000) <= 1.12 * truth.watts(8, 1000), "never too little"
+
+
+def test_how_many_prompt_tokens_a_step_takes_counts() -> None:
+    """An engine of 8,192: told so, the fit finds it again; else a long prompt has too many steps."""
+    truth = replace(TRUTH, prefill_chunk_tokens=8192)
+    rows = sweep(truth)
+    found = fit_profile(document_of(rows, max_batched_tokens=8192))
+    assert found.prefill_chunk_tokens == 8192
+    assert found.prefill_tokens_per_second == pytest.approx(truth.prefill_tokens_per_second)
+    assert found.prefill_seconds(8000, 1980) == pytest.approx(truth.prefill_seconds(8000, 1980))
+    untold = fit_profile(document_of(rows))
+    assert untold.prefill_chunk_tokens == 2048
+    assert untold.prefill_seconds(8000, 1980) > 1.005 * truth.prefill_seconds(8000, 1980)
 
 
 def test_it_says_what_it_is_of_and_what_was_measured() -> None:
