@@ -105,6 +105,8 @@ def site_metrics() -> Described:
         reports_published=0,
         reports_failed=0,
         watchdog_restarts=0,
+        meter_age_seconds=0.5,
+        meter_failures=0,
     )
     meter: Any = SimpleNamespace(account=EnergyAccount(), gpus=(), requests=RequestEnergy())
     energy = EnergyCollector(site_id="north", model="m", meter=meter)
