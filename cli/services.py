@@ -69,6 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     import uvloop
 
+    from fleet.failure import ServiceError
     from fleet.log import configure_logging
     from gateway.open_files import raise_open_files_limit
 
@@ -77,6 +78,9 @@ def run(arguments: argparse.Namespace) -> int:
     raise_open_files_limit()
     try:
         uvloop.run(service)
+    except ServiceError as error:
+        print(f"heron {arguments.command}: {error}", file=sys.stderr)
+        return exit_codes.BAD_RUN
     except OSError as error:
         if error.errno not in CANNOT_LISTEN:
             raise

@@ -262,6 +262,7 @@ async def serve(fleet: FleetConfig, config: RouterConfig) -> None:
 
     Raises:
         OSError: a port cannot be had.
+        ServiceError: no worker can serve.
     """
     from fleet.redis_store import RedisStore
 

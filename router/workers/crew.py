@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 from fleet.config import FleetConfig
+from fleet.failure import ServiceError
 from router.config import RouterConfig
 from router.live.data_plane import site_token
 from router.live.demand_meter import Totals, add_json
@@ -41,6 +42,10 @@ PARENT = 0
 """The parent sends no request, so it writes no worker's cell of the board."""
 OTHERS_READY_SECONDS = 15.0
 """Once one worker serves: for the others to start, before clients are let in."""
+NO_WORKER_SECONDS = 60.0
+"""No worker serves for so long: the router ends. Its clients, who wait in its port's backlog, are refused
+then, and what started it learns of it."""
+WATCH_SECONDS = 1.0
 ASK_SECONDS = 0.5
 """Workers have so long to answer; of one that does not, what it said last is used."""
 STOP_MARGIN_SECONDS = 3.0
@@ -192,16 +197,34 @@ class Crew:
         backoff = FIRST_BACKOFF_SECONDS
         while not self._is_stopping:
             started_at = self._clock()
-            code = await self._live(index)
+            try:
+                how = f"ended ({_how(await self._live(index))}): it is started again"
+            except OSError as error:  # no memory, no descriptors: those that serve go on
+                how = f"cannot be started ({error.strerror or error}): it is tried again"
             if self._is_stopping:
                 return
             self.restarts += 1
             if self._clock() - started_at >= SOUND_SECONDS:
                 backoff = FIRST_BACKOFF_SECONDS
-            text = f"worker {index} ended ({_how(code)}): it is started again"
-            self._events.add("worker", text, level="bad")
+            self._events.add("worker", f"worker {index} {how}", level="bad")
             await asyncio.sleep(backoff)
             backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
+
+    async def watch(self) -> None:
+        """Until `stop`.
+
+        Raises:
+            ServiceError: no worker has served for NO_WORKER_SECONDS.
+        """
+        served_at = self._clock()
+        while not self._is_stopping:
+            await asyncio.sleep(WATCH_SECONDS)
+            if self.ready:
+                served_at = self._clock()
+            elif not self._is_stopping and self._clock() - served_at >= NO_WORKER_SECONDS:
+                raise ServiceError(
+                    f"no worker has served for {NO_WORKER_SECONDS:g} s; how each of them ended is in the log"
+                )
 
     async def _live(self, index: int) -> int:
         child = Child(

@@ -155,6 +155,7 @@ class ParentRouter:
         self._tasks = [
             asyncio.create_task(self.reader.run()),
             asyncio.create_task(self.crew.resend_forever()),
+            asyncio.create_task(self.crew.watch()),
             asyncio.create_task(self._presence.run()),
             asyncio.create_task(self.planner.run()),
             asyncio.create_task(self.console.run()),

@@ -10,6 +10,7 @@ import pytest
 import router.app
 from cli import services
 from cli.main import main, parse
+from fleet.failure import ServiceError
 
 
 @pytest.fixture
@@ -40,6 +41,19 @@ def test_policy_and_parameters_go_over_the_file(tmp_path: Path, configured: list
     assert before.policy_parameters == {"heron": {"packing": 0.1}}
     assert (after.policy, after.workers) == ("power_weighted", 2)
     assert after.policy_parameters == {"power_weighted": {"age_seconds": 900}}
+
+
+def test_a_service_that_cannot_go_on_says_why(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit 1, and no traceback."""
+
+    async def serve(_fleet: Any, _config: Any) -> None:
+        raise ServiceError("no worker has served for 60 s")
+
+    monkeypatch.setattr(router.app, "serve", serve)
+    assert main(["router"]) == 1
+    assert capsys.readouterr().err.endswith("heron router: no worker has served for 60 s\n")
 
 
 @pytest.mark.parametrize(
