@@ -123,6 +123,7 @@ class Router:
                 about=lambda: self._presence.about,
                 policy=self.policy,
                 console=self.console,
+                names=config.operations_names,
             ),
             host=config.operations_host,
             port=config.operations_port,

@@ -60,6 +60,9 @@ class RouterConfig(ConfigModel):
     operations_host: str = "127.0.0.1"
     operations_port: Port = 8001
     """The operator's surface; never the public port."""
+    operations_names: tuple[Annotated[str, Field(pattern=r"^[a-z0-9.-]+$")], ...] = ()
+    """DNS names under which operators ask there, in lower case, such as `heron.ops.example.org`. Addresses,
+    `localhost` and names without a dot need none; any other is refused: a stranger's page could own it."""
     workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)] = 1
     """Processes that forward, behind one port; 1: this process does it itself. One per core is enough.
     Queues, order between tiers, fairness, retry budgets and breakers are per worker."""

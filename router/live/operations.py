@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from router.live.asked_hosts import AskedHosts
 from router.live.console import Console
 from router.live.console_pages import console_routes
 from router.live.events import EventRing
@@ -59,9 +60,12 @@ def create_operations_app(
     about: Callable[[], dict[str, Any]],
     policy: PolicySwitch,
     console: Console,
+    names: Collection[str] = (),
 ) -> FastAPI:
-    """`readiness` returns None when ready, else why not; `about` describes this router."""
+    """`readiness` returns None when ready, else why not; `about` describes this router; `names`: under which
+    it answers, beside those of `router.live.asked_hosts`."""
     app = FastAPI(title="Heron router operations", docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(AskedHosts, names=names)
     app.include_router(console_routes(console))
 
     @app.get("/metrics")

@@ -118,6 +118,7 @@ class ParentRouter:
                 about=lambda: self._presence.about,
                 policy=self.policy,
                 console=self.console,
+                names=config.operations_names,
             ),
             host=config.operations_host,
             port=config.operations_port,

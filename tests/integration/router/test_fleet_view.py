@@ -377,3 +377,18 @@ async def test_the_operations_surface(store: Any):
         assert 'heron_router_ttft_seconds_count{model="m"} 1.0' in metrics
         for path in ("/metrics", "/heron/v1/fleet", "/heron/v1/ledger", "/readyz"):
             assert (await fleet.client.get(path)).status_code == 404
+
+
+async def test_the_operations_surface_is_no_stranger_s(store: Any):
+    """A page that lets its own name point here gets nothing; the public port has no such rule."""
+    async with router_fleet(store, "a", operations_names=("heron.example.org",)) as fleet:
+        url, policy = fleet.operations_url, orjson.dumps({"policy": "round_robin"})
+        for path in ("/", "/console", "/heron/v1/console", "/heron/v1/fleet", "/metrics", "/readyz"):
+            for host, status in (("evil.example:1", 421), ("heron.example.org", 200), ("localhost:1", 200)):
+                response = await fleet.client.get(f"{url}{path}", headers={"host": host})
+                assert response.status_code == status, (path, host)
+        refused = await fleet.client.put(
+            f"{url}/heron/v1/policy", content=policy, headers={"host": "evil.example"}
+        )
+        assert (refused.status_code, "operations_names" in refused.json()["error"]) == (421, True)
+        assert (await fleet.client.get("/v1/models", headers={"host": "api.example.org"})).status_code == 200
