@@ -107,6 +107,7 @@ def _cells(arguments: argparse.Namespace) -> list[tuple[Cell, str]]:
                 trace=arguments.trace,
                 sizes=arguments.sizes,
                 site_count=fleet.count,
+                sites_per_farm=fleet.sites_per_farm,
                 site_overrides=fleet.site,
                 each_site=fleet.each_site,
             ),

@@ -156,6 +156,7 @@ def cells_of(arguments: argparse.Namespace) -> list[Cell]:
         planner_parameters=fleet.planner,
         server_switch=arguments.server_switch == "on",
         site_count=fleet.count,
+        sites_per_farm=fleet.sites_per_farm,
         round_trip_seconds=fleet.round_trip_seconds,
         report_delay_seconds=arguments.report_delay_seconds,
         report_loss_ratio=arguments.report_loss_ratio,

@@ -5,6 +5,7 @@ Rule: a key or value that cannot be meant is told here, with the file, the table
 behind looks at it again.
 
     count = 12                    # sites; columns of the wind record in turn
+    sites_per_farm = 2            # so many in a row share a farm (1)
     round_trip_seconds = 0.02     # to each of them
 
     [site]                        # every site
@@ -45,7 +46,7 @@ from simulator.settings import RouterSettings
 from site_agent.controls import ControlName
 from site_agent.governor_options import GovernorOptions
 
-KEYS = ("count", "round_trip_seconds", "site", "sites", "governor", "router", "planner")
+KEYS = ("count", "sites_per_farm", "round_trip_seconds", "site", "sites", "governor", "router", "planner")
 ROUTER_KEYS = tuple(
     one.name
     for one in fields(RouterSettings)
@@ -94,6 +95,7 @@ class _Head(ConfigModel):
     """What stands above all tables."""
 
     count: Annotated[int, Field(ge=1, le=MAX_SITES)] | None = None
+    sites_per_farm: Annotated[int, Field(ge=1, le=MAX_SITES)] = 1
     round_trip_seconds: RoundTrip | None = None
 
 
@@ -110,6 +112,7 @@ class SitesFile:
     """As a cell takes it."""
 
     count: int | None = None
+    sites_per_farm: int = 1
     round_trip_seconds: float | None = None
     site: Pairs = ()
     each_site: tuple[Pairs, ...] = ()
@@ -136,6 +139,7 @@ def read_sites_file(path: Path | None) -> SitesFile:
         raise ConfigError(f"{source}: {len(sites)} [[sites]]; allowed are at most {MAX_SITES}")
     return SitesFile(
         count=len(sites) or head.count,
+        sites_per_farm=head.sites_per_farm,
         round_trip_seconds=head.round_trip_seconds,
         site=_site(SiteTable, _table(tables, "site", source), "site", path),
         each_site=tuple(_site(OneSiteTable, one, f"sites {at}", path) for at, one in enumerate(sites, 1)),

@@ -2,9 +2,10 @@
 
 Rules:
 
-* off when its grant is 0 and its report, written since, says `dark`; or when the grant has been 0 for longer
-  than the ride-through, whatever the report says: the cap outranks everything; and at once while it boots,
-  for nothing runs on it yet;
+* off when its grant is 0 and its report, written since, says `dark`; or when it is 0 and was so first longer
+  ago than the ride-through, whatever the report says: the cap outranks everything. As at the agent a grant that
+  came back for less than `RECOVERY_SECONDS` begins no new ride-through. And at once while it boots, for nothing
+  runs on it yet;
 * on when it is granted at least its idle draw (the allocator grants nothing less);
 * off is never put off, on is: a server rests for `min_off_seconds` and starts at most `max_starts_per_hour`
   times, so that what wears it out is bounded, and staying off is always within the cap;
@@ -31,6 +32,8 @@ SwitchCommand = Literal["on", "off"]
 HOUR_SECONDS = 3600.0
 LAST_WORDS_SECONDS = 5.0
 """A report that comes so long after the power went was written by a server that is on."""
+RECOVERY_SECONDS = 5.0
+"""With a grant for so long, the agent's ride-through begins anew (`ride_through_recovery_seconds`)."""
 ALIVE_SECONDS = 10.0
 """For so long after such a report."""
 
@@ -95,6 +98,10 @@ class ServerSwitch:
     """Whether it is known to be off: it draws nothing."""
     _emptied_at: float | None = None
     """Since when its grant is 0."""
+    _short_at: float | None = None
+    """When the ride-through began that the agent is in, by its grant."""
+    _granted_at: float | None = None
+    """Since when it has a grant."""
     _ordered: SwitchCommand | None = None
     _ordered_at: float = float("-inf")
     _told_at: float = float("-inf")
@@ -133,10 +140,7 @@ class ServerSwitch:
         self._began_at = now if self._began_at is None else self._began_at
         view = self._believed(view, now)
         self._judge_start(view, now)
-        if view.granted_watts > 0:
-            self._emptied_at = None
-        elif self._emptied_at is None:
-            self._emptied_at = now
+        self._note_grant(view.granted_watts, now)
         self._look(view, now)
         wanted: SwitchCommand | None = None
         if self._emptied_at is not None and not self.is_off and self._must_go(view, now, self._emptied_at):
@@ -156,6 +160,18 @@ class ServerSwitch:
         self.is_off = self.is_off and wanted == "off"
         self._ordered, self._ordered_at = wanted, now
         return wanted
+
+    def _note_grant(self, granted_watts: float, now: float) -> None:
+        if granted_watts > 0:
+            self._emptied_at = None
+            self._granted_at = now if self._granted_at is None else self._granted_at
+            return
+        if self._short_at is None or (
+            self._granted_at is not None and now - self._granted_at >= RECOVERY_SECONDS
+        ):
+            self._short_at = now
+        self._granted_at = None
+        self._emptied_at = now if self._emptied_at is None else self._emptied_at
 
     def _believed(self, view: SwitchView, now: float) -> SwitchView:
         """With reports of a server that is said to be off, it is on, whatever its switch says."""
@@ -221,7 +237,8 @@ class ServerSwitch:
         if self.is_starting(view, now):
             return True
         is_dark = view.report_state == "dark" and view.heard_at is not None and view.heard_at > emptied_at
-        return is_dark or now - emptied_at > view.ride_through_seconds
+        short_at = emptied_at if self._short_at is None else self._short_at
+        return is_dark or now - short_at > view.ride_through_seconds
 
     def _is_told_again(self, now: float) -> bool:
         """Within a start that was ordered already."""

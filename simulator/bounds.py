@@ -29,6 +29,7 @@ from router.policy.planner.bound import (
 )
 from router.policy.planner.configurations import configuration_of, slos_of
 from router.policy.planner.problem import CLASSES
+from simulator.cell import CellError
 from simulator.fleet_size import model_of, profiles_of
 from simulator.inputs import CUTOFFS, Inputs, blocks_of, class_indexes, scene, shifted_seconds, works_of
 from simulator.settings import SiteSettings
@@ -56,7 +57,13 @@ class Steps:
 
 
 def bounds(inputs: Inputs, loads: Sequence[float], *, kinds: Iterable[str] = tuple(KINDS)) -> dict[str, Any]:
-    """Everything that `heron bound` prints, as JSON, at these loads (not the cell's own)."""
+    """Everything that `heron bound` prints, as JSON, at these loads (not the cell's own).
+
+    Raises:
+        CellError: sites that share a farm: how a clairvoyant splits its power is not worked out.
+    """
+    if any(site.farm is not None for site in inputs.sites):
+        raise CellError("the bound is known of fleets with one site a farm only; here farms have several")
     shares, sites = _sites(inputs)
     unit = inputs.peak_requests_per_second
     steps = {load: _steps(_with_load(inputs, load)) for load in loads}

@@ -111,7 +111,9 @@ class Cell:
     server_switch: bool = True
     seed: int = 1
     site_count: int | None = None
-    """None: one per column of the wind record; more: columns again, days later."""
+    """None: one farm per column of the wind record; more: columns again, days later."""
+    sites_per_farm: int = 1
+    """So many in a row share a farm, which is as many times as large."""
     round_trip_seconds: float | None = None
     """Of every site; None: 10 ms to 50 ms, spread over the sites."""
     report_delay_seconds: float = 0.02

@@ -51,9 +51,11 @@ class Faults:
     def _apply(self) -> None:
         """Bring everything in line with what is under way."""
         self._on_store(not any(one.kind == "silence" and one.site_id is None for one in self._under_way))
+        for farm in self._farms.values():
+            names = {None, *(site.site_id for site in farm.sites)}
+            farm.is_tripped = any(one.kind == "trip" and one.site_id in names for one in self._under_way)
         for site_id, site in self._sites.items():
             kinds = {one.kind for one in self._under_way if one.site_id in (None, site_id)}
-            self._farms[site_id].is_tripped = "trip" in kinds
             if "crash" in kinds:
                 site.crash("fault")
             else:

@@ -9,10 +9,10 @@ horizons says the same.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from fleet.records import ForecastPoint, PowerReading, SiteInfo, SiteReport
+from fleet.records import ForecastPoint, Plan, PowerReading, SiteInfo, SiteReport
 from power_feed.allocator import REST_SECONDS, START_MARGIN_RATIO, Allocator, SiteClaim
 from power_feed.claims import SiteState, SiteTerms, claim_of
 from power_feed.forecast import Forecaster, QuantileForecast
@@ -73,6 +73,8 @@ class SimulatedFarm:
         )
         self._forecaster = Forecaster(nameplate_watts)
         self._forecasts: dict[str, tuple[ForecastPoint, ...]] = {}
+        self._plan: Plan | None = None
+        self._plan_at = 0.0
         self._kept = {
             site.site_id: _Kept(
                 info=site_info(site),
@@ -93,6 +95,10 @@ class SimulatedFarm:
         """A site's report reached the feed."""
         kept = self._kept[report.site_id]
         kept.report, kept.heard_at = report, now
+
+    def take_plan(self, plan: Plan) -> None:
+        """A plan lies in Redis; its shares are followed as long as it is valid."""
+        self._plan, self._plan_at = plan, self._events.now
 
     def readings(self, second: int, sequence: int) -> Iterator[tuple[SimulatedSite, PowerReading]]:
         """This second's readings of all sites."""
@@ -148,8 +154,15 @@ class SimulatedFarm:
                 heard_at=kept.heard_at,
                 is_listening=not site.is_down,
                 server=NO_SWITCH if kept.switch is None else kept.switch.state(view, now),
+                share=self._share(site.site_id, now),
             ),
         )
+
+    def _share(self, site_id: str, now: float) -> float | None:
+        plan = self._plan
+        if plan is None or now - self._plan_at > plan.valid_for_seconds:
+            return None
+        return plan.shares.get(self.farm_id, {}).get(site_id)
 
     def _switch_view(self, site: SimulatedSite, kept: _Kept) -> SwitchView:
         return SwitchView(
@@ -182,8 +195,10 @@ class SimulatedFarm:
 class SimulatedFeed:
     """All farms' feeds."""
 
-    def __init__(self, farms: Mapping[str, SimulatedFarm], events: Events) -> None:
-        self.farms = farms
+    def __init__(self, farms: Sequence[SimulatedFarm], events: Events) -> None:
+        self.all_farms = farms
+        self.farms = {site.site_id: farm for farm in farms for site in farm.sites}
+        """Of each site."""
         self._events = events
         self._sequence = 0
 
@@ -191,7 +206,7 @@ class SimulatedFeed:
         """Measure every farm and send its readings to the agents beside it."""
         self._sequence += 1
         sent = []
-        for farm in self.farms.values():
+        for farm in self.all_farms:
             for site, reading in farm.readings(second, self._sequence):
                 self._events.after(FEED_DELAY_SECONDS, site.take_reading, reading)
                 sent.append(reading)

@@ -1,7 +1,7 @@
 """How large a simulated fleet is: its sites, their farms' nameplates, and the load that all sustain together.
 
-* A site's farm is sized so that the site draws at its peak what the farm gives at the p-th percentile of the
-  whole record (`simulator.weeks.peak_ratios`).
+* A farm is sized so that its sites draw at their peak what it gives at the p-th percentile of the whole
+  record (`simulator.weeks.peak_ratios`).
 * The *cluster peak* is what all sites sustain within the SLO at full power, each in its best configuration,
   by `fleet.capacity` for a request of the load's mean size. Offered load is a share of it.
 """
@@ -39,19 +39,24 @@ def sites_of(cell: Cell, series: WindSeries) -> tuple[SiteSettings, ...]:
         CellError: more sites than can be simulated, an override that no site has, or a profile that there is
             not.
     """
-    count = len(series.sites) if cell.site_count is None else cell.site_count
+    together = cell.sites_per_farm
+    if together < 1:
+        raise CellError(f"sites_per_farm = {together}: must be at least 1")
+    count = len(series.sites) * together if cell.site_count is None else cell.site_count
     if not 1 <= count <= MAX_SITES:
         raise CellError(f"site_count = {count}: allowed is 1 to {MAX_SITES}")
+    if count % together:
+        raise CellError(f"{count} sites do not make farms of {together}")
     if cell.each_site and len(cell.each_site) != count:
         raise CellError(f"{len(cell.each_site)} sites are described, and there are {count}")
     found: list[SiteSettings] = []
     names: dict[str, int] = {}
     for index in range(count):
-        around = index // len(series.sites)
+        around, column = divmod(index // together, len(series.sites))
         share = index / max(1, count - 1)
         spread = FIRST_ROUND_TRIP_SECONDS + share * (LAST_ROUND_TRIP_SECONDS - FIRST_ROUND_TRIP_SECONDS)
         values: dict[str, Any] = {
-            "wind": series.sites[index % len(series.sites)],
+            "wind": series.sites[column],
             "wind_shift_days": around * SHIFT_DAYS,
             "round_trip_seconds": spread if cell.round_trip_seconds is None else cell.round_trip_seconds,
             "control": cell.control,
@@ -63,15 +68,23 @@ def sites_of(cell: Cell, series: WindSeries) -> tuple[SiteSettings, ...]:
         name = re.sub(r"[^a-z0-9]+", "-", str(values["wind"]).lower()).strip("-")
         names[name] = names.get(name, 0) + 1
         site_id = name if names[name] == 1 else f"{name}-{names[name]}"
+        if together > 1:
+            values["farm"] = site_id if index % together == 0 else found[-1].farm
         try:
             site = SiteSettings(site_id=site_id, **values)
         except TypeError as error:
             raise CellError(f"site_overrides: {error}") from None
+        if index % together and _wind_of(site) != _wind_of(found[-1]):
+            raise CellError(f"site {site_id}: other wind than {found[-1].site_id}, and both are at one farm")
         found.append(_checked(site, series, is_told_degrees="other_profile_ids" in values))
     models = sorted({site.profile.model for site in found})
     if len(models) > 1:
         raise CellError(f"the sites serve {' and '.join(models)}; one model is simulated at a time")
     return tuple(found)
+
+
+def _wind_of(site: SiteSettings) -> tuple[str, int]:
+    return site.wind, site.wind_shift_days
 
 
 def _checked(site: SiteSettings, series: WindSeries, *, is_told_degrees: bool) -> SiteSettings:
@@ -123,9 +136,12 @@ def model_of(settings: SiteSettings) -> SiteModel:
 
 
 def nameplates_of(cell: Cell, series: WindSeries, sites: Sequence[SiteSettings]) -> dict[str, float]:
-    """Site → watts of its farm's turbines."""
+    """Site → watts of its farm's turbines, which are for all sites of the farm."""
     ratios = peak_ratios(series, cell.size_percentile)
-    return {site.site_id: model_of(site).full_watts / ratios[site.wind] for site in sites}
+    full: dict[str, float] = {}
+    for site in sites:
+        full[site.farm_name] = full.get(site.farm_name, 0.0) + model_of(site).full_watts
+    return {site.site_id: full[site.farm_name] / ratios[site.wind] for site in sites}
 
 
 def profiles_of(settings: SiteSettings) -> tuple[PerformanceProfile, ...]:

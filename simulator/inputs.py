@@ -30,7 +30,7 @@ from simulator.settings import PlannerSettings, RouterSettings, SiteSettings, Te
 from simulator.traces import Load, load_trace, trace_files
 from simulator.trips import with_trips
 from simulator.weeks import DAY_SECONDS
-from simulator.wind import Turbulence, before, per_second
+from simulator.wind import History, Turbulence, Watts, before, per_second
 from simulator.workload import Ints
 from simulator.world import MAX_DRAIN_SECONDS, TAIL_SECONDS, Scene
 
@@ -154,8 +154,14 @@ def scene(inputs: Inputs, start: int, seconds: int, warm_up: int) -> Scene:
     """One block."""
     cell = inputs.cell
     total = seconds + TAIL_SECONDS + MAX_DRAIN_SECONDS + 1
-    watts, history = {}, {}
+    watts: dict[str, Watts] = {}
+    history: dict[str, History] = {}
     for site in inputs.sites:
+        if site.farm_name in watts:  # the farm's first site has drawn it
+            watts[site.site_id] = watts[site.farm_name]
+            if site.farm_name in history:
+                history[site.site_id] = history[site.farm_name]
+            continue
         begin = shifted_seconds(inputs, site, start)
         samples = inputs.series.ratios[site.wind]
         nameplate = inputs.nameplate_watts[site.site_id]

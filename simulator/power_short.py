@@ -2,7 +2,8 @@
 
 The share is `static_weighted`'s: every site's part of the installed GPUs, blind to power. What it needs is
 the least power at which the site sustains that rate within the SLO (`simulator.fleet_size.needed_watts`); the
-rate is the trace's expected one, not the requests that happened to come. So the minutes are a property of
+rate is the trace's expected one, not the requests that happened to come. Sites that share a farm are taken
+together: what they need, against what their farm gives. So the minutes are a property of
 wind and load and the same for every policy.
 """
 
@@ -28,7 +29,8 @@ def short_minutes(inputs: Inputs, scene: Scene, start: int) -> npt.NDArray[np.bo
         at = np.arange(minutes + 1) * float(MINUTE_SECONDS)
         rate += np.diff(np.interp(at, edges, sums)) / MINUTE_SECONDS * inputs.scale
     gpus = [site.instances * site.profile.tensor_parallel_degree for site in inputs.sites]
-    short = np.zeros(minutes, dtype=np.bool_)
+    needs: dict[str, npt.NDArray[np.float64]] = {}
+    caps: dict[str, npt.NDArray[np.float64]] = {}
     for site, count in zip(inputs.sites, gpus, strict=True):
         table = needed_watts(site, inputs.work, inputs.slo)
         needed = np.interp(
@@ -36,5 +38,10 @@ def short_minutes(inputs: Inputs, scene: Scene, start: int) -> npt.NDArray[np.bo
         )
         seconds = scene.watts[site.site_id][: minutes * MINUTE_SECONDS]
         cap = seconds.reshape(minutes, MINUTE_SECONDS).mean(axis=1) * (1 - site.margin_ratio)
-        short |= cap < needed
+        farm = site.farm_name
+        needs[farm] = needs[farm] + needed if farm in needs else needed
+        caps[farm] = np.minimum(caps[farm], cap) if farm in caps else cap
+    short = np.zeros(minutes, dtype=np.bool_)
+    for farm, needed in needs.items():
+        short |= caps[farm] < needed
     return short

@@ -93,6 +93,7 @@ class SiteRecord:
 
     def __init__(self, seconds: int) -> None:
         self.available_watts: npt.NDArray[np.float32] = np.zeros(seconds, dtype=np.float32)
+        """Of its farm, for all the farm's sites."""
         self.cap_watts: npt.NDArray[np.float32] = np.zeros(seconds, dtype=np.float32)
         self.draw_watts: npt.NDArray[np.float32] = np.zeros(seconds, dtype=np.float32)
         self.running: npt.NDArray[np.int32] = np.zeros(seconds, dtype=np.int32)

@@ -38,13 +38,15 @@ _find = lru_cache(maxsize=64)(find_profile)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteSettings:
-    """One site: a server of GPUs at its own farm."""
+    """One site: a server of GPUs at a farm, its own or one that it shares."""
 
     site_id: str
     wind: str
     """Column of the wind record."""
     wind_shift_days: int = 0
     """The column is read so many days later than the others."""
+    farm: str | None = None
+    """The farm's first site, whose name the farm has; None: alone at its farm."""
     round_trip_seconds: float = 0.02
     """Router to site and back."""
     instances: int = 2
@@ -71,6 +73,16 @@ class SiteSettings:
     """From power to an agent that answers. Assumed; engines start after it."""
     control_parameters: tuple[tuple[str, Any], ...] = ()
     """Keys of `[sites.governor]` and their values, where they are not the defaults."""
+
+    @property
+    def farm_name(self) -> str:
+        """The same for all sites that share their farm's power."""
+        return self.site_id if self.farm is None else self.farm
+
+    @property
+    def farm_id(self) -> str:
+        """As in records."""
+        return f"farm-{self.farm_name}"
 
     @property
     def profile(self) -> PerformanceProfile:

@@ -58,7 +58,7 @@ def site_info(site: SimulatedSite) -> SiteInfo:
         agent_id=f"agent-{site.site_id}",
         sequence=1,
         site_id=site.site_id,
-        farm_id=f"farm-{site.site_id}",
+        farm_id=settings.farm_id,
         region="simulated",
         ingress_url="http://127.0.0.1:1",
         gpu_model=profile.gpu_model,

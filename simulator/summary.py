@@ -8,7 +8,7 @@ arrival, their watts by the second.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,13 +81,18 @@ class _Power:
     used_joules: float = 0.0
     exceeded_seconds: float = 0.0
 
-    def take(self, rows: Iterable[SiteRecord], chosen: Bools) -> None:
-        """The seconds of a block that are chosen, over all its sites."""
+    def take(self, block: Block, chosen: Bools) -> None:
+        """The seconds of a block that are chosen, over all its farms and sites."""
         count = len(chosen)
-        for row in rows:
-            available = row.available_watts[:count][chosen].astype(np.float64)
+        farms: dict[str, list[SiteRecord]] = {}
+        for site in block.scene.sites:
+            farms.setdefault(site.farm_name, []).append(block.sites[site.site_id])
+        for rows in farms.values():
+            available = rows[0].available_watts[:count][chosen].astype(np.float64)
+            draw = np.sum([row.draw_watts[:count][chosen] for row in rows], axis=0)
             self.available_joules += float(available.sum())
-            self.used_joules += float(np.minimum(row.draw_watts[:count][chosen], available).sum())
+            self.used_joules += float(np.minimum(draw, available).sum())
+        for row in block.sites.values():
             self.joules += float(np.diff(row.joules[: count + 1])[chosen].sum())
             exceeded = np.diff(row.exceeded_seconds[: count + 1])
             self.exceeded_seconds += float(exceeded[chosen].sum())
@@ -132,10 +137,9 @@ class Summary:
         self._parts[SHORT].seconds += float(np.count_nonzero(short[first:]) * MINUTE_SECONDS)
         second = np.arange(scene.seconds)
         is_counted = second >= scene.warm_up_seconds
-        self._power[WHOLE].take(block.sites.values(), is_counted)
-        self._power[SHORT].take(
-            block.sites.values(), is_counted & short[np.minimum(second // MINUTE_SECONDS, len(short) - 1)]
-        )
+        self._power[WHOLE].take(block, is_counted)
+        is_short_second = short[np.minimum(second // MINUTE_SECONDS, len(short) - 1)]
+        self._power[SHORT].take(block, is_counted & is_short_second)
         self._take_series(block)
         self._commands.update(block.commands)
         self._pushbacks.update(block.pushbacks)

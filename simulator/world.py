@@ -41,7 +41,7 @@ class Scene:
     router: RouterSettings
     telemetry: Telemetry
     watts: Mapping[str, Watts]
-    """Site → what its farm can give at each second; as long as the whole block."""
+    """Site → what its farm can give at each second, to all its sites; as long as the whole block."""
     nameplate_watts: Mapping[str, float]
     arrivals: Arrivals
     warm_up_seconds: int
@@ -131,22 +131,7 @@ class World:
                 stored_plan=self._stored_plan,
             )
         self._site_list = list(self.sites.values())
-        self.feed = SimulatedFeed(
-            {
-                site_id: SimulatedFarm(
-                    f"farm-{site_id}",
-                    [site],
-                    scene.watts[site_id],
-                    events=events,
-                    nameplate_watts=scene.nameplate_watts[site_id],
-                    history=scene.history.get(site_id),
-                    error_ratio=scene.telemetry.forecast_error_ratio,
-                    rng=random.Random(f"{scene.seed}/{site_id}/forecast"),
-                )
-                for site_id, site in self.sites.items()
-            },
-            events,
-        )
+        self.feed = SimulatedFeed(self._farms(), events)
         self.faults = Faults(
             scene.faults,
             events=events,
@@ -165,6 +150,25 @@ class World:
         self._outputs = arrivals.output_tokens.tolist()
         counted = arrivals.at_seconds < scene.seconds
         self._must_close = int(np.count_nonzero(counted))
+
+    def _farms(self) -> list[SimulatedFarm]:
+        scene = self.scene
+        members: dict[str, list[SimulatedSite]] = {}
+        for site in self._site_list:
+            members.setdefault(site.settings.farm_name, []).append(site)
+        return [
+            SimulatedFarm(
+                sites[0].settings.farm_id,
+                sites,
+                scene.watts[name],
+                events=self.events,
+                nameplate_watts=scene.nameplate_watts[name],
+                history=scene.history.get(name),
+                error_ratio=scene.telemetry.forecast_error_ratio,
+                rng=random.Random(f"{scene.seed}/{name}/forecast"),
+            )
+            for name, sites in members.items()
+        ]
 
     def begin(self) -> None:
         """Tell everybody of each other, and put the first events in line."""
@@ -280,6 +284,8 @@ class World:
         self.router.view.take_plan(plan)
         if self._is_store_up:
             self._plan = plan
+            for farm in self.feed.all_farms:
+                farm.take_plan(plan)
             for site in self._site_list:
                 if site.site_id not in self.faults.silent_since:
                     site.take_plan(plan)

@@ -21,12 +21,16 @@ WITHOUT: dict[str, dict[str, Any]] = {
     "(with plan)": {"planner": True},
     "(least_loaded)": {"policy": "least_loaded"},
     "(least_loaded, told the SLO)": {"policy": "least_loaded", "router_slo": True},
+    "(two sites a farm)": {"sites_per_farm": 2},
+    "(two sites a farm) without packing": {"sites_per_farm": 2, "parameters": pairs({"packing": 0.0})},
 }
 """What is taken out, and how; rows in brackets add or replace something. Live signals: the policy then weighs
 by the forecast alone."""
+WHOLE = {"(two sites a farm) without packing": "(two sites a farm)"}
+"""What a row is compared with, where it is not `whole`."""
 PACKING = (
-    "Packing is not in the table: it is between the sites of one farm, and a simulated farm has one site, so "
-    "neither it nor a farm's allocation is simulated (unit tests alone cover them)."
+    "Packing is between the sites of one farm: its rows have two servers at each farm, twice the farm and twice "
+    "the load, and the one without is compared with the other."
 )
 HEAD = (
     *("week", "variant", "attained", "less whole", "shed", "broken", "resumed", "TTFT p99", "E2E p99"),
@@ -74,10 +78,10 @@ def run(setting: Setting) -> None:
 
 def _line(runs: Runs, week: str, name: str) -> list[str]:
     results = runs.of((week, name))
-    attained, whole = runs.attained((week, name)), runs.attained((week, "whole"))
+    attained, whole = runs.attained((week, name)), runs.attained((week, WHOLE.get(name, "whole")))
     return [
         week,
-        name if name == "whole" else f"without {name}".replace("without (", "("),
+        name if name == "whole" or name.startswith("(") else f"without {name}",
         estimate(attained).text(),
         "" if name == "whole" else paired(attained, whole).text("{:+.1%}"),
         *(f"{total(results, 'all', key):,}" for key in ("shed", "broken", "resumed")),

@@ -21,13 +21,19 @@ SIZES = Sizes(
 
 
 def sites(
-    count: int = 3, *, start_seconds: float = 5.0, control: str = DEFAULT_CONTROL, has_switch: bool = True
+    count: int = 3,
+    *,
+    start_seconds: float = 5.0,
+    control: str = DEFAULT_CONTROL,
+    has_switch: bool = True,
+    per_farm: int = 1,
 ) -> tuple[SiteSettings, ...]:
-    """Sites `s0`, `s1`, …, further and further away."""
+    """Sites `s0`, `s1`, …, further and further away; `per_farm` in a row share their farm."""
     return tuple(
         SiteSettings(
             site_id=f"s{index}",
-            wind=f"s{index}",
+            wind=f"s{index - index % per_farm}",
+            farm=None if per_farm == 1 else f"s{index - index % per_farm}",
             round_trip_seconds=0.01 + 0.02 * index,
             start_seconds=start_seconds,
             control=control,
@@ -64,14 +70,16 @@ def scene(
     arrivals: Arrivals | None = None,
     control: str = DEFAULT_CONTROL,
     has_switch: bool = True,
+    per_farm: int = 1,
 ) -> Scene:
-    """A scene of as many sites as there are winds."""
-    fleet = sites(len(winds), control=control, has_switch=has_switch)
+    """A scene of as many farms as there are winds, each with `per_farm` sites."""
+    fleet = sites(len(winds) * per_farm, control=control, has_switch=has_switch, per_farm=per_farm)
     total = seconds + TAIL_SECONDS + MAX_DRAIN_SECONDS + 1
-    watts = {
+    of_farm = {
         site.site_id: wind(ratios, seconds=total, seed=f"{seed}/{site.site_id}", step_seconds=step_seconds)
-        for site, ratios in zip(fleet, winds, strict=True)
+        for site, ratios in zip(fleet[::per_farm], winds, strict=True)
     }
+    watts = {site.site_id: of_farm[site.farm_name] for site in fleet}
     if arrivals is None:
         arrivals = draw(
             Rate(per_second=np.array([rate]), bin_seconds=10.0, shape="conv", description="constant"),

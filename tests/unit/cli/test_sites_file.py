@@ -19,13 +19,14 @@ def test_everything_that_it_may_say_is_read(tmp_path: Path) -> None:
     """As a cell holds it: keys in order, lists as tuples, only what is there."""
     path = tmp_path / "sites.toml"
     path.write_text(
-        "count = 3\nround_trip_seconds = 0\n"
+        "count = 4\nsites_per_farm = 2\nround_trip_seconds = 0\n"
         '[site]\ninstances = 4\nother_profile_ids = ["llama-3.1-70b/h100/tp2"]\n'
         "[governor]\nrest_seconds = 0\n[router]\nhold_seconds = 5\n"
         '[planner]\npower_quantile = "p10"\nmax_nodes = 50\n'
     )
     assert read_sites_file(path) == SitesFile(
-        count=3,
+        count=4,
+        sites_per_farm=2,
         round_trip_seconds=0.0,
         site=(("instances", 4), ("other_profile_ids", ("llama-3.1-70b/h100/tp2",))),
         governor=(("rest_seconds", 0.0),),
@@ -69,6 +70,7 @@ def test_files_of_profiles_are_relative_to_the_file(tmp_path: Path) -> None:
         ("[router]\nhold_seconds = -1", r"\[router\] hold_seconds = -1: .*greater than or equal to 0"),
         ('count = "a"', r"toml: count = 'a': .*integer"),
         ("count = 0", r"count = 0: .*greater than or equal to 1"),
+        ("sites_per_farm = 0", r"sites_per_farm = 0: .*greater than or equal to 1"),
         ("count = 201", r"count = 201: .*less than or equal to 200"),
         ("round_trip_seconds = nan", r"round_trip_seconds = nan: .*finite"),
         ('[site]\nmax_concurrency = "a"', r"\[site\] max_concurrency = 'a': .*integer"),

@@ -39,13 +39,24 @@ def test_a_server_that_boots_goes_off_at_once() -> None:
 
 
 def test_a_grant_that_comes_back_in_time_leaves_it_on() -> None:
-    """The time without a grant starts anew."""
+    """And once it has stayed for as long as an agent's ride-through takes to recover, the time starts anew."""
     switch = ServerSwitch()
     switch.decide(view(0.0), 0.0)
-    switch.decide(view(1000.0), 4.0)
-    assert switch.decide(view(0.0), 5.0) is None
+    for second in range(4, 9):
+        assert switch.decide(view(1000.0), float(second)) is None
     assert switch.decide(view(0.0), 9.0) is None
-    assert switch.decide(view(0.0), 10.1) == "off"
+    assert switch.decide(view(0.0), 14.0) is None
+    assert switch.decide(view(0.0), 14.1) == "off"
+
+
+def test_a_grant_that_comes_back_for_a_moment_begins_no_new_ride_through() -> None:
+    """The agent's is spent as well: its server would be over the cap."""
+    switch = ServerSwitch()
+    switch.decide(view(0.0), 0.0)
+    assert switch.decide(view(1000.0), 4.0) is None
+    assert switch.decide(view(0.0), 4.5) is None
+    assert switch.decide(view(1000.0), 5.5) is None
+    assert switch.decide(view(0.0), 8.0) == "off"
 
 
 def test_it_is_off_only_once_its_controller_says_so_and_is_told_again_meanwhile() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,6 +50,41 @@ def test_further_sites_read_the_columns_days_later() -> None:
     assert {site.round_trip_seconds for site in sites_of(CELL.with_(round_trip_seconds=0.1), SERIES)} == {0.1}
     with pytest.raises(CellError, match="allowed is 1 to"):
         sites_of(CELL.with_(site_count=0), SERIES)
+
+
+def test_sites_of_a_farm_share_its_column_and_a_nameplate_for_all() -> None:
+    """So many in a row; their farm has the first one's name, and is as many times as large."""
+    sites = sites_of(CELL.with_(sites_per_farm=2), SERIES)
+    assert [site.site_id for site in sites] == ["north-sea", "north-sea-2", "b", "b-2"]
+    assert [site.wind for site in sites] == ["North Sea", "North Sea", "b", "b"]
+    assert [site.farm_id for site in sites] == ["farm-north-sea"] * 2 + ["farm-b"] * 2
+    alone = nameplates_of(CELL, SERIES, sites_of(CELL, SERIES))
+    shared = nameplates_of(CELL, SERIES, sites)
+    assert shared["north-sea"] == shared["north-sea-2"] == pytest.approx(2 * alone["north-sea"])
+    assert [site.farm for site in sites_of(CELL, SERIES)] == [None, None]
+    six = sites_of(CELL.with_(sites_per_farm=2, site_count=6), SERIES)
+    assert [site.wind_shift_days for site in six] == [0, 0, 0, 0, SHIFT_DAYS, SHIFT_DAYS]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sites_per_farm": 0}, "must be at least 1"),
+        ({"sites_per_farm": 2, "site_count": 3}, "3 sites do not make farms of 2"),
+        (
+            {
+                "sites_per_farm": 2,
+                "site_count": 2,
+                "each_site": ((("wind", "North Sea"),), (("wind", "b"),)),
+            },
+            "b: other wind than north-sea",
+        ),
+    ],
+)
+def test_farms_that_cannot_be_meant_are_told(changes: dict[str, Any], message: str) -> None:
+    """What is left over, and two winds at one farm."""
+    with pytest.raises(CellError, match=message):
+        sites_of(CELL.with_(**changes), SERIES)
 
 
 def test_the_slo_is_five_times_one_request_alone() -> None:

@@ -107,6 +107,16 @@ def test_more_sites_than_columns_read_them_days_later() -> None:
         assert (begin == 84 * DAY_SECONDS) is (site.wind_shift_days == 0)
 
 
+def test_sites_of_a_farm_have_its_wind() -> None:
+    """One draw for all of them, another one for the next farm, trips as well."""
+    found = first(sites_per_farm=2, trips_per_day=500.0)
+    assert len(found.sites) == 10
+    assert found.watts["farm1"] is found.watts["farm1-2"]
+    assert found.history["farm1"] is found.history["farm1-2"]
+    assert not np.array_equal(found.watts["farm1"], found.watts["farm2"])
+    assert np.max(found.watts["farm1"]) <= found.nameplate_watts["farm1-2"]
+
+
 def test_the_interval_of_the_planners_parameters_is_its_own() -> None:
     """One number for when it plans and how far ahead."""
     planner = first(policy="planned", planner_parameters=(("interval_seconds", 300.0),)).router.planner

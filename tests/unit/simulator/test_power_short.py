@@ -63,6 +63,19 @@ def test_the_line_is_what_its_part_of_the_expected_load_needs() -> None:
         assert bool(short_minutes(inputs, replace(one, watts=given), start).all()) is is_short
 
 
+def test_sites_of_a_farm_are_taken_together() -> None:
+    """What both need, against what the farm gives to both."""
+    inputs, one, start = block(sites_per_farm=2)
+    site, mate = inputs.sites[:2]
+    rate = inputs.scale * inputs.load.mean_rate / len(inputs.sites)
+    rates, needs = zip(*needed_watts(site, inputs.work, inputs.slo), strict=True)
+    line = 2 * float(np.interp(rate, rates, needs)) / (1 - site.margin_ratio)
+    for watts, is_short in ((line + 1, False), (line - 1, True)):
+        farm = np.full(len(one.watts[site.site_id]), watts)
+        given = one.watts | {site.site_id: farm, mate.site_id: farm}
+        assert bool(short_minutes(inputs, replace(one, watts=given), start).all()) is is_short
+
+
 def test_it_is_of_wind_and_load_and_the_same_for_every_policy() -> None:
     """Also for every site control, as its tables say."""
     given = {"constant_power": False, "load": 0.9}

@@ -72,6 +72,7 @@ SLOS = {name: ClassSlo(ttft_seconds=2.0, e2e_seconds=20.0) for name in CLASSES}
     is_promised=st.booleans(),
     is_planned=st.booleans(),
     has_switch=st.booleans(),
+    per_farm=st.sampled_from([1, 1, 2]),
     faults=st.lists(FAULTS, max_size=3),
 )
 @settings(max_examples=20, deadline=None, phases=[Phase.generate])
@@ -87,6 +88,7 @@ def test_every_request_is_somewhere_and_caps_hold(
     is_promised: bool,
     is_planned: bool,
     has_switch: bool,
+    per_farm: int,
     faults: list[Fault],
 ) -> None:
     """Served, shed, broken or in flight: they add up to what was offered, whatever wind, policy and site
@@ -106,7 +108,8 @@ def test_every_request_is_somewhere_and_caps_hold(
         telemetry=Telemetry(report_loss_ratio=loss, report_delay_seconds=delay),
         control=control,
         has_switch=has_switch,
-        faults=tuple(one for one in faults if one.site_id != "s1" or len(winds) > 1),
+        per_farm=per_farm,
+        faults=tuple(one for one in faults if one.site_id != "s1" or len(winds) * per_farm > 1),
     )
     block = simulate(given_scene)
     total = counts(block)
@@ -123,6 +126,20 @@ def test_every_request_is_somewhere_and_caps_hold(
         assert above_idle == pytest.approx(0.0, abs=1e-6)
         if has_switch and not any(one.kind == "crash" for one in faults):
             assert sum(block.below_idle_seconds.values()) <= 0  # off when its ride-through is over
+
+
+def test_a_farm_whose_power_comes_back_for_a_moment_keeps_its_cap() -> None:
+    """Its site's ride-through is spent by then, so the server goes off at once; late reports tell nobody."""
+    given_scene = scene(
+        seed="1000",
+        rate=2.0,
+        winds=((0.30556374442618456, 0.23065238451436093, 0.0828539558366115, 0.0, 0.3357357142312874),),
+        seconds=100,
+        router=RouterSettings(policy="least_loaded"),
+        telemetry=Telemetry(report_loss_ratio=0.5, report_delay_seconds=5.0),
+        faults=(Fault(kind="trip", site_id=None, at_seconds=59.910200615125454, seconds=3.624305043728512),),
+    )
+    assert simulate(given_scene).exceeded_seconds == {"s0": 0.0}
 
 
 def test_energy_is_what_was_drawn() -> None:
