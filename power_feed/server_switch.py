@@ -3,9 +3,9 @@
 Rules:
 
 * off when its grant is 0 and its report, written since, says `dark`; or when it is 0 and was so first longer
-  ago than the ride-through, whatever the report says: the cap outranks everything. As at the agent a grant that
-  came back for less than `RECOVERY_SECONDS` begins no new ride-through. And at once while it boots, for nothing
-  runs on it yet;
+  ago than the ride-through, whatever the report says: the cap outranks everything. As at the agent, a grant
+  that came back for less than `RECOVERY_SECONDS` begins no new ride-through. And at once while it boots, for
+  nothing runs on it yet;
 * on when it is granted at least its idle draw (the allocator grants nothing less);
 * off is never put off, on is: a server rests for `min_off_seconds` and starts at most `max_starts_per_hour`
   times, so that what wears it out is bounded, and staying off is always within the cap;

@@ -29,8 +29,8 @@ by the forecast alone."""
 WHOLE = {"(two sites a farm) without packing": "(two sites a farm)"}
 """What a row is compared with, where it is not `whole`."""
 PACKING = (
-    "Packing is between the sites of one farm: its rows have two servers at each farm, twice the farm and twice "
-    "the load, and the one without is compared with the other."
+    "Packing is between the sites of one farm: its rows have two servers at each farm, twice the farm and "
+    "twice the load, and the one without is compared with the other."
 )
 HEAD = (
     *("week", "variant", "attained", "less whole", "shed", "broken", "resumed", "TTFT p99", "E2E p99"),

@@ -39,7 +39,7 @@ def test_a_server_that_boots_goes_off_at_once() -> None:
 
 
 def test_a_grant_that_comes_back_in_time_leaves_it_on() -> None:
-    """And once it has stayed for as long as an agent's ride-through takes to recover, the time starts anew."""
+    """And once it has stayed as long as an agent's ride-through takes to recover, the time starts anew."""
     switch = ServerSwitch()
     switch.decide(view(0.0), 0.0)
     for second in range(4, 9):
