@@ -15,10 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from fleet.config import FleetConfig
-from fleet.records import PowerReading
+from fleet.records import PowerReading, SiteReport
 from fleet.wire import RecordError
 from gateway.upstream import Origin, UpstreamError
 from site_agent import leftovers, meter_check, parts, profile_check
@@ -229,7 +227,8 @@ async def _gpus(config: SiteConfig, library: Any) -> Gpus:
         return Gpus(findings=(_warn(name, "fake: their watts are made up", ""),), can_set_clock=True)
     uses = any(spec.gpu_indices for spec in specs)
     if options.gpu_driver == "none" or not uses:
-        return Gpus(findings=(_warn(name, "nobody reads their power: the draw is modelled", "gpu_driver"),))
+        action = "with GPUs: gpus_per_instance, gpu_driver; without, measure the assumed watts at the wall"
+        return Gpus(findings=(_warn(name, "nobody reads their power: the draw is modelled", action),))
     failing = _warn if options.gpu_driver == "auto" else _fail
     try:
         driver = await asyncio.to_thread(_open_gpus, config, library)
@@ -287,7 +286,7 @@ async def _feed(fleet: FleetConfig, config: SiteConfig) -> list[Finding]:
         status, body = await prober.get(Origin.parse(config.feed_url), path)
         reading = PowerReading.from_json(body) if status == 200 else None
     except UpstreamError as error:
-        return [_fail(name, f"{config.feed_url}: {error}", "start heron power-feed, or correct feed_url")]
+        return [_fail(name, str(error), "start heron power-feed, or correct feed_url")]
     except RecordError as error:
         return [_fail(name, f"{config.feed_url}: what it says is no reading: {error}", "check feed_url")]
     finally:
@@ -347,16 +346,20 @@ async def _agent(fleet: FleetConfig, config: SiteConfig) -> Finding:
     try:
         status, body = await prober.get(Origin.parse(url), "/heron/v1/report")
     except UpstreamError as error:
-        return _fail(name, f"{url}: {error}", "ingress_url must lead here; look at the agent's log")
+        return _fail(name, str(error), "ingress_url must lead here; look at the agent's log")
     finally:
         await prober.aclose()
     if status == 401:
         return _fail(name, f"{url} refuses the site token", "the agent runs with another: start it anew")
-    if status != 200:
-        return _fail(name, f"{url}: status {status}", "something else answers there: check ingress_url")
-    report = orjson.loads(body)
-    said = f"{url}: {report.get('state')}"
-    return _pass(name, said) if report.get("state") != "faulted" else _fail(name, said, "see its log")
+    try:
+        report = SiteReport.from_json(body) if status == 200 else None
+    except RecordError:
+        report = None
+    if report is None or report.site_id != config.site_id:
+        told = f"status {status}" if report is None else f"site {report.site_id}"
+        return _fail(name, f"{url}: {told}", "something else answers there: check ingress_url")
+    said = f"{url}: {report.state}"
+    return _pass(name, said) if report.state != "faulted" else _fail(name, said, "see its log")
 
 
 def _pass(check: str, message: str) -> Finding:

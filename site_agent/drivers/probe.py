@@ -112,7 +112,7 @@ class Prober:
                 finally:
                     response.close()
         except TimeoutError:
-            raise UpstreamError("first_byte_timeout", f"no answer within {seconds:g} s") from None
+            raise UpstreamError("first_byte_timeout", f"{origin}: no answer within {seconds:g} s") from None
 
     async def aclose(self) -> None:
         """Close its connections."""

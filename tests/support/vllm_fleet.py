@@ -89,7 +89,10 @@ class VllmFleet:
         model_path: Path,
         sites: Sequence[str] = SITES,
         instances: int = 1,
+        changes: Mapping[str, Any] | None = None,
     ) -> None:
+        """`changes`: keys of each `[[sites]]` that differ from the usual."""
+        self._changes = changes or {}
         self.directory = directory
         self.sites = tuple(sites)
         self._instances = instances
@@ -144,6 +147,7 @@ class VllmFleet:
                     "VLLM_ENABLE_RESPONSES_API_STORE": "1",
                 },
             },
+            **self._changes,
         }
 
     @contextmanager
@@ -278,7 +282,12 @@ class VllmFleet:
 
 @contextmanager
 def vllm_fleet(
-    directory: Path, command: str, model_path: Path, sites: Sequence[str] = SITES, instances: int = 1
+    directory: Path,
+    command: str,
+    model_path: Path,
+    sites: Sequence[str] = SITES,
+    instances: int = 1,
+    changes: Mapping[str, Any] | None = None,
 ) -> Iterator[VllmFleet]:
     """The fleet with its Redis, each in a directory of its own: what the fleet leaves is known by its."""
     for name in ("fleet", "redis"):
@@ -286,7 +295,7 @@ def vllm_fleet(
     redis = RedisServer(directory / "redis")
     redis.start()
     try:
-        made = VllmFleet(directory / "fleet", redis.url, command, model_path, sites, instances)
+        made = VllmFleet(directory / "fleet", redis.url, command, model_path, sites, instances, changes)
         with made.running() as fleet:
             yield fleet
     finally:

@@ -1,4 +1,4 @@
-"""The systemd unit: its command in the real parser, its keys, and systemd's own check."""
+"""The systemd units: their commands in the real parser, their keys, and systemd's own check."""
 
 from __future__ import annotations
 
@@ -16,15 +16,31 @@ from site_agent.drivers.options import VllmOptions
 from site_agent.drivers.vllm import KILL_SECONDS
 
 ROOT = Path(__file__).parents[3]
-UNIT = ROOT / "deploy" / "systemd" / "heron-site.service"
+UNITS = ROOT / "deploy" / "systemd"
+UNIT = UNITS / "heron-site.service"
+FEED = UNITS / "heron-power-feed.service"
+
+
+def service_of(unit: Path) -> dict[str, str]:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read_string(unit.read_text())
+    return dict(parser["Service"])
 
 
 @pytest.fixture
 def service() -> dict[str, str]:
-    parser = configparser.ConfigParser(interpolation=None)
-    parser.optionxform = str  # type: ignore[assignment,method-assign]
-    parser.read_string(UNIT.read_text())
-    return dict(parser["Service"])
+    return service_of(UNIT)
+
+
+def test_the_feed_runs_always_and_without_rights() -> None:
+    """Its command is Heron's; it writes nothing anywhere."""
+    feed = service_of(FEED)
+    program, *arguments = shlex.split(feed["ExecStart"])
+    parsed = main.parse(arguments)
+    assert (Path(program).name, parsed.command, parsed.action) == ("heron", "power-feed", "run")
+    assert (feed["Restart"], feed["User"], feed["ProtectSystem"]) == ("always", "heron", "strict")
+    assert "deploy/systemd/heron-power-feed.service" in (ROOT / "docs" / "power_feed.md").read_text()
 
 
 def test_a_stop_is_the_agents_alone_and_has_the_time_that_it_takes(service: dict[str, str]) -> None:
@@ -55,11 +71,12 @@ def test_the_page_says_what_the_unit_does() -> None:
         assert line in UNIT.read_text()
 
 
-def test_systemd_finds_no_fault_in_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", [UNIT, FEED], ids=lambda path: path.stem)
+def test_systemd_finds_no_fault_in_it(tmp_path: Path, path: Path) -> None:
     """With a command that is there: this machine has no /opt/heron."""
-    unit = tmp_path / "heron-site.service"
-    unit.write_text(UNIT.read_text().replace("/opt/heron/bin/heron", "/bin/true"))
+    unit = tmp_path / path.name
+    unit.write_text(path.read_text().replace("/opt/heron/bin/heron", "/bin/true"))
     command = [need("systemd-analyze", "systemd"), "verify", "--man=no", str(unit)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    said = [line for line in (done.stdout + done.stderr).splitlines() if "heron-site" in line]
+    said = [line for line in (done.stdout + done.stderr).splitlines() if path.stem in line]
     assert (done.returncode, said) == (0, []), done.stderr

@@ -274,6 +274,44 @@ async def test_beside_a_running_agent_nothing_is_touched(tmp_path: Path) -> None
     assert (found["agent"].status, "token" in found["agent"].message) == ("fail", True)
 
 
+REPORT = {
+    "schema_version": "1.1",
+    "agent_id": "a",
+    "sequence": 1,
+    "site_id": "north",
+    "observed_at_unix_seconds": 1.0,
+    "ingress_url": "http://127.0.0.1:9",
+    "state": "dark",
+    "models": [],
+}
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "said"),
+    [
+        (b"<html>", "fail", "something else answers there"),
+        (b"[]", "fail", "something else answers there"),
+        (json.dumps(REPORT | {"site_id": "south"}).encode(), "fail", "something else answers there"),
+        (json.dumps(REPORT | {"state": "faulted"}).encode(), "fail", "see its log"),
+        (json.dumps(REPORT).encode(), "pass", ""),
+    ],
+)
+async def test_what_answers_at_the_agents_address_must_be_this_site(
+    answer: bytes, status: str, said: str, tmp_path: Path
+) -> None:
+    """Another program, or another site, is said; never a traceback."""
+
+    async def respond(request: ClientRequest) -> None:
+        request.respond(200, (), answer)
+
+    agent = HttpServer(hot=lambda _method, _path: respond)
+    await agent.start()
+    with leftovers.take_lock(tmp_path / "north"):
+        found = await look(site(tmp_path, port=agent.port))
+    await agent.stop(0)
+    assert (found["agent"].status, said in found["agent"].action) == (status, True), found["agent"]
+
+
 async def _refuse_token(request: ClientRequest) -> None:
     request.respond(401, (), b"{}")
 

@@ -1,7 +1,8 @@
 """The HTTP source against a real HTTP server, and the presets against documents of the APIs' shapes.
 
-The documents in tests/support/recorded/*_wind.json are made by hand after the operators' documentation
-(2026-11): no recorded data lies here.
+Of the documents in tests/support/recorded/*_wind.json Energinet's is an answer of its service of 2025-02-21, the
+first of its rows, as Electricity Maps' open tests keep it. The two others are made by hand after the operators'
+documentation (2026-11); their fields are those that programs in public read (Elexon: a row of 2024-02-12).
 """
 
 from __future__ import annotations
@@ -200,13 +201,13 @@ async def test_elia_gives_the_load_factor_unless_held_back(server: JsonServer) -
 
 
 async def test_energinet_gives_a_share_of_the_capacity(server: JsonServer) -> None:
-    """1,234.5 + 765.5 MW of 5,000 MW; a time without an offset is UTC there."""
+    """2,135.2 + 1,502.0 MW of 5,000 MW; a time without an offset is UTC there."""
     server.say(shape("energinet"))
     table = {"kind": "http", "preset": "energinet", "url": server.url, "capacity": 5000.0}
     async with running_source(table | {"curtailable": False, "poll_seconds": 0.1}) as subject:
-        await subject.until_watts(pytest.approx(400.0))  # type: ignore[arg-type]
+        await subject.until_watts(pytest.approx(727.435986))  # type: ignore[arg-type]
         measured = subject.source.measurement(0.0).observed_at_unix_seconds
-        assert datetime.fromtimestamp(measured, UTC).isoformat() == "2026-11-20T10:20:00+00:00"
+        assert datetime.fromtimestamp(measured, UTC).isoformat() == "2025-02-21T19:15:00+00:00"
 
 
 async def test_elexon_gives_the_newest_row_of_wind(server: JsonServer) -> None:
