@@ -1,8 +1,8 @@
 """The HTTP source against a real HTTP server, and the presets against documents of the APIs' shapes.
 
-Of the documents in tests/support/recorded/*_wind.json Energinet's is an answer of its service of 2025-02-21, the
-first of its rows, as Electricity Maps' open tests keep it. The two others are made by hand after the operators'
-documentation (2026-11); their fields are those that programs in public read (Elexon: a row of 2024-02-12).
+Of the documents in tests/support/recorded/*_wind.json Energinet's is an answer of its service of 2025-02-21,
+the first of its rows, as Electricity Maps' open tests keep it. The two others are made by hand after the
+operators' documentation (2026-11); their fields are those that public programs read.
 """
 
 from __future__ import annotations
