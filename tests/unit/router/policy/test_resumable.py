@@ -104,9 +104,10 @@ def test_several_prompts_are_refused_and_one_is_not():
     assert resumability(Api.COMPLETION, GREEDY | {"prompt": [1, 2]}).fidelity is Fidelity.EXACT
 
 
-def test_images_are_continued_by_text_only():
+@pytest.mark.parametrize("kind", ["image_url", "input_audio", "audio_url", "video_url", "image_embeds"])
+def test_media_in_the_prompt_are_continued_by_text_only(kind: str):
     """Token ids do not hold them."""
-    messages = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]
+    messages = [{"role": "user", "content": [{"type": kind, kind: {"url": "x"}}]}]
     verdict = resumability(Api.CHAT, GREEDY | {"messages": messages})
     assert (verdict.fidelity, verdict.by_text_only) == (Fidelity.FAITHFUL, True)
     messages = [{"role": "user", "content": [{"type": "text", "text": "x"}]}]
