@@ -111,7 +111,7 @@ class Forwarder:
         assert task is not None
         assert instance.origin is not None
         flight = self._admission.open(instance, task.cancel, ask)
-        is_whole = ask.takes_slot and STREAM.search(request.body) is None
+        is_whole = ask.takes_slot and not (ask.shows_first_token and STREAM.search(request.body))
         bill = self._bills.open(ask.prompt_tokens if ask.takes_slot else 0.0, is_whole=is_whole)
         response: UpstreamResponse | None = None
         try:
