@@ -21,7 +21,10 @@ from rich.status import Status
 from cli.data import resolve
 from cli.files import check_writable
 from fleet.config import ConfigError
-from fleet.profile import PROFILES
+from fleet.profile import PerformanceProfile
+from fleet.profile_file import find_profile, is_file, read_document
+from fleet.profiles.document import ProfileDocumentError
+from fleet.profiles.measured import fit_profile
 from replay.client import ClientLimits, Endpoint
 from replay.load import Load, open_load
 from replay.outcome import OUTCOMES
@@ -92,8 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     requests.add_argument(
         "--profile",
-        choices=sorted(PROFILES),
-        help="performance profile of the engines; the SLO is 5 times a request alone on it",
+        help="performance profile of the engines, by name or file; the SLO is 5 times a request alone on it",
     )
     requests.add_argument("--max-in-flight", type=_positive_whole, default=DEFAULT_MAX_IN_FLIGHT)
     requests.add_argument(
@@ -129,6 +131,8 @@ def run(arguments: argparse.Namespace) -> int:
         ConfigError: an argument, the trace file or the endpoint cannot be used.
     """
     check_writable("--json", arguments.json)
+    with _refusing(ProfileDocumentError):
+        profile = None if arguments.profile is None else _profile(arguments.profile)
     with _refusing(ValueError):
         source, rule = _load_of(arguments)
         Endpoint.parse(arguments.base_url)
@@ -139,7 +143,7 @@ def run(arguments: argparse.Namespace) -> int:
         warning = allow_open_files(arguments.max_in_flight)
         if warning is not None:
             console.print(f"[yellow]{warning}[/yellow]", highlight=False)
-        plan = _plan(arguments, load, prompts)
+        plan = _plan(arguments, load, prompts, profile)
         results, is_interrupted = uvloop.run(_replay(plan, arguments.base_url, console))
     values = summary(results, inputs=_inputs(arguments, load), schedule=load.counts)
     _report(arguments, values, load)
@@ -147,6 +151,13 @@ def run(arguments: argparse.Namespace) -> int:
         return EXIT_INTERRUPTED
     is_bad = results.corrupted > 0 or values["lost"] > 0 or values["completed"] == 0
     return EXIT_BAD_RUN if is_bad else 0
+
+
+def _profile(reference: str) -> PerformanceProfile:
+    """By name or file; a file without watts will do, as an SLO is made of times alone."""
+    if is_file(reference):
+        return fit_profile(read_document(Path(reference)), name=reference)
+    return find_profile(reference)
 
 
 @contextmanager
@@ -218,7 +229,9 @@ def _authorization() -> dict[str, str]:
     return {} if key is None else {"authorization": f"Bearer {key}"}
 
 
-def _plan(arguments: argparse.Namespace, load: Load, prompts: PromptSource) -> ReplayPlan:
+def _plan(
+    arguments: argparse.Namespace, load: Load, prompts: PromptSource, profile: PerformanceProfile | None
+) -> ReplayPlan:
     limits = ClientLimits()
     if arguments.timeout_seconds is not None:
         seconds = arguments.timeout_seconds
@@ -231,7 +244,7 @@ def _plan(arguments: argparse.Namespace, load: Load, prompts: PromptSource) -> R
     return ReplayPlan(
         requests=load.requests,
         prompts=prompts,
-        slo=None if arguments.profile is None else Slo.from_profile(PROFILES[arguments.profile]),
+        slo=None if profile is None else Slo.from_profile(profile),
         limits=limits,
         api_key=os.environ.get(API_KEY_VARIABLE),
         stream=not arguments.no_stream,

@@ -20,6 +20,7 @@ import hashlib
 import math
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heapreplace
 from typing import Generic, Literal, Protocol, TypeVar
 
 from fleet.instance import InstanceState
@@ -314,43 +315,40 @@ class Slots(Generic[S]):
         return (watts[min(then, last)] - watts[min(running, last)]) * self.overhead_ratio
 
     def _power_count(self, admitted: Sequence[tuple[_Count, Limits]], most: int) -> int:
-        """How many more the cap allows, at most `most`, spread evenly: the level of water that fits."""
-        room = self._power_room_watts
-        if room is None or most <= 0:
+        """How many of mean size the cap allows, at most `most`, let in one after the other as `choose` does.
+
+        What is too dear once stays so: what is left of the cap only shrinks, and a step's watts change only
+        where somebody comes in. So whoever is passed over is done with.
+        """
+        left_watts = self._power_room_watts
+        if left_watts is None or most <= 0:
             return most
-        if room < 0:
-            return 0
-        seats = [(count.running, limits) for count, limits in admitted]
-        top = max(limits.max_concurrency for _, limits in seats)
-
-        def added(level: int) -> tuple[int, float]:
-            """(requests, watts) that fill every instance up to this level."""
-            count, watts = 0, 0.0
-            for running, limits in seats:
-                then = level if level < limits.max_concurrency else limits.max_concurrency
-                if then > running:
-                    count += then - running
-                    watts += self._watts_between(limits.watts, running, then)
-            return count, watts
-
-        if added(top)[1] <= room:
+        every = sum(
+            self._watts_between(limits.watts, count.running, limits.max_concurrency)
+            for count, limits in admitted
+        )
+        if every <= left_watts:
             return most
-        low, high = 0, top  # at `low` it fits, at `high` it does not
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if added(middle)[1] <= room else (low, middle)
-        count, watts = added(low)
-        for running, limits in seats:  # the next level, as far as it goes
-            if running <= low < limits.max_concurrency:
-                step = self._watts_between(limits.watts, low, low + 1)
-                if watts + step <= room:
-                    count, watts = count + 1, watts + step
-        if count == 0 and any(self._adds_within(*one, room) for one in admitted):
-            count = 1  # waking an empty one is too much; a busy one takes another for little
-        return min(most, count)
-
-    def _adds_within(self, count: _Count, limits: Limits, room: float) -> bool:
-        return self._room(count, limits) > 0 and self._added_watts(count) <= room
+        prompt = 0.0 if self.mean is None else self.mean.prompt_tokens
+        line = []
+        for index, (count, limits) in enumerate(admitted):
+            if room := self._room(count, limits):
+                line.append((count.waiting_tokens, count.in_flight, index, count.running, room))
+        heapify(line)
+        found = 0
+        while line and found < most:
+            waiting, in_flight, index, running, room = line[0]
+            watts = self._watts_between(admitted[index][1].watts, running, running + 1)
+            if watts > left_watts:
+                heappop(line)
+                continue
+            left_watts -= watts
+            found += 1
+            if room > 1:
+                heapreplace(line, (waiting + prompt, in_flight + 1, index, running + 1, room - 1))
+            else:
+                heappop(line)
+        return found
 
     def _nearest(self, open_to_it: Sequence[tuple[S, _Count]], affinity: bytes | None) -> S:
         if affinity is None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from support.measured import document_of, row_of
 
 from cli.main import parse
-from cli.replay import progress_line, run
+from cli.replay import _profile, progress_line, run
 from fleet.config import ConfigError
+from fleet.profile import LLAMA_70B_H100_TP4
 from replay.progress import Progress
+from replay.results import Slo
 
 
 @pytest.mark.parametrize(
@@ -22,6 +26,8 @@ from replay.progress import Progress
         (["--prompt", "ids"], "--prompt ids needs --vocabulary-size"),
         (["--json", "/nowhere/at/all.json"], "--json /nowhere/at/all.json: cannot be written"),
         (["--trace", "/nowhere.csv"], "/nowhere.csv: no such file, and no data set of that name"),
+        (["--profile", "llama/x"], "'llama/x' is no profile: known are llama-3.1-70b/h100/tp2"),
+        (["--profile", "/nowhere.json"], "/nowhere.json"),
         (["--trace", "t.csv", "--rate", "5"], "--rate is for a synthetic load; with --trace use --speed"),
         (["--trace", "t.csv", "--mean-output-tokens", "5"], "--mean-output-tokens is for a synthetic load"),
     ],
@@ -41,6 +47,18 @@ def test_a_wrong_trace_is_refused(tmp_path: Path) -> None:
         ConfigError, match=r"wind\.csv: looks like a wind file .* expected a CSV of one request"
     ):
         run(parse(["replay", "--model", "m", "--trace", str(file)]))
+
+
+@pytest.mark.parametrize("watts", [2000.0, None])
+def test_a_measured_profile_is_a_file_with_or_without_watts(tmp_path: Path, watts: float | None) -> None:
+    """It makes the SLO that the shipped profile makes of which its row is."""
+    file = tmp_path / "mine.json"
+    rows = [row_of(LLAMA_70B_H100_TP4, batch, 512, 1980, watts=watts) for batch in (1, 8)]
+    file.write_text(json.dumps(document_of(rows, idle_watts=None).model_dump(mode="json")))
+    found, shipped = _profile(str(file)), Slo.from_profile(_profile("llama-3.1-70b/h100/tp4"))
+    assert Slo.from_profile(found).e2e_limit_seconds(512, 256) == pytest.approx(
+        shipped.e2e_limit_seconds(512, 256), rel=0.1
+    )
 
 
 @pytest.mark.parametrize(
