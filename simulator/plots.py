@@ -66,7 +66,16 @@ def ordered(names: Sequence[str]) -> list[str]:
     return known + sorted(set(names) - set(known))
 
 
-def lines(points: Points, *, title: str, x: str, y: str, diagonal: bool = False, log_x: bool = False) -> str:
+def lines(
+    points: Points,
+    *,
+    title: str,
+    x: str,
+    y: str,
+    diagonal: bool = False,
+    log_x: bool = False,
+    log_y: bool = False,
+) -> str:
     """One line per name; `diagonal` draws y = x as the ideal."""
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(figsize=(7.2, 4.2))
@@ -93,7 +102,10 @@ def lines(points: Points, *, title: str, x: str, y: str, diagonal: bool = False,
             axes.set_xscale("log")
         else:
             axes.set_xlim(left=0)
-        axes.set_ylim(bottom=0)
+        if log_y:
+            axes.set_yscale("log")
+        else:
+            axes.set_ylim(bottom=0)
         axes.set(title=title, xlabel=x, ylabel=y)
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
         return _svg(figure)

@@ -1,6 +1,6 @@
 """µs of processor time per decision and per snapshot update:
 
-.venv/bin/python -m benchmarks.decision [--out benchmarks/decision/results.json] [--rounds 7]
+.venv/bin/python -m benchmarks.decision [--out benchmarks/decision/results.json] [--plot FILE] [--rounds 7]
 
 *steady*: many requests between two reports. *all new*: before each decision every site has a newer report and
 reading, so that nothing which a policy worked out before is of use: the dearest case. Each figure is the best
@@ -18,7 +18,7 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from router.policy.dispatch import NotYet, choose
 from router.policy.output_length import OutputLengths
 from router.policy.policies import DEFAULT_POLICY, POLICIES, make_policy
 from router.policy.snapshot import FRESH_SECONDS, ModelView
+from simulator import plots
 
 SITES = (5, 100, 1000)
 DECISION_BARS = {5: 15.0, 100: 60.0, 1000: 200.0}
@@ -178,6 +179,7 @@ def main() -> int:
     """Measure, print the table, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures as JSON")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them as SVG")
     parser.add_argument("--rounds", type=int, default=7, help="the best of so many (default: 7)")
     options = parser.parse_args()
     result: dict[str, Any] = {
@@ -198,7 +200,24 @@ def main() -> int:
     sys.stdout.write(table(result))
     if options.out is not None:
         options.out.write_text(json.dumps(result, indent=1) + "\n")
+    if options.plot is not None:
+        options.plot.write_text(drawn(result))
     return 0
+
+
+def drawn(result: Mapping[str, Any]) -> str:
+    """Steady decisions by sites, a line for each policy, and what a report's update costs."""
+    points = {
+        name: [(float(count), figures[count]["steady"]) for count in figures]
+        for name, figures in result["decisions"].items()
+    }
+    points[f"{DEFAULT_POLICY}, with an SLO"] = [
+        (float(count), figures["promised"]) for count, figures in result["promised"].items()
+    ]
+    points["a report's update"] = [
+        (float(count), figures["report"]) for count, figures in result["updates"].items()
+    ]
+    return plots.lines(points, title="Decisions, steady", x="sites", y="CPU µs", log_x=True)
 
 
 def table(result: dict[str, Any]) -> str:

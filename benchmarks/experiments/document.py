@@ -1,8 +1,8 @@
 """Puts the experiments' own tables into docs/results.md, so that no figure there is copied by hand.
 
 A place is marked by two lines, `<!-- results: STEM -->` and `<!-- end -->`, STEM being a file of the results
-folder without its ending. What is between them becomes that file's `summary`. A file that does not exist
-leaves its place alone.
+folder without its ending. What is between them becomes that file's `summary`; with `losses: STEM`, STEM a paper
+table, where its requests are lost. A file that does not exist leaves its place alone.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import json
 import re
 from pathlib import Path
 
+from benchmarks.experiments import losses
+
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "results.md"
-_PLACE = re.compile(r"<!-- results: (?P<stem>\S+) -->\n.*?<!-- end -->\n", re.DOTALL)
+_PLACE = re.compile(r"<!-- (?P<kind>results|losses): (?P<stem>\S+) -->\n.*?<!-- end -->\n", re.DOTALL)
 
 
 def fill(folder: Path, path: Path = DOCUMENT) -> list[str]:
@@ -20,17 +22,18 @@ def fill(folder: Path, path: Path = DOCUMENT) -> list[str]:
     filled: list[str] = []
 
     def replaced(place: re.Match[str]) -> str:
-        stem = place["stem"]
+        kind, stem = place["kind"], place["stem"]
         file = folder / f"{stem}.json"
         if not file.exists():
             print(f"{stem}: no {file}; its place stays as it is")
             return place[0]
-        summary = json.loads(file.read_text()).get("summary")
+        found = json.loads(file.read_text())
+        summary = losses.table(found["rows"]) if kind == "losses" else found.get("summary")
         if summary is None:
             print(f"{stem}: {file} was made by an older form; its place stays as it is")
             return place[0]
         filled.append(stem)
-        return f"<!-- results: {stem} -->\n{summary.strip()}\n<!-- end -->\n"
+        return f"<!-- {kind}: {stem} -->\n{summary.strip()}\n<!-- end -->\n"
 
     path.write_text(_PLACE.sub(replaced, path.read_text()))
     print(f"{path}: filled {', '.join(filled) or 'nothing'}")

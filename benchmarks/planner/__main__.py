@@ -1,4 +1,4 @@
-"""How long plans take, and how good they are: `python -m benchmarks.planner [--json FILE]`.
+"""How long plans take, and how good they are: `python -m benchmarks.planner [--json FILE] [--plot FILE]`.
 
 Per size and load: a first slow plan, a second one for other wind from there (churn and bounds bind), and a
 fast plan for power that fell at every third site. One process, one core; processor seconds, the problem's
@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from benchmarks.planner.fleets import problem, with_flows_by_site
 from router.policy.planner.fast import solve_fast
 from router.policy.planner.problem import Planned, PlanningProblem, Quantiles
 from router.policy.planner.slow import solve_slow
+from simulator import plots
 
 LOADS = (0.2, 0.4, 0.7)
 FLOWS_UP_TO = 20
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--sizes", default="5,20,100,500")
     parser.add_argument("--seed", type=int, default=3)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--plot", type=Path, help="SVG: the slowest over the loads, by sites")
     arguments = parser.parse_args()
     rows: list[dict[str, Any]] = []
     print("| " + " | ".join(COLUMNS) + " |")
@@ -53,6 +55,24 @@ def main() -> None:
                 print("| " + " | ".join(_cell(row[name]) for name in COLUMNS) + " |", flush=True)
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+    if arguments.plot is not None:
+        arguments.plot.write_text(drawn(rows))
+
+
+def drawn(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A line for each kind of plan."""
+    slowest: dict[str, dict[float, float]] = {}
+    for row in rows:
+        by_sites = slowest.setdefault(row["plan"], {})
+        by_sites[row["sites"]] = max(by_sites.get(row["sites"], 0.0), row["cpu_seconds"])
+    return plots.lines(
+        {name: list(by_sites.items()) for name, by_sites in slowest.items()},
+        title="Plans: the slowest over the loads",
+        x="sites",
+        y="CPU seconds of one core",
+        log_x=True,
+        log_y=True,
+    )
 
 
 def measure(sites: int, load: float, seed: int) -> list[dict[str, Any]]:
