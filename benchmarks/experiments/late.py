@@ -42,7 +42,9 @@ def main() -> None:
         inputs = read_inputs(setting.cell(week, "heron", setting.loads[0], 1), setting.resolve())
         blocks = [simulate(scene(inputs, *block)) for block in blocks_of(inputs.cell)]
         every, late, long = np.sum([counts_of(inputs, block) for block in blocks], axis=0).tolist()
-        print(f"{week[1]}, load {setting.loads[0]:g}: {every:,} requests, {late:,} late, {long:,} of them long")
+        print(
+            f"{week[1]}, load {setting.loads[0]:g}: {every:,} requests, {late:,} late, {long:,} of them long"
+        )
 
 
 if __name__ == "__main__":
