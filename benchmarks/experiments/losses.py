@@ -1,5 +1,5 @@
-"""Where requests are lost that a policy was offered: refused, first token late, the rest of the answer late, or
-broken off; and how much of it in power-short minutes. Of the paper table's kept results.
+"""Where requests are lost that a policy was offered: refused, first token late, the rest of the answer late,
+or broken off; and how much of it in power-short minutes. Of the paper table's kept results.
 """
 
 from __future__ import annotations
