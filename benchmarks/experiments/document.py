@@ -1,8 +1,8 @@
 """Puts the experiments' own tables into docs/results.md, so that no figure there is copied by hand.
 
 A place is marked by two lines, `<!-- results: STEM -->` and `<!-- end -->`, STEM being a file of the results
-folder without its ending. What is between them becomes that file's `summary`; with `losses: STEM`, STEM a paper
-table, where its requests are lost. A file that does not exist leaves its place alone.
+folder without its ending. What is between them becomes that file's `summary`; with `losses: STEM`, STEM a
+paper table, where its requests are lost. A file that does not exist leaves its place alone.
 """
 
 from __future__ import annotations

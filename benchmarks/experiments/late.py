@@ -1,5 +1,5 @@
-"""`python -m benchmarks.experiments.late [--data FOLDER]`: of the quick form's answers that come late although
-their first token was in time, how many are longer than the mean of their class, by which the SLO was made.
+"""`python -m benchmarks.experiments.late [--data FOLDER]`: of the quick form's answers that come late though
+their first token was in time, how many are longer than their class's mean, by which the SLO is made.
 """
 
 from __future__ import annotations
