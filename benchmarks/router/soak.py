@@ -29,7 +29,8 @@ from benchmarks.router.process import Process, run_command
 from benchmarks.router.report import command_line, machine, today, write_json, write_section
 
 WARM_UP_SECONDS = 60.0
-"""By then the allocator has taken what such a load needs at once (seen: after 80 s nothing more)."""
+"""By then the allocator has taken most of what such a load needs at once; the rest comes in ever rarer
+steps."""
 REST_SECONDS = 8.0
 """Longer than a pooled connection lives."""
 SAMPLE_SECONDS = 5.0
