@@ -71,6 +71,7 @@ async def test_phases_sum_to_what_the_meter_measured_within_two_percent(
         end, last = await changed(site)
         spent = {phase: last[phase] - first[phase] for phase in last}
         expected = logged_joules(site.state_dir / "fake-power.csv", begin, end)
+        print(f"the account says {sum(spent.values()) / expected:.4f} of what the meter's log does")
         assert sum(spent.values()) == pytest.approx(expected, rel=0.02)
         assert spent["decode"] > spent["prefill"] > 0
         assert spent["unsplit"] == 0
