@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import itertools
+import logging
 import time
 from collections import Counter
 from pathlib import Path
@@ -16,6 +17,8 @@ from support.wait import until
 
 from fleet.memory_store import MemoryStore
 from tests.integration.site_agent.test_agent import FLOOR_GRANT, Site, running_agent
+
+logger = logging.getLogger(__name__)
 
 TENANTS_TOLERANCE_RATIO = 0.15
 """A token's price is the mean of ten seconds: what tenants pay is no closer to what sites spend."""
@@ -71,7 +74,7 @@ async def test_phases_sum_to_what_the_meter_measured_within_two_percent(
         end, last = await changed(site)
         spent = {phase: last[phase] - first[phase] for phase in last}
         expected = logged_joules(site.state_dir / "fake-power.csv", begin, end)
-        print(f"the account says {sum(spent.values()) / expected:.4f} of what the meter's log does")
+        logger.info("the account says %.4f of what the meter's log does", sum(spent.values()) / expected)
         assert sum(spent.values()) == pytest.approx(expected, rel=0.02)
         assert spent["decode"] > spent["prefill"] > 0
         assert spent["unsplit"] == 0
