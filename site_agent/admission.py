@@ -35,6 +35,8 @@ class Admission:
     slots: Slots[Instance]
     emptied: asyncio.Event = field(default_factory=asyncio.Event)
     """Shut, and nothing is in flight any more."""
+    look_again: Callable[[], None] = lambda: None
+    """Brings `slots` up to date on power, before a request is refused for want of it."""
     _flights: dict[str, set[Flight]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -54,8 +56,12 @@ class Admission:
         return self.slots.total_in_flight
 
     def choose(self, ask: Ask = ANY, tried: Container[str] = ()) -> Instance | Pushback:
-        """See `Slots.choose`."""
-        return self.slots.choose(ask, tried)
+        """See `Slots.choose`. What has just ended gives its watts back at the latest here."""
+        chosen = self.slots.choose(ask, tried)
+        if isinstance(chosen, Pushback) and chosen.reason == "power":
+            self.look_again()
+            chosen = self.slots.choose(ask, tried)
+        return chosen
 
     def open(self, instance: Instance, interrupt: Callable[[], object], ask: Ask = ANY) -> Flight:
         """Count a request in; its owner closes it in `finally`."""

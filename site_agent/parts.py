@@ -199,6 +199,7 @@ def build(
         turned_away=lambda: pushbacks["capacity"],
         update_limits=site_limits.update,
         site_meter=meter,
+        meter_lag_seconds=0.0 if config.meter is None else config.meter.lag_seconds,
     )
     return Parts(
         fleet=fleet,

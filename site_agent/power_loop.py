@@ -21,6 +21,7 @@ from site_agent.drivers.interface import GpuDriver
 from site_agent.instance import Instance
 from site_agent.instances import InstancePool
 from site_agent.power_status import PowerStatus
+from site_agent.recent import RecentMost
 from site_agent.site_meter import SiteMeter
 from site_agent.situation import (
     Admit,
@@ -41,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 METER_MAX_AGE_SECONDS = 1.0
 """An older measurement is no measurement: the draw is then modelled."""
+SETTLING_SECONDS = 1.0
+"""What has ended is measured for so long: GPUs and their readings lag, some by a second."""
 FIRST_READING_SECONDS = 3.0
 """After so long without any reading the site is governed by its safe floor; before, there is nothing to do:
 no engine has been started."""
@@ -78,6 +81,7 @@ class PowerLoop:
         targets: Callable[[float], tuple[Target, ...] | None] = lambda _now: None,
         turned_away: Callable[[], int] = lambda: 0,
         site_meter: SiteMeter | None = None,
+        meter_lag_seconds: float = 0.0,
     ) -> None:
         """`beat` tells the watchdog that the agent lives; `on_change`: state, cap, or whether anything may
         come in, differ from before; `update_limits(clock_mhz, now)` is called at every turn.
@@ -105,6 +109,10 @@ class PowerLoop:
         self._turned_away = turned_away
         self._turned_away_before = 0
         self._site_meter = site_meter
+        self._modelled_most = RecentMost(hold_seconds=SETTLING_SECONDS + meter_lag_seconds)
+        self._admit_watts = 0.0
+        """Cap of admission as of the last turn."""
+        admission.look_again = self._tell_slots
         self._gpu_watts: float | None = None
         self._measured_at = float("-inf")
 
@@ -209,10 +217,8 @@ class PowerLoop:
         slots, had_room = self._admission.slots, self._admission.slots.headroom() > 0
         self._update_limits(self._highest_clock_mhz(), now)
         if self.governor.rule.enabled:
-            slots.set_power(
-                cap_watts=min(cap_watts, decision.admit_watts),
-                expected_watts=max(draw_watts, self._modelled_watts()),
-            )
+            self._admit_watts = min(cap_watts, decision.admit_watts)
+            self._tell_slots()
         before, self.status = (
             self.status,
             PowerStatus(
@@ -227,6 +233,21 @@ class PowerLoop:
         has_changed = before is None or before.cap_watts != cap_watts
         if decision.commands or has_changed or (slots.headroom() > 0) != had_room:
             self._on_change()
+
+    def _tell_slots(self) -> None:
+        """What may still come in under the cap; also asked between two turns, when it seems to be nothing.
+
+        What has ended is still measured for a while. So what the model says has gone since is taken off the
+        draw: never below the model, and a request in its place makes no more of it than was measured.
+        """
+        if self._turned_at is None or not self.governor.rule.enabled:
+            return
+        now = asyncio.get_running_loop().time()
+        modelled = self._modelled_watts()
+        gone = self._modelled_most.observe(modelled, now) - modelled
+        self._admission.slots.set_power(
+            cap_watts=self._admit_watts, expected_watts=max(modelled, self.draw(now)[0] - gone)
+        )
 
     def _views(self, now: float) -> tuple[InstanceView, ...]:
         return tuple(

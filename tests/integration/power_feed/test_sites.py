@@ -43,7 +43,7 @@ class FarmProcess:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, "-c", RUNNER, str(self._path), stderr=asyncio.subprocess.DEVNULL
         )
-        await until_it_says(self._answers, what="the feed's start")
+        await until_it_says(self._answers, seconds=60, what="the feed's start")
 
     async def _answers(self) -> bool:
         async with httpx.AsyncClient() as client:

@@ -20,14 +20,14 @@ from site_agent import power_loop
 from site_agent.admission import Admission
 from site_agent.drivers.interface import DriverError, Drivers
 from site_agent.governor import Governor
-from site_agent.instance import RestartRule
+from site_agent.instance import Instance, RestartRule
 from site_agent.instances import InstancePool
-from site_agent.limits import Limits
+from site_agent.limits import Limits, instance_watts
 from site_agent.power_loop import PowerLoop
 from site_agent.processes import WatchdogError
 from site_agent.site_model import SiteModel
 from site_agent.situation import CapForecast, Decision, GovernorRule, SiteView
-from site_agent.slots import Ask, Slots
+from site_agent.slots import Ask, Pushback, Slots
 
 MODEL = SiteModel(
     profile=LLAMA_70B_H100_TP4,
@@ -257,6 +257,23 @@ async def test_a_start_that_was_seen_is_what_is_reckoned_with(monkeypatch: pytes
         await rig.all_ready()
         await until(lambda: seen[-1] is not None and rig.admission.slots.start_seconds < 5.0)
     assert seen[0] is None
+
+
+async def test_a_request_may_take_the_place_of_one_that_has_just_ended() -> None:
+    """Though the meter still shows that one, and another beside it would not fit; for a second, no longer."""
+    async with running_loop(cap=FakeCap(watts=5200.0)) as rig:
+        watts = instance_watts(LLAMA_70B_H100_TP4, MODEL.full_clock_mhz, 16)
+        rig.admission.slots.limits = Limits(max_concurrency=16, watts=watts)
+        await rig.all_ready()
+        chosen = rig.admission.choose()
+        assert isinstance(chosen, Instance)
+        flight = rig.admission.open(chosen, lambda: None)
+        rig.gpus.watts = 3580.0
+        await until(lambda: rig.loop.draw(asyncio.get_running_loop().time())[0] == pytest.approx(4598.0))
+        await until(lambda: rig.loop.status is not None and rig.loop.status.draw_watts > 4500)
+        rig.admission.close(flight)
+        assert isinstance(rig.admission.choose(), Instance)
+        await until(lambda: isinstance(rig.admission.choose(), Pushback), what="the meter is believed again")
 
 
 async def test_a_change_of_the_cap_is_told() -> None:
