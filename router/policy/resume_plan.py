@@ -125,6 +125,8 @@ def plan_resume(
         return Refuse(reason=request.resumability.reason)
     if record.has_other_output:
         return Refuse(reason="other_output")
+    if not record.is_readable:
+        return Refuse(reason="unreadable")
     if record.finish_reason is not None:
         return Finish(finish_reason=record.finish_reason)
     if request.api is Api.CHAT and not record.text:

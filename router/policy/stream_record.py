@@ -4,7 +4,14 @@ open at once, so ids and text are kept as the bytes they came in, and parsed onl
 
 from __future__ import annotations
 
+import re
+
 import orjson
+
+from gateway.sse import data_of
+
+_IDS = re.compile(rb"(?:\s*\d{1,18}\s*,)*")
+"""Each with its comma."""
 
 
 class StreamRecord:
@@ -68,6 +75,17 @@ class StreamRecord:
         return self.prompt_ids is not None and not self.has_missing_ids
 
     @property
+    def is_readable(self) -> bool:
+        """Whether an engine's JSON was valid where it matters; events pass unread while they come."""
+        try:
+            first = orjson.loads(data_of(self.first_event) or b"{}")
+            _ = self.sent_text
+        except ValueError:
+            return False
+        prompt = b"" if self.prompt_ids is None or not self.prompt_ids.strip() else self.prompt_ids + b","
+        return isinstance(first, dict) and _are_ids(prompt) and _are_ids(self.ids)
+
+    @property
     def sent_text(self) -> str:
         """The text sent so far.
 
@@ -87,6 +105,13 @@ class StreamRecord:
     def output_tokens(self) -> int:
         """Tokens of the answer so far; where ids are missing, the events that carried text."""
         return self.text_events if self.has_missing_ids or not self.ids else self.ids.count(b",")
+
+
+def _are_ids(raw: bytes | bytearray) -> bool:
+    """Of a long prompt there are a hundred thousand: the expression is for those with blanks."""
+    if raw.translate(None, b"0123456789,"):
+        return _IDS.fullmatch(raw) is not None
+    return not raw.startswith(b",") and b",," not in raw
 
 
 def count_ids(raw: bytes) -> int:

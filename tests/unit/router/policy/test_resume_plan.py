@@ -218,6 +218,34 @@ def test_refused_requests_and_answers():
     assert plan(CHAT, kept) == Refuse(reason="other_output")
 
 
+def test_what_cannot_be_read_is_not_continued():
+    """Events pass unread while they come: a site's broken JSON is found out when it is needed."""
+    kinds: list[dict[str, Any]] = [
+        {"text": bytearray(b"\xff")},
+        {"text": bytearray(b'a"b')},
+        {"text": bytearray(b"\\ud83d")},
+        {"first_event": b"data: {\n\n"},
+        {"first_event": b"data: [1]\n\n"},
+        {"ids": bytearray(b"5,,6,")},
+        {"ids": bytearray(b"5,x,")},
+        {"prompt_ids": b"1,2]"},
+        {"prompt_ids": b",1"},
+    ]
+    for changes in kinds:
+        kept = record()
+        for name, value in changes.items():
+            setattr(kept, name, value)
+        assert plan(CHAT, kept) == Refuse(reason="unreadable"), changes
+        kept.finish_reason = "stop"
+        assert plan(CHAT, kept) == Refuse(reason="unreadable"), changes
+
+
+@pytest.mark.parametrize("prompt", [b"", b" ", b"1", b"1, 2 ,3", None])
+def test_ids_may_be_written_in_several_ways(prompt: bytes | None):
+    """With blanks, and none at all."""
+    assert not isinstance(plan(CHAT, record(b"5, 6 ,", prompt=prompt)), Refuse)
+
+
 @pytest.mark.parametrize(
     ("whole", "sent", "owed"),
     [
