@@ -10,6 +10,7 @@ import pytest
 
 from site_agent import config
 from site_agent.drivers.options import VllmOptions
+from site_agent.meter_options import MeterOptions
 
 DOCS = Path(__file__).parents[3] / "docs"
 EXAMPLES = [
@@ -22,13 +23,16 @@ SITE = '[[sites]]\nsite_id = "north"\nfarm_id = "north-farm"\nstate_dir = "north
 
 
 def test_the_pages_have_examples() -> None:
-    """Else the next test would pass over nothing: a whole site, foreign engines, a profile, real vLLM."""
-    assert [page for page, _ in EXAMPLES] == ["site.md", "site.md", "site.md", "vllm.md"]
+    """Else the next test would pass over nothing: a whole site, foreign engines, a meter, a profile, vLLM."""
+    assert [page for page, _ in EXAMPLES] == ["site.md"] * 4 + ["vllm.md"]
 
 
 @pytest.mark.parametrize(("page", "block"), EXAMPLES, ids=range(len(EXAMPLES)))
 def test_an_example_can_be_copied(page: str, block: str, tmp_path: Path) -> None:
     """As it stands, whatever the environment says; keys to add to a table are keys that it has."""
+    if "[sites.meter]" in block:
+        assert MeterOptions.model_validate(tomllib.loads(block)["sites"]["meter"]).unit == "W"
+        return
     if "kind = " not in block:
         assert set(tomllib.loads(block)["sites"]["engine"]) <= set(VllmOptions.model_fields)
         return
