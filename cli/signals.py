@@ -33,15 +33,28 @@ class StopRequest:
         self.requested.set()
 
 
+_early: list[signal.Signals] = []
+"""Came while signals were held, by way of a thread that does not hold them."""
+
+
 @contextmanager
 def signals_held() -> Iterator[None]:
     """From here to `stop_request` a signal waits. While a loop starts, one that comes between its handlers
-    and ours would be lost, and the command would run on to its end.
+    and ours would be lost, and the command would run on to its end. The mask is this thread's alone: the
+    system may hand the signal to another one (numpy has some), so it is noted, too.
     """
+    _early.clear()
+    former = {
+        number: signal.signal(number, lambda taken, _frame: _early.append(signal.Signals(taken)))
+        for number in SIGNALS
+        if signal.getsignal(number) != signal.SIG_IGN
+    }
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
@@ -54,6 +67,8 @@ def stop_request() -> Iterator[StopRequest]:
     for number in numbers:
         loop.add_signal_handler(number, request._take, number)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    while _early:
+        request._take(_early.pop(0))
     try:
         yield request
     finally:
