@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 SCRIPT = """
-import asyncio, os, signal, uvloop
+import asyncio, os, signal, sys, threading, time, uvloop
 from cli.signals import signals_held, stop_request
+
+if "thread" in sys.argv:
+    threading.Thread(target=time.sleep, args=(20,), daemon=True).start()
 
 async def work():
     with stop_request() as stop:
@@ -25,13 +28,14 @@ assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 """
 
 
-def test_a_signal_that_comes_while_the_loop_starts_is_not_lost() -> None:
-    """It waits until somebody listens; afterwards nothing is held.
+@pytest.mark.parametrize("threads", [[], ["thread"]])
+def test_a_signal_that_comes_while_the_loop_starts_is_not_lost(threads: list[str]) -> None:
+    """It waits until somebody listens, also where another thread gets it; afterwards nothing is held.
 
-    In a process of its own: here other threads might take the signal.
+    In a process of its own: here the threads of others might take the signal.
     """
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", SCRIPT, *threads], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
 
