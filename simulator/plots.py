@@ -54,10 +54,25 @@ def colour_of(name: str) -> str:
     return _COLOURS[sum(name.encode()) % len(_COLOURS)]
 
 
-def _marker_of(name: str) -> str:
-    if name in POLICY_ORDER:
-        return _MARKERS[POLICY_ORDER.index(name)]
-    return "_" if name == BOUND else "o"
+def looks_of(names: Sequence[str]) -> dict[str, tuple[str, str, str]]:
+    """(colour, marker, line style) of each line of one plot, no two alike; for up to 16 that are no policies.
+
+    Policies and the bound as everywhere; others take what no policy here has, dashed where colours run out.
+    """
+    policies = [name for name in names if name in POLICY_ORDER]
+    taken = {POLICY_ORDER.index(name) for name in policies}
+    free = [index for index in range(len(_COLOURS)) if index not in taken]
+    looks = [(index, "-") for index in free]
+    looks += [(index, style) for style in ("--", "-.") for index in range(len(_COLOURS))]
+    found = {}
+    for name in names:
+        if name == BOUND:
+            found[name] = ("black", "_", "--")
+            continue
+        place = POLICY_ORDER.index(name) if name in policies else None
+        index, style = looks.pop(0) if place is None else (place, "-")
+        found[name] = (_COLOURS[index], _MARKERS[index], style)
+    return found
 
 
 def ordered(names: Sequence[str]) -> list[str]:
@@ -80,7 +95,10 @@ def lines(
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(figsize=(7.2, 4.2))
         top = 0.0
-        for name in ordered(list(points)):
+        names = ordered(list(points))
+        looks = looks_of(names)
+        for name in names:
+            colour, marker, style = looks[name]
             pairs = sorted(point for point in points[name] if all(math.isfinite(value) for value in point))
             if not pairs:
                 continue
@@ -88,10 +106,10 @@ def lines(
             axes.plot(
                 xs,
                 ys,
-                color=colour_of(name),
-                marker=_marker_of(name),
+                color=colour,
+                marker=marker,
                 label=name,
-                linestyle="--" if name == BOUND else "-",
+                linestyle=style,
                 linewidth=1.6,
                 markersize=12 if name == BOUND else 5,
             )

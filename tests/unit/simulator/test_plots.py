@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from simulator import plots
-from simulator.plots import BOUND, POLICY_ORDER, colour_of
+from simulator.plots import BOUND, POLICY_ORDER, colour_of, looks_of
 
 
 def test_the_bound_looks_like_no_policy():
@@ -18,3 +18,13 @@ def test_bars_that_are_no_policies_stand_as_they_were_given():
     places = [svg.index(name) for name in ("whole", "forecast", "clocks", "∞")]
     assert svg.startswith("<svg")
     assert places[:3] == sorted(places[:3])
+
+
+def test_no_two_lines_of_a_plot_look_alike():
+    """Policies as everywhere, beside them what is none, and more of those than there are colours left."""
+    plans = ["fast", "slow, first", "slow, first, gap 0.01 %", "slow, next", "flows by site, gap 0.01 %"]
+    for names in (plans, [*POLICY_ORDER, BOUND, *plans], ["heron", "heron, with an SLO", "planned"]):
+        looks = looks_of(names)
+        assert list(looks) == names
+        assert len(set(looks.values())) == len(names)
+    assert looks_of(["planned", "x"])["planned"] == looks_of(POLICY_ORDER)["planned"]
