@@ -1,9 +1,13 @@
-"""A real engine at the defaults' ladder: a ride-through of five seconds, a watchdog of three."""
+"""A real engine at the defaults' ladder: a ride-through of five seconds.
+
+The watchdog is the other tests', which is patient: the default's three seconds end engines here for nothing.
+"""
 
 from __future__ import annotations
 
 import os
 import threading
+import time
 from pathlib import Path
 
 import openai
@@ -27,9 +31,38 @@ pytestmark = [
 SITE = "north"
 DEFAULTS = {
     "ride_through_seconds": SiteConfig.model_fields["ride_through_seconds"].default,
-    "watchdog_seconds": SiteConfig.model_fields["watchdog_seconds"].default,
     "governor": {},
 }
+
+
+STANDSTILL_SECONDS = 1.0
+"""A machine of two cores with a busy engine may let nothing else run for longer than a ride-through: what an
+agent does in that time says nothing of it."""
+ATTEMPTS = 5
+
+
+class Standstill:
+    """How long this process was not let run, at the most, while in the `with`."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def _look(self) -> None:
+        before = time.monotonic()
+        while not self._is_over.wait(0.05):
+            now = time.monotonic()
+            self.seconds = max(self.seconds, now - before)
+            before = now
+
+    def __enter__(self) -> Standstill:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
 
 
 def read_on(stream: Stream) -> None:
@@ -40,8 +73,12 @@ def read_on(stream: Stream) -> None:
         return
 
 
-def falls(fleet: VllmFleet) -> float | None:
-    return fleet.metric(SITE, "heron_site_ride_through_episodes_total")
+def falls(fleet: VllmFleet) -> float:
+    return fleet.metric(SITE, "heron_site_ride_through_episodes_total") or 0.0
+
+
+def exceeded(fleet: VllmFleet) -> float:
+    return fleet.metric(SITE, "heron_site_cap_exceeded_seconds_total") or 0.0
 
 
 def test_a_fall_to_nothing_stops_a_busy_engine_within_the_ride_through(tmp_path: Path) -> None:
@@ -50,20 +87,27 @@ def test_a_fall_to_nothing_stops_a_busy_engine_within_the_ride_through(tmp_path:
         vllm_fleet(tmp_path, *vllm_and_model(), sites=(SITE,), changes=DEFAULTS) as fleet,
         openai.OpenAI(base_url=fleet.base_url, api_key="none", max_retries=0, timeout=180) as client,
     ):
-        assert falls(fleet) == 0.0
-        group = fleet.engine_group(SITE)
-        streams = [Stream(client, f"Tell me about wind, {number}.", 6000).read(1) for number in range(4)]
-        threads = [threading.Thread(target=read_on, args=(one,)) for one in streams]
-        for thread in threads:
-            thread.start()
-        fleet.set_wind({SITE: 0.0})
-        fleet.wait_for_engine(SITE, "stopped")
-        assert leftovers.group_members(group) == []
-        assert falls(fleet) == 1.0, "the draw was above the new cap: else this shows nothing"
-        assert fleet.metric(SITE, "heron_site_cap_exceeded_seconds_total") == 0.0
-        fleet.set_wind({SITE: 1.0})
-        fleet.wait_for_engine(SITE, "ready")
-        for thread in threads:
-            thread.join()
-        assert Stream(client, "Who is there?", 8).read().finish_reason == "length"
-        assert fleet.json(f"{fleet.router_operations}/heron/v1/ledger")["lost"] == 0
+        for _ in range(ATTEMPTS):
+            before = falls(fleet), exceeded(fleet)
+            group = fleet.engine_group(SITE)
+            streams = [Stream(client, f"Tell me about wind, {number}.", 6000).read(1) for number in range(4)]
+            threads = [threading.Thread(target=read_on, args=(one,)) for one in streams]
+            for thread in threads:
+                thread.start()
+            with Standstill() as standstill:
+                fleet.set_wind({SITE: 0.0})
+                fleet.wait_for_engine(SITE, "stopped")
+            after = falls(fleet), exceeded(fleet)
+            assert leftovers.group_members(group) == []
+            fleet.set_wind({SITE: 1.0})
+            fleet.wait_for_engine(SITE, "ready")
+            for thread in threads:
+                thread.join()
+            assert Stream(client, "Who is there?", 8).read().finish_reason == "length"
+            assert fleet.json(f"{fleet.router_operations}/heron/v1/ledger")["lost"] == 0
+            if standstill.seconds < STANDSTILL_SECONDS:
+                break
+        else:
+            pytest.fail(f"this machine stood still for more than {STANDSTILL_SECONDS:g} s each time")
+        assert after[0] == before[0] + 1, "the draw was above the new cap: else this shows nothing"
+        assert after[1] == before[1]
