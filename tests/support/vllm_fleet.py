@@ -89,10 +89,7 @@ class VllmFleet:
         model_path: Path,
         sites: Sequence[str] = SITES,
         instances: int = 1,
-        changes: Mapping[str, Any] | None = None,
     ) -> None:
-        """`changes`: keys of each `[[sites]]` that differ from the usual."""
-        self._changes = changes or {}
         self.directory = directory
         self.sites = tuple(sites)
         self._instances = instances
@@ -147,7 +144,6 @@ class VllmFleet:
                     "VLLM_ENABLE_RESPONSES_API_STORE": "1",
                 },
             },
-            **self._changes,
         }
 
     @contextmanager
@@ -282,12 +278,7 @@ class VllmFleet:
 
 @contextmanager
 def vllm_fleet(
-    directory: Path,
-    command: str,
-    model_path: Path,
-    sites: Sequence[str] = SITES,
-    instances: int = 1,
-    changes: Mapping[str, Any] | None = None,
+    directory: Path, command: str, model_path: Path, sites: Sequence[str] = SITES, instances: int = 1
 ) -> Iterator[VllmFleet]:
     """The fleet with its Redis, each in a directory of its own: what the fleet leaves is known by its."""
     for name in ("fleet", "redis"):
@@ -295,7 +286,7 @@ def vllm_fleet(
     redis = RedisServer(directory / "redis")
     redis.start()
     try:
-        made = VllmFleet(directory / "fleet", redis.url, command, model_path, sites, instances, changes)
+        made = VllmFleet(directory / "fleet", redis.url, command, model_path, sites, instances)
         with made.running() as fleet:
             yield fleet
     finally:
