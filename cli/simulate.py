@@ -48,7 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument("--days", default="1:7", help="A:B from 1 (%(default)s), or a week's name, as fts-127")
     what.add_argument(
-        "--sample", default=DEFAULT_SAMPLE, help="EVERY:LENGTH:WARM_UP of blocks (%(default)s), or all"
+        "--sample",
+        default=DEFAULT_SAMPLE,
+        help="EVERY:LENGTH:WARM_UP[:OFFSET] of blocks (%(default)s), or all",
     )
     what.add_argument(
         "--trace", default="synthetic-conv", help="load: file, conv-2024, both-2024, synthetic-conv, …"

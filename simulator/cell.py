@@ -48,24 +48,43 @@ class Sample:
     every_seconds: int
     seconds: int
     warm_up_seconds: int
+    offset_seconds: int = 0
+    """Of the first block from the days' begin."""
 
     @classmethod
     def parse(cls, text: str) -> Sample:
-        """`6h:15m:5m`.
+        """`6h:15m:5m`, or `6h:15m:5m:2h`, where the first block begins after two hours.
 
         Raises:
-            CellError: not three durations, or ones that do not fit together.
+            CellError: not three or four durations, or ones that do not fit together.
         """
         parts = text.split(":")
-        if len(parts) != 3:
-            raise CellError(f"sample {text!r}: expected EVERY:LENGTH:WARM_UP such as 6h:15m:5m")
-        every, length, warm_up = (round(seconds_of(part)) for part in parts)
+        if len(parts) not in (3, 4):
+            raise CellError(f"sample {text!r}: expected EVERY:LENGTH:WARM_UP[:OFFSET] such as 6h:15m:5m")
+        every, length, warm_up, *rest = (round(seconds_of(part)) for part in parts)
+        offset = rest[0] if rest else 0
         if not (0 < warm_up < length <= every):
             raise CellError(f"sample {text!r}: the warm-up must be shorter than the block, that than its gap")
-        return cls(every_seconds=every, seconds=length, warm_up_seconds=warm_up)
+        if offset >= every:
+            raise CellError(f"sample {text!r}: the offset must be shorter than the gap of two blocks")
+        return cls(every_seconds=every, seconds=length, warm_up_seconds=warm_up, offset_seconds=offset)
 
     def __str__(self) -> str:
-        return f"{self.every_seconds}s:{self.seconds}s:{self.warm_up_seconds}s"
+        offset = f":{self.offset_seconds}s" if self.offset_seconds else ""
+        return f"{self.every_seconds}s:{self.seconds}s:{self.warm_up_seconds}s{offset}"
+
+    def at_seed(self, seed: int) -> Sample:
+        """The same blocks at other hours for every seed: 0, 1/3, 2/3, 1/9, 4/9 … of their distance later.
+
+        Van der Corput's sequence to base 3, so that however many seeds there are, their blocks are spread.
+        """
+        rest, part, ratio = seed - 1, 1.0, 0.0
+        while rest > 0:
+            rest, digit = divmod(rest, 3)
+            part /= 3
+            ratio += digit * part
+        offset = round(self.offset_seconds + ratio * self.every_seconds) % self.every_seconds
+        return replace(self, offset_seconds=offset)
 
 
 def seconds_of(text: str) -> float:
@@ -149,6 +168,10 @@ class Cell:
             raise CellError(f"load = {self.load:g}: must be above 0, and at most {MAX_LOAD:g}")
         if not 1 <= self.first_day <= self.last_day:
             raise CellError(f"days {self.first_day}:{self.last_day}: days count from 1, first to last")
+        days_seconds = (self.last_day - self.first_day + 1) * _SECONDS["d"]
+        sample = self.sample
+        if sample is not None and sample.offset_seconds + sample.warm_up_seconds >= days_seconds:
+            raise CellError(f"sample {sample}: its first block counts nothing before the days are over")
 
     def with_(self, **changes: Any) -> Cell:
         """Another one that differs in these."""

@@ -138,7 +138,7 @@ def blocks_of(cell: Cell) -> list[tuple[int, int, int]]:
     sample = cell.sample or Sample(every_seconds=total, seconds=total, warm_up_seconds=300)
     return [
         (start, min(sample.seconds, total - start), sample.warm_up_seconds)
-        for start in range(0, total, sample.every_seconds)
+        for start in range(sample.offset_seconds, total, sample.every_seconds)
         if total - start > sample.warm_up_seconds
     ]
 

@@ -86,6 +86,15 @@ def test_blocks_go_round_the_clock(words: tuple[str, ...]) -> None:
     assert len(starts) >= 7
 
 
+def test_the_quick_form_is_a_part_of_the_full_one() -> None:
+    """What it ran need not be run again."""
+    quick, full = setting("--quick"), setting()
+    assert quick.sample == full.sample
+    assert set(quick.seeds) < set(full.seeds)
+    assert set(quick.loads) < set(full.loads)
+    assert set(quick.weeks) < set(full.weeks)
+
+
 def test_what_is_not_plain_has_files_of_its_own() -> None:
     """Another load, week, size or seed never writes over the plain form's results."""
     assert setting().stem == ""

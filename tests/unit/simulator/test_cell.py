@@ -33,10 +33,23 @@ def test_durations_and_samples_are_read() -> None:
     """As a person writes them."""
     assert seconds_of("1h30m") == 5400
     assert Sample.parse("6h:15m:5m") == Sample(every_seconds=21_600, seconds=900, warm_up_seconds=300)
-    assert Sample.parse(str(Sample.parse("1d:10m:4m"))) == Sample.parse("1d:10m:4m")
+    for text in ("1d:10m:4m", "1d:10m:4m:2h"):
+        assert Sample.parse(str(Sample.parse(text))) == Sample.parse(text)
+    assert Sample.parse("1d:10m:4m:2h").offset_seconds == 7200
 
 
-@pytest.mark.parametrize("text", ["6h:15m", "15m:6h:5m", "6h:5m:15m", "6h:x:5m", ""])
+def test_every_seed_has_its_own_hours() -> None:
+    """Spread over the distance of two blocks however many there are; the first keeps what was asked for."""
+    one = Sample.parse("27h:10m:4m")
+    assert one.at_seed(1) == one
+    assert [one.at_seed(seed).offset_seconds // 3600 for seed in range(1, 7)] == [0, 9, 18, 3, 12, 21]
+    assert Sample.parse("27h:10m:4m:20h").at_seed(2).offset_seconds == 2 * 3600
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["6h:15m", "15m:6h:5m", "6h:5m:15m", "6h:x:5m", "", "6h:15m:5m:6h", "6h:15m:5m:1h:1h", "6h:15m:5m:"],
+)
 def test_a_sample_that_cannot_be_meant_is_refused(text: str) -> None:
     """With what was expected."""
     with pytest.raises(CellError):
@@ -48,7 +61,19 @@ def test_blocks_are_spread_over_the_days() -> None:
     assert blocks_of(CELL.with_(sample=Sample.parse("6h:15m:5m"))) == [
         (start, 900, 300) for start in (0, 21_600, 43_200, 64_800)
     ]
+    assert [start for start, _, _ in blocks_of(CELL.with_(sample=Sample.parse("6h:15m:5m:1h")))] == [
+        3600,
+        25_200,
+        46_800,
+        68_400,
+    ]
     assert blocks_of(CELL) == [(0, 86_400, 300)]
+
+
+def test_a_sample_beyond_the_days_is_refused() -> None:
+    """There would be nothing to count."""
+    with pytest.raises(CellError, match="counts nothing"):
+        CELL.with_(sample=Sample.parse("2d:10m:4m:1d")).check()
 
 
 def test_a_cell_is_named_by_what_it_depends_on(tmp_path: Path) -> None:
