@@ -66,7 +66,7 @@ class Table:
     def sustained_way(self, week: str, level: float) -> tuple[str, bool | None]:
         """The same on sustained load, and whether the goal is met; None: the loads run do not say."""
         bound, ours = self.crossing(week, BOUND, level), self.crossing(week, OURS, level)
-        best = max((self.crossing(week, policy, level) for policy in BASELINES), key=_order)
+        best = self.crossing(week, self.best_sustained(week, level), level)
         if bound.kind == "below":
             return "the bound has less too", None
         if ours.kind != "at":
@@ -81,6 +81,10 @@ class Table:
         if best.kind == "below":  # it is lower than that, so our part is larger
             return f"> {part:.0%}", True if part >= WAY_GOAL else None
         return f"< {part:.0%}", False if part < WAY_GOAL else None  # the bound is higher, our part smaller
+
+    def best_sustained(self, week: str, level: float) -> str:
+        """The baseline that sustains the most."""
+        return max(BASELINES, key=lambda policy: _order(self.crossing(week, policy, level)))
 
     def crossing(self, week: str, policy: str, level: float) -> Crossing:
         """Of a policy's curve, or the bound's."""

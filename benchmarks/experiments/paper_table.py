@@ -9,6 +9,7 @@ from benchmarks.experiments.paper_goals import (
     fluid_table,
     gain_table,
     goals_table,
+    sustained_summary,
     sustained_table,
     way_text,
 )
@@ -35,9 +36,8 @@ def run(setting: Setting) -> None:
         runs,
         {(week[1], load): _ceilings(setting, week, load) for week in setting.weeks for load in setting.loads},
     )
-    text = ["# Goodput against offered load", "", said(setting), ""]
-    for _, name in setting.weeks:
-        text += [f"## {name}", "", attained_table(table, [(name, load) for load in setting.loads]), ""]
+    attained = attained_table(table, list(table.ceilings))
+    text = ["# Goodput against offered load", "", said(setting), "", attained, ""]
     sustained, goals, gains = sustained_table(table), goals_table(table), gain_table(table)
     for title, part in (
         ("Load sustained", sustained),
@@ -49,9 +49,9 @@ def run(setting: Setting) -> None:
     summary = [
         said(setting),
         "",
-        attained_table(table, list(table.ceilings)),
+        attained,
         "",
-        sustained,
+        sustained_summary(table),
         "",
         goals,
         "",
@@ -63,6 +63,7 @@ def run(setting: Setting) -> None:
         text="\n".join(text),
         summary="\n".join(summary),
         plots={name: _plot(table, name) for _, name in setting.weeks},
+        table=f"{said(setting)}\n\n{attained}",
         rows=[
             row
             for week in setting.weeks
@@ -97,14 +98,23 @@ def _ceilings(setting: Setting, week: Week, load: float) -> list[dict[str, Any]]
     ]
 
 
-def attained_table(table: Table, columns: list[tuple[str, float]]) -> str:
-    """Every policy at these weeks and loads."""
-    rows = [["*offered*", *(f"{table.offered(*one):.2f}" for one in columns)]]
-    rows += [[f"`{policy}`", *(_attained(table, *one, policy) for one in columns)] for policy in POLICIES]
-    rows.append(["*bound*", *(estimate(table.bound(*one)).text() for one in columns)])
-    rows.append(["*`heron` less the best baseline*", *(table.lead(*one).text("{:+.1%}") for one in columns)])
-    rows.append(["*`heron`'s part of the way to the bound*", *(way_text(table, *one) for one in columns)])
-    return markdown(["policy", *(f"{week}, load {load:g}" for week, load in columns)], rows)
+def attained_table(table: Table, places: list[tuple[str, float]]) -> str:
+    """A row for each week and load, a column for each policy."""
+    rows = [
+        [
+            one[0],
+            f"{one[1]:g}",
+            f"{table.offered(*one):.2f}",
+            *(_attained(table, *one, policy) for policy in POLICIES),
+            estimate(table.bound(*one)).text(),
+            table.lead(*one).text("{:+.1%}"),
+            way_text(table, *one),
+        ]
+        for one in places
+    ]
+    policies = [f"`{policy}`" for policy in POLICIES]
+    last = ["bound", f"`{OURS}` less the best baseline", "its part of the way to the bound"]
+    return markdown(["week", "load", "*offered*", *policies, *last], rows)
 
 
 def _attained(table: Table, week: str, load: float, policy: str) -> str:

@@ -259,3 +259,12 @@ def test_a_document_is_filled_from_results(tmp_path: Path, capsys: pytest.Captur
     assert "two: no " in capsys.readouterr().out
     (tmp_path / "two.json").write_text("{}")
     assert fill(tmp_path, document) == ["one"]
+
+
+def test_a_paper_tables_main_table_can_stand_alone(tmp_path: Path) -> None:
+    """For other loads, whose goals are not shown."""
+    document = tmp_path / "results.md"
+    document.write_text("<!-- table: one -->\n<!-- end -->\n")
+    (tmp_path / "one.json").write_text(json.dumps({"summary": "all of it", "table": "| a |"}))
+    assert fill(tmp_path, document) == ["one"]
+    assert document.read_text() == "<!-- table: one -->\n| a |\n<!-- end -->\n"
