@@ -85,6 +85,10 @@ class SimulatedInstance:
         """Its tensor-parallel degree."""
         return self.engine.profile.tensor_parallel_degree
 
+    def highest_clock_mhz(self, now: float) -> int:
+        """What its GPUs may run at: a lower clock that was ordered counts once they follow it."""
+        return max(self.state.clock_mhz or 0, self.gpus.clock_mhz(now))
+
     @property
     def stopped_watts(self) -> float:
         """Of its GPUs without an engine."""

@@ -22,10 +22,12 @@ from simulator import site_records
 from simulator.events import Events
 from simulator.instance import SimulatedInstance
 from simulator.plant import Plant
+from simulator.power_room import PowerRoom
 from simulator.request import SimRequest
 from simulator.sequence import Sequence
 from simulator.settings import GOVERNOR_TICK_SECONDS, SiteSettings
 from site_agent.controls import make_control
+from site_agent.expected_draw import choose_again
 from site_agent.instance import Instance
 from site_agent.limits import Limits, Slo
 from site_agent.plan_judge import PlanJudge
@@ -38,7 +40,6 @@ from site_agent.situation import (
     CapForecast,
     Command,
     Drain,
-    InstanceView,
     SetClock,
     SiteView,
     StartEngine,
@@ -144,6 +145,7 @@ class SimulatedSite:
             start_seconds=settings.start_seconds,
             overhead_ratio=settings.overhead_ratio,
         )
+        self._room = PowerRoom(self.plant, self.model, self.slots, self._events)
         self._limits = SiteLimits(
             slots=self.slots,
             profile=settings.profile,
@@ -215,7 +217,7 @@ class SimulatedSite:
     def _turn(self) -> None:
         """One decision of the governor."""
         now, slots = self._events.now, self.slots
-        draw, cap = self.plant.metered_watts(), self.cap.cap_watts(now)
+        draw, cap = self._room.measure(), self.cap.cap_watts(now)
         self._judge.observe(draw_watts=self.plant.draw_watts(), cap_watts=cap, now=now)
         views = tuple([one.view(slots.in_flight(one.instance_id), now) for one in self.instances])
         view = SiteView(
@@ -234,10 +236,9 @@ class SimulatedSite:
         for command in decision.commands:
             self._obey(command)
         had_room = slots.headroom() > 0
-        self._limits.update(self.governor.clock_mhz, now)
+        self._limits.update(self._room.highest_clock_mhz(self.governor.clock_mhz), now)
         if self.governor.rule.enabled:
-            expected = max(draw, self._modelled_watts(views))
-            slots.set_power(cap_watts=min(cap, decision.admit_watts), expected_watts=expected)
+            self._room.set_cap(min(cap, decision.admit_watts))
         before = self.status
         self.status = PowerStatus(
             cap_watts=cap,
@@ -255,14 +256,6 @@ class SimulatedSite:
         if is_moving or decision.drain_deadline_at is not None:
             self._tick_pending += 1
             self._events.after(GOVERNOR_TICK_SECONDS, self._tick, self._tick_pending)
-
-    def _modelled_watts(self, views: Many[InstanceView]) -> float:
-        drawing = [view for view in views if view.is_awake or view.is_stopping]
-        return self.model.modelled_watts(
-            [self.slots.running(view.instance_id) for view in drawing],
-            self.governor.clock_mhz,
-            [view.tensor_parallel_degree for view in drawing],
-        )
 
     def _tick(self, pending: int) -> None:
         if pending == self._tick_pending and not self.is_down:
@@ -300,7 +293,7 @@ class SimulatedSite:
             output_tokens=features.expected_output_tokens,
             shows_first_token=True,
         )
-        chosen = self.slots.choose(ask)
+        chosen = choose_again(self.slots, ask, look_again=self._room.tell_slots)
         if isinstance(chosen, Pushback):
             self.pushbacks[chosen.reason] += 1
             self._turned_away += chosen.reason == "capacity"
@@ -321,11 +314,14 @@ class SimulatedSite:
 
     def _answer_made(self, sequence: Sequence, now: float) -> None:
         attempt: Attempt = sequence.owner
+        self._room.note_leaving()
         self.slots.leave(attempt.ticket)
         self._on_finish(attempt.request, now)
 
     def _break(self, over: Many[Sequence]) -> None:
         """Their connections are closed without a proper end."""
+        if over:
+            self._room.note_leaving()
         for sequence in over:
             attempt: Attempt = sequence.owner
             self.slots.leave(attempt.ticket)

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 
+from site_agent.expected_draw import choose_again
 from site_agent.instance import Instance
 from site_agent.slots import Ask, Pushback, Slots, Ticket
 
@@ -57,11 +58,7 @@ class Admission:
 
     def choose(self, ask: Ask = ANY, tried: Container[str] = ()) -> Instance | Pushback:
         """See `Slots.choose`. What has just ended gives its watts back at the latest here."""
-        chosen = self.slots.choose(ask, tried)
-        if isinstance(chosen, Pushback) and chosen.reason == "power":
-            self.look_again()
-            chosen = self.slots.choose(ask, tried)
-        return chosen
+        return choose_again(self.slots, ask, tried, look_again=self.look_again)
 
     def open(self, instance: Instance, interrupt: Callable[[], object], ask: Ask = ANY) -> Flight:
         """Count a request in; its owner closes it in `finally`."""

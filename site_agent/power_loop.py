@@ -18,10 +18,10 @@ from fleet.records import DrawSource, PowerQuality
 from site_agent.admission import Admission
 from site_agent.controls import SiteControl
 from site_agent.drivers.interface import GpuDriver
+from site_agent.expected_draw import ExpectedDraw
 from site_agent.instance import Instance
 from site_agent.instances import InstancePool
 from site_agent.power_status import PowerStatus
-from site_agent.recent import RecentMost
 from site_agent.site_meter import SiteMeter
 from site_agent.situation import (
     Admit,
@@ -42,8 +42,6 @@ logger = logging.getLogger(__name__)
 
 METER_MAX_AGE_SECONDS = 1.0
 """An older measurement is no measurement: the draw is then modelled."""
-SETTLING_SECONDS = 1.0
-"""What has ended is measured for so long: GPUs and their readings lag, some by a second."""
 FIRST_READING_SECONDS = 3.0
 """After so long without any reading the site is governed by its safe floor; before, there is nothing to do:
 no engine has been started."""
@@ -109,7 +107,7 @@ class PowerLoop:
         self._turned_away = turned_away
         self._turned_away_before = 0
         self._site_meter = site_meter
-        self._modelled_most = RecentMost(hold_seconds=SETTLING_SECONDS + meter_lag_seconds)
+        self._expected = ExpectedDraw(meter_lag_seconds=meter_lag_seconds)
         self._admit_watts = 0.0
         """Cap of admission as of the last turn."""
         admission.look_again = self._tell_slots
@@ -235,19 +233,14 @@ class PowerLoop:
             self._on_change()
 
     def _tell_slots(self) -> None:
-        """What may still come in under the cap; also asked between two turns, when it seems to be nothing.
-
-        What has ended is still measured for a while. So what the model says has gone since is taken off the
-        draw: never below the model, and a request in its place makes no more of it than was measured.
-        """
+        """What may still come in under the cap; also asked between two turns, when it seems to be nothing."""
         if self._turned_at is None or not self.governor.rule.enabled:
             return
         now = asyncio.get_running_loop().time()
-        modelled = self._modelled_watts()
-        gone = self._modelled_most.observe(modelled, now) - modelled
-        self._admission.slots.set_power(
-            cap_watts=self._admit_watts, expected_watts=max(modelled, self.draw(now)[0] - gone)
+        expected_watts = self._expected.watts(
+            modelled_watts=self._modelled_watts(), draw_watts=self.draw(now)[0], now=now
         )
+        self._admission.slots.set_power(cap_watts=self._admit_watts, expected_watts=expected_watts)
 
     def _views(self, now: float) -> tuple[InstanceView, ...]:
         return tuple(
