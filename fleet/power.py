@@ -207,6 +207,11 @@ class RideThroughAccount:
         return max(0.0, self.limits.joules - self._joules)
 
     @property
+    def episode_at(self) -> float | None:
+        """When the running episode began; None: none runs."""
+        return self._episode_at
+
+    @property
     def is_in_episode(self) -> bool:
         """Whether an episode runs: one that follows now would not get the whole time."""
         return self._episode_at is not None

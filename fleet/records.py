@@ -38,8 +38,8 @@ from fleet.wire import (
 API_KEY_SCHEMA_VERSION = "1.1"
 SITE_INFO_SCHEMA_VERSION = "1.2"
 """1.1: a configuration may say its `max_concurrency`. 1.2: `profiles`."""
-SITE_REPORT_SCHEMA_VERSION = "1.1"
-"""1.1: joules per token."""
+SITE_REPORT_SCHEMA_VERSION = "1.2"
+"""1.1: joules per token. 1.2: `episode_seconds`."""
 ROUTER_PRESENCE_SCHEMA_VERSION = "1.1"
 """1.1: `demand`."""
 
@@ -149,6 +149,9 @@ class SitePower(WirePart):
     headroom_watts: Annotated[float, Field(ge=-1e12, le=1e12)] | None = None
     """Cap less draw; negative while the draw is above the cap."""
     quality: PowerQuality | None = None
+    episode_seconds: Seconds | None = None
+    """Age of the ride-through episode that runs (`fleet.power.RideThroughAccount`) when this was written: a
+    duration, so that no reader needs the writer's clock. None: none runs, or unknown. Since 1.2."""
 
 
 class InstanceReport(WirePart):

@@ -261,6 +261,7 @@ class FeedService:
             heard_at=claim.heard_at,
             is_listening=claim.is_listening,
             ride_through_seconds=claim.ride_through_seconds,
+            episode_seconds=self._watch.episode_seconds(site_id),
             is_idle_firm=0 < claim.firm_watts >= claim.idle_watts,
         )
 

@@ -2,10 +2,13 @@
 
 Rules:
 
-* off when its grant is 0 and its report, written since, says `dark`; or when it is 0 and was so first longer
-  ago than the ride-through, whatever the report says: the cap outranks everything. As at the agent, a grant
-  that came back for less than `RECOVERY_SECONDS` begins no new ride-through. And at once while it boots, for
-  nothing runs on it yet;
+* off when its grant is 0 and its report, written since, says `dark`; or when it is 0 and the ride-through
+  would be over before the next look, whatever the report says: the cap outranks everything. As at the agent,
+  a grant that came back for less than `RECOVERY_SECONDS` begins no new ride-through. And at once while it
+  boots, for nothing runs on it yet;
+* a ride-through begins when the grant is 0 first, or earlier, where the power fell in steps, by the age that
+  a report gives it: one that came since, or so shortly before that the agent cannot have recovered meanwhile.
+  That age shortens what is left; it switches nothing off that has a grant;
 * on when it is granted at least its idle draw (the allocator grants nothing less);
 * off is never put off, on is: a server rests for `min_off_seconds` and starts at most `max_starts_per_hour`
   times, so that what wears it out is bounded, and staying off is always within the cap;
@@ -34,6 +37,8 @@ LAST_WORDS_SECONDS = 5.0
 """A report that comes so long after the power went was written by a server that is on."""
 RECOVERY_SECONDS = 5.0
 """With a grant for so long, the agent's ride-through begins anew (`ride_through_recovery_seconds`)."""
+LOOK_SECONDS = 0.25
+"""Between two decisions: a small part of the ride-through."""
 ALIVE_SECONDS = 10.0
 """For so long after such a report."""
 
@@ -65,6 +70,8 @@ class SwitchView:
     is_listening: bool = False
     """Whether its agent has the feed's stream open."""
     ride_through_seconds: float = 5.0
+    episode_seconds: float | None = None
+    """Age of the ride-through that the agent is in, by that report; None: it is in none, or does not say."""
     is_idle_firm: bool = False
     """Whether firm power covers its idle draw."""
 
@@ -99,7 +106,7 @@ class ServerSwitch:
     _emptied_at: float | None = None
     """Since when its grant is 0."""
     _short_at: float | None = None
-    """When the ride-through began that the agent is in, by its grant."""
+    """When the ride-through began that the agent is in: by its grant, or earlier by its word."""
     _granted_at: float | None = None
     """Since when it has a grant."""
     _ordered: SwitchCommand | None = None
@@ -141,6 +148,7 @@ class ServerSwitch:
         view = self._believed(view, now)
         self._judge_start(view, now)
         self._note_grant(view.granted_watts, now)
+        self._note_episode(view)
         self._look(view, now)
         wanted: SwitchCommand | None = None
         if self._emptied_at is not None and not self.is_off and self._must_go(view, now, self._emptied_at):
@@ -172,6 +180,14 @@ class ServerSwitch:
             self._short_at = now
         self._granted_at = None
         self._emptied_at = now if self._emptied_at is None else self._emptied_at
+
+    def _note_episode(self, view: SwitchView) -> None:
+        """No age is older than the ride-through was when its report came."""
+        age, heard_at = view.episode_seconds, view.heard_at
+        if self._emptied_at is None or self._short_at is None or age is None or heard_at is None:
+            return
+        if age >= 0 and heard_at >= self._emptied_at - RECOVERY_SECONDS:
+            self._short_at = min(self._short_at, heard_at - min(age, view.ride_through_seconds))
 
     def _believed(self, view: SwitchView, now: float) -> SwitchView:
         """With reports of a server that is said to be off, it is on, whatever its switch says."""
@@ -238,7 +254,7 @@ class ServerSwitch:
             return True
         is_dark = view.report_state == "dark" and view.heard_at is not None and view.heard_at > emptied_at
         short_at = emptied_at if self._short_at is None else self._short_at
-        return is_dark or now - short_at > view.ride_through_seconds
+        return is_dark or now + LOOK_SECONDS - short_at > view.ride_through_seconds
 
     def _is_told_again(self, now: float) -> bool:
         """Within a start that was ordered already."""

@@ -10,13 +10,18 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 
-from power_feed.server_switch import NO_SWITCH, ServerState, ServerSwitch, SwitchCommand, SwitchView
+from power_feed.server_switch import (
+    LOOK_SECONDS,
+    NO_SWITCH,
+    ServerState,
+    ServerSwitch,
+    SwitchCommand,
+    SwitchView,
+)
 from power_feed.servers.interface import ServerDriver, ServerDriverError
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.25
-"""Between two decisions: a small part of the ride-through."""
 STATE_SECONDS = 2.0
 """Between two questions for the power state, and after each command."""
 

@@ -110,6 +110,11 @@ class SiteWatch:
         report = self._kept[site_id].report
         return None if report is None else report.state
 
+    def episode_seconds(self, site_id: str) -> float | None:
+        """Age of its ride-through when its last report came; None: it is in none, or does not say."""
+        report = self._kept[site_id].report
+        return None if report is None else report.power.episode_seconds
+
     def report_age_seconds(self, site_id: str) -> float:
         """Since its last report; infinite before the first."""
         heard_at = self._kept[site_id].heard_at

@@ -17,8 +17,7 @@ from power_feed.allocator import REST_SECONDS, START_MARGIN_RATIO, Allocator, Si
 from power_feed.claims import SiteState, SiteTerms, claim_of
 from power_feed.forecast import Forecaster, QuantileForecast
 from power_feed.outlook import site_forecasts
-from power_feed.server_switch import NO_SWITCH, ServerSwitch, SwitchView
-from power_feed.server_tasks import LOOK_SECONDS
+from power_feed.server_switch import LOOK_SECONDS, NO_SWITCH, ServerSwitch, SwitchView
 from simulator.events import Events
 from simulator.server import SimulatedServer
 from simulator.site import SimulatedSite
@@ -171,6 +170,7 @@ class SimulatedFarm:
             report_state=None if kept.report is None else kept.report.state,
             heard_at=kept.heard_at,
             ride_through_seconds=site.settings.ride_through_seconds,
+            episode_seconds=None if kept.report is None else kept.report.power.episode_seconds,
         )
 
     def _look(self, site: SimulatedSite) -> None:

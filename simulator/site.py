@@ -184,6 +184,10 @@ class SimulatedSite:
         if self.is_down:
             return
         now = self._events.now
+        cap = self.cap.rule.cap_watts(reading.granted_power_watts)
+        is_calm = self.status is not None and not self.governor.account.is_in_episode
+        if is_calm and cap < self.plant.draw_watts():
+            self._turn()  # as the agent did a tick ago: an episode that begins now began no second ago
         self.cap.observe(
             granted_watts=reading.granted_power_watts,
             period_seconds=reading.period_seconds,
@@ -247,6 +251,7 @@ class SimulatedSite:
             quality="good",
             target_instances=decision.target.awake,
             drain_deadline_at=decision.drain_deadline_at,
+            episode_at=self.governor.account.episode_at,
         )
         if decision.commands:
             self._fast_until = now + SETTLE_SECONDS

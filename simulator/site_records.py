@@ -46,7 +46,7 @@ def site_report(site: SimulatedSite, sequence: int, now: float) -> SiteReport:
         ingress_url="http://127.0.0.1:1",
         state=state,
         drain_seconds_left=None if deadline is None else max(0.0, deadline - now),
-        power=SitePower() if site.status is None else report.site_power(site.status),
+        power=SitePower() if site.status is None else report.site_power(site.status, now),
         models=(model,),
     )
 

@@ -226,6 +226,7 @@ class PowerLoop:
                 quality=self._cap.quality,
                 target_instances=decision.target.awake,
                 drain_deadline_at=decision.drain_deadline_at,
+                episode_at=self.governor.account.episode_at,
             ),
         )
         has_changed = before is None or before.cap_watts != cap_watts

@@ -21,6 +21,9 @@ class PowerStatus:
     drain_deadline_at: float | None
     """Monotonic."""
 
+    episode_at: float | None = None
+    """When the ride-through episode began that runs; monotonic. None: none runs."""
+
     @property
     def headroom_watts(self) -> float:
         """Negative while the draw is above the cap."""

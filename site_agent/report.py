@@ -58,14 +58,16 @@ def site_state(
     return "faulted" if any(one.is_failing(now) for one in instances) else "dark"
 
 
-def site_power(status: PowerStatus) -> SitePower:
+def site_power(status: PowerStatus, now: float) -> SitePower:
     """The report's `power`."""
+    since = status.episode_at
     return SitePower(
         cap_watts=status.cap_watts,
         draw_watts=status.draw_watts,
         draw_source=status.draw_source,
         headroom_watts=status.headroom_watts,
         quality=status.quality,
+        episode_seconds=None if since is None else max(0.0, now - since),
     )
 
 

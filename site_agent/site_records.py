@@ -67,7 +67,7 @@ class SiteRecords:
             ingress_url=self.ingress_url,
             state=state,
             drain_seconds_left=None if deadline is None else max(0.0, deadline - now),
-            power=SitePower() if status is None else report.site_power(status),
+            power=SitePower() if status is None else report.site_power(status, now),
             models=(model,),
         )
 

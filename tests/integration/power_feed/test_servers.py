@@ -14,11 +14,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from support.golden_records import golden_value
 from support.redfish_controller import SYSTEM, Controller
 from support.wait import until, until_it_says
 
 from cli.ports import free_ports
 from fleet.memory_store import MemoryStore
+from fleet.records import SiteInfo, SitePower, SiteReport
 from power_feed.app import FeedService
 from power_feed.config import FeedConfig
 from power_feed.server_switch import ServerSwitch, SwitchCommand, SwitchRule, SwitchView
@@ -309,5 +311,57 @@ async def test_a_feed_switches_a_server_with_the_wind(controller: Controller) ->
         await until(lambda: controller.state == "On", seconds=60)
         await until(lambda: b'heron_feed_granted_watts{site="coast"} 500.0' in feed.exposition(), seconds=60)
         assert b'heron_feed_server_commands_total{command="off",site="coast"}' in feed.exposition()
+    finally:
+        await feed.stop()
+
+
+async def test_a_feed_switches_by_the_age_that_a_report_gives_the_ride_through(
+    controller: Controller,
+) -> None:
+    """Of a quarter of an hour, all but gone when the wind is: the server does not stay on for as long."""
+    site = {
+        "site_id": "coast",
+        "server_idle_watts": 100.0,
+        "max_site_watts": 900.0,
+        "server": {"kind": "redfish", "system_url": controller.url},
+    }
+    farm = {
+        "farm_id": "coast-farm",
+        "nameplate_watts": 1000.0,
+        "source": {"kind": "schedule", "points": [[0, 0.0]]},
+        "sites": [site],
+    }
+    config = FeedConfig.model_validate({"port": 0, "interval_seconds": 0.1, "farms": [farm]})
+    store, sequence = MemoryStore(clock=time.monotonic), int(time.time() * 1000)
+    info = SiteInfo.model_validate(
+        golden_value("SiteInfo") | {"site_id": "coast", "ride_through_seconds": 900.0}, strict=False
+    )
+    await store.publish_site_info("coast", info.to_json())
+    feed = FeedService(config, store)
+
+    async def report(episode_seconds: float | None) -> None:
+        nonlocal sequence
+        sequence += 1
+        record = SiteReport(
+            agent_id="agent",
+            sequence=sequence,
+            site_id="coast",
+            observed_at_unix_seconds=time.time(),
+            ingress_url="http://127.0.0.1:1",
+            state="draining",
+            power=SitePower(episode_seconds=episode_seconds),
+        )
+        await store.publish_site_report("coast", record.to_json(), time.time())
+
+    async def is_off_by(age: float) -> bool:
+        await report(age)
+        return controller.state == "Off"
+
+    await feed.start()
+    try:
+        await report(None)
+        await until(lambda: b'heron_feed_granted_watts{site="coast"} 0.0' in feed.exposition(), seconds=60)
+        assert controller.state == "On"
+        await until_it_says(lambda: is_off_by(899.9), seconds=60, what="the switch")
     finally:
         await feed.stop()

@@ -276,6 +276,19 @@ async def test_a_request_may_take_the_place_of_one_that_has_just_ended() -> None
         await until(lambda: isinstance(rig.admission.choose(), Pushback), what="the meter is believed again")
 
 
+async def test_an_episode_above_the_cap_is_in_the_status() -> None:
+    """For the report: since when, on the loop's clock."""
+    async with running_loop() as rig:
+        await rig.all_ready()
+        await until(lambda: rig.loop.status is not None and rig.loop.status.draw_watts > 0)
+        assert rig.loop.status is not None
+        assert rig.loop.status.episode_at is None
+        before = asyncio.get_running_loop().time()
+        rig.cap.fall_to(0.0)
+        await until(lambda: rig.loop.status is not None and rig.loop.status.episode_at is not None)
+        assert before - 60 < (rig.loop.status.episode_at or 0.0) <= asyncio.get_running_loop().time()
+
+
 async def test_a_change_of_the_cap_is_told() -> None:
     """So that routers hear of it at once."""
     async with running_loop() as rig:

@@ -267,6 +267,7 @@ def test_time_above_the_cap_within_the_ride_through_is_not_exceeded() -> None:
     assert made.exceeded_seconds == 0
     assert made.joules_left == 5_000
     assert made.is_in_episode
+    assert account().episode_at is None
 
 
 def test_time_beyond_the_ride_through_is_exceeded() -> None:
@@ -294,6 +295,7 @@ def test_a_further_fall_does_not_restart_an_episode() -> None:
     made.observe(draw_watts=2_000, cap_watts=500, now=8.0)
     assert made.exceeded_seconds == pytest.approx(3.0)
     assert made.episodes == 1
+    assert made.episode_at == 0.0
 
 
 def test_a_short_dip_below_the_cap_does_not_end_an_episode() -> None:

@@ -22,11 +22,11 @@ def test_a_dark_server_without_a_grant_goes_off_at_once() -> None:
 
 
 def test_after_the_ride_through_it_goes_off_whatever_its_report_says() -> None:
-    """Also when it says nothing at all."""
+    """At the last look before its end; also when it says nothing at all."""
     switch = ServerSwitch()
     assert switch.decide(view(0.0, report_state="serving", heard_at=1.0), 0.0) is None
-    assert switch.decide(view(0.0, report_state="serving", heard_at=5.0), 5.0) is None
-    assert switch.decide(view(0.0, report_state="serving", heard_at=5.0), 5.1) == "off"
+    assert switch.decide(view(0.0, report_state="serving", heard_at=4.5), 4.75) is None
+    assert switch.decide(view(0.0, report_state="serving", heard_at=4.5), 5.0) == "off"
     assert ServerSwitch().decide(view(0.0, is_on=None), 0.0) is None
 
 
@@ -45,8 +45,8 @@ def test_a_grant_that_comes_back_in_time_leaves_it_on() -> None:
     for second in range(4, 9):
         assert switch.decide(view(1000.0), float(second)) is None
     assert switch.decide(view(0.0), 9.0) is None
-    assert switch.decide(view(0.0), 14.0) is None
-    assert switch.decide(view(0.0), 14.1) == "off"
+    assert switch.decide(view(0.0), 13.75) is None
+    assert switch.decide(view(0.0), 14.0) == "off"
 
 
 def test_a_grant_that_comes_back_for_a_moment_begins_no_new_ride_through() -> None:
@@ -57,6 +57,57 @@ def test_a_grant_that_comes_back_for_a_moment_begins_no_new_ride_through() -> No
     assert switch.decide(view(0.0), 4.5) is None
     assert switch.decide(view(1000.0), 5.5) is None
     assert switch.decide(view(0.0), 8.0) == "off"
+
+
+def test_a_ride_through_that_began_before_the_grant_was_nothing_ends_earlier() -> None:
+    """The power fell in steps: the report says how old it is, and it is counted from when that came."""
+    switch = ServerSwitch()
+    assert switch.decide(view(900.0, heard_at=9.5, episode_seconds=1.5), 9.5) is None
+    assert switch.decide(view(0.0, heard_at=9.5, episode_seconds=1.5), 10.0) is None
+    assert switch.decide(view(0.0, heard_at=9.5, episode_seconds=1.5), 12.75) is None
+    assert switch.decide(view(0.0, heard_at=9.5, episode_seconds=1.5), 13.0) == "off"
+
+
+def test_the_word_that_came_fastest_counts() -> None:
+    """What a slow report says began later, began no later."""
+    switch = ServerSwitch()
+    switch.decide(view(0.0, heard_at=10.0, episode_seconds=2.0), 10.0)
+    assert switch.decide(view(0.0, heard_at=12.0, episode_seconds=1.0), 12.5) is None
+    assert switch.decide(view(0.0, heard_at=12.0, episode_seconds=1.0), 13.0) == "off"
+
+
+def test_an_episode_of_another_time_shortens_nothing() -> None:
+    """Its report came longer before the grant went than an agent takes to recover, or it is none at all."""
+    for heard_at, age in ((4.9, 3.0), (11.0, None), (11.0, -3.0), (11.0, float("nan"))):
+        switch = ServerSwitch()
+        switch.decide(view(0.0, heard_at=heard_at, episode_seconds=age), 10.0)
+        assert switch.decide(view(0.0, heard_at=heard_at, episode_seconds=age), 14.75) is None
+        assert switch.decide(view(0.0, heard_at=heard_at, episode_seconds=age), 15.0) == "off"
+
+
+AGES = st.none() | st.floats() | st.floats(0, 20)
+LOOKS = st.lists(
+    st.tuples(st.sampled_from([0.25, 1.0, 3.0]), st.sampled_from([0.0, 0.0, 900.0]), AGES, st.floats(0, 8)),
+    min_size=1,
+    max_size=60,
+)
+
+
+@given(LOOKS)
+def test_an_episodes_age_only_makes_a_switch_act_earlier_on_a_server_without_a_grant(
+    looks: list[tuple[float, float, float | None, float]],
+) -> None:
+    """Whatever it is and however old: with a grant nothing goes off, without one nothing stays on longer."""
+    told, untold, now = ServerSwitch(), ServerSwitch(), 100.0
+    for step, granted, age, ago in looks:
+        now += step
+        by_age = told.decide(view(granted, heard_at=now - ago, episode_seconds=age), now)
+        without = untold.decide(view(granted, heard_at=now - ago), now)
+        if granted > 0:
+            assert by_age is None
+        if "off" in (by_age, without):
+            assert by_age == "off"
+            return
 
 
 def test_it_is_off_only_once_its_controller_says_so_and_is_told_again_meanwhile() -> None:

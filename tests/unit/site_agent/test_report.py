@@ -15,6 +15,7 @@ from site_agent import report
 from site_agent.drivers.interface import EngineCapabilities
 from site_agent.engine_metrics import EngineMetrics, MetricsWindow
 from site_agent.instance import Instance, RestartRule
+from site_agent.power_status import PowerStatus
 from site_agent.site_model import assumed_profile
 
 ORIGIN = Origin.parse("http://127.0.0.1:1")
@@ -55,6 +56,22 @@ def test_the_state_follows_from_the_instances(
     """And from why there are none."""
     state = report.site_state(instances(*states), is_closing=is_closing, is_short_of_power=is_short, now=1.0)
     assert state == expected
+
+
+def test_the_age_of_a_ride_through_is_told_as_a_duration() -> None:
+    """So that no reader needs this clock; unknown where none runs."""
+    status = PowerStatus(
+        cap_watts=4000.0,
+        draw_watts=5000.0,
+        draw_source="gpu",
+        quality="good",
+        target_instances=1,
+        drain_deadline_at=None,
+        episode_at=100.0,
+    )
+    assert report.site_power(status, 101.5).episode_seconds == 1.5
+    assert report.site_power(status, 101.5).headroom_watts == -1000.0
+    assert report.site_power(replace(status, episode_at=None), 101.5).episode_seconds is None
 
 
 def test_a_site_whose_engines_fail_although_there_is_power_is_faulted() -> None:
