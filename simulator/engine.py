@@ -120,7 +120,7 @@ class SimulatedEngine:
     @property
     def is_idle(self) -> bool:
         """Nothing in it at all."""
-        return self.next_at is NEVER
+        return self.next_at == NEVER
 
     @property
     def kv_usage_ratio(self) -> float:
@@ -139,7 +139,7 @@ class SimulatedEngine:
             return False
         sequence.arrived_at = now
         self.waiting.append(sequence)
-        if self.next_at is NEVER:
+        if self.next_at == NEVER:
             self._begin(now)
         elif not self._prefilling and self._may_admit(sequence):
             self._cut(now)
@@ -149,7 +149,7 @@ class SimulatedEngine:
         """SM clock; a change counts from the next step on."""
         if clock_mhz == self.clock_mhz:
             return
-        if self.next_at is not NEVER:
+        if self.next_at < NEVER:
             self._cut(now)
         self._set_times(clock_mhz)
 
@@ -325,7 +325,7 @@ class SimulatedEngine:
 
     def _steps_done(self, now: float) -> int:
         """Whole steps of the present run that are over."""
-        if self.next_at is NEVER or now <= self._steps_began_at:
+        if self.next_at == NEVER or now <= self._steps_began_at:
             return 0
         return min(self._run_steps, int(self._steps_within(now - self._steps_began_at) + EPSILON))
 

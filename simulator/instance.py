@@ -185,7 +185,7 @@ class SimulatedInstance:
         if due_at != self._due_at:
             self._due_at = due_at
             self._pending += 1
-            if due_at is not NEVER:
+            if due_at < NEVER:
                 self._events.at(due_at, self._advance, self._pending)
 
     def _advance(self, pending: int) -> None:

@@ -104,4 +104,12 @@ class SiteRecord:
 
     def arrays(self) -> dict[str, Any]:
         """All of them, by name."""
-        return dict(vars(self))
+        return {
+            "available_watts": self.available_watts,
+            "cap_watts": self.cap_watts,
+            "draw_watts": self.draw_watts,
+            "running": self.running,
+            "awake": self.awake,
+            "joules": self.joules,
+            "exceeded_seconds": self.exceeded_seconds,
+        }

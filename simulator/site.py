@@ -28,7 +28,6 @@ from simulator.sequence import Sequence
 from simulator.settings import GOVERNOR_TICK_SECONDS, SiteSettings
 from site_agent.controls import make_control
 from site_agent.expected_draw import choose_again
-from site_agent.instance import Instance
 from site_agent.limits import Limits, Slo
 from site_agent.plan_judge import PlanJudge
 from site_agent.power_status import PowerStatus
@@ -138,7 +137,7 @@ class SimulatedSite:
         self.cap = CapTracker(
             rule=CapRule(max_site_watts=self.max_site_watts, margin_ratio=settings.margin_ratio)
         )
-        self.slots: Slots[Instance] = Slots(
+        self.slots: Slots = Slots(
             seats=tuple(one.state for one in self.instances),
             limits=Limits(max_concurrency=settings.max_concurrency),
             resume_reserve_ratio=settings.resume_reserve_ratio,

@@ -33,7 +33,7 @@ class Flight:
 class Admission:
     """Opens and closes flights."""
 
-    slots: Slots[Instance]
+    slots: Slots
     emptied: asyncio.Event = field(default_factory=asyncio.Event)
     """Shut, and nothing is in flight any more."""
     look_again: Callable[[], None] = lambda: None

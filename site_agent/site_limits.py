@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from fleet.profile import PerformanceProfile
 from site_agent.engine_metrics import MetricsWindow
-from site_agent.instance import Instance
 from site_agent.limits import Limits, MeanWork, Slo, instance_watts, limits_of
 from site_agent.slots import Slots
 
@@ -19,7 +18,7 @@ UPDATE_SECONDS = 1.0
 class SiteLimits:
     """`update` is called at every turn of the power loop."""
 
-    slots: Slots[Instance]
+    slots: Slots
     profile: PerformanceProfile
     is_profile_assumed: bool
     slo: Slo

@@ -21,9 +21,10 @@ import math
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heapreplace
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Literal
 
 from fleet.instance import InstanceState
+from site_agent.instance import Instance
 from site_agent.limits import Limits, MeanWork
 
 PushbackReason = Literal["power", "capacity", "draining"]
@@ -36,24 +37,6 @@ BUSY_RETRY_SECONDS = 1.0
 """For a slot, or for the draw to settle under the cap."""
 RISE_SECONDS = 3.0
 """From the wind's return to an engine's start: the governor's hold."""
-
-
-class Seat(Protocol):
-    """What is needed of an instance: `site_agent.instance.Instance`, or the simulator's."""
-
-    @property
-    def instance_id(self) -> str: ...
-    @property
-    def index(self) -> int: ...
-    @property
-    def state(self) -> InstanceState: ...
-    @property
-    def is_admitted(self) -> bool:
-        """Whether it takes requests."""
-        ...
-
-
-S = TypeVar("S", bound=Seat)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,10 +88,10 @@ class _Count:
 
 
 @dataclass(slots=True, kw_only=True)
-class Slots(Generic[S]):
+class Slots:
     """One per site."""
 
-    seats: Sequence[S]
+    seats: Sequence[Instance]
     limits: Limits
     """Of every instance that has none of its own (`set_limits`)."""
     resume_reserve_ratio: float
@@ -124,7 +107,7 @@ class Slots(Generic[S]):
     """What it lacks is power, not engines."""
     total_in_flight: int = 0
     _counts: dict[str, _Count] = field(init=False)
-    _seated: list[tuple[S, _Count]] = field(init=False)
+    _seated: list[tuple[Instance, _Count]] = field(init=False)
     _power_room_watts: float | None = None
     """Site watts that may still be added; None: nobody has said."""
 
@@ -191,7 +174,7 @@ class Slots(Generic[S]):
 
     # Decisions
 
-    def choose(self, ask: Ask, tried: Container[str] = ()) -> S | Pushback:
+    def choose(self, ask: Ask, tried: Container[str] = ()) -> Instance | Pushback:
         """The instance for a request, or why there is none. `tried` ones have failed it already."""
         seated = [(one, count) for one, count in self._seated if one.is_admitted]
         if self.is_closed or not seated:
@@ -350,7 +333,7 @@ class Slots(Generic[S]):
                 heappop(line)
         return found
 
-    def _nearest(self, open_to_it: Sequence[tuple[S, _Count]], affinity: bytes | None) -> S:
+    def _nearest(self, open_to_it: Sequence[tuple[Instance, _Count]], affinity: bytes | None) -> Instance:
         if affinity is None:
             if len(open_to_it) == 1:
                 return open_to_it[0][0]

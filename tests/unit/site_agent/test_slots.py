@@ -18,7 +18,7 @@ NEW, RESUME = Ask(), Ask(is_resume=True)
 
 def site(
     count: int = 2, max_concurrency: int = 4, reserve: float = 0.0, limits: Limits | None = None
-) -> Slots[Instance]:
+) -> Slots:
     return Slots(
         seats=ready_instances(count),
         limits=limits or Limits(max_concurrency=max_concurrency),
@@ -27,11 +27,11 @@ def site(
     )
 
 
-def fill(slots: Slots[Instance], instance_id: str, count: int, ask: Ask = NEW) -> list[Ticket]:
+def fill(slots: Slots, instance_id: str, count: int, ask: Ask = NEW) -> list[Ticket]:
     return [slots.enter(instance_id, ask) for _ in range(count)]
 
 
-def chosen(slots: Slots[Instance], ask: Ask = NEW, tried: tuple[str, ...] = ()) -> str:
+def chosen(slots: Slots, ask: Ask = NEW, tried: tuple[str, ...] = ()) -> str:
     """The instance's id, or the reason."""
     found = slots.choose(ask, tried)
     return found.reason if isinstance(found, Pushback) else found.instance_id
