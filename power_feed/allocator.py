@@ -282,7 +282,7 @@ class Allocator:
 
     def _raise(self, site: SiteClaim, target: float, farm_watts: float, now: float) -> None:
         account = self._accounts[site.site_id]
-        others = sum(self.counted_watts(other) for other in self._accounts if other != site.site_id)
+        others = sum([self.counted_watts(other) for other in self._accounts if other != site.site_id])
         grant = min(target, farm_watts - others)
         if grant > account.granted_watts and grant >= self._least_watts(site, now):
             account.granted_watts = grant

@@ -94,7 +94,7 @@ class Plant:
     def joules(self) -> float:
         """Energy of the whole site since the start."""
         now = self._events.now
-        beyond = sum(one.gpus.joules(now) - one.stopped_watts * now for one in self.instances)
+        beyond = sum([one.gpus.joules(now) - one.stopped_watts * now for one in self.instances])
         return self._base_joules + self._base_since() + beyond * self._settings.overhead_ratio
 
     def metered_watts(self) -> float:

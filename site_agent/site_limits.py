@@ -49,9 +49,9 @@ class SiteLimits:
     def _learn(self) -> None:
         """The mean of what finished of late; as before where nothing did."""
         found = [work for window in self.windows.values() if (work := window.work()) is not None]
-        finished = sum(one[2] for one in found)
+        finished = sum([one[2] for one in found])
         if finished > 0:
             self.slots.mean = MeanWork(
-                prompt_tokens=sum(one[0] for one in found) / finished,
-                output_tokens=sum(one[1] for one in found) / finished,
+                prompt_tokens=sum([one[0] for one in found]) / finished,
+                output_tokens=sum([one[1] for one in found]) / finished,
             )

@@ -307,8 +307,10 @@ class Slots:
         if left_watts is None or most <= 0:
             return most
         every = sum(
-            self._watts_between(limits.watts, count.running, limits.max_concurrency)
-            for count, limits in admitted
+            [
+                self._watts_between(limits.watts, count.running, limits.max_concurrency)
+                for count, limits in admitted
+            ]
         )
         if every <= left_watts:
             return most

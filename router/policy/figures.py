@@ -22,7 +22,7 @@ def with_mean(values: Sequence[float | None], default: float = 1.0) -> list[floa
         return some
     if not some:
         return [default] * len(values)
-    mean = sum(value / len(some) for value in some)
+    mean = sum([value / len(some) for value in some])
     return [value if value is not None and 0.0 <= value < math.inf else mean for value in values]
 
 

@@ -23,7 +23,7 @@ def pack(forecasts: Sequence[SiteForecast], weights: list[float], packing: float
         if part <= 0.0:
             continue
         fullest = max(members, key=lambda index: (forecasts[index].running_ratio, -index))
-        total = sum(weights[index] for index in members)
+        total = sum([weights[index] for index in members])
         for index in members:
             weights[index] *= 1.0 - part
         weights[fullest] += part * total

@@ -63,7 +63,7 @@ def simulated(
         on_finish=finished,
     )
     pending = list(enumerate(arrivals))
-    while pending or engine.next_at is not NEVER:
+    while pending or engine.next_at != NEVER:
         if pending and pending[0][1][0] <= engine.next_at:
             index, (at, prompt, output) = pending.pop(0)
             assert engine.submit(Sequence(prompt_tokens=prompt, max_tokens=output, owner=index), at)
@@ -127,7 +127,7 @@ def test_a_lower_clock_counts_from_the_next_step() -> None:
     fast = PROFILE.itl_seconds(1, 1980)
     began = PROFILE.prefill_seconds(512, 1980)
     engine.set_clock(800, began + 49.5 * fast)
-    while engine.next_at is not NEVER:
+    while engine.next_at != NEVER:
         engine.advance()
     assert ends[0] == pytest.approx(began + 50 * fast + 50 * PROFILE.itl_seconds(1, 800), rel=0.02)
 
@@ -148,7 +148,7 @@ def test_a_stopped_engine_says_how_far_each_came() -> None:
     assert [one.owner for one in over] == ["a", "b"]
     assert 1 <= over[0].output_tokens <= 6
     assert over[1].output_tokens == 0
-    assert engine.next_at is NEVER
+    assert engine.next_at == NEVER
     assert engine.is_idle
 
 
