@@ -12,7 +12,6 @@ from simulator.instance import SimulatedInstance
 from simulator.plant import Plant
 from simulator.settings import GOVERNOR_TICK_SECONDS
 from site_agent.expected_draw import ExpectedDraw
-from site_agent.instance import Instance
 from site_agent.site_model import SiteModel
 from site_agent.slots import Slots
 
@@ -20,7 +19,7 @@ from site_agent.slots import Slots
 class PowerRoom:
     """Of one life of an agent."""
 
-    def __init__(self, plant: Plant, model: SiteModel, slots: Slots[Instance], events: Events) -> None:
+    def __init__(self, plant: Plant, model: SiteModel, slots: Slots, events: Events) -> None:
         self._plant = plant
         self._model = model
         self._slots = slots

@@ -15,8 +15,9 @@ from __future__ import annotations
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 
+from site_agent.instance import Instance
 from site_agent.recent import RecentMost
-from site_agent.slots import Ask, Pushback, S, Slots
+from site_agent.slots import Ask, Pushback, Slots
 
 SETTLING_SECONDS = 1.0
 """What has ended is measured for so long: GPUs and their readings lag, some by a second."""
@@ -44,8 +45,8 @@ class ExpectedDraw:
 
 
 def choose_again(
-    slots: Slots[S], ask: Ask, tried: Container[str] = (), *, look_again: Callable[[], None]
-) -> S | Pushback:
+    slots: Slots, ask: Ask, tried: Container[str] = (), *, look_again: Callable[[], None]
+) -> Instance | Pushback:
     """`Slots.choose`; where power is short, once more after `look_again` has told `slots` of this moment."""
     chosen = slots.choose(ask, tried)
     if isinstance(chosen, Pushback) and chosen.reason == "power":

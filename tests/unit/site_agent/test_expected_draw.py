@@ -12,7 +12,7 @@ from site_agent.limits import Limits
 from site_agent.slots import Ask, Pushback, Slots
 
 
-def slots() -> Slots[Instance]:
+def slots() -> Slots:
     """Of two requests of 100 W each."""
     return Slots(
         seats=ready_instances(1),
