@@ -40,7 +40,7 @@ def is_moving(instances: Sequence[InstanceView], *, may_start: bool) -> bool:
 
 def layout_of(model: SiteModel, instances: Sequence[InstanceView]) -> Layout:
     """Of these instances."""
-    return model.layout_of(one.tensor_parallel_degree for one in instances)
+    return model.layout_of([one.tensor_parallel_degree for one in instances])
 
 
 def start_spare_watts(model: SiteModel, instances: Sequence[InstanceView]) -> float:

@@ -13,7 +13,6 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from fleet.capacity import Slo
 from fleet.profile import PerformanceProfile, ProfileRow, SitePowerModel
@@ -71,12 +70,58 @@ class SiteModel:
     """What a request may take here; None: nobody has said."""
     spare_gpus: int = 0
     """GPUs of the server that no instance uses: they draw as those without an engine do."""
+    degree: int = field(init=False, compare=False, repr=False)
+    """The site's own tensor-parallel degree."""
+    gpu_count: int = field(init=False, compare=False, repr=False)
+    profiles: dict[int, PerformanceProfile] = field(init=False, compare=False, repr=False)
+    """By tensor-parallel degree, the own one first."""
+    concurrency: dict[int, int] = field(init=False, compare=False, repr=False)
+    """Requests that one instance runs at once, by degree."""
+    steps_mhz: tuple[int, ...] = field(init=False, compare=False, repr=False)
+    """The clocks that are set: the named ones, and others between them."""
+    server_idle_watts: float = field(init=False, compare=False, repr=False)
+    """The site with every engine stopped, overhead included: the least it can draw."""
+    full_watts: float = field(init=False, compare=False, repr=False)
+    """Worst case of everything awake at full clock, in the worst layout of one degree."""
+    _clock_positions: dict[int, int] = field(init=False, compare=False, repr=False)
+    _stopped_gpu_watts: float = field(init=False, compare=False, repr=False)
+    _spare_watts: float = field(init=False, compare=False, repr=False)
+    _worst_instance_watts: dict[tuple[int, int], float] = field(init=False, compare=False, repr=False)
+    _full_rates: dict[int, dict[int, float]] = field(init=False, compare=False, repr=False)
     _remembered: dict[Layout, tuple[float, ...]] = field(
         default_factory=dict, init=False, compare=False, repr=False
     )
     _least_from: dict[Layout, tuple[float, ...]] = field(
         default_factory=dict, init=False, compare=False, repr=False
     )
+
+    def __post_init__(self) -> None:
+        """The tables, made once, each of those before it (compiled there is no `cached_property`)."""
+        own, put = self.profile, object.__setattr__
+        profiles = {one.tensor_parallel_degree: one for one in (own, *self.other_profiles)}
+        others = self.other_max_concurrency or (self.max_concurrency,) * len(self.other_profiles)
+        put(self, "degree", own.tensor_parallel_degree)
+        put(self, "gpu_count", self.instances * self.degree)
+        put(self, "profiles", profiles)
+        put(self, "concurrency", dict(zip(profiles, (self.max_concurrency, *others), strict=True)))
+        put(self, "steps_mhz", _steps(self.clocks_mhz))
+        put(self, "_clock_positions", {clock: position for position, clock in enumerate(self.steps_mhz)})
+        put(self, "_stopped_gpu_watts", own.stopped_watts / self.degree)
+        put(self, "_spare_watts", self.spare_gpus * self._stopped_gpu_watts)
+        worst = {
+            (degree, clock): self._worst_up_to(degree, clock, self.concurrency[degree])
+            for degree in profiles
+            for clock in self.steps_mhz
+        }
+        put(self, "_worst_instance_watts", worst)
+        put(self, "_full_rates", {clock: self._rates(clock) for clock in self.steps_mhz})
+        stopped = self.instances * own.stopped_watts + self._spare_watts
+        put(self, "server_idle_watts", self.power.site_watts(stopped))
+        full = [
+            self.worst_watts(self.uniform(self.most(degree), degree), self.full_clock_mhz)
+            for degree in profiles
+        ]
+        put(self, "full_watts", max(full))
 
     @property
     def lowest_clock_mhz(self) -> int:
@@ -85,35 +130,6 @@ class SiteModel:
     @property
     def full_clock_mhz(self) -> int:
         return self.clocks_mhz[-1]
-
-    @cached_property
-    def steps_mhz(self) -> tuple[int, ...]:
-        """The clocks that are set: the named ones, and others between them."""
-        steps = list(self.clocks_mhz[:1])
-        for low, high in itertools.pairwise(self.clocks_mhz):
-            parts = max(1, round((high - low) / CLOCK_STEP_MHZ))
-            steps += [low + round((high - low) * part / parts) for part in range(1, parts + 1)]
-        return tuple(steps)
-
-    @cached_property
-    def degree(self) -> int:
-        """The site's own tensor-parallel degree."""
-        return self.profile.tensor_parallel_degree
-
-    @cached_property
-    def profiles(self) -> dict[int, PerformanceProfile]:
-        """By tensor-parallel degree, the own one first."""
-        return {one.tensor_parallel_degree: one for one in (self.profile, *self.other_profiles)}
-
-    @cached_property
-    def concurrency(self) -> dict[int, int]:
-        """Requests that one instance runs at once, by degree."""
-        others = self.other_max_concurrency or (self.max_concurrency,) * len(self.other_profiles)
-        return dict(zip(self.profiles, (self.max_concurrency, *others), strict=True))
-
-    @cached_property
-    def gpu_count(self) -> int:
-        return self.instances * self.degree
 
     def most(self, degree: int) -> int:
         """Instances of this degree that the GPUs can hold; 0 for a degree without a profile."""
@@ -132,19 +148,6 @@ class SiteModel:
         return tuple(sorted(counts.items()))
 
     # Watts
-
-    @cached_property
-    def server_idle_watts(self) -> float:
-        """The site with every engine stopped, overhead included: the least it can draw."""
-        return self.power.site_watts(self.instances * self.profile.stopped_watts + self._spare_watts)
-
-    @cached_property
-    def full_watts(self) -> float:
-        """Worst case of everything awake at full clock, in the worst layout of one degree."""
-        return max(
-            self.worst_watts(self.uniform(self.most(degree), degree), self.full_clock_mhz)
-            for degree in self.profiles
-        )
 
     def worst_watts(self, layout: Layout, clock_mhz: int) -> float:
         """Site draw with all of this busy at this clock and every other GPU without an engine."""
@@ -269,34 +272,11 @@ class SiteModel:
             )
         return found
 
-    @cached_property
-    def _clock_positions(self) -> dict[int, int]:
-        return {clock: position for position, clock in enumerate(self.steps_mhz)}
-
-    @cached_property
-    def _stopped_gpu_watts(self) -> float:
-        return self.profile.stopped_watts / self.degree
-
-    @cached_property
-    def _spare_watts(self) -> float:
-        return self.spare_gpus * self._stopped_gpu_watts
-
-    @cached_property
-    def _full_rates(self) -> dict[int, dict[int, float]]:
+    def _rates(self, clock_mhz: int) -> dict[int, float]:
+        """Of one full instance of each degree."""
         return {
-            clock: {
-                degree: self.concurrency[degree] / profile.itl_seconds(self.concurrency[degree], clock)
-                for degree, profile in self.profiles.items()
-            }
-            for clock in self.steps_mhz
-        }
-
-    @cached_property
-    def _worst_instance_watts(self) -> dict[tuple[int, int], float]:
-        return {
-            (degree, clock): self._worst_up_to(degree, clock, self.concurrency[degree])
-            for degree in self.profiles
-            for clock in self.steps_mhz
+            degree: self.concurrency[degree] / profile.itl_seconds(self.concurrency[degree], clock_mhz)
+            for degree, profile in self.profiles.items()
         }
 
     def _worst_up_to(self, degree: int, clock_mhz: int, requests: int) -> float:
@@ -307,6 +287,14 @@ class SiteModel:
         }
         found = max(profile.watts(batch, clock_mhz) for batch in sorted(batches))
         return max(found, profile.prefill_watts(clock_mhz)) if self.counts_prefill else found
+
+
+def _steps(clocks_mhz: tuple[int, ...]) -> tuple[int, ...]:
+    steps = list(clocks_mhz[:1])
+    for low, high in itertools.pairwise(clocks_mhz):
+        parts = max(1, round((high - low) / CLOCK_STEP_MHZ))
+        steps += [low + round((high - low) * part / parts) for part in range(1, parts + 1)]
+    return tuple(steps)
 
 
 def slo_of(*, ttft_seconds: float | None, e2e_seconds: float | None) -> Slo | None:

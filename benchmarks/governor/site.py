@@ -52,6 +52,28 @@ class SimulatedInstance:
     is_stopping: bool = False
     changes_at: float | None = None
 
+    def view(self, can_start: bool) -> InstanceView:
+        """As a control sees it."""
+        return InstanceView(
+            instance_id=self.instance_id,
+            index=self.index,
+            state=self.state,
+            running_requests=self.running,
+            is_stopping=self.is_stopping,
+            can_start=can_start,
+            tensor_parallel_degree=self.degree,
+            gpu_indices=self.gpu_indices,
+        )
+
+    def is_seen_as(self, view: InstanceView, can_start: bool) -> bool:
+        """Whether `view` would be the same now."""
+        return (
+            view.running_requests == self.running
+            and view.state is self.state
+            and view.is_stopping is self.is_stopping
+            and view.can_start is can_start
+        )
+
 
 @dataclass(slots=True)
 class SimulatedSite:
@@ -98,6 +120,11 @@ class SimulatedSite:
     _clocks: deque[tuple[float, int]] = field(default_factory=deque)
     """(from when, MHz) of those that were ordered and do not hold yet."""
     _by_id: dict[str, SimulatedInstance] = field(init=False)
+    _seen: tuple[InstanceView, ...] = ()
+    _watts: dict[tuple[int, int, int], float] = field(default_factory=dict)
+    """(degree, running, MHz) → of an instance, by its profile."""
+    _lag: tuple[float, float] = (0.0, 0.0)
+    """(seconds of a step, how much of its way the draw then goes)."""
 
     def __post_init__(self) -> None:
         self.control = make_control(self.control_name, self.model, self.rule, self.ride_through)
@@ -132,19 +159,7 @@ class SimulatedSite:
         view = SiteView(
             cap_watts=self.cap_watts(heard_at),
             draw_watts=metered_watts,
-            instances=tuple(
-                InstanceView(
-                    instance_id=one.instance_id,
-                    index=one.index,
-                    state=one.state,
-                    running_requests=one.running,
-                    is_stopping=one.is_stopping,
-                    can_start=not self.is_server_off,
-                    tensor_parallel_degree=one.degree,
-                    gpu_indices=one.gpu_indices,
-                )
-                for one in self.instances
-            ),
+            instances=self._views(),
             targets=self.targets(self.now),
             forecast=self.forecast(self.now),
         )
@@ -171,6 +186,15 @@ class SimulatedSite:
             one.changes_at is not None or one.state in (InstanceState.DRAINING, InstanceState.STARTING)
             for one in self.instances
         )
+
+    def _views(self) -> tuple[InstanceView, ...]:
+        """What the control sees of the instances; the same objects for as long as nothing has changed."""
+        can_start = not self.is_server_off
+        seen = self._seen
+        if seen and all(one.is_seen_as(seen[one.index], can_start) for one in self.instances):
+            return seen
+        self._seen = tuple([one.view(can_start) for one in self.instances])
+        return self._seen
 
     def _move(self, seconds: float) -> None:
         for one in self.instances:
@@ -207,10 +231,12 @@ class SimulatedSite:
         wanted, used = 0.0, 0
         for one in self.instances:
             if one.state is not InstanceState.STOPPED:
-                wanted += model.profiles[one.degree].watts(one.running, clock) * self.meter_ratio
+                wanted += self._instance_watts(one.degree, one.running, clock) * self.meter_ratio
                 used += one.degree
         wanted += (model.gpu_count - used) * model.profile.stopped_watts / model.degree
-        self.gpu_watts += (wanted - self.gpu_watts) * (1 - math.exp(-seconds / LAG_SECONDS))
+        if self._lag[0] != seconds:
+            self._lag = (seconds, 1 - math.exp(-seconds / LAG_SECONDS))
+        self.gpu_watts += (wanted - self.gpu_watts) * self._lag[1]
         metered = self._metered
         metered.append((self.now, self.gpu_watts))
         while len(metered) > 1 and metered[1][0] <= self.now - self.meter_delay_seconds:
@@ -219,6 +245,13 @@ class SimulatedSite:
             return 0.0, 0.0
         noisy = metered[0][1] * (1 + self.rng.gauss(0, self.noise_ratio))
         return model.power.site_watts(self.gpu_watts), model.power.site_watts(noisy)
+
+    def _instance_watts(self, degree: int, running: int, clock_mhz: int) -> float:
+        found = self._watts.get((degree, running, clock_mhz))
+        if found is None:
+            found = self.model.profiles[degree].watts(running, clock_mhz)
+            self._watts[degree, running, clock_mhz] = found
+        return found
 
     def _obey(self, command: Command) -> None:
         if isinstance(command, SetClock):

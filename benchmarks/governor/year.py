@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 from benchmarks.governor.foresight import foresight_joules
 from benchmarks.governor.site import SimulatedSite
+from benchmarks.governor.switched import BOOT_SECONDS, live_under
 from fleet.power import RideThrough
 from fleet.profile import PROFILES, SitePowerModel
 from simulator.trips import trips
@@ -32,18 +33,10 @@ from site_agent.situation import GovernorRule, SetClock, StartEngine
 
 DAY_SECONDS = 86_400
 MARGIN_RATIO = 0.05
-CLOCK_SECONDS = 1.0
-"""The same after a mere change of clock."""
 START_SECONDS = 60.0
 STOP_SECONDS = 1.0
 CLOCK_LAG_SECONDS = 0.2
 METER_DELAY_SECONDS = 0.3
-BOOT_SECONDS = 120.0
-ON_HOLD_SECONDS = 30.0
-"""A server is switched on when its grant has been worth it for so long."""
-MOVING_SECONDS = 8.0
-"""After a command the site is stepped ten times a second for so long, and in an episode, and where the next
-reading is below the draw; else once, at the feed's reading: between two readings nothing changes then."""
 
 
 def reference_model(max_concurrency: int = 64) -> SiteModel:
@@ -151,23 +144,7 @@ def run_day(
         meter_delay_seconds=METER_DELAY_SECONDS,
         is_judged_by_meter=False,
     )
-    server = _Server(site=site, idle_watts=idle)
-    fast_until = 0.0
-    while site.now < seconds - 1:
-        seen = len(site.commands)
-        cap_next = caps[min(int(site.now) + 1, seconds - 1)]
-        is_fast = (
-            site.now < fast_until
-            or site.is_moving
-            or site.model.power.site_watts(site.gpu_watts) > cap_next
-            or site.now != int(site.now)
-        )
-        site.step(0.1 if is_fast else 1.0)
-        server.follow(caps[int(site.now)])
-        if any(not isinstance(command, SetClock) for _, command in site.commands[seen:]):
-            fast_until = site.now + MOVING_SECONDS
-        elif len(site.commands) > seen or site.judge.is_in_episode:
-            fast_until = max(fast_until, site.now + CLOCK_SECONDS)
+    live_under(site, caps)
     ideal, lagging = foresight_joules(
         model,
         caps,
@@ -191,30 +168,3 @@ def run_day(
         foresight_joules=lagging,
         wind_joules=sum(wind),
     )
-
-
-@dataclass(slots=True, kw_only=True)
-class _Server:
-    """The feed's switch: off at a grant of 0, when dark or the ride-through is over; on when it lasts."""
-
-    site: SimulatedSite
-    idle_watts: float
-    _zero_since: float | None = None
-    _good_since: float | None = None
-
-    def follow(self, cap: float) -> None:
-        now = self.site.now
-        if cap < self.idle_watts:
-            self._good_since = None
-            if self._zero_since is None:
-                self._zero_since = now
-            is_over = now - self._zero_since >= self.site.ride_through.seconds - 1.0
-            if self.site.is_dark or is_over:
-                self.site.is_server_off = True
-            return
-        self._zero_since = None
-        if self.site.is_server_off:
-            if self._good_since is None:
-                self._good_since = now
-            if now - self._good_since >= ON_HOLD_SECONDS + BOOT_SECONDS:
-                self.site.is_server_off = False
