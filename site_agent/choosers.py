@@ -46,16 +46,15 @@ class MostThroughput:
     def of_degree(self, outlook: Outlook, degree: int) -> Configuration:
         """The most throughput with instances of this degree; full clock is the ceiling."""
         model, staying = self.model, outlook.staying
-        full = model.full_clock_mhz
         best = model.best(outlook.budget_watts, degree=degree)
         if not staying:
-            return Configuration(layout=best.layout, clock_mhz=full)
+            return model.at_full(best.layout)
         rate = model.output_tokens_per_second(staying, outlook.clock_mhz)
         best_rate = model.output_tokens_per_second(best.layout, best.clock_mhz)
         is_more = best.awake > sum(count for _, count in staying)
         if is_more and best_rate > rate * (1 + self.gain_ratio):
-            return Configuration(layout=best.layout, clock_mhz=full)
-        return Configuration(layout=staying, clock_mhz=full)
+            return model.at_full(best.layout)
+        return model.at_full(staying)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -94,7 +94,9 @@ class Drains:
 
     def deadline_at(self, turn: Turn) -> float | None:
         """When the last one goes at the latest; None: nothing drains."""
-        return max((self._break_at(since, turn) for since in self._since.values()), default=None)
+        if not self._since:
+            return None
+        return max(self._break_at(since, turn) for since in self._since.values())
 
     def forget_gone(self, turn: Turn) -> None:
         """Those that ended by themselves."""

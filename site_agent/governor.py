@@ -255,12 +255,12 @@ class Governor:
         does_fit = clock_for(self.model, layout, turn.soon_watts, spare) is not None
         turn.is_held = not does_fit and fits_held(self.model, order, turn.soon_watts)
         if does_fit or turn.is_held:
-            return Configuration(layout=layout, clock_mhz=self.model.full_clock_mhz)
+            return self.model.at_full(layout)
         fewer = [self._layout(order[count:]) for count in range(len(order), 0, -1)]
         best = self.model.best_of(fewer, turn.soon_watts)
         self._pace.is_cold = self._pace.is_cold and not order
         self._drains.begin(turn, order[: len(order) - best.awake])
-        return Configuration(layout=best.layout, clock_mhz=self.model.full_clock_mhz)
+        return self.model.at_full(best.layout)
 
     def _may_rest(self, turn: Turn, one: InstanceView) -> bool:
         """Whether one that a dip has emptied may stay awake."""

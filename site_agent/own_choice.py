@@ -68,7 +68,8 @@ class OwnChoice:
         if self._other is not None and self._other != degree:
             best = self._best(self._other, outlook.budget_watts)
             if best.awake:
-                return self._at_full(best.layout, is_worth_a_pause=True)
+                full = self.model.full_clock_mhz
+                return Configuration(layout=best.layout, clock_mhz=full, is_worth_a_pause=True)
         return self._of_degree(outlook, degree)
 
     def _first(self, outlook: Outlook, now: float) -> Configuration:
@@ -81,14 +82,14 @@ class OwnChoice:
             degrees = [_widest_share(outlook.targets, self.model) or self.model.degree]
         found, most = self._best(degrees[0], outlook.budget_watts), 0.0
         if outlook.awaited and not found.awake and self.model.may_come_back(degrees[0], outlook.budget_watts):
-            return self._at_full(self.model.uniform(1, degrees[0]))
+            return self.model.at_full(self.model.uniform(1, degrees[0]))
         if len(degrees) > 1:
             for degree in degrees:  # the own one first
                 best = self._best(degree, outlook.budget_watts)
                 worth = self._expected(degree, outlook) if best.awake else 0.0
                 if worth > most * (1 + self.rule.rise_gain_ratio):
                     found, most = best, worth
-        return self._at_full(found.layout)
+        return self.model.at_full(found.layout)
 
     def _of_degree(self, outlook: Outlook, degree: int) -> Configuration:
         """More of it, or fewer, or what there is."""
@@ -98,8 +99,8 @@ class OwnChoice:
         is_better = worth.of(best.layout, best.clock_mhz) > worth.of(staying, outlook.clock_mhz) * (1 + gain)
         sure = worth.under(best.layout, outlook.sure_watts)
         if is_better and sure >= worth.under(staying, outlook.sure_watts):
-            return self._at_full(best.layout)
-        return self._at_full(staying)
+            return self.model.at_full(best.layout)
+        return self.model.at_full(staying)
 
     def _least_gain(self, best: Configuration, outlook: Outlook) -> float:
         """What a change from what is awake must bring."""
@@ -133,12 +134,6 @@ class OwnChoice:
         model = self.model
         counts = range(model.most(degree), 0, -1)  # of equals the one that keeps more requests where they are
         return self.worth.best((model.uniform(count, degree) for count in counts), budget_watts)
-
-    def _at_full(self, layout: Layout, *, is_worth_a_pause: bool = False) -> Configuration:
-        """The full clock is no ceiling."""
-        return Configuration(
-            layout=layout, clock_mhz=self.model.full_clock_mhz, is_worth_a_pause=is_worth_a_pause
-        )
 
 
 def _main_degree(layout: Layout) -> int:

@@ -88,9 +88,12 @@ class SiteModel:
     _spare_watts: float = field(init=False, compare=False, repr=False)
     _worst_instance_watts: dict[tuple[int, int], float] = field(init=False, compare=False, repr=False)
     _full_rates: dict[int, dict[int, float]] = field(init=False, compare=False, repr=False)
+    _held: dict[tuple[int, int], float] = field(default_factory=dict, init=False, compare=False, repr=False)
+    """(degree, requests) → the worst case of so many at the lowest clock, of those asked for."""
     _remembered: dict[Layout, tuple[float, ...]] = field(
         default_factory=dict, init=False, compare=False, repr=False
     )
+    _at_full: dict[Layout, Configuration] = field(default_factory=dict, init=False, compare=False, repr=False)
     _least_from: dict[Layout, tuple[float, ...]] = field(
         default_factory=dict, init=False, compare=False, repr=False
     )
@@ -145,7 +148,16 @@ class SiteModel:
         for given in degrees:
             degree = given or self.degree
             counts[degree] = counts.get(degree, 0) + 1
-        return tuple(sorted(counts.items()))
+        return tuple(sorted(counts.items()) if len(counts) > 1 else counts.items())
+
+    def at_full(self, layout: Layout) -> Configuration:
+        """With the full clock, which is no ceiling: one object a layout, as every decision asks for some."""
+        found = self._at_full.get(layout)
+        if found is None:
+            if len(self._at_full) >= MAX_REMEMBERED_LAYOUTS:
+                self._at_full.clear()
+            found = self._at_full[layout] = Configuration(layout=layout, clock_mhz=self.full_clock_mhz)
+        return found
 
     # Watts
 
@@ -178,7 +190,11 @@ class SiteModel:
         watts, gpus = 0.0, 0
         for given, requests in instances:
             degree = given or self.degree
-            watts += self._worst_up_to(degree, self.lowest_clock_mhz, min(requests, self.concurrency[degree]))
+            most = min(requests, self.concurrency[degree])
+            worst = self._held.get((degree, most))
+            if worst is None:
+                worst = self._held[degree, most] = self._worst_up_to(degree, self.lowest_clock_mhz, most)
+            watts += worst
             gpus += degree
         stopped = (self.gpu_count - gpus) * self._stopped_gpu_watts
         return self.power.site_watts(watts + stopped + self._spare_watts)
@@ -244,15 +260,16 @@ class SiteModel:
 
     def best_of(self, layouts: Iterable[Layout], budget_watts: float) -> Configuration:
         """The one of these with the highest throughput that fits; at equal throughput the later one."""
-        best, best_rate = Configuration(layout=(), clock_mhz=self.lowest_clock_mhz), 0.0
+        best: Layout = ()
+        best_clock, best_rate = self.lowest_clock_mhz, 0.0
         for layout in layouts:
             clock = self.clock_that_fits(layout, budget_watts) if layout else None
             if clock is None:
                 continue
             rate = self.output_tokens_per_second(layout, clock)
             if rate >= best_rate:
-                best, best_rate = Configuration(layout=layout, clock_mhz=clock), rate
-        return best
+                best, best_clock, best_rate = layout, clock, rate
+        return Configuration(layout=best, clock_mhz=best_clock)
 
     # Tables, made once
 

@@ -53,6 +53,8 @@ class StartEngine:
     instance_id: str
 
 
+WITHOUT_ENGINE = (InstanceState.STOPPED, InstanceState.ASLEEP)
+
 Command = SetClock | Drain | Admit | BreakStreams | StopEngine | StartEngine
 
 
@@ -76,7 +78,7 @@ class InstanceView:
     @property
     def is_awake(self) -> bool:
         """Has, or is getting, an engine that nobody has told to stop."""
-        return not self.is_stopping and self.state not in (InstanceState.STOPPED, InstanceState.ASLEEP)
+        return not self.is_stopping and self.state not in WITHOUT_ENGINE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

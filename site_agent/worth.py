@@ -11,7 +11,7 @@ per second do; both count so little beside the first that they only break ties.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from fleet.capacity import Slo, Work, reference_slo, requests_per_second
@@ -39,12 +39,14 @@ class Worth:
     _slo: Slo | None = None
     _rates: dict[tuple[int, int], float] = field(default_factory=dict)
     """(degree, clock) → of one instance, for this work."""
+    _good: tuple[int, ...] = ()
+    """The good degrees for this work; empty: not looked for yet."""
 
     def learn(self, work: MeanWork | None) -> None:
         """The recent mean request; None: nothing has finished yet."""
         found = self._work if work is None else _on_grid(work)
-        if found != self._work:
-            self._work, self._slo = found, None
+        if found is not self._work and found != self._work:
+            self._work, self._slo, self._good = found, None, ()
             self._rates.clear()
 
     def of(self, layout: Layout, clock_mhz: int) -> float:
@@ -64,22 +66,28 @@ class Worth:
 
     def best(self, layouts: Iterable[Layout], budget_watts: float) -> Configuration:
         """The worthiest of these that fits, at its clock; the first of equals. Empty where none fits."""
-        best, most = Configuration(layout=(), clock_mhz=self.model.lowest_clock_mhz), 0.0
+        best: Layout = ()
+        best_clock, most = self.model.lowest_clock_mhz, 0.0
         for layout in layouts:
             clock = self.model.clock_that_fits(layout, budget_watts) if layout else None
             if clock is not None and (worth := self.of(layout, clock)) > most:
-                best, most = Configuration(layout=layout, clock_mhz=clock), worth
-        return best
+                best, best_clock, most = layout, clock, worth
+        return Configuration(layout=best, clock_mhz=best_clock)
 
-    def good_degrees(self) -> list[int]:
+    def good_degrees(self) -> Sequence[int]:
         """Those that do not do less than `POOR_RATIO` of the best one's at full power; the own one first."""
+        if not self._good:
+            self._good = self._find_good()
+        return self._good
+
+    def _find_good(self) -> tuple[int, ...]:
         model, full = self.model, {}
         for degree in model.profiles:
             counts = range(model.most(degree), 0, -1)
             full[degree] = self.best((model.uniform(count, degree) for count in counts), math.inf)
         worth = {degree: self.of(one.layout, one.clock_mhz) for degree, one in full.items()}
         most = max(worth.values())
-        return [degree for degree in worth if worth[degree] >= POOR_RATIO * most]
+        return tuple(degree for degree in worth if worth[degree] >= POOR_RATIO * most)
 
     @property
     def work(self) -> Work:

@@ -120,6 +120,8 @@ class SimulatedSite:
     _clocks: deque[tuple[float, int]] = field(default_factory=deque)
     """(from when, MHz) of those that were ordered and do not hold yet."""
     _by_id: dict[str, SimulatedInstance] = field(init=False)
+    _heard_at: float = -1.0
+    _heard_cap_watts: float = 0.0
     _seen: tuple[InstanceView, ...] = ()
     _watts: dict[tuple[int, int, int], float] = field(default_factory=dict)
     """(degree, running, MHz) → of an instance, by its profile."""
@@ -156,8 +158,10 @@ class SimulatedSite:
         draw_watts = metered_watts if self.is_judged_by_meter else true_watts
         self.judge.observe(draw_watts=draw_watts, cap_watts=self.cap_watts(self.now), now=self.now)
         heard_at = math.floor(self.now / FEED_SECONDS) * FEED_SECONDS
+        if heard_at != self._heard_at:
+            self._heard_at, self._heard_cap_watts = heard_at, self.cap_watts(heard_at)
         view = SiteView(
-            cap_watts=self.cap_watts(heard_at),
+            cap_watts=self._heard_cap_watts,
             draw_watts=metered_watts,
             instances=self._views(),
             targets=self.targets(self.now),

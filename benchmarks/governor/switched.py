@@ -6,6 +6,7 @@ something moves, and else once, at the feed's reading.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks.governor.site import SimulatedSite
@@ -19,6 +20,16 @@ MOVING_SECONDS = 8.0
 reading is below the draw; else once, at the feed's reading: between two readings nothing changes then."""
 CLOCK_SECONDS = 1.0
 """The same after a mere change of clock."""
+
+
+def cap_at(caps: list[float]) -> Callable[[float], float]:
+    """The cap as a function of time; the last one lasts."""
+    last = len(caps) - 1
+
+    def find(at: float) -> float:
+        return caps[min(int(at), last)]
+
+    return find
 
 
 def live_under(site: SimulatedSite, caps: list[float]) -> None:

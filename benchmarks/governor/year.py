@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from benchmarks.governor.foresight import foresight_joules
 from benchmarks.governor.site import SimulatedSite
-from benchmarks.governor.switched import BOOT_SECONDS, live_under
+from benchmarks.governor.switched import BOOT_SECONDS, cap_at, live_under
 from fleet.power import RideThrough
 from fleet.profile import PROFILES, SitePowerModel
 from simulator.trips import trips
@@ -135,7 +135,7 @@ def run_day(
         model,
         rule,
         RideThrough.for_site(max_site_watts=most),
-        lambda at: caps[min(int(at), seconds - 1)],
+        cap_at(caps),
         rng,
         control_name=control,
         start_seconds=START_SECONDS,
