@@ -26,6 +26,6 @@ def test_the_state_of_the_code_is_that_of_the_sources(monkeypatch: pytest.Monkey
     monkeypatch.setattr(site, "__file__", str(source.with_name("site.cpython-311-x86_64-linux-gnu.so")))
     assert command.loaded_state() == plain
     other = ModuleType("other")
-    other.__file__ = str(source.with_name("live.py"))
+    other.__file__ = str(source.with_name("RESULTS.md"))
     monkeypatch.setitem(sys.modules, "other", other)
     assert command.loaded_state() != plain
