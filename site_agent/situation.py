@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 from fleet.instance import InstanceState
 from site_agent.limits import MeanWork
@@ -53,7 +54,7 @@ class StartEngine:
     instance_id: str
 
 
-WITHOUT_ENGINE = (InstanceState.STOPPED, InstanceState.ASLEEP)
+WITHOUT_ENGINE: Final = (InstanceState.STOPPED, InstanceState.ASLEEP)
 
 Command = SetClock | Drain | Admit | BreakStreams | StopEngine | StartEngine
 

@@ -11,6 +11,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from fleet.instance import InstanceState
 from fleet.power import RideThrough, RideThroughAccount
@@ -37,6 +38,11 @@ START_SECONDS = 2.0
 STOP_SECONDS = 0.2
 LAG_SECONDS = 0.3
 FEED_SECONDS = 1.0
+STARTING: Final = InstanceState.STARTING
+READY: Final = InstanceState.READY
+DRAINING: Final = InstanceState.DRAINING
+STOPPED: Final = InstanceState.STOPPED
+"""Compiled code looks a member of an enumeration up each time, and these not."""
 
 
 @dataclass(slots=True)
@@ -47,7 +53,7 @@ class SimulatedInstance:
     index: int
     degree: int
     gpu_indices: tuple[int, ...]
-    state: InstanceState = InstanceState.STOPPED
+    state: InstanceState = STOPPED
     running: int = 0
     is_stopping: bool = False
     changes_at: float | None = None
@@ -176,20 +182,17 @@ class SimulatedSite:
 
     def serving(self) -> int:
         """Instances that take requests."""
-        return sum(one.state is InstanceState.READY for one in self.instances)
+        return sum(one.state is READY for one in self.instances)
 
     @property
     def is_dark(self) -> bool:
         """No engine is left."""
-        return all(one.state is InstanceState.STOPPED for one in self.instances)
+        return all(one.state is STOPPED for one in self.instances)
 
     @property
     def is_moving(self) -> bool:
         """Something starts, drains or stops."""
-        return any(
-            one.changes_at is not None or one.state in (InstanceState.DRAINING, InstanceState.STARTING)
-            for one in self.instances
-        )
+        return any(one.changes_at is not None or one.state in (DRAINING, STARTING) for one in self.instances)
 
     def _views(self) -> tuple[InstanceView, ...]:
         """What the control sees of the instances; the same objects for as long as nothing has changed."""
@@ -204,11 +207,11 @@ class SimulatedSite:
         for one in self.instances:
             if one.changes_at is not None and self.now >= one.changes_at:
                 one.changes_at = None
-                one.state = InstanceState.STOPPED if one.is_stopping else InstanceState.READY
+                one.state = STOPPED if one.is_stopping else READY
                 one.is_stopping = False
-            if one.state is InstanceState.READY:
+            if one.state is READY:
                 self._admit(one, round(self.model.concurrency[one.degree] * self.load_ratio))
-            elif one.state is InstanceState.DRAINING and one.running:
+            elif one.state is DRAINING and one.running:
                 one.running -= self.rng.random() < one.running * self.finish_per_second * seconds
 
     def _admit(self, one: SimulatedInstance, wanted: int) -> None:
@@ -222,7 +225,7 @@ class SimulatedSite:
                 return
 
     def _modelled_watts(self) -> float:
-        drawing = [one for one in self.instances if one.state is not InstanceState.STOPPED]
+        drawing = [one for one in self.instances if one.state is not STOPPED]
         return self.model.modelled_watts(
             [one.running for one in drawing], self.control.clock_mhz, [one.degree for one in drawing]
         )
@@ -234,7 +237,7 @@ class SimulatedSite:
         clock, model = self.clock_mhz, self.model
         wanted, used = 0.0, 0
         for one in self.instances:
-            if one.state is not InstanceState.STOPPED:
+            if one.state is not STOPPED:
                 wanted += self._instance_watts(one.degree, one.running, clock) * self.meter_ratio
                 used += one.degree
         wanted += (model.gpu_count - used) * model.profile.stopped_watts / model.degree
@@ -264,23 +267,23 @@ class SimulatedSite:
         one = self._by_id[command.instance_id]
         match command:
             case Drain():
-                assert one.state is InstanceState.READY
-                one.state = InstanceState.DRAINING
+                assert one.state is READY
+                one.state = DRAINING
             case Admit():
-                assert one.state is InstanceState.DRAINING
-                one.state = InstanceState.READY
+                assert one.state is DRAINING
+                one.state = READY
             case BreakStreams():
                 self.broken += one.running
                 one.running = 0
             case StopEngine():
-                assert one.state in (InstanceState.STARTING, InstanceState.DRAINING)
+                assert one.state in (STARTING, DRAINING)
                 assert one.running == 0
                 one.is_stopping = True
                 one.changes_at = self.now + self.stop_seconds
             case StartEngine():
-                assert one.state is InstanceState.STOPPED
+                assert one.state is STOPPED
                 for other in self.instances:
                     clashes = set(one.gpu_indices).intersection(other.gpu_indices)
-                    assert other is one or not clashes or other.state is InstanceState.STOPPED
-                one.state = InstanceState.STARTING
+                    assert other is one or not clashes or other.state is STOPPED
+                one.state = STARTING
                 one.changes_at = self.now + self.start_seconds
