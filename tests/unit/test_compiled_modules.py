@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,3 +62,20 @@ def test_no_interpreted_class_has_a_compiled_base() -> None:
         for base in native.intersection(bases)
     ]
     assert faults == []
+
+
+def test_a_copy_of_a_part_of_the_benchmarks_does_not_hide_the_rest(tmp_path: Path) -> None:
+    """`build/compiled` has the governor's alone, and stands first on the path."""
+    copied = tmp_path / "benchmarks"
+    shutil.copytree(ROOT / "benchmarks" / "governor", copied / "governor")
+    shutil.copy(ROOT / "benchmarks" / "__init__.py", copied)
+    code = "import benchmarks.governor as a, benchmarks.experiments as b; print(a.__file__, b.__file__)"
+    found = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    expected = [copied / "governor" / "__init__.py", ROOT / "benchmarks" / "experiments" / "__init__.py"]
+    assert found.stdout.split() == [str(path) for path in expected]
