@@ -3,11 +3,12 @@
 Rules:
 
 * off when its grant is 0 and its report, written since, says `dark`; or when it is 0 and the ride-through
-  would be over before the next look, whatever the report says: the cap outranks everything. As at the agent,
+  would be over by the next look, whatever the report says: the cap outranks everything. As at the agent,
   a grant that came back for less than `RECOVERY_SECONDS` begins no new ride-through. And at once while it
   boots, for nothing runs on it yet;
 * a ride-through begins when the grant is 0 first, or earlier, where the power fell in steps, by the age that
-  a report gives it: one that came since, or so shortly before that the agent cannot have recovered meanwhile.
+  a report gives it: one that came since, or less than `RECOVERY_SECONDS` before. (An agent that has recovered
+  between that report and the fall has less than a whole ride-through then: an early end, never a late one.)
   That age shortens what is left; it switches nothing off that has a grant;
 * on when it is granted at least its idle draw (the allocator grants nothing less);
 * off is never put off, on is: a server rests for `min_off_seconds` and starts at most `max_starts_per_hour`
@@ -254,7 +255,7 @@ class ServerSwitch:
             return True
         is_dark = view.report_state == "dark" and view.heard_at is not None and view.heard_at > emptied_at
         short_at = emptied_at if self._short_at is None else self._short_at
-        return is_dark or now + LOOK_SECONDS - short_at > view.ride_through_seconds
+        return is_dark or now + LOOK_SECONDS - short_at >= view.ride_through_seconds
 
     def _is_told_again(self, now: float) -> bool:
         """Within a start that was ordered already."""

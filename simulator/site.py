@@ -380,6 +380,8 @@ class SimulatedSite:
             self.is_down = False
             self._judged_before = (self.exceeded_seconds, self.below_idle_seconds)
             self._reset()
+            for one in self.instances:  # the agent that starts unlocks what an earlier one locked
+                one.set_clock(self.governor.clock_mhz)
             plan = self._stored_plan(self.site_id)
             if plan is not None:
                 self.take_plan(plan, is_left_over=True)

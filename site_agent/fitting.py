@@ -52,7 +52,7 @@ def start_spare_watts(model: SiteModel, instances: Sequence[InstanceView]) -> fl
     """
     starting = [one for one in instances if one.state is InstanceState.STARTING and not one.is_stopping]
     is_alone = len(starting) == len(instances)
-    return sum(model.start_spare_watts(one.tensor_parallel_degree, is_alone=is_alone) for one in starting)
+    return sum([model.start_spare_watts(one.tensor_parallel_degree, is_alone=is_alone) for one in starting])
 
 
 def clock_for(model: SiteModel, layout: Layout, budget_watts: float, spare_watts: float) -> int | None:

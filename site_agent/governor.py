@@ -191,7 +191,7 @@ class Governor:
         resting = [one for one in view.instances if self._drains.rests(one)]
         drawing = [one for one in view.instances if draws(one) and one not in resting]
         layout = self._layout(drawing)
-        rest_watts = sum(self.model.rest_watts(one.tensor_parallel_degree) for one in resting)
+        rest_watts = sum([self.model.rest_watts(one.tensor_parallel_degree) for one in resting])
         self._correction.learn(
             draw_watts=view.draw_watts,
             worst_watts=self.model.worst_watts(layout, self.clock_mhz) * view.excess_ratio + rest_watts,

@@ -100,8 +100,10 @@ class LeastEnergy:
         shares = [(degree, count * self.model.concurrency[degree]) for degree, count in outlook.staying]
         slots = sum(share for _, share in shares)
         return sum(
-            count * self._rate_of(degree, clock, load.most * (share / slots) / count)
-            for (degree, count), (_, share) in zip(outlook.staying, shares, strict=True)
+            [
+                count * self._rate_of(degree, clock, load.most * (share / slots) / count)
+                for (degree, count), (_, share) in zip(outlook.staying, shares, strict=True)
+            ]
         )
 
     def _replan(self, outlook: Outlook, rate: float | None) -> Configuration:

@@ -128,7 +128,7 @@ class OwnChoice:
         """What the degree is worth over what the forecast expects."""
         budgets = outlook.later_watts or (outlook.budget_watts,)
         found = [self._best(degree, budget) for budget in budgets]
-        return sum(self.worth.of(one.layout, one.clock_mhz) for one in found) / len(budgets)
+        return sum([self.worth.of(one.layout, one.clock_mhz) for one in found]) / len(budgets)
 
     def _best(self, degree: int, budget_watts: float) -> Configuration:
         model = self.model

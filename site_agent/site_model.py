@@ -229,8 +229,10 @@ class SiteModel:
         degrees = [degree or self.degree for degree in degrees or (0,) * len(running)]
         clocks = (clock_mhz,) * len(running) if isinstance(clock_mhz, int) else clock_mhz
         awake = sum(
-            self.profiles[degree].watts(count, clock)
-            for count, clock, degree in zip(running, clocks, degrees, strict=True)
+            [
+                self.profiles[degree].watts(count, clock)
+                for count, clock, degree in zip(running, clocks, degrees, strict=True)
+            ]
         )
         stopped = (self.gpu_count - sum(degrees)) * self._stopped_gpu_watts
         return self.power.site_watts(awake + stopped + self._spare_watts)
@@ -239,12 +241,12 @@ class SiteModel:
 
     def slots(self, layout: Layout) -> int:
         """Requests that it runs at once."""
-        return sum(count * self.concurrency[degree] for degree, count in layout)
+        return sum([count * self.concurrency[degree] for degree, count in layout])
 
     def output_tokens_per_second(self, layout: Layout, clock_mhz: int) -> float:
         """Decode throughput with every slot taken; orders configurations, promises nothing."""
         rates = self._full_rates[clock_mhz]
-        return sum(count * rates[degree] for degree, count in layout)
+        return sum([count * rates[degree] for degree, count in layout])
 
     def best(
         self, budget_watts: float, *, most_awake: int | None = None, degree: int | None = None
@@ -281,7 +283,7 @@ class SiteModel:
             stopped = self.gpu_count - sum(degree * count for degree, count in layout)
             found = self._remembered[layout] = tuple(
                 self.power.site_watts(
-                    sum(count * self._worst_instance_watts[degree, clock] for degree, count in layout)
+                    sum([count * self._worst_instance_watts[degree, clock] for degree, count in layout])
                     + stopped * self._stopped_gpu_watts
                     + self._spare_watts
                 )

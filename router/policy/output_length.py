@@ -83,7 +83,7 @@ class _Histogram:
     def read(self) -> OutputEstimate:
         if self.fresh >= REFRESH_OBSERVATIONS or self.fresh >= self.total:
             self.fresh = 0
-            mean = sum(count * middle for count, middle in zip(self.counts, _MIDDLES, strict=True))
+            mean = sum([count * middle for count, middle in zip(self.counts, _MIDDLES, strict=True)])
             self.estimate = OutputEstimate(mean / self.total, self.quantile(0.5), self.quantile(0.9))
         return self.estimate
 

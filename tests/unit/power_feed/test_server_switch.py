@@ -25,8 +25,8 @@ def test_after_the_ride_through_it_goes_off_whatever_its_report_says() -> None:
     """At the last look before its end; also when it says nothing at all."""
     switch = ServerSwitch()
     assert switch.decide(view(0.0, report_state="serving", heard_at=1.0), 0.0) is None
-    assert switch.decide(view(0.0, report_state="serving", heard_at=4.5), 4.75) is None
-    assert switch.decide(view(0.0, report_state="serving", heard_at=4.5), 5.0) == "off"
+    assert switch.decide(view(0.0, report_state="serving", heard_at=4.25), 4.5) is None
+    assert switch.decide(view(0.0, report_state="serving", heard_at=4.5), 4.75) == "off"
     assert ServerSwitch().decide(view(0.0, is_on=None), 0.0) is None
 
 
@@ -45,8 +45,8 @@ def test_a_grant_that_comes_back_in_time_leaves_it_on() -> None:
     for second in range(4, 9):
         assert switch.decide(view(1000.0), float(second)) is None
     assert switch.decide(view(0.0), 9.0) is None
-    assert switch.decide(view(0.0), 13.75) is None
-    assert switch.decide(view(0.0), 14.0) == "off"
+    assert switch.decide(view(0.0), 13.5) is None
+    assert switch.decide(view(0.0), 13.75) == "off"
 
 
 def test_a_grant_that_comes_back_for_a_moment_begins_no_new_ride_through() -> None:
@@ -64,8 +64,8 @@ def test_a_ride_through_that_began_before_the_grant_was_nothing_ends_earlier() -
     switch = ServerSwitch()
     assert switch.decide(view(900.0, heard_at=9.5, episode_seconds=1.5), 9.5) is None
     assert switch.decide(view(0.0, heard_at=9.5, episode_seconds=1.5), 10.0) is None
-    assert switch.decide(view(0.0, heard_at=9.5, episode_seconds=1.5), 12.75) is None
-    assert switch.decide(view(0.0, heard_at=9.5, episode_seconds=1.5), 13.0) == "off"
+    assert switch.decide(view(0.0, heard_at=9.5, episode_seconds=1.5), 12.5) is None
+    assert switch.decide(view(0.0, heard_at=9.5, episode_seconds=1.5), 12.75) == "off"
 
 
 def test_the_word_that_came_fastest_counts() -> None:
@@ -73,7 +73,7 @@ def test_the_word_that_came_fastest_counts() -> None:
     switch = ServerSwitch()
     switch.decide(view(0.0, heard_at=10.0, episode_seconds=2.0), 10.0)
     assert switch.decide(view(0.0, heard_at=12.0, episode_seconds=1.0), 12.5) is None
-    assert switch.decide(view(0.0, heard_at=12.0, episode_seconds=1.0), 13.0) == "off"
+    assert switch.decide(view(0.0, heard_at=12.0, episode_seconds=1.0), 12.75) == "off"
 
 
 def test_an_episode_of_another_time_shortens_nothing() -> None:
@@ -81,8 +81,8 @@ def test_an_episode_of_another_time_shortens_nothing() -> None:
     for heard_at, age in ((4.9, 3.0), (11.0, None), (11.0, -3.0), (11.0, float("nan"))):
         switch = ServerSwitch()
         switch.decide(view(0.0, heard_at=heard_at, episode_seconds=age), 10.0)
-        assert switch.decide(view(0.0, heard_at=heard_at, episode_seconds=age), 14.75) is None
-        assert switch.decide(view(0.0, heard_at=heard_at, episode_seconds=age), 15.0) == "off"
+        assert switch.decide(view(0.0, heard_at=heard_at, episode_seconds=age), 14.5) is None
+        assert switch.decide(view(0.0, heard_at=heard_at, episode_seconds=age), 14.75) == "off"
 
 
 AGES = st.none() | st.floats() | st.floats(0, 20)

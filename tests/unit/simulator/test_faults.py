@@ -101,6 +101,19 @@ def test_the_end_of_a_crash_wakes_no_agent_whose_server_is_off() -> None:
     assert site.slots.total_in_flight == 0
 
 
+def test_a_server_that_comes_back_runs_at_the_clock_that_its_new_governor_believes_in() -> None:
+    """What the agent before it locked, in the fall, is unlocked: else its engines stay slow for good."""
+    given = scene(winds=((1.0,),), rate=12, seconds=500, faults=(fault("trip", "s0", 60.0, 30.0),))
+    world = World(given)
+    world.begin()
+    site = world.sites["s0"]
+    at(world, 75.0)
+    assert not site.plant.is_on
+    at(world, 400.0)
+    assert site.governor.clock_mhz == max(site.model.clocks_mhz)
+    assert {one.engine.clock_mhz for one in site.instances} == {site.governor.clock_mhz}
+
+
 def test_a_server_that_boots_while_its_agent_is_kept_down_stays_down() -> None:
     """Until the fault is over."""
     world = started(fault("crash", "s0", 10.0, 100.0))
