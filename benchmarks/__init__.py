@@ -1,4 +1,4 @@
-"""Long measurements; each folder has its own command and RESULTS.md.
+"""Long measurements; each folder has its own command.
 
 What `scripts/compile` copies of them (the governor's) stands before the rest, which is found here.
 """

@@ -50,7 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--sites", type=Path, help="TOML, as of heron simulate: count, [site] table")
     parser.add_argument(
-        "--sample", help="EVERY:LENGTH:WARM_UP, as of heron simulate: the requests that are drawn there"
+        "--sample",
+        help="EVERY:LENGTH:WARM_UP[:OFFSET], as of heron simulate: its very requests",
     )
     parser.add_argument("--arrivals", choices=MODES, default="bursty", help="with --sample: how they come")
     parser.add_argument("--seed", type=int, default=1, help="with --sample: whose requests (1)")

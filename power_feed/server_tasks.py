@@ -1,4 +1,4 @@
-"""Switches the servers of this feed: asks the rule, tells the driver. One task per server.
+"""Switches the servers of this feed: asks the rule, tells the driver.
 
 Rule: a switch that does not answer is counted and said, and tried again; nothing else waits for it.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 from power_feed.server_switch import (
     LOOK_SECONDS,
@@ -23,7 +24,7 @@ from power_feed.servers.interface import ServerDriver, ServerDriverError
 logger = logging.getLogger(__name__)
 
 STATE_SECONDS = 2.0
-"""Between two questions for the power state, and after each command."""
+"""Between two questions for the power state; after each command it is asked at once."""
 
 
 @dataclass(slots=True)
@@ -31,7 +32,10 @@ class _Server:
     driver: ServerDriver
     switch: ServerSwitch
     is_on: bool | None = None
-    asked_at: float = float("-inf")
+    is_asked: asyncio.Event = field(default_factory=asyncio.Event)
+    """Once its driver has answered, or could not."""
+    is_stale: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when it was switched: what is known of it is of before."""
     is_failing: bool = False
     last_command: SwitchCommand | None = None
 
@@ -69,9 +73,14 @@ class ServerTasks:
         return server.switch.state(view, now)
 
     def start(self) -> list[tuple[str, Coroutine[None, None, None]]]:
-        """One coroutine per server, with a name, that runs for ever."""
+        """Two coroutines per server, with names, that run for ever."""
         return [
-            (f"server {site_id}", self._run(site_id, server)) for site_id, server in self._servers.items()
+            work
+            for site_id, server in self._servers.items()
+            for work in (
+                (f"server {site_id}", self._decide(site_id, server)),
+                (f"state of server {site_id}", self._ask(site_id, server)),
+            )
         ]
 
     async def aclose(self) -> None:
@@ -79,29 +88,45 @@ class ServerTasks:
         for server in self._servers.values():
             await server.driver.aclose()
 
-    async def _run(self, site_id: str, server: _Server) -> None:
-        loop = asyncio.get_running_loop()
+    async def _ask(self, site_id: str, server: _Server) -> None:
+        """Its power state, in a task of its own: a controller that answers slowly holds up no decision."""
         while True:
+            server.is_stale.clear()
             try:
-                if loop.time() - server.asked_at >= STATE_SECONDS:
-                    server.asked_at = loop.time()
-                    server.is_on = await server.driver.is_on()
-                view = self._view(site_id)
-                command = None
-                if view is not None:
-                    command = server.switch.decide(replace(view, is_on=server.is_on), loop.time())
-                if command is not None:
-                    self._on_command(site_id, command)
-                    level = logging.DEBUG if command == server.last_command else logging.WARNING
-                    server.last_command = command
-                    logger.log(level, "server of site %s: switched %s", site_id, command)
-                    await server.driver.switch(on=command == "on")
-                    server.asked_at = float("-inf")
-                server.is_failing = False
+                is_on = await server.driver.is_on()
             except ServerDriverError as error:
-                self._on_error(site_id)
-                server.is_on = None
-                if not server.is_failing:
-                    logger.warning("server of site %s cannot be switched: %s", site_id, error)
-                server.is_failing = True
+                self._fail(site_id, server, error)
+            else:
+                if server.is_stale.is_set():  # switched meanwhile: that was asked too early
+                    continue
+                server.is_on, server.is_failing = is_on, False
+            server.is_asked.set()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(server.is_stale.wait(), STATE_SECONDS)
+
+    async def _decide(self, site_id: str, server: _Server) -> None:
+        await server.is_asked.wait()
+        while True:
+            view = self._view(site_id)
+            command = None
+            if view is not None:
+                now = asyncio.get_running_loop().time()
+                command = server.switch.decide(replace(view, is_on=server.is_on), now)
+            if command is not None:
+                self._on_command(site_id, command)
+                level = logging.DEBUG if command == server.last_command else logging.WARNING
+                server.last_command = command
+                logger.log(level, "server of site %s: switched %s", site_id, command)
+                try:
+                    await server.driver.switch(on=command == "on")
+                except ServerDriverError as error:
+                    self._fail(site_id, server, error)
+                server.is_stale.set()
             await asyncio.sleep(LOOK_SECONDS)
+
+    def _fail(self, site_id: str, server: _Server, error: ServerDriverError) -> None:
+        self._on_error(site_id)
+        server.is_on = None
+        if not server.is_failing:
+            logger.warning("server of site %s cannot be switched: %s", site_id, error)
+        server.is_failing = True

@@ -48,6 +48,8 @@ ALL_WEEKS: tuple[Week, ...] = (
     *((RTS, name) for name in ("rts-median", "rts-06-24")),
 )
 FOLDER = Path(__file__).parent / "results"
+SAMPLE = Sample.parse("27h30m:10m:4m")
+"""Seven blocks a week, each at another hour of the day."""
 TRIPS_PER_DAY = 96.0
 """Of each farm where an experiment has trips: one in a quarter of an hour. No farm trips so often; it is what
 lets six counted minutes a day meet some forty of them."""
@@ -105,7 +107,7 @@ class Setting:
                 size=size,
                 jobs=jobs,
                 data=directory,
-                sample=Sample.parse("27h30m:10m:4m"),
+                sample=SAMPLE,
                 seeds=(1,),
                 loads=(0.5, 0.7),
                 weeks=((FTS, "fts-127"), (RTS, "rts-median")),
@@ -114,7 +116,7 @@ class Setting:
             size=size,
             jobs=jobs,
             data=directory,
-            sample=Sample.parse("27h30m:10m:4m"),
+            sample=SAMPLE,
             seeds=(1, 2, 3),
             loads=(0.3, 0.5, 0.7, 0.9),
             weeks=ALL_WEEKS,
@@ -220,7 +222,7 @@ class Runs:
     """Results of cells by name, each at every seed."""
 
     def __init__(self, setting: Setting, cells: Mapping[Any, Cell]) -> None:
-        """Run what is not kept yet. The cells' own seeds do not matter."""
+        """Run what is not kept yet: every cell at the setting's seeds, and at their hours."""
         self._seeds = setting.seeds
         self._cells = {
             (name, seed): cell.with_(seed=seed, sample=setting.sample.at_seed(seed))

@@ -172,7 +172,7 @@ async def running_bench(drain_seconds: float) -> AsyncIterator[Bench]:
             redis.wait()
 
 
-async def run_live(steps: int, drain_seconds: float = DRAIN_SECONDS) -> dict[str, Any]:
+async def run_live(steps: int, drain_seconds: float) -> dict[str, Any]:
     """Make the steps and print them; every time to comply, and what went beyond the ride-through."""
     rows: list[dict[str, Any]] = []
     async with running_bench(drain_seconds) as bench:
@@ -205,7 +205,7 @@ async def _make_steps(bench: Bench, steps: int, rows: list[dict[str, Any]]) -> N
                 bench.redis.wait()
                 await asyncio.sleep(SILENCE_SECONDS)
             name = "Redis runs" if step < (steps + 1) // 2 else "Redis stopped"
-            row = {"round": name, "step": step} | await _step(bench, hardware)
+            row: dict[str, Any] = {"round": name, "step": step} | await _step(bench, hardware)
             rows.append(row)
             print(
                 f"{name}, step {step}: complied in {row['seconds']:.2f} s, the router knew in "

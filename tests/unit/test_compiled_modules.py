@@ -11,7 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("fleet", "gateway", "router", "site_agent", "power_feed", "simulator", "replay", "cli")
+PACKAGES = (
+    "fleet",
+    "gateway",
+    "router",
+    "site_agent",
+    "power_feed",
+    "simulator",
+    "replay",
+    "cli",
+    "benchmarks",
+)
 ORDINARY = {"Enum", "StrEnum", "IntEnum", "NamedTuple", "Protocol", "TypedDict"}
 """What mypyc leaves as Python has it."""
 LIST = ROOT / "scripts" / "compiled-modules.txt"

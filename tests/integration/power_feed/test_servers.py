@@ -226,6 +226,56 @@ async def test_the_tasks_switch_off_what_has_no_grant_and_on_what_has_one(contro
     assert not tasks.is_off("another")
 
 
+class SlowDriver:
+    """Says what it was asked last, after a second; switches at once."""
+
+    def __init__(self) -> None:
+        self.is_server_on = True
+        self.questions = 0
+        self.switched_at: list[float] = []
+
+    async def is_on(self) -> bool:
+        self.questions += 1
+        seen = self.is_server_on
+        await asyncio.sleep(1.0)
+        return seen
+
+    async def switch(self, *, on: bool) -> None:
+        self.is_server_on = on
+        self.switched_at.append(asyncio.get_running_loop().time())
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def test_a_slow_controller_holds_up_no_decision() -> None:
+    """Off comes while it is asked; what it was asked before it was switched is not believed."""
+    driver, looks, watts = SlowDriver(), [0], [2000.0]
+
+    def view(_site: str) -> SwitchView:
+        looks[0] += 1
+        return SwitchView(granted_watts=watts[0], is_on=None, ride_through_seconds=0.1)
+
+    tasks = ServerTasks(
+        {"coast": (driver, ServerSwitch(rule=SwitchRule(retry_seconds=60.0)))},
+        view,
+        on_command=lambda _site, _command: None,
+        on_error=lambda _site: None,
+    )
+    running = [asyncio.create_task(work) for _, work in tasks.start()]
+    await until(lambda: driver.questions >= 2, seconds=60, what="a second question")
+    watts[0], asked, looked = 0.0, driver.questions, looks[0]
+    await until(lambda: driver.switched_at, seconds=60, what="the order")
+    assert driver.questions == asked  # the same question is still open
+    assert looks[0] > looked
+    await until(lambda: tasks.is_off("coast"), seconds=60, what="the controller's word")
+    assert driver.questions > asked
+    assert len(driver.switched_at) == 1
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+
+
 async def test_a_lost_packet_is_sent_again_until_the_server_is_heard() -> None:
     """Nobody acknowledges one; a report does."""
     heard: list[float] = []
