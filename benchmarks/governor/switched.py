@@ -58,7 +58,10 @@ def live_under(site: SimulatedSite, caps: list[float]) -> None:
 
 @dataclass(slots=True, kw_only=True)
 class _Server:
-    """The feed's switch: off at a grant of 0, when dark or the ride-through is over; on when it lasts."""
+    """The feed's switch: off at a grant of 0, when dark or the ride-through is over; on when it lasts.
+
+    Where the power fell in steps the ride-through began before: the governor says so, as reports do.
+    """
 
     site: SimulatedSite
     idle_watts: float
@@ -72,7 +75,9 @@ class _Server:
             if self._zero_since is None:
                 self._zero_since = now
             if not site.is_server_off:
-                is_over = now - self._zero_since >= site.ride_through.seconds - 1.0
+                told_at = site.control.account.episode_at
+                began_at = self._zero_since if told_at is None else min(self._zero_since, told_at)
+                is_over = now - began_at >= site.ride_through.seconds - 1.0
                 site.is_server_off = is_over or site.is_dark
             return
         self._zero_since = None
