@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +178,7 @@ class Setting:
     def cell(self, week: Week, policy: str, load: float, seed: int, **changes: Any) -> Cell:
         """One run of the paper table's kind."""
         wind, name = week
-        days = named_days(wind, wind_series(wind.name, self.resolve()), name)
+        days = _days_of(self.data, wind, name)
         values: dict[str, Any] = {
             "wind": wind.name,
             "first_day": days.first,
@@ -195,6 +195,12 @@ class Setting:
             "seed": seed,
         }
         return Cell(**(values | changes))
+
+
+@lru_cache(maxsize=64)
+def _days_of(directory: Path, wind: WindSet, name: str) -> Days:
+    """The median week takes the whole record to find: once, not for every cell."""
+    return named_days(wind, wind_series(wind.name, partial(find_file, directory)), name)
 
 
 def _listed(seeds: Sequence[int]) -> str:
