@@ -79,7 +79,8 @@ def test_a_copy_of_a_part_of_the_benchmarks_does_not_hide_the_rest(tmp_path: Pat
     copied = tmp_path / "benchmarks"
     shutil.copytree(ROOT / "benchmarks" / "governor", copied / "governor")
     shutil.copy(ROOT / "benchmarks" / "__init__.py", copied)
-    code = "import benchmarks.governor as a, benchmarks.experiments as b; print(a.__file__, b.__file__)"
+    names = ("benchmarks.governor", "benchmarks.experiments")
+    code = "".join(f"import {name} as one; print(one.__file__)\n" for name in names)
     found = subprocess.run(
         [sys.executable, "-P", "-c", code],
         env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
@@ -88,4 +89,4 @@ def test_a_copy_of_a_part_of_the_benchmarks_does_not_hide_the_rest(tmp_path: Pat
         check=True,
     )
     expected = [copied / "governor" / "__init__.py", ROOT / "benchmarks" / "experiments" / "__init__.py"]
-    assert found.stdout.split() == [str(path) for path in expected]
+    assert found.stdout.splitlines() == [str(path) for path in expected]
