@@ -227,22 +227,23 @@ async def test_the_tasks_switch_off_what_has_no_grant_and_on_what_has_one(contro
 
 
 class SlowDriver:
-    """Says what it was asked last, after a second; switches at once."""
+    """Answers a question of its state when it is let, by what was so when it was asked; switches at once."""
 
     def __init__(self) -> None:
         self.is_server_on = True
         self.questions = 0
-        self.switched_at: list[float] = []
+        self.may_answer = asyncio.Event()
+        self.orders: list[bool] = []
 
     async def is_on(self) -> bool:
         self.questions += 1
         seen = self.is_server_on
-        await asyncio.sleep(1.0)
+        await self.may_answer.wait()
         return seen
 
     async def switch(self, *, on: bool) -> None:
         self.is_server_on = on
-        self.switched_at.append(asyncio.get_running_loop().time())
+        self.orders.append(on)
 
     async def aclose(self) -> None:
         pass
@@ -250,27 +251,26 @@ class SlowDriver:
 
 async def test_a_slow_controller_holds_up_no_decision() -> None:
     """Off comes while it is asked; what it was asked before it was switched is not believed."""
-    driver, looks, watts = SlowDriver(), [0], [2000.0]
-
-    def view(_site: str) -> SwitchView:
-        looks[0] += 1
-        return SwitchView(granted_watts=watts[0], is_on=None, ride_through_seconds=0.1)
-
+    driver, watts = SlowDriver(), [2000.0]
     tasks = ServerTasks(
         {"coast": (driver, ServerSwitch(rule=SwitchRule(retry_seconds=60.0)))},
-        view,
+        lambda _site: SwitchView(granted_watts=watts[0], is_on=None, ride_through_seconds=0.1),
         on_command=lambda _site, _command: None,
         on_error=lambda _site: None,
     )
+    driver.may_answer.set()
     running = [asyncio.create_task(work) for _, work in tasks.start()]
-    await until(lambda: driver.questions >= 2, seconds=60, what="a second question")
-    watts[0], asked, looked = 0.0, driver.questions, looks[0]
-    await until(lambda: driver.switched_at, seconds=60, what="the order")
-    assert driver.questions == asked  # the same question is still open
-    assert looks[0] > looked
-    await until(lambda: tasks.is_off("coast"), seconds=60, what="the controller's word")
-    assert driver.questions > asked
-    assert len(driver.switched_at) == 1
+    await until(lambda: driver.questions == 1, seconds=60, what="the first question, answered")
+    driver.may_answer.clear()
+    await until(lambda: driver.questions == 2, seconds=60, what="the second, which stays open")
+    watts[0] = 0.0
+    await until(lambda: driver.orders, seconds=60, what="the order")
+    assert driver.questions == 2
+    assert not tasks.is_off("coast")
+    driver.may_answer.set()  # to the second: on, as it was when that was asked
+    await until(lambda: tasks.is_off("coast"), seconds=60, what="the controller's word, of the third")
+    assert driver.questions == 3
+    assert driver.orders == [False]
     for task in running:
         task.cancel()
     await asyncio.gather(*running, return_exceptions=True)
