@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     kinds.add_parser("speed", help="microseconds per decision")
     live = kinds.add_parser("live", help="a real agent over emulated engines: steps to 20 %% of power")
     live.add_argument("--steps", type=int, default=5)
-    live.add_argument("--drain-seconds", type=float, help="0.1; the ladder's default is 1.5")
+    live.add_argument("--drain-seconds", type=float, help="left out: 0.1; the ladder's default is 1.5")
     live.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     if options.kind == "speed":
@@ -75,7 +75,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _live(options: argparse.Namespace) -> int:
     from benchmarks.governor.live import DRAIN_SECONDS, run_live  # of no year, nor of its `code`
 
-    found = asyncio.run(run_live(options.steps, options.drain_seconds or DRAIN_SECONDS))
+    drain_seconds = DRAIN_SECONDS if options.drain_seconds is None else options.drain_seconds
+    found = asyncio.run(run_live(options.steps, drain_seconds))
     _keep(options.json, found)
     return 0 if found["exceeded_seconds"] == 0 else 1
 
