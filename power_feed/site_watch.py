@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -87,6 +88,8 @@ class SiteWatch:
         self._raw_plan = b""
         self._plan_at = 0.0
         self._said_at: dict[str, float] = {}
+        self._is_store_asked = asyncio.Event()
+        """Once the store was read, or could not be."""
 
     def state(self, site_id: str, *, farm_id: str, is_listening: bool) -> SiteState:
         """What is known of a site now, its server aside."""
@@ -127,10 +130,16 @@ class SiteWatch:
                 await self._reread()
             except StoreError as error:
                 logger.debug("no records of sites: %s", error)
+            self._is_store_asked.set()
             await asyncio.sleep(REREAD_SECONDS)
 
     async def poll_agents(self) -> None:
-        """Ask the agents of sites that the store says nothing of, every second, for ever."""
+        """Ask the agents of sites that the store says nothing of, every second, for ever.
+
+        First the store is asked, for a second at the most: a report alone does not say what a site idles at.
+        """
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._is_store_asked.wait(), REREAD_SECONDS)
         limits = httpx.Limits(max_connections=MAX_POLLS_AT_ONCE)
         async with httpx.AsyncClient(
             timeout=POLL_TIMEOUT_SECONDS, limits=limits, trust_env=False, headers=self._headers
@@ -148,12 +157,13 @@ class SiteWatch:
 
     async def _reread(self) -> None:
         ids: Sequence[str] = tuple(self._kept)
-        for site_id, raw in zip(ids, await self._store.site_reports(ids), strict=True):
-            if raw is not None:
-                self._take_report(site_id, raw, is_stored=True)
-        for site_id, raw in zip(ids, await self._store.site_infos(ids), strict=True):
-            if raw is not None:
-                self._take_info(site_id, raw)
+        # Both, and then at once: who has heard a site takes it that what it is is known.
+        reports, infos = await self._store.site_reports(ids), await self._store.site_infos(ids)
+        for site_id, report, info in zip(ids, reports, infos, strict=True):
+            if info is not None:
+                self._take_info(site_id, info)
+            if report is not None:
+                self._take_report(site_id, report, is_stored=True)
         raw_plan = await self._store.plan()
         if raw_plan is not None and raw_plan != self._raw_plan:
             self._raw_plan = raw_plan
