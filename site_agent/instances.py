@@ -195,34 +195,35 @@ class InstancePool:
 
     async def watch(self) -> None:
         """Notice crashes and hangs; runs as long as the agent does."""
-        probe_at = self._now() + self._probe_seconds
+        async with asyncio.TaskGroup() as probes:
+            for instance in self.instances:
+                probes.create_task(self._probe(instance))
+            while True:
+                await asyncio.sleep(WATCH_SECONDS)
+                for instance in self.instances:
+                    if instance.is_serving:
+                        self._look_at(instance)
+
+    async def _probe(self, instance: Instance) -> None:
+        """Each by itself: one that answers late, or never, holds up no look at the others."""
         while True:
-            await asyncio.sleep(WATCH_SECONDS)
-            for instance in self._serving():
-                if reason := self._drivers.engines.exit_reason(instance.instance_id):
-                    self._give_up(instance, "exited", reason)
-                elif (stalled := self._stalled_seconds(instance.instance_id)) > self._stall_seconds:
-                    fault = f"hangs: no token for {stalled:.0f} s with requests running"
-                    self._give_up(instance, "timeout", fault)
-            if self._now() >= probe_at:
-                await self._probe_all()
-                probe_at = self._now() + self._probe_seconds
-
-    async def _probe_all(self) -> None:
-        serving = self._serving()
-        answers = await asyncio.gather(
-            *(self._drivers.engines.is_ready(instance.instance_id) for instance in serving)
-        )
-        for instance, is_healthy in zip(serving, answers, strict=True):
-            if instance not in self._serving():
+            await asyncio.sleep(self._probe_seconds)
+            if not instance.is_serving:
                 continue
-            instance.failed_probes = 0 if is_healthy else instance.failed_probes + 1
-            if instance.failed_probes >= self._probe_failures:
-                self._give_up(instance, "timeout", f"{self._probe_failures} health probes in a row failed")
+            asked = instance.ready_at
+            is_healthy = await self._drivers.engines.is_ready(instance.instance_id)
+            if instance.is_serving and instance.ready_at == asked:  # else stopped, or another by now
+                instance.failed_probes = 0 if is_healthy else instance.failed_probes + 1
+                self._look_at(instance)
 
-    def _serving(self) -> list[Instance]:
-        states = (InstanceState.READY, InstanceState.DRAINING)
-        return [one for one in self.instances if one.state in states and not one.is_stopping]
+    def _look_at(self, instance: Instance) -> None:
+        if reason := self._drivers.engines.exit_reason(instance.instance_id):
+            self._give_up(instance, "exited", reason)
+        elif (stalled := self._stalled_seconds(instance.instance_id)) > self._stall_seconds:
+            fault = f"hangs: no token for {stalled:.0f} s with requests running"
+            self._give_up(instance, "timeout", fault)
+        elif instance.failed_probes >= self._probe_failures:
+            self._give_up(instance, "timeout", f"{self._probe_failures} health probes in a row failed")
 
     async def follow_clocks(self) -> None:
         """Bring every instance's clock to the one last ordered; runs as long as the agent does."""

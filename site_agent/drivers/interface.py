@@ -100,7 +100,7 @@ class EngineDriver(Protocol):
         """
 
     async def is_ready(self, instance_id: str) -> bool:
-        """Health probe, bounded by about a second; False for anything but a clear yes."""
+        """Health probe, bounded by some seconds; False for anything but a clear yes."""
 
     def exit_reason(self, instance_id: str) -> str | None:
         """Why an engine that nobody stopped has ended (with its log's last lines); None while it lives."""

@@ -15,7 +15,9 @@ from gateway.upstream import Origin, UpstreamError, UpstreamPool
 
 logger = logging.getLogger(__name__)
 
-PROBE_SECONDS = 1.0
+PROBE_SECONDS = 5.0
+"""A busy vLLM answers late, as its HTTP server shares the processor with tokenizing, and on CPUs with the
+model: it is not hung. What refuses is known at once."""
 DESCRIBE_SECONDS = 5.0
 """vLLM makes the description of its API when it is first asked, once: 0.7 s on an idle core (0.32)."""
 MAX_ANSWER_BYTES = 8 << 20

@@ -137,6 +137,8 @@ class FakeEngines:
         self.stops: list[tuple[str, bool]] = []
         self.unhealthy: set[str] = set()
         self.not_ready: set[str] = set()
+        self.silent: set[str] = set()
+        """They take a probe and answer nothing."""
         self.exits: dict[str, str] = {}
         self.start_faults: dict[str, DriverError] = {}
         self.stop_faults: list[DriverError] = []
@@ -164,6 +166,8 @@ class FakeEngines:
             await engine.server.stop(0)
 
     async def is_ready(self, instance_id: str) -> bool:
+        while instance_id in self.silent:  # noqa: ASYNC110 -- a set that tests change
+            await asyncio.sleep(0.01)
         return instance_id in self.engines and instance_id not in self.unhealthy | self.not_ready
 
     def exit_reason(self, instance_id: str) -> str | None:

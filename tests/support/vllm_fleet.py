@@ -210,8 +210,12 @@ class VllmFleet:
         wait_until(
             condition,
             seconds=seconds,
-            what=lambda: "\n".join([what, *(one.tail() for one in self._services.values())]),
+            what=lambda: f"{what}\n{self.tails()}",
         )
+
+    def tails(self) -> str:
+        """What every process said last."""
+        return "\n".join(one.tail() for one in self._services.values())
 
     def wait_for_engine(self, site: str, state: str) -> None:
         """Until every engine of the site is in this state, by the agent's own metrics."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import anthropic
 import httpx
@@ -206,47 +206,83 @@ async def test_an_engine_stops_computing_when_the_client_goes(
     before they are cut (both engines compute while the machine lets the test wait) show nothing: once more.
     """
     took: list[float] = []
-    reads: list[float] = []
-    # a connection of its own for each reading: engines close idle ones after 5 s
-    async with httpx.AsyncClient(
-        trust_env=False, timeout=120, limits=httpx.Limits(max_keepalive_connections=0)
-    ) as http:
-
-        async def at_work() -> float:
-            began = asyncio.get_running_loop().time()
-            pages = [(await http.get(f"{fleet.engine_url(site)}/metrics")).text for site in SITES]
-            reads.append(asyncio.get_running_loop().time() - began)
-            return sum(conversations.requests_at_work(page) for page in pages)
-
-        async def until(condition: Callable[[float], bool], seconds: float) -> float:
-            loop = asyncio.get_running_loop()
-            began = loop.time()
-            while not condition(await at_work()):
-                assert loop.time() < began + seconds, await at_work()
-            return loop.time() - began
-
+    faults: list[str] = []
+    async with Gauge(fleet) as gauge:
         for attempt in range(12):
-            await until(lambda count: count == 0, 30)
             words = 12 if phase == "decode" else 2000
             prompts = [f"{attempt} {is_streamed} {number} " + "wind " * words for number in range(4)]
-            asks = [asyncio.create_task(ask(fleet, prompt, is_streamed=is_streamed)) for prompt in prompts]
-            while not (was_at_work := await at_work() > 0) and not all(one.done() for one in asks):
-                pass
-            if phase == "decode":
-                await asyncio.sleep(0.3)  # all four are past their prompts
-                was_at_work = await at_work() > 0
-            for one in asks:
-                one.cancel()
-            ends = await asyncio.gather(*asks, return_exceptions=True)
-            assert [end for end in ends if isinstance(end, Exception)] == []
-            if was_at_work and None not in ends:
-                took.append(await until(lambda count: count == 0, 10))
+            asks = [ask(fleet, prompt, is_streamed=is_streamed) for prompt in prompts]
+            try:
+                await gauge.until_idle(30)
+                seconds = await cut(gauge, asks, is_decoding=phase == "decode")
+            except httpx.TransportError as error:
+                # seen once, on a machine that let nothing else run for seconds: the engine itself was gone
+                faults.append(f"{error!r}\n{fleet.tails()}")
+                for site in SITES:
+                    await asyncio.to_thread(fleet.wait_for_engine, site, "ready")
+                continue
+            if seconds is not None:
+                took.append(seconds)
             if len(took) == 3:
                 break
     record_property("seconds_to_zero", [round(one, 3) for one in took])
     print(f"client's close to gauge 0, {phase}, streamed={is_streamed}: {[f'{one:.3f} s' for one in took]}")  # noqa: T201
+    print(*faults, sep="\n")  # noqa: T201
+    assert len(faults) <= 1, "engines ended by themselves"
     assert len(took) == 3, "the answers are too fast to be cut in this phase"
-    assert min(took) <= 2.0, (took, max(reads))
+    assert min(took) <= 2.0, (took, max(gauge.reads))
+
+
+class Gauge:
+    """How many requests the engines have, running and waiting, by their own metrics."""
+
+    def __init__(self, fleet: VllmFleet) -> None:
+        self._fleet = fleet
+        # a connection of its own for each reading: engines close idle ones after 5 s
+        limits = httpx.Limits(max_keepalive_connections=0)
+        self._http = httpx.AsyncClient(trust_env=False, timeout=120, limits=limits)
+        self.reads: list[float] = []
+        """Seconds that each reading took."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    async def read(self) -> float:
+        began = asyncio.get_running_loop().time()
+        pages = [(await self._http.get(f"{self._fleet.engine_url(site)}/metrics")).text for site in SITES]
+        self.reads.append(asyncio.get_running_loop().time() - began)
+        return sum(conversations.requests_at_work(page) for page in pages)
+
+    async def until_idle(self, seconds: float) -> float:
+        """How long it took."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while (count := await self.read()) > 0:
+            assert loop.time() < began + seconds, count
+        return loop.time() - began
+
+
+async def cut(
+    gauge: Gauge, requests: Sequence[Coroutine[Any, Any, None]], *, is_decoding: bool
+) -> float | None:
+    """Seconds from the requests' close to idle engines; None: there was nothing at work when it came."""
+    asks = [asyncio.create_task(request) for request in requests]
+    try:
+        while not (was_at_work := await gauge.read() > 0) and not all(one.done() for one in asks):
+            pass
+        if is_decoding:
+            await asyncio.sleep(0.3)  # all are past their prompts
+            was_at_work = await gauge.read() > 0
+    finally:
+        for one in asks:
+            one.cancel()
+        ends = await asyncio.gather(*asks, return_exceptions=True)
+    assert [end for end in ends if isinstance(end, Exception)] == []
+    seconds = await gauge.until_idle(10)
+    return seconds if was_at_work and None not in ends else None
 
 
 async def ask(fleet: VllmFleet, prompt: str, *, is_streamed: bool) -> None:

@@ -128,6 +128,27 @@ async def test_an_engine_that_fails_its_probes_is_killed() -> None:
         assert rig.pool.faults == {"timeout": 1}
 
 
+async def test_an_engine_that_answers_no_probe_hides_no_other_ones_crash() -> None:
+    """Each is asked by itself; and what one says that is being stopped no longer counts."""
+    async with running_pool(count=2) as rig:
+        for instance_id in ("i0", "i1"):
+            rig.pool.start(instance_id)
+            await rig.state(InstanceState.READY, instance_id)
+        rig.engines.silent.add("i0")
+        await asyncio.sleep(0.2)  # it is being asked
+        await rig.engines.crash("i1")
+        await rig.state(InstanceState.STOPPED, "i1")
+        assert rig.pool["i0"].is_admitted, "late is not hung"
+
+        rig.engines.unhealthy.add("i0")
+        rig.pool["i0"].failed_probes = 1  # the next one would be its last
+        rig.pool.stop("i0")
+        await rig.state(InstanceState.STOPPED)
+        rig.engines.silent.clear()  # a no, from the engine that is gone
+        await asyncio.sleep(0.1)
+        assert rig.ended == ["i1"]
+
+
 async def test_a_single_failed_probe_is_forgiven() -> None:
     """Counted anew after the next good one."""
     async with running_pool() as rig:
