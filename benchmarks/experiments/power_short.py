@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.experiments.figures import estimate, markdown, mean_of, number, paired, total
-from benchmarks.experiments.setting import BASELINES, POLICIES, TRIPS_PER_DAY, Runs, Setting, write
+from benchmarks.experiments.setting import BASELINES, POLICIES, TRIPS_PER_DAY, Runs, Setting, Week, write
 from simulator import plots
 from simulator.quantiles import at, at_equal_completion
 
@@ -53,36 +53,34 @@ class Times:
 
 
 def run(setting: Setting) -> None:
-    """The paper table's cells at every load; with trips at the highest."""
-    variants = [(load, False) for load in setting.loads] + [(setting.loads[-1], True)]
+    """The paper table's cells at every load; with trips a far and a near week at the highest."""
+    places = [(week, *one) for week in setting.weeks for one in _variants(setting, week)]
     runs = Runs(
         setting,
         {
             (week[1], load, policy, has_trips): setting.cell(
                 week, policy, load, 1, trips_per_day=TRIPS_PER_DAY if has_trips else 0.0
             )
-            for week in setting.weeks
-            for load, has_trips in variants
+            for week, load, has_trips in places
             for policy in POLICIES
         },
     )
     text = ["# Power-short minutes", "", _said(setting), ""]
     figures: dict[str, str] = {}
     times: dict[tuple[str, float, bool], Times] = {}
-    for _, week in setting.weeks:
-        for load, has_trips in variants:
-            one = (week, load, has_trips)
-            times[one] = _times(runs, *one)
-            title = f"{week}, load {load:g}" + (", with trips" if has_trips else "")
-            text += [f"## {title}", "", _table(runs, times[one], *one), ""]
-            sketches = {
-                policy: runs.of((week, load, policy, has_trips))[0][PART]["e2e_sketch"] for policy in POLICIES
-            }
-            if all(sketches.values()):
-                stem = f"{week}-{load:g}" + ("-trips" if has_trips else "")
-                figures[stem] = plots.distributions(
-                    sketches, title=f"{title}: E2E in power-short minutes", x="seconds"
-                )
+    for (_, week), load, has_trips in places:
+        one = (week, load, has_trips)
+        times[one] = _times(runs, *one)
+        title = f"{week}, load {load:g}" + (", with trips" if has_trips else "")
+        text += [f"## {title}", "", _table(runs, times[one], *one), ""]
+        sketches = {
+            policy: runs.of((week, load, policy, has_trips))[0][PART]["e2e_sketch"] for policy in POLICIES
+        }
+        if all(sketches.values()):
+            stem = f"{week}-{load:g}" + ("-trips" if has_trips else "")
+            figures[stem] = plots.distributions(
+                sketches, title=f"{title}: E2E in power-short minutes", x="seconds"
+            )
     claims = _claims(times)
     goals = "\n".join(_goal(setting, wind.is_far, week, times) for wind, week in setting.weeks)
     text += ["## P99 of E2E", "", claims, "", goals]
@@ -94,14 +92,19 @@ def run(setting: Setting) -> None:
         plots=figures,
         rows=[
             row
-            for week in setting.weeks
-            for load, has_trips in variants
+            for (_, week), load, has_trips in places
             for policy in POLICIES
             for row in runs.rows(
-                (week[1], load, policy, has_trips), week=week[1], load=load, policy=policy, trips=has_trips
+                (week, load, policy, has_trips), week=week, load=load, policy=policy, trips=has_trips
             )
         ],
     )
+
+
+def _variants(setting: Setting, week: Week) -> list[tuple[float, bool]]:
+    """Loads, and whether with trips."""
+    trips = [(setting.loads[-1], True)] if week in setting.far_and_near else []
+    return [(load, False) for load in setting.loads] + trips
 
 
 def _said(setting: Setting) -> str:
