@@ -286,7 +286,8 @@ async def _feed(fleet: FleetConfig, config: SiteConfig) -> list[Finding]:
         status, body = await prober.get(Origin.parse(config.feed_url), path)
         reading = PowerReading.from_json(body) if status == 200 else None
     except UpstreamError as error:
-        return [_fail(name, str(error), "start heron power-feed, or correct feed_url")]
+        action = "start heron power-feed, or correct feed_url; on another machine it needs [power_feed] host"
+        return [_fail(name, str(error), action)]
     except RecordError as error:
         return [_fail(name, f"{config.feed_url}: what it says is no reading: {error}", "check feed_url")]
     finally:

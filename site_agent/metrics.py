@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -61,7 +62,7 @@ class SiteFacts:
     site_id: str
     farm_id: str
     model: str
-    is_gpu_fake: bool
+    gpu: Literal["real", "fake", "none"]
     is_governor_enabled: bool
     server_idle_watts: float
     safe_floor_watts: float
@@ -115,11 +116,11 @@ class SiteCollector(Collector):
         facts = self.facts
         family = GaugeMetricFamily(
             "heron_site_info",
-            'Always 1; the labels say what this site is. gpu="fake" means that its watts are made up.',
+            "Always 1; the labels say what this site is. gpu: real; fake, its watts are made up; none, nobody "
+            "reads GPUs here, as configured.",
             labels=["site", "farm", "model", "gpu"],
         )
-        gpu = "fake" if facts.is_gpu_fake else "real"
-        family.add_metric([facts.site_id, facts.farm_id, facts.model, gpu], 1)
+        family.add_metric([facts.site_id, facts.farm_id, facts.model, facts.gpu], 1)
         self._families.append(family)
         self._gauge(
             "governor_enabled",

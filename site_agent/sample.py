@@ -14,16 +14,16 @@ from site_agent.site_records import SiteRecords
 
 def facts(parts: Parts) -> SiteFacts:
     """What does not change."""
-    config = parts.config
+    config, gpus = parts.config, parts.drivers.gpus
     return SiteFacts(
         site_id=config.site_id,
         farm_id=config.farm_id,
         model=config.engine.model,
-        is_gpu_fake=parts.drivers.gpus.is_fake,
+        gpu="fake" if gpus.is_fake else "none" if gpus.is_none else "real",
         is_governor_enabled=config.governor.enabled,
         server_idle_watts=parts.power.governor.model.server_idle_watts,
         safe_floor_watts=config.safe_floor_watts,
-        max_site_watts=config.site_watts_limit(spare_gpus=parts.drivers.gpus.spare_gpus),
+        max_site_watts=config.site_watts_limit(spare_gpus=gpus.spare_gpus),
     )
 
 

@@ -81,6 +81,7 @@ class EmulatedHardware:
     """EngineDriver and GpuDriver in one: both are the same process."""
 
     is_fake = True
+    is_none = False
     can_set_clock = True
     spare_gpus = 0
     problems: tuple[str, ...] = ()

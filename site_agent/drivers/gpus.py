@@ -16,9 +16,14 @@ class UnmeasuredGpus:
     """GPUs (or none) whose power nobody reads and whose clocks nobody sets."""
 
     is_fake = False
+    is_none: bool
     can_set_clock = False
     spare_gpus = 0
     problems: tuple[str, ...] = ()
+
+    def __init__(self, *, is_none: bool) -> None:
+        """`is_none`: so it was configured; else it was to be NVML."""
+        self.is_none = is_none
 
     async def power_watts(self) -> float | None:
         """See GpuDriver."""
@@ -45,7 +50,7 @@ def create(context: DriverContext, options: VllmOptions | ExternalOptions, libra
     """
     uses_gpus = any(spec.gpu_indices for spec in context.specs)
     if options.gpu_driver == "none" or (options.gpu_driver == "auto" and not uses_gpus):
-        return UnmeasuredGpus()
+        return UnmeasuredGpus(is_none=True)
     try:
         found = nvml.NvmlGpus(
             nvml.load() if library is None else library,
@@ -59,7 +64,7 @@ def create(context: DriverContext, options: VllmOptions | ExternalOptions, libra
         if options.gpu_driver != "auto":
             raise
         logger.warning("the GPUs' power is unknown, the draw is modelled: %s", error)
-        return UnmeasuredGpus()
+        return UnmeasuredGpus(is_none=False)
     for problem in found.problems:
         logger.warning("GPUs: %s", problem)
     return found

@@ -136,6 +136,8 @@ class GpuDriver(Protocol):
 
     is_fake: bool
     """True for emulated GPUs; metrics and reports say so."""
+    is_none: bool
+    """True where, by the configuration, there is nothing to measure and to set."""
     can_set_clock: bool
     """False: the governor plans with full clocks only and saves power by stopping engines."""
     spare_gpus: int

@@ -71,6 +71,7 @@ class NvmlGpus:
     """GpuDriver. `nvml` is the module `pynvml`, or a fake that has its functions."""
 
     is_fake: bool
+    is_none = False
     can_set_clock: bool
 
     def __init__(

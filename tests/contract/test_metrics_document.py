@@ -69,7 +69,7 @@ def site_metrics() -> Described:
         site_id="north",
         farm_id="north-farm",
         model="m",
-        is_gpu_fake=True,
+        gpu="fake",
         is_governor_enabled=True,
         server_idle_watts=1000.0,
         safe_floor_watts=0.0,

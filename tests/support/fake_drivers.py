@@ -191,6 +191,7 @@ class FakeGpus:
     """GpuDriver: the test sets the watts."""
 
     is_fake = True
+    is_none = False
     can_set_clock = True
     spare_gpus = 0
     problems: tuple[str, ...] = ()

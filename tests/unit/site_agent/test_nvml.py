@@ -255,7 +255,9 @@ def test_auto_takes_nvml_where_it_is_and_goes_on_without(tmp_path: Path) -> None
     made = context(tmp_path)
     assert isinstance(made.options, VllmOptions)
     assert isinstance(gpus.create(made, made.options, FakeNvml()), NvmlGpus)
-    assert isinstance(gpus.create(made, made.options, FakeNvml(has_driver=False)), gpus.UnmeasuredGpus)
+    unknown = gpus.create(made, made.options, FakeNvml(has_driver=False))
+    assert isinstance(unknown, gpus.UnmeasuredGpus)
+    assert not unknown.is_none, "they should have been measured"
     must, never = context(tmp_path, gpu_driver="nvml"), context(tmp_path, gpu_driver="none")
     assert isinstance(must.options, VllmOptions)
     assert isinstance(never.options, VllmOptions)

@@ -400,7 +400,7 @@ async def test_power_is_unknown_and_clocks_cannot_be_set(make_site: Callable[...
     """None, never 0."""
     gpus = make_site().drivers.gpus
     assert await gpus.power_watts() is None
-    assert (gpus.is_fake, gpus.can_set_clock) == (False, False)
+    assert (gpus.is_fake, gpus.is_none, gpus.can_set_clock) == (False, True, False)
     await gpus.set_clock("north-0", None)
     with pytest.raises(DriverError, match="sets clocks"):
         await gpus.set_clock("north-0", 1200)
