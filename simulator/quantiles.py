@@ -34,8 +34,3 @@ def at(sketched: Sequence[float | None], level: float) -> float:
     position = min(bisect_left(LEVELS, level - 1e-12), len(LEVELS) - 1)
     value = sketched[position]
     return math.inf if value is None else value
-
-
-def at_equal_completion(sketched: Sequence[float | None], level: float, completed_ratio: float) -> float:
-    """The quantile of the best `completed_ratio` of all requests: as if the rest had not been asked."""
-    return at(sketched, level * completed_ratio)

@@ -50,7 +50,8 @@ class _Part:
         self.counts["ttft_in_time"] += int(np.count_nonzero(in_time & chosen))
         self.counts["resumed"] += int(np.count_nonzero((record.breaks[chosen] > 0) & (outcomes == 1)))
         self.counts["output_tokens"] += int(record.produced_tokens[chosen].sum())
-        self.ttft.append(record.ttft_seconds[chosen])
+        is_served = outcomes == Outcome.SERVED
+        self.ttft.append(np.where(is_served, record.ttft_seconds[chosen], np.float32(np.inf)))
         self.e2e.append(record.e2e_seconds[chosen])
 
     def as_dict(self) -> dict[str, Any]:
@@ -149,7 +150,7 @@ class Summary:
         self._totals["simulated_requests"] += int(np.count_nonzero(record.outcome >= 0))
 
     def _good(self, block: Block) -> tuple[Bools, Bools]:
-        """Which requests met their class's SLO whole, and its TTFT."""
+        """Which served requests met their class's SLO whole, and its TTFT."""
         arrivals, record = block.scene.arrivals, block.record
         ttft = np.full(len(arrivals), np.inf, dtype=np.float32)
         e2e = np.full(len(arrivals), np.inf, dtype=np.float32)
@@ -157,8 +158,9 @@ class Summary:
         for name, slo in self._slos.items():
             chosen = classes == CLASSES.index(name)
             ttft[chosen], e2e[chosen] = slo.ttft_seconds, slo.e2e_seconds
-        in_time = np.isfinite(record.ttft_seconds) & (record.ttft_seconds <= ttft)
-        good = in_time & (record.outcome == Outcome.SERVED) & (record.e2e_seconds <= e2e)
+        is_served = record.outcome == Outcome.SERVED
+        in_time = is_served & np.isfinite(record.ttft_seconds) & (record.ttft_seconds <= ttft)
+        good = in_time & (record.e2e_seconds <= e2e)
         return good, in_time
 
     def _take_series(self, block: Block) -> None:

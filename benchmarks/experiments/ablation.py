@@ -63,7 +63,7 @@ def run(setting: Setting) -> None:
         )
     said = (
         f"{setting.said()} Load {load:g}, {TRIPS_PER_DAY:g} sudden falls of power a day at each farm. Counts "
-        f"are sums over seeds. {PACKING}"
+        f"are sums over seeds. *Over cap*: beyond the ride-through of 5 s, in counted minutes. {PACKING}"
     )
     table = markdown(HEAD, lines)
     write(

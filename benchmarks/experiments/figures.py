@@ -7,10 +7,13 @@ the mean of their differences seed by seed, whose interval is far narrower than 
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
+
+from simulator.quantiles import LEVELS
 
 _T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
 """Student's t for a two-sided 95 % interval, by degrees of freedom from 1."""
@@ -27,24 +30,81 @@ class Estimate:
 
     def text(self, form: str = "{:.1%}") -> str:
         """`97.1% ± 0.3%`; one seed: `97.1%`."""
+        if math.isnan(self.mean):
+            return "–"
+        if math.isinf(self.mean):
+            return "∞"
         return form.format(self.mean) + (f" ± {form.format(self.half).lstrip('+')}" if self.half else "")
+
+    def is_sure(self, bar: float) -> bool:
+        """Whether the whole interval is on one side of a bar."""
+        return abs(self.mean - bar) >= self.half
 
 
 def estimate(values: Sequence[float]) -> Estimate:
     """Mean and interval by Student's t; an infinite value makes the mean infinite.
+
+    A value that is not a number (a seed in which nothing came) is left out; with no other the mean is none.
 
     Raises:
         ValueError: no value.
     """
     if not values:
         raise ValueError("no value to take a mean of")
-    mean = sum(values) / len(values)
-    if len(values) < 2 or not math.isfinite(mean):
+    known = [value for value in values if not math.isnan(value)]
+    if not known:
+        return Estimate(mean=math.nan, half=0.0)
+    mean = sum(known) / len(known)
+    if len(known) < 2 or not math.isfinite(mean):
         return Estimate(mean=mean, half=0.0)
-    variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    return Estimate(
-        mean=mean, half=_T95[min(len(values) - 2, len(_T95) - 1)] * (variance / len(values)) ** 0.5
-    )
+    return Estimate(mean=mean, half=_half([value - mean for value in known]))
+
+
+def ratio_of(tops: Sequence[float], bottoms: Sequence[float]) -> Estimate:
+    """Ratio of two means, seed by seed in the same order, with its interval (the ratio estimator's, by its
+    residuals: Cochran, Sampling Techniques, 6.3); not a number where the bottoms' mean is 0.
+
+    Raises:
+        ValueError: not as many, or none.
+    """
+    pairs = [
+        (top, bottom)
+        for top, bottom in zip(tops, bottoms, strict=True)
+        if not (math.isnan(top) or math.isnan(bottom))
+    ]
+    if not tops:
+        raise ValueError("no value to take a mean of")
+    whole = sum(bottom for _, bottom in pairs)
+    if not whole:
+        return Estimate(mean=math.nan, half=0.0)
+    mean = sum(top for top, _ in pairs) / whole
+    if len(pairs) < 2 or not math.isfinite(mean) or not math.isfinite(whole):
+        return Estimate(mean=mean, half=0.0)
+    half = _half([top - mean * bottom for top, bottom in pairs])
+    return Estimate(mean=mean, half=half / abs(whole / len(pairs)))
+
+
+def _half(residuals: Sequence[float]) -> float:
+    count = len(residuals)
+    variance = sum(one * one for one in residuals) / (count - 1)
+    return _T95[min(count - 2, len(_T95) - 1)] * (variance / count) ** 0.5
+
+
+def at_equal_completion(sketched: Sequence[float | None], level: float, completed_ratio: float) -> float:
+    """The quantile of the best `completed_ratio` of all requests: as if the rest had not been asked.
+
+    Between two levels of the sketch a straight line; where the upper is infinite, the lower. NaN of nothing.
+    """
+    if not sketched:
+        return math.nan
+    wanted = level * completed_ratio
+    place = max(0, bisect_right(LEVELS, wanted + 1e-12) - 1)
+    low = sketched[place]
+    if low is None:
+        return math.inf
+    if place + 1 == len(LEVELS) or (high := sketched[place + 1]) is None:
+        return low
+    return low + (high - low) * max(0.0, wanted - LEVELS[place]) / (LEVELS[place + 1] - LEVELS[place])
 
 
 def paired(ours: Sequence[float], theirs: Sequence[float]) -> Estimate:

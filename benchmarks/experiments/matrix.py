@@ -50,7 +50,7 @@ def run(setting: Setting) -> None:
         )
     said = (
         f"{setting.said()} Load {load:g}, {TRIPS_PER_DAY:g} sudden falls of power a day at each farm. Counts "
-        "are sums over seeds."
+        "are sums over seeds. *Over cap*: beyond the ride-through of 5 s, in counted minutes."
     )
     table = markdown(HEAD, lines)
     write(

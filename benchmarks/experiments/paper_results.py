@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.experiments.figures import Crossing, Estimate, crossing, estimate, paired, way
+from benchmarks.experiments.figures import (
+    CLOSE_RATIO,
+    Crossing,
+    Estimate,
+    crossing,
+    estimate,
+    paired,
+    ratio_of,
+    way,
+)
 from benchmarks.experiments.setting import BASELINES, Runs, Setting
 from simulator.plots import BOUND
 
@@ -36,10 +45,12 @@ class Table:
         """Share that could be, of each seed."""
         return [_row(one)["bound"] for one in self.ceilings[week, load]]
 
-    def share(self, week: str, load: float, policy: str) -> float:
+    def share(self, week: str, load: float, policy: str) -> Estimate:
         """Of the bound; where that is nothing, nothing is all of it."""
-        bound = self.mean(week, load, BOUND)
-        return self.mean(week, load, policy) / bound if bound else 1.0
+        bounds = self.bound(week, load)
+        if not any(bounds):
+            return Estimate(mean=1.0, half=0.0)
+        return ratio_of(self.attained(week, load, policy), bounds)
 
     def fluid(self, week: str, load: float, name: str) -> float:
         """A fluid baseline, mean over seeds."""
@@ -47,7 +58,7 @@ class Table:
 
     def offered(self, week: str, load: float) -> float:
         """What really came ÷ the cluster's peak."""
-        return self.runs.offered_ratio((week, load, OURS))
+        return estimate(self.runs.offered_ratios((week, load, OURS))).mean
 
     def best_baseline(self, week: str, load: float) -> str:
         """The one with the most within the SLO."""
@@ -58,23 +69,31 @@ class Table:
         best = self.best_baseline(week, load)
         return paired(self.attained(week, load, OURS), self.attained(week, load, best))
 
-    def way(self, week: str, load: float) -> float | None:
+    def way(self, week: str, load: float) -> Estimate | None:
         """Our part of the way from the best baseline to the bound; None: they are as good as one."""
-        best = self.mean(week, load, self.best_baseline(week, load))
-        return way(self.mean(week, load, OURS), best, self.mean(week, load, BOUND))
+        best, bound = self.attained(week, load, self.best_baseline(week, load)), self.bound(week, load)
+        gaps = [one - other for one, other in zip(bound, best, strict=True)]
+        if sum(gaps) <= CLOSE_RATIO * sum(bound):
+            return None
+        ours = self.attained(week, load, OURS)
+        return ratio_of([one - other for one, other in zip(ours, best, strict=True)], gaps)
 
     def sustained_way(self, week: str, level: float) -> tuple[str, bool | None]:
         """The same on sustained load, and whether the goal is met; None: the loads run do not say."""
         bound, ours = self.crossing(week, BOUND, level), self.crossing(week, OURS, level)
-        best = self.crossing(week, self.best_sustained(week, level), level)
+        name = self.best_sustained(week, level)
+        best = self.crossing(week, name, level)
         if bound.kind == "below":
             return "the bound has less too", None
+        if ours.kind != best.kind and _order(ours) < _order(best):
+            return f"less than `{name}`", False
         if ours.kind != "at":
             return "not bracketed by the loads that were run", None
         part = way(ours.load, best.load, bound.load)
         if best.kind == bound.kind == "at":
             if part is None:
-                return "baseline within 2 % of the bound", ours.load >= best.load * NEVER_LESS_RATIO
+                lead = ours.load - best.load
+                return f"baseline within 2 % of the bound, lead {lead:+.3f}", lead >= 0
             return f"{part:.0%}", part >= WAY_GOAL
         if part is None or best.kind == "above" or (best.kind == "below" and bound.kind == "above"):
             return "not bracketed by the loads that were run", None
@@ -86,9 +105,43 @@ class Table:
         """The baseline that sustains the most."""
         return max(BASELINES, key=lambda policy: _order(self.crossing(week, policy, level)))
 
+    def best_sustained_text(self, week: str, level: float) -> str:
+        """Its load and its name; of baselines that the loads run do not tell apart no name."""
+        best = self.best_sustained(week, level)
+        found = self.crossing(week, best, level)
+        alike = [policy for policy in BASELINES if self.crossing(week, policy, level) == found]
+        name = "all" if len(alike) == len(BASELINES) else ", ".join(f"`{policy}`" for policy in alike)
+        return f"{self.crossing_text(week, best, level)} ({name})"
+
     def crossing(self, week: str, policy: str, level: float) -> Crossing:
         """Of a policy's curve, or the bound's."""
         return crossing(self.curve(week, policy), level)
+
+    def crossing_text(self, week: str, policy: str, level: float) -> str:
+        """With the least and the most of the seeds' own curves, where there are several: each has its hours."""
+        found = self.crossing(week, policy, level).text()
+        seeds = range(len(self.setting.seeds))
+        if len(seeds) < 2:
+            return found
+        each = sorted((crossing(self._curve_of(week, policy, seed), level) for seed in seeds), key=_order)
+        return f"{found} [{each[0].text()} … {each[-1].text()}]"
+
+    def _curve_of(self, week: str, policy: str, seed: int) -> list[tuple[float, float]]:
+        def attained(load: float) -> float:
+            values = self.bound(week, load) if policy == BOUND else self.attained(week, load, policy)
+            return values[seed]
+
+        loads = self.setting.loads
+        return [(self.runs.offered_ratios((week, load, OURS))[seed], attained(load)) for load in loads]
+
+    def full_ratio(self) -> float:
+        """What a fluid serves of this mix within the SLO at full power everywhere, ÷ the cluster's peak."""
+        found = [
+            one["within_slo"]["capacity_at_full_power_ratio"]
+            for ones in self.ceilings.values()
+            for one in ones
+        ]
+        return estimate(found).mean
 
     def curve(self, week: str, policy: str) -> list[tuple[float, float]]:
         """(Load that came, share attained)."""

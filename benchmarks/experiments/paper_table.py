@@ -119,7 +119,7 @@ def attained_table(table: Table, places: list[tuple[str, float]]) -> str:
 
 def _attained(table: Table, week: str, load: float, policy: str) -> str:
     found = estimate(table.attained(week, load, policy))
-    return f"{found.text()} ({table.share(week, load, policy):.0%})"
+    return f"{found.text()} ({table.share(week, load, policy).mean:.0%})"
 
 
 def _plot(table: Table, week: str) -> str:

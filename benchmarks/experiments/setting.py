@@ -9,6 +9,7 @@ for one (docs/decisions/0017).
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -49,7 +50,7 @@ ALL_WEEKS: tuple[Week, ...] = (
 )
 FOLDER = Path(__file__).parent / "results"
 SAMPLE = Sample.parse("27h30m:10m:4m")
-"""Seven blocks a week, each at another hour of the day."""
+"""Seven blocks a week, each at another hour of the day; six where a seed's first one is late in the week."""
 TRIPS_PER_DAY = 96.0
 """Of each farm where an experiment has trips: one in a quarter of an hour. No farm trips so often; it is what
 lets six counted minutes a day meet some forty of them."""
@@ -244,8 +245,8 @@ class Runs:
         return [self._results[name, seed]["result"] for seed in self._seeds]
 
     def values(self, name: Any, key: str, part: str = "all") -> list[float]:
-        """A figure of each seed; one that there is not (no request came) is 0."""
-        return [one[part][key] or 0.0 for one in self.of(name)]
+        """A figure of each seed; where there is none (no request came) not a number."""
+        return [math.nan if one[part][key] is None else one[part][key] for one in self.of(name)]
 
     def attained(self, name: Any, part: str = "all") -> list[float]:
         """Share within the SLO."""
@@ -255,13 +256,12 @@ class Runs:
         """For the JSON file: everything that is not only for plots."""
         return [said | {"seed": seed, **slim(self._results[name, seed])} for seed in self._seeds]
 
-    def offered_ratio(self, name: Any) -> float:
-        """Load that really came, as a share of the cluster's peak: mean over seeds."""
-        found: list[float] = [
+    def offered_ratios(self, name: Any) -> list[float]:
+        """Load that really came, as a share of the cluster's peak, of each seed."""
+        return [
             one["all"]["offered_requests_per_second"] / one["load"]["peak_requests_per_second"]
             for one in self.of(name)
         ]
-        return sum(found) / len(found)
 
 
 def slim(result: Result) -> Result:

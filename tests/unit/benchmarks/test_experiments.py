@@ -8,17 +8,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks.experiments.__main__ import parser, setting_of
 from benchmarks.experiments.document import fill
-from benchmarks.experiments.figures import crossing, estimate, mean_of, number, paired, way
+from benchmarks.experiments.figures import (
+    at_equal_completion,
+    crossing,
+    estimate,
+    mean_of,
+    number,
+    paired,
+    ratio_of,
+    way,
+)
 from benchmarks.experiments.grid import Fleet, _costs
 from benchmarks.experiments.paper_results import Table
-from benchmarks.experiments.power_short import Times, _goal
+from benchmarks.experiments.power_short import Times, _goal, ratio_text, strongest
 from benchmarks.experiments.setting import ALL_WEEKS, BASELINES, POLICIES, Setting
 from simulator.inputs import blocks_of
 from simulator.plots import BOUND
+from simulator.quantiles import sketch
 from simulator.sizing_cost import Prices
 
 HOUR = 3600
@@ -40,6 +51,20 @@ def test_an_interval_is_students() -> None:
     assert estimate([0.9]).text() == "90.0%"
     with pytest.raises(ValueError, match="no value"):
         estimate([])
+    assert estimate([math.nan, 0.9]).text() == "90.0%", "a seed in which nothing came"
+    assert estimate([math.nan]).text() == "–"
+
+
+def test_a_ratio_of_means_has_an_interval() -> None:
+    """Of numerator and denominator that move together it is narrow, whatever their spread."""
+    assert ratio_of([1.0, 2.0, 3.0], [2.0, 4.0, 6.0]).text("{:.2f}") == "0.50"
+    found = ratio_of([1.0, 2.0, 3.0], [2.0, 4.0, 5.0])
+    residuals = [1 - found.mean * 2, 2 - found.mean * 4, 3 - found.mean * 5]
+    spread = math.sqrt(sum(one * one for one in residuals) / 2 / 3)
+    assert found.half == pytest.approx(4.30 * spread / (11 / 3))
+    assert found.is_sure(2.0)
+    assert not found.is_sure(found.mean)
+    assert math.isnan(ratio_of([0.0], [0.0]).mean)
 
 
 def test_pairs_of_the_same_requests_differ_by_less_than_their_seeds() -> None:
@@ -140,8 +165,8 @@ class StubRuns:
         del part
         return [self._attained[name[1:]]]
 
-    def offered_ratio(self, name: tuple[str, float, str]) -> float:
-        return name[1]
+    def offered_ratios(self, name: tuple[str, float, str]) -> list[float]:
+        return [name[1]]
 
 
 def table_of(ours: list[float], theirs: list[float], bound: list[float]) -> Table:
@@ -168,6 +193,8 @@ def table_of(ours: list[float], theirs: list[float], bound: list[float]) -> Tabl
         ([0.98, 0.88], [0.85, 0.70], [1.0, 0.95], "not bracketed", None),
         ([0.95, 0.80], [0.94, 0.80], [1.0, 0.95], "< 7%", False),
         ([0.98, 0.95], [0.96, 0.94], [1.0, 0.99], "not bracketed", None),
+        ([0.98, 0.85], [0.96, 0.92], [1.0, 0.95], "less than `round_robin`", False),
+        ([0.89, 0.85], [0.96, 0.84], [1.0, 0.89], "less than `round_robin`", False),
         ([0.85, 0.70], [0.84, 0.70], [0.89, 0.80], "the bound has less too", None),
     ],
 )
@@ -183,7 +210,7 @@ def test_sustained_load_says_only_what_the_loads_show(
 def test_a_week_without_any_power_is_no_division_by_nothing() -> None:
     """Nothing of nothing is all of it."""
     dead = table_of([0.0, 0.0], [0.0, 0.0], [0.0, 0.0])
-    assert dead.share("week", 0.5, "heron") == 1.0
+    assert dead.share("week", 0.5, "heron").mean == 1.0
     assert dead.way("week", 0.5) is None
 
 
@@ -195,9 +222,14 @@ def test_the_bound_is_a_policys_curve_too() -> None:
 # Power-short minutes
 
 
+def alike(value: float) -> dict[str, list[float]]:
+    """One seed, the same of every policy."""
+    return {policy: [value] for policy in POLICIES}
+
+
 def times(ours: float, others: float, *, equal: float = 10.0, planned: float = 20.0) -> Times:
-    plain = dict.fromkeys(POLICIES, others) | {"heron": ours, "planned": planned}
-    return Times(plain=plain, equal=dict.fromkeys(POLICIES, 20.0) | {"heron": equal})
+    plain = alike(others) | {"heron": [ours], "planned": [planned]}
+    return Times(plain=plain, equal=alike(20.0) | {"heron": [equal]})
 
 
 def test_the_goals_load_is_the_highest_at_which_both_are_finite() -> None:
@@ -216,7 +248,30 @@ def test_where_nothing_is_finite_the_goal_is_missed_and_said_so() -> None:
     assert "at no load that was run are both finite" in _goal(one, True, "w", found)
     assert "0.50 ×; goal 0.48 ×: **missed**" in _goal(one, True, "w", found)
     assert "missed" not in _goal(one, False, "w", found)
-    assert Times(plain=dict.fromkeys(POLICIES, 1.0), equal={}).best(dict.fromkeys(POLICIES, 1.0)) in BASELINES
+    assert strongest(alike(1.0)) in BASELINES
+
+
+def test_a_ratio_has_an_interval_and_none_is_made_of_nothing() -> None:
+    """By the residuals of the ratio of means; a seed in which nothing came is left out."""
+    seeds = {policy: [20.0, 40.0, math.nan] for policy in POLICIES} | {"heron": [11.0, 19.0, math.nan]}
+    # means 15 and 30; residuals 1 and -1: sqrt(2 / 2) of a standard error, 12.71 of them, ÷ 30
+    assert ratio_text(seeds) == "0.50 × ± 0.42 ×"
+    assert ratio_text(alike(math.inf)) == "–"
+    assert ratio_text(alike(math.nan)) == "–"
+    assert ratio_text(alike(9.0) | {"heron": [math.inf]}) == "∞"
+
+
+@pytest.mark.parametrize("served", [0.34967, 0.52, 0.9, 1.0])
+def test_at_equal_completion_what_was_served_is_finite(served: float) -> None:
+    """Between two levels of the sketch too: it is a quantile of those that were served."""
+    values = np.full(100_000, np.inf, dtype=np.float32)
+    count = round(served * len(values))
+    values[:count] = np.arange(count)
+    found = at_equal_completion(sketch(values), 0.99, served)
+    assert found == pytest.approx(0.99 * count, rel=0.01)
+    assert found < 0.995 * count or served == 1.0
+    assert math.isnan(at_equal_completion([], 0.99, 1.0))
+    assert math.isinf(at_equal_completion(sketch(values[count - 1 :]), 0.99, 1.0)) or served == 1.0
 
 
 # The grid

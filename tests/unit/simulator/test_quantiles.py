@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from simulator.quantiles import at, at_equal_completion, sketch
+from simulator.quantiles import at, sketch
 
 
 def test_quantiles_of_a_sketch_are_those_of_the_values() -> None:
@@ -19,12 +19,11 @@ def test_quantiles_of_a_sketch_are_those_of_the_values() -> None:
 
 
 def test_requests_that_never_ended_are_infinite() -> None:
-    """One in fifty shed: p99 is infinite, p90 is not, and at equal completion both are finite."""
+    """One in fifty shed: p99 is infinite, p90 is not."""
     values = np.concatenate((np.full(980, 2.0), np.full(20, np.inf))).astype(np.float32)
     found = sketch(values)
     assert at(found, 0.9) == 2.0
     assert math.isinf(at(found, 0.99))
-    assert at_equal_completion(found, 0.99, 0.98) == 2.0
 
 
 def test_nothing_has_no_quantile() -> None:
