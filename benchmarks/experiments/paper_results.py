@@ -118,7 +118,7 @@ class Table:
         return crossing(self.curve(week, policy), level)
 
     def crossing_text(self, week: str, policy: str, level: float) -> str:
-        """With the least and the most of the seeds' own curves, where there are several: each has its hours."""
+        """With the least and the most of the seeds' own curves, where there are several."""
         found = self.crossing(week, policy, level).text()
         seeds = range(len(self.setting.seeds))
         if len(seeds) < 2:
