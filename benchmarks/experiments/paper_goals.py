@@ -25,8 +25,8 @@ ABSTRACT = "+80 %"
 
 def _as_it_came(table: Table) -> str:
     said = (
-        "In loads that really came, straight lines between those that were run; `<` and `>`: beyond them, where "
-        "nothing is made up. "
+        "In loads that really came, straight lines between those that were run; `<` and `>`: beyond them, "
+        "where nothing is made up. "
     )
     if len(table.setting.seeds) > 1:
         said += "In square brackets the least and the most of the seeds' own curves, each of other hours. "
