@@ -87,7 +87,7 @@ def ratio_of(tops: Sequence[float], bottoms: Sequence[float]) -> Estimate:
 def _half(residuals: Sequence[float]) -> float:
     count = len(residuals)
     variance = sum(one * one for one in residuals) / (count - 1)
-    return _T95[min(count - 2, len(_T95) - 1)] * (variance / count) ** 0.5
+    return _T95[min(count - 2, len(_T95) - 1)] * math.sqrt(variance / count)
 
 
 def at_equal_completion(sketched: Sequence[float | None], level: float, completed_ratio: float) -> float:
