@@ -27,6 +27,8 @@ class Flight:
     """Ends it from outside; called at most once, when power goes or the engine is given up."""
     is_broken: bool = False
     """It was ended from outside."""
+    is_answered: bool = False
+    """A byte of its answer has come."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -74,6 +76,12 @@ class Admission:
         self.slots.leave(flight.ticket)
         if self.is_closed and not self.total_in_flight:
             self.emptied.set()
+
+    def unanswered(self, instance_id: str) -> int:
+        """Requests that compute on an instance, and of whose answer nothing has come yet."""
+        return sum(
+            flight.ticket.takes_slot and not flight.is_answered for flight in self._flights[instance_id]
+        )
 
     def shut(self) -> None:
         """Let nothing more in."""

@@ -81,7 +81,7 @@ class SiteConfig(ConfigModel):
     max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 16 << 20
     max_answer_bytes: Annotated[int, Field(ge=1024, le=1 << 32)] = 256 << 20
     """An answer that is not streamed is read whole first, so that it can be had elsewhere if it breaks."""
-    connect_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 1.0
+    connect_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 3.0
     request_timeout_seconds: Annotated[float, Field(gt=0, le=86_400)] = 600.0
     """Until the engine's first byte; one that is not streamed comes whole then."""
     shutdown_grace_seconds: Annotated[float, Field(ge=0, le=3600)] = 15.0

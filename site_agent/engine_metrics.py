@@ -5,6 +5,7 @@ Rule: a name that the page does not have is unknown (None), never zero; names ch
 
 from __future__ import annotations
 
+import math
 import re
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +26,7 @@ _SUMMED = (RUNNING, WAITING, PROMPT_TOKENS, OUTPUT_TOKENS, FINISHED)
 TTFT = "vllm:time_to_first_token_seconds"
 ITL = "vllm:inter_token_latency_seconds"
 
-_LINE = re.compile(r"^(vllm:[a-z_]+?)(_bucket)?(?:\{([^}]*)\})? ([0-9.eE+-]+|\+?Inf|NaN)", re.MULTILINE)
+_LINE = re.compile(r"^(vllm:[a-z_]+?)(_bucket)?(?:\{([^}]*)\})? ([+-]?Inf|NaN|[0-9.eE+-]+)", re.MULTILINE)
 _LE = re.compile(r'(?:^|,)le="([^"]+)"')
 
 Histogram = Mapping[float, float]
@@ -54,8 +55,11 @@ def parse(page: str) -> EngineMetrics:
     kv_usage: float | None = None
     histograms: dict[str, dict[float, float]] = {}
     for name, bucket, labels, text in _LINE.findall(page):
-        value = float(text)
-        if value != value:  # NaN
+        try:
+            value = float(text)
+        except ValueError:
+            continue
+        if not math.isfinite(value):
             continue
         if bucket:
             bound = _LE.search(labels)

@@ -123,6 +123,7 @@ class Forwarder:
                 request.body,
                 first_byte_timeout_seconds=self._timeout_seconds(request),
             )
+            flight.is_answered = is_whole or not ask.shows_first_token
             if response.status == 404 and asks_elsewhere:
                 body = await response.read(self._max_answer_bytes)
                 return Failed(kind="not_here", message=f"not at {instance.instance_id}", body=body)
@@ -181,6 +182,7 @@ class Forwarder:
                 _check_first_event(data, flight.instance.instance_id)
                 if request.path == RESPONSES_PATH:
                     self._note_opening(flight.instance.instance_id, data)
+                flight.is_answered = True
                 self._admission.slots.begin_decode(flight.ticket)
                 request.start(200, self._headers(response, flight))
             bill.take_piece(data)

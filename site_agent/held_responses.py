@@ -58,10 +58,12 @@ class HeldResponses:
         call = response_call(request.path)
         assert call is not None
         holder = self._homes.find(call.response_id, self._clock())
-        held = [one for one in self._instances if one.origin is not None and one.state in _HOLDING]
+        held = [one for one in self._instances if one.is_serving]
         held.sort(key=lambda one: one.instance_id != holder)
         failed: Failed | None = None
         for instance in held:
+            if not instance.is_serving:
+                continue  # stopped while another was asked
             result = await forwarder.attempt(request, instance, NO_SLOT, asks_elsewhere=True)
             if not isinstance(result, Failed):
                 self._homes.learn(call.response_id, instance.instance_id, self._clock())

@@ -40,6 +40,7 @@ class Instance:
     """What its GPUs may run at, whatever became of the orders since the last confirmed one; None: any."""
     ready_at: float | None = None
     failed_probes: int = 0
+    """In a row. While there are any it takes no new requests: it may hang."""
     last_fault: str | None = None
     """Why it last ended by itself or did not start."""
     _failures: deque[float] = field(default_factory=deque)
@@ -57,7 +58,12 @@ class Instance:
     @property
     def is_admitted(self) -> bool:
         """Whether it takes requests."""
-        return self.state is InstanceState.READY and not self.is_stopping and self.origin is not None
+        return (
+            self.state is InstanceState.READY
+            and not self.is_stopping
+            and self.origin is not None
+            and not self.failed_probes
+        )
 
     @property
     def is_serving(self) -> bool:

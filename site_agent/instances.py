@@ -213,7 +213,10 @@ class InstancePool:
             asked = instance.ready_at
             is_healthy = await self._drivers.engines.is_ready(instance.instance_id)
             if instance.is_serving and instance.ready_at == asked:  # else stopped, or another by now
+                was_failing = instance.failed_probes > 0
                 instance.failed_probes = 0 if is_healthy else instance.failed_probes + 1
+                if was_failing == is_healthy:
+                    self._on_change()
                 self._look_at(instance)
 
     def _look_at(self, instance: Instance) -> None:

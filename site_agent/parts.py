@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -142,7 +143,8 @@ def build(
         restart=RestartRule(
             backoff_seconds=config.restart.backoff_seconds,
             max_backoff_seconds=config.restart.max_backoff_seconds,
-            max_per_hour=config.restart.max_per_hour,
+            # engines of others: nothing is started there, so nothing is worn out by trying
+            max_per_hour=sys.maxsize if config.engine.kind == "external" else config.restart.max_per_hour,
         ),
         probe_seconds=config.restart.probe_seconds,
         probe_failures=config.restart.probe_failures,
@@ -164,7 +166,7 @@ def build(
             overhead_ratio=config.overhead_ratio,
         )
     )
-    scraper = Scraper(instances=pool.instances, upstream=upstream)
+    scraper = Scraper(instances=pool.instances, upstream=upstream, unanswered=admission.unanswered)
     governor = make_control(
         config.governor.control,
         config.site_model(can_set_clock=drivers.gpus.can_set_clock, spare_gpus=drivers.gpus.spare_gpus),

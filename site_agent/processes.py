@@ -1,18 +1,22 @@
 """The agent's end of the watchdog's pipe, and the pid files: who must die with the agent.
 
-Rule: a process group is noted (file, then pipe) before anything else happens with it. A watchdog that ended
-is replaced at once and told every group anew; where that fails, the agent must stop its engines.
+Rule: a process group is noted (pipe, then file) before anything else happens with it; one that cannot be
+noted is killed. A watchdog that ended is replaced at once and told every group anew; where that fails, the
+agent must stop its engines.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from site_agent import leftovers, watchdog
+from site_agent.drivers.interface import DriverError
 
 logger = logging.getLogger(__name__)
 
@@ -65,14 +69,24 @@ class Processes:
     def add(self, label: str, pid: int) -> None:
         """See ProcessRegistry."""
         self._groups[pid] = label
-        leftovers.write_mark(self._state_dir, label, pid)
         self._tell(f"+ {pid}\n")
+        try:
+            leftovers.write_mark(self._state_dir, label, pid)
+        except OSError as error:
+            with suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+            self.remove(pid)
+            why = f"{label}: it cannot be noted in {self._state_dir} ({error}), and was ended again"
+            raise DriverError("failed", why) from None
 
     def remove(self, pid: int) -> None:
         """See ProcessRegistry."""
         if self._groups.pop(pid, None) is not None:
-            leftovers.remove_mark(self._state_dir, pid)
             self._tell(f"- {pid}\n")
+            try:
+                leftovers.remove_mark(self._state_dir, pid)
+            except OSError as error:  # the next agent sees that the process is gone
+                logger.warning("a pid file stays behind: %s", error)
 
     def beat(self) -> None:
         """Say that the agent lives; replace a watchdog that ended.

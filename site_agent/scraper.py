@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gateway.upstream import Origin, UpstreamError, UpstreamPool
 from site_agent import engine_metrics
@@ -15,30 +15,49 @@ from site_agent.progress import Progress
 logger = logging.getLogger(__name__)
 
 SCRAPE_SECONDS = 1.0
-SCRAPE_TIMEOUT_SECONDS = 0.8
+SCRAPE_TIMEOUT_SECONDS = 5.0
+"""As a health probe: a busy engine's page is late, not wrong."""
 
 
 class Scraper:
     """One window of pages per instance."""
 
-    def __init__(self, *, instances: Sequence[Instance], upstream: UpstreamPool) -> None:
+    def __init__(
+        self,
+        *,
+        instances: Sequence[Instance],
+        upstream: UpstreamPool,
+        unanswered: Callable[[str], int] = lambda _instance_id: 0,
+    ) -> None:
+        """`unanswered(instance_id)`: our own requests there without a byte yet."""
         self._instances = instances
         self._upstream = upstream
+        self._unanswered = unanswered
+        self._ready_at: dict[str, float | None] = {}
         self.progress = {one.instance_id: Progress() for one in instances}
         self.windows = {one.instance_id: MetricsWindow() for one in instances}
         self.failures = 0
 
     async def run(self) -> None:
         """Runs as long as the agent does."""
+        async with asyncio.TaskGroup() as tasks:
+            for instance in self._instances:
+                tasks.create_task(self._follow(instance))
+
+    async def _follow(self, instance: Instance) -> None:
         while True:
-            await asyncio.gather(*(self._scrape(one) for one in self._instances))
+            await self._scrape(instance)
             await asyncio.sleep(SCRAPE_SECONDS)
 
     async def _scrape(self, instance: Instance) -> None:
         window = self.windows[instance.instance_id]
-        if not instance.is_serving or instance.origin is None:
+        asked = instance.ready_at
+        is_another = self._ready_at.get(instance.instance_id) != asked
+        if is_another or not instance.is_serving:
             window.clear()
             self.progress[instance.instance_id].forget()
+            self._ready_at[instance.instance_id] = asked
+        if not instance.is_serving or instance.origin is None:
             return
         try:
             async with asyncio.timeout(SCRAPE_TIMEOUT_SECONDS):
@@ -49,14 +68,17 @@ class Scraper:
                 "no metrics", extra={"instance": instance.instance_id, "error": str(error) or "timeout"}
             )
             return
+        if instance.ready_at != asked:
+            return  # of an engine that is gone
         metrics = engine_metrics.parse(page)
         now = asyncio.get_running_loop().time()
         window.add(metrics, now)
-        self.progress[instance.instance_id].observe(metrics, now)
+        unanswered = self._unanswered(instance.instance_id)
+        self.progress[instance.instance_id].observe(metrics, now, unanswered=unanswered)
 
     def stalled_seconds(self, instance_id: str) -> float:
         """How long an engine has had work and made no token."""
-        return self.progress[instance_id].stalled_seconds(asyncio.get_running_loop().time())
+        return self.progress[instance_id].stalled_seconds
 
     async def _read(self, origin: Origin) -> str:
         response = await self._upstream.send(

@@ -48,7 +48,7 @@ PROCESS_LOG_NAME = "fake-hardware.log"
 LAUNCH_SECONDS = 30.0
 """For the process to come up; it takes half a second on an idle machine."""
 CALL_SECONDS = 5.0
-PROBE_SECONDS = 1.0
+PROBE_SECONDS = 5.0
 POWER_SECONDS = 0.3
 STOP_SECONDS = 3.0
 MAX_ANSWER_BYTES = 1 << 20

@@ -11,6 +11,7 @@ import logging
 
 from gateway.api_paths import USUAL_PATHS
 from gateway.upstream import Origin, UpstreamError
+from site_agent import engine_metrics
 from site_agent.drivers import gpus
 from site_agent.drivers.interface import (
     DriverContext,
@@ -53,6 +54,8 @@ class ExternalEngines:
         self._seen: dict[str, tuple[int | None, Description]] = {}
         """Of each engine that was ready once since it was started: its longest context, its API."""
         self._faults: dict[str, str] = {}
+        self._given_up: dict[str, float | None] = {}
+        """Engines that were cut off, perhaps as hung, and the tokens that each had made at the last look."""
 
     async def open(self) -> None:
         """See EngineDriver. Nothing is shared; an engine that is down is waited for."""
@@ -64,9 +67,11 @@ class ExternalEngines:
         self._started.add(spec.instance_id)
         return str(self._origins[spec.instance_id])
 
-    async def stop(self, instance_id: str, *, kill: bool = False) -> None:  # noqa: ARG002 -- nothing to kill
+    async def stop(self, instance_id: str, *, kill: bool = False) -> None:
         """See EngineDriver: the agent has stopped to admit, the engine is left alone."""
         self._started.discard(instance_id)
+        if kill:
+            self._given_up[instance_id] = None
 
     async def is_ready(self, instance_id: str) -> bool:
         """See EngineDriver. An engine that serves another model is not."""
@@ -75,8 +80,27 @@ class ExternalEngines:
         origin = self._origins[instance_id]
         if not await self._prober.is_healthy(origin):
             return False
+        if instance_id in self._given_up and not await self._works(instance_id, origin):
+            return False
         if instance_id not in self._seen:
             return await self._learn(instance_id, origin)
+        return True
+
+    async def _works(self, instance_id: str, origin: Origin) -> bool:
+        """One that was cut off is taken back once it has nothing to do, or makes tokens: vLLM that hangs says
+        that it is healthy. One that does not count is believed.
+        """
+        try:
+            status, page = await self._prober.get(origin, "/metrics")
+        except UpstreamError:
+            return False
+        seen = engine_metrics.parse(page.decode("utf-8", "replace") if status == 200 else "")
+        tokens = None if seen.output_tokens is None else seen.output_tokens + (seen.prompt_tokens or 0.0)
+        before = self._given_up[instance_id]
+        if tokens is not None and seen.running_requests and (before is None or tokens == before):
+            self._given_up[instance_id] = tokens
+            return False
+        del self._given_up[instance_id]
         return True
 
     async def _learn(self, instance_id: str, origin: Origin) -> bool:
@@ -92,7 +116,9 @@ class ExternalEngines:
             )
             return False
         lengths = [card.max_model_len for card in cards or () if card.model == self._model]
-        self._seen[instance_id] = lengths[0] if lengths else None, await self._prober.describe(origin)
+        described = await self._prober.describe(origin)
+        if described.is_answered:
+            self._seen[instance_id] = lengths[0] if lengths else None, described
         return True
 
     def exit_reason(self, instance_id: str) -> str | None:

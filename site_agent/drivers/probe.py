@@ -39,6 +39,8 @@ class Description:
 
     paths: tuple[str, ...]
     token_ids: bool | None
+    is_answered: bool = True
+    """False: it was too late, and this is what is usual; ask again."""
 
 
 class Prober:
@@ -78,10 +80,14 @@ class Prober:
         """By its own description of its API: paths depend on its model and its arguments."""
         try:
             status, body = await self.get(origin, "/openapi.json", DESCRIBE_SECONDS)
+        except UpstreamError as error:
+            logger.warning("an engine did not say which paths it serves; the usual until it does: %s", error)
+            return Description(paths=USUAL_PATHS, token_ids=None, is_answered=False)
+        try:
             described = orjson.loads(body) if status == 200 else {}
             paths = described.get("paths", {})
             found = tuple(path for path in PATHS if path in paths)
-        except (UpstreamError, orjson.JSONDecodeError, AttributeError, TypeError) as error:
+        except (orjson.JSONDecodeError, AttributeError, TypeError) as error:
             logger.warning("an engine did not say which paths it serves; taking the usual", exc_info=error)
             return Description(paths=USUAL_PATHS, token_ids=None)
         if not found:

@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 KILL_SECONDS = 10.0
 """For a killed group to be gone; longer means a process that hangs in a device driver."""
 POLL_SECONDS = 0.02
+LOOK_SECONDS = 0.25
 MAX_LOG_BYTES = 16 << 20
 """Then the log moves to `.1`: two files for each instance, whatever an engine writes."""
 _TAIL_BYTES = 128 << 10
@@ -148,7 +149,7 @@ class VllmEngines:
             self._max_model_len = cards[0].max_model_len if cards else None
             described = await self._prober.describe(engine.origin)
             self._paths = described.paths
-            self._is_described = True
+            self._is_described = described.is_answered
             self._token_ids = described.token_ids is not False
         return True
 
@@ -228,9 +229,13 @@ class VllmEngines:
         if not vllm_command.is_local(path):
             return
         directory = Path(path).expanduser()
-        if not directory.is_dir():
+        try:
+            is_there, is_model = directory.is_dir(), (directory / "config.json").is_file()
+        except OSError as error:  # a network's file system, for a moment
+            raise DriverError("bad_model", f"engine.model_path: {directory}: {error}") from None
+        if not is_there:
             raise DriverError("bad_model", f"engine.model_path: there is no directory {directory}")
-        if not (directory / "config.json").is_file():
+        if not is_model:
             raise DriverError("bad_model", f"engine.model_path: {directory} has no config.json: not a model")
 
     def _launch(self, spec: InstanceSpec, port: int) -> _Engine:
@@ -283,18 +288,36 @@ async def _group_gone(process: subprocess.Popen[bytes], seconds: float) -> bool:
     """Wait until nothing of the group lives, reaping its leader; False: something does after `seconds`."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
-    while process.poll() is None or leftovers.group_members(process.pid):
+    look_at = loop.time()
+    while True:
+        if process.poll() is not None:
+            try:
+                os.killpg(process.pid, 0)
+            except ProcessLookupError:
+                return True
+            except PermissionError:
+                pass  # somebody of it runs as another user
+            # Zombies are members too. To tell takes all of /proc, so seldom, and beside the loop.
+            if loop.time() >= look_at:
+                if not await asyncio.to_thread(leftovers.group_members, process.pid):
+                    return True
+                look_at = loop.time() + LOOK_SECONDS
         if loop.time() >= deadline:
             return False
         await asyncio.sleep(POLL_SECONDS)
-    return True
 
 
 def _bound_log(path: Path) -> None:
     """Keep the newest lines only. The file is emptied in place: an engine goes on writing to its end."""
-    if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
-        shutil.copyfile(path, path.with_name(f"{path.name}.1"))
-        os.truncate(path, 0)
+    try:
+        if not path.exists() or path.stat().st_size <= MAX_LOG_BYTES:
+            return
+        try:
+            shutil.copyfile(path, path.with_name(f"{path.name}.1"))
+        finally:  # a disk that is full has no room for a copy; then its older lines are lost
+            os.truncate(path, 0)
+    except OSError as error:
+        logger.warning("an engine's log could not be kept: %s", error)
 
 
 def _log_tail(path: Path) -> str:

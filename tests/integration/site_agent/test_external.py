@@ -13,6 +13,8 @@ from support.fake_hardware import MODEL, PROFILE, fake_hardware
 from support.openai_stub import serving
 
 from fleet.profile import PROFILES
+from gateway.client_request import ClientRequest, HotHandler
+from gateway.server import HttpServer
 from site_agent.drivers import external
 from site_agent.drivers.interface import DriverContext, InstanceSpec
 from site_agent.drivers.options import ExternalOptions
@@ -147,6 +149,42 @@ async def test_an_engine_of_another_model_is_refused_with_both_names(tmp_path: P
         assert MODEL in reason
         assert "'mixtral'" in reason
         await engines.aclose()
+
+
+async def test_an_engine_that_was_cut_off_is_taken_back_when_it_works_or_has_nothing_to_do(
+    tmp_path: Path,
+) -> None:
+    """One that hangs says that it is healthy, and that requests run; its counters stand still."""
+    page = {"running": 2.0, "tokens": 100.0}
+
+    def route(_method: str, path: str) -> HotHandler:
+        async def answer(request: ClientRequest) -> None:
+            body = b'{"data": [{"id": "%s"}]}' % MODEL.encode()
+            if path == "/metrics":
+                lines = (
+                    "vllm:num_requests_running %(running)s",
+                    "vllm:generation_tokens_total %(tokens)s",
+                    "",
+                )
+                body = ("\n".join(lines) % page).encode()
+            request.respond(200, (), body)
+
+        return answer
+
+    server = HttpServer(hot=route)
+    await server.start()
+    one, spec = driver(options(f"http://127.0.0.1:{server.port}"), tmp_path), one_spec()
+    await one.start(spec)
+    assert await one.is_ready(spec.instance_id), "never cut off: its health is enough"
+    for change in ({"tokens": 101.0}, {"running": 0.0}):
+        page |= {"running": 2.0}
+        await one.stop(spec.instance_id, kill=True)
+        await one.start(spec)
+        assert [await one.is_ready(spec.instance_id) for _ in range(3)] == [False] * 3
+        page |= change
+        assert await one.is_ready(spec.instance_id)
+    await one.aclose()
+    await server.stop(0)
 
 
 def one_spec() -> InstanceSpec:

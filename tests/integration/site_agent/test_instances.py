@@ -150,13 +150,17 @@ async def test_an_engine_that_answers_no_probe_hides_no_other_ones_crash() -> No
 
 
 async def test_a_single_failed_probe_is_forgiven() -> None:
-    """Counted anew after the next good one."""
+    """Counted anew after the next good one; until then it takes no new requests, and both are told."""
     async with running_pool() as rig:
         rig.pool.start("i0")
         await rig.state(InstanceState.READY)
+        told = len(rig.changes)
         rig.pool["i0"].failed_probes = 1
+        assert not rig.pool["i0"].is_admitted, "it may hang"
+        assert rig.pool["i0"].is_serving
         await until(lambda: rig.pool["i0"].failed_probes == 0)
         assert rig.pool["i0"].is_admitted
+        assert len(rig.changes) > told
 
 
 @pytest.mark.parametrize("reason", ["port_in_use", "bad_model", "out_of_memory", "missing_gpu"])

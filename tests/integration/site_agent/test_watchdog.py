@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from site_agent import leftovers, watchdog
+from site_agent.drivers.interface import DriverError
 from site_agent.processes import Processes, WatchdogError
 
 AGENT = """
@@ -166,6 +167,20 @@ def test_a_watchdog_that_is_killed_is_replaced_and_told_everything(
     engine.wait(15)
     assert engine.returncode == -signal.SIGKILL
     processes._watchdog.wait(15)
+
+
+def test_a_process_that_cannot_be_noted_is_ended(tmp_path: Path, spawned: list[int]) -> None:
+    """A full disk: no next agent would find it. The start has failed, and the agent goes on."""
+    (tmp_path / "pids").write_text("no directory")
+    processes = Processes(state_dir=tmp_path, watchdog_seconds=30)
+    processes.open()
+    engine = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    spawned.append(engine.pid)
+    with pytest.raises(DriverError, match="engine: it cannot be noted"):
+        processes.add("engine", engine.pid)
+    assert engine.wait(15) == -signal.SIGKILL
+    assert processes.groups == {}
+    processes.close()
 
 
 def test_a_released_watchdog_kills_nothing(tmp_path: Path, spawned: list[int]) -> None:

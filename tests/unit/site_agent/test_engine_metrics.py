@@ -43,6 +43,15 @@ def test_what_the_page_does_not_have_is_unknown(page: str) -> None:
     assert engine_metrics.parse(page) == EngineMetrics()
 
 
+@pytest.mark.parametrize("value", ["+Inf", "-Inf", "NaN", "1e", "1.2.3", "--1", "+", "1e999"])
+def test_a_value_that_is_none_is_left_out(value: str) -> None:
+    """Whatever an engine of somebody else writes, it ends no agent."""
+    page = (
+        f"vllm:num_requests_running {value}\nvllm:kv_cache_usage_perc {value}\nvllm:num_requests_waiting 2\n"
+    )
+    assert engine_metrics.parse(page) == EngineMetrics(waiting_requests=2)
+
+
 @given(st.text(max_size=300))
 def test_any_page_can_be_read(page: str) -> None:
     """It comes from another process."""

@@ -7,6 +7,7 @@ Real vLLM is in tests/vllm.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -22,7 +23,7 @@ from support.wait import until
 from fleet.profile import SitePowerModel
 from gateway.api_paths import USUAL_PATHS
 from site_agent import drivers, leftovers
-from site_agent.drivers import vllm, vllm_command
+from site_agent.drivers import probe, vllm, vllm_command
 from site_agent.drivers.interface import DriverContext, DriverError, InstanceSpec
 from site_agent.drivers.options import EmulatedOptions, VllmOptions
 
@@ -394,6 +395,51 @@ async def test_log_is_bounded(make_site: Callable[..., Site], monkeypatch: pytes
     assert await site.engines.is_ready("north-0")
     assert site.log_path.stat().st_size < 100
     assert "x" * 200 in site.log_path.with_name("north-0.log.1").read_text()
+
+
+async def test_a_full_disk_ends_no_engine(make_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch):
+    """The log's older lines are lost then, nothing else."""
+    monkeypatch.setattr(vllm, "MAX_LOG_BYTES", 100)
+    site = make_site(stand_in())
+    await ready(site)
+    with site.log_path.open("a") as log:
+        log.write("x" * 200)
+
+    def no_space(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(vllm.shutil, "copyfile", no_space)
+    assert await site.engines.is_ready("north-0")
+    assert site.log_path.stat().st_size < 100
+
+
+async def test_a_model_directory_that_cannot_be_looked_at_is_a_failed_start(
+    make_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    """A network's file system, for a moment: the engine is tried again, the agent goes on."""
+    (tmp_path / "model").mkdir()
+    site = make_site(stand_in(), model_path=str(tmp_path / "model"))
+
+    def stale(_self: Path) -> bool:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(Path, "is_dir", stale)
+    with pytest.raises(DriverError, match="Stale file handle") as caught:
+        await site.engines.start(spec())
+    assert caught.value.reason == "bad_model"
+
+
+async def test_what_an_engine_could_not_say_in_time_is_asked_again(
+    make_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+):
+    """Meanwhile it is ready, with the usual paths."""
+    monkeypatch.setattr(probe, "DESCRIBE_SECONDS", 0.0)
+    site = make_site(stand_in())
+    await ready(site)
+    assert site.engines.capabilities().paths == USUAL_PATHS
+    monkeypatch.undo()
+    assert await site.engines.is_ready("north-0")
+    assert site.engines.capabilities().paths == ("/v1/embeddings",)
 
 
 async def test_power_is_unknown_and_clocks_cannot_be_set(make_site: Callable[..., Site]):
