@@ -54,6 +54,8 @@ class Steps:
     """The mean cap `OLD_SECONDS` before, by the record: steps × sites."""
     offered: Floats
     """Requests per second: steps × classes."""
+    block_steps: tuple[int, ...]
+    """How many of them each block has; whole days are one block."""
 
 
 def bounds(inputs: Inputs, loads: Sequence[float], *, kinds: Iterable[str] = tuple(KINDS)) -> dict[str, Any]:
@@ -107,9 +109,12 @@ class _Fluid:
         offered = steps.offered.sum(axis=1)
         whole = float(offered.sum()) or 1.0
         capacity = self._capacity(steps)
+        best = self._best(steps, capacity)
         return {
             "load": load,
-            "bound": float(self._best(steps, capacity).sum()) / whole,
+            "bound": float(best.sum()) / whole,
+            "bound_by_block": _by_block(best, steps),
+            "offered_by_block": _by_block(offered, steps),
             "bound_same_mix": float(np.minimum(offered, capacity.sum(axis=1)).sum()) / whole,
             "baselines": {
                 name: float(served(share, capacity, offered).sum()) / whole
@@ -172,6 +177,12 @@ class _Fluid:
         return best
 
 
+def _by_block(rates: Floats, steps: Steps) -> list[float]:
+    """Sums of the steps' rates, block by block."""
+    edges = np.cumsum((0, *steps.block_steps[:-1]))
+    return [round(float(one), 6) for one in np.add.reduceat(rates, edges)]
+
+
 def _sites(inputs: Inputs) -> tuple[list[float], list[BoundSite]]:
     """Shares of the nine classes, and the servers with their configurations for that load."""
     prompt, output, weight = inputs.load.rows()
@@ -229,7 +240,7 @@ def _steps(inputs: Inputs) -> Steps:
 
 def _drawn(inputs: Inputs) -> Steps:
     """The counted minutes of the blocks, as policies meet them."""
-    watts, old, offered = [], [], []
+    watts, old, offered, block_steps = [], [], [], []
     for start, seconds, warm_up in blocks_of(inputs.cell):
         one = scene(inputs, start, seconds, warm_up)
         edges = np.arange(warm_up, seconds - MINUTE_SECONDS + 1, MINUTE_SECONDS, dtype=np.float64)
@@ -249,7 +260,13 @@ def _drawn(inputs: Inputs) -> Steps:
         classes = class_indexes(arrivals.prompt_tokens, arrivals.output_tokens)
         np.add.at(counts, (minute[inside], classes[inside]), 1.0 / MINUTE_SECONDS)
         offered.append(counts)
-    return Steps(watts=np.concatenate(watts), old_watts=np.concatenate(old), offered=np.concatenate(offered))
+        block_steps.append(len(edges))
+    return Steps(
+        watts=np.concatenate(watts),
+        old_watts=np.concatenate(old),
+        offered=np.concatenate(offered),
+        block_steps=tuple(block_steps),
+    )
 
 
 def _expected(inputs: Inputs) -> Steps:
@@ -267,6 +284,7 @@ def _expected(inputs: Inputs) -> Steps:
         watts=_recorded(inputs, starts, period),
         old_watts=_recorded(inputs, starts - OLD_SECONDS, period).mean(axis=2),
         offered=offered,
+        block_steps=(len(starts),),
     )
 
 

@@ -39,14 +39,18 @@ class _Part:
     counts: Counter[str] = field(default_factory=Counter)
     ttft: list[npt.NDArray[np.float32]] = field(default_factory=list)
     e2e: list[npt.NDArray[np.float32]] = field(default_factory=list)
+    offered_by_block: list[int] = field(default_factory=list)
+    good_by_block: list[int] = field(default_factory=list)
 
     def take(self, block: Block, chosen: Bools, good: Bools, in_time: Bools) -> None:
         record = block.record
         outcomes = record.outcome[chosen]
         for outcome in Outcome:
             self.counts[NAMES[outcome]] += int(np.count_nonzero(outcomes == outcome))
-        self.counts["offered"] += int(chosen.sum())
-        self.counts["good"] += int(np.count_nonzero(good & chosen))
+        self.offered_by_block.append(int(chosen.sum()))
+        self.good_by_block.append(int(np.count_nonzero(good & chosen)))
+        self.counts["offered"] += self.offered_by_block[-1]
+        self.counts["good"] += self.good_by_block[-1]
         self.counts["ttft_in_time"] += int(np.count_nonzero(in_time & chosen))
         self.counts["resumed"] += int(np.count_nonzero((record.breaks[chosen] > 0) & (outcomes == 1)))
         self.counts["output_tokens"] += int(record.produced_tokens[chosen].sum())
@@ -60,6 +64,8 @@ class _Part:
         return {
             "seconds": self.seconds,
             **{name: self.counts[name] for name in (*NAMES.values(), "offered", "good", "resumed")},
+            "offered_by_block": self.offered_by_block,
+            "good_by_block": self.good_by_block,
             "output_tokens": self.counts["output_tokens"],
             "slo_attainment_ratio": self.counts["good"] / offered if offered else None,
             "ttft_in_time_ratio": self.counts["ttft_in_time"] / offered if offered else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.experiments.figures import estimate, markdown, mean_of, number, paired, total
+from benchmarks.experiments.figures import markdown, mean_of, number, total
 from benchmarks.experiments.setting import TRIPS_PER_DAY, Runs, Setting, write
 from simulator import plots
 from simulator.cell import pairs
@@ -78,12 +78,12 @@ def run(setting: Setting) -> None:
 
 def _line(runs: Runs, week: str, name: str) -> list[str]:
     results = runs.of((week, name))
-    attained, whole = runs.attained((week, name)), runs.attained((week, WHOLE.get(name, "whole")))
+    whole = (week, WHOLE.get(name, "whole"))
     return [
         week,
         name if name == "whole" or name.startswith("(") else f"without {name}",
-        estimate(attained).text(),
-        "" if name == "whole" else paired(attained, whole).text("{:+.1%}"),
+        runs.share((week, name)).text(),
+        "" if name == "whole" else runs.lead((week, name), whole).text("{:+.1%}"),
         *(f"{total(results, 'all', key):,}" for key in ("shed", "broken", "resumed")),
         number(mean_of([one["all"]["ttft_seconds"]["p99"] for one in results])),
         number(mean_of([one["all"]["e2e_seconds"]["p99"] for one in results]), "{:.1f}"),

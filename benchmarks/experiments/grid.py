@@ -65,7 +65,7 @@ def run(setting: Setting) -> None:
     for (week, load, where), fleet in fleets.items():
         results = runs.of((week, load, where))
         costs = [_costs(setting, fleet, one) for one in results]
-        lines.append(_line(week, load, where, results, costs))
+        lines.append(_line(week, load, where, results, costs, runs.share((week, load, where))))
         rows += [
             row | {"per_million_output_tokens": cost}
             for row, cost in zip(
@@ -128,7 +128,12 @@ def _costs(setting: Setting, fleet: Fleet, result: Result) -> dict[str, float | 
 
 
 def _line(
-    week: str, load: float, where: str, results: list[Result], costs: list[dict[str, float | None]]
+    week: str,
+    load: float,
+    where: str,
+    results: list[Result],
+    costs: list[dict[str, float | None]],
+    attained: Estimate,
 ) -> list[str]:
     def shown(name: str, form: str) -> str:
         known = [value for cost in costs if (value := cost[name]) is not None]
@@ -145,7 +150,7 @@ def _line(
         f"{load:g}",
         where,
         of([one["all"]["goodput_requests_per_second"] for one in results]).text("{:.2f}"),
-        of([one["all"]["slo_attainment_ratio"] for one in results]).text(),
+        attained.text(),
         shown("kilowatt_hours", "{:.2f}"),
         shown("energy_usd", "{:.3f}"),
         shown("usd", "{:.2f}"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.experiments.figures import estimate, markdown, mean_of, number, paired, total
+from benchmarks.experiments.figures import markdown, mean_of, number, total
 from benchmarks.experiments.setting import POLICIES, TRIPS_PER_DAY, Runs, Setting, write
 from simulator import plots
 
@@ -66,16 +66,16 @@ def run(setting: Setting) -> None:
 def _line(runs: Runs, name: tuple[str, str, str, bool]) -> list[str]:
     week, policy, control, resume = name
     results: list[dict[str, Any]] = runs.of(name)
-    attained, reference = runs.attained(name), runs.attained((week, policy, "governed", True))
+    reference = (week, policy, "governed", True)
     joules = [one["joules_per_output_token"] for one in results]
     return [
         week,
         f"`{policy}`",
         f"`{control}`",
         "on" if resume else "off",
-        estimate(attained).text(),
-        "" if (control, resume) == ("governed", True) else paired(attained, reference).text("{:+.1%}"),
-        estimate(runs.attained(name, "power_short")).text(),
+        runs.share(name).text(),
+        "" if name == reference else runs.lead(name, reference).text("{:+.1%}"),
+        runs.share(name, "power_short").text(),
         *(f"{total(results, 'all', key):,}" for key in ("shed", "broken", "resumed")),
         number(mean_of([one["all"]["e2e_seconds"]["p99"] for one in results]), "{:.1f}"),
         f"{sum(one['cap_exceeded_seconds'] for one in results):.1f}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from benchmarks.experiments.figures import Estimate, markdown, ratio_of
+from benchmarks.experiments.figures import Estimate, markdown
 from benchmarks.experiments.paper_results import (
     ATTAINMENTS,
     BOUND_GOAL,
@@ -87,7 +87,7 @@ def goals_table(table: Table) -> str:
             for text, is_met in [table.sustained_way(week, level)]
         ]
         rows.append([week, "the same: load sustained", "; ".join(sustained)])
-        shares = {load: table.share(week, load, OURS) for load in loads}
+        shares = {load: table.share_of_bound(week, load, OURS) for load in loads}
         shown = [
             f"{load:g}: {one.text('{:.0%}')}, {_judged(one, BOUND_GOAL)}" for load, one in shares.items()
         ]
@@ -108,10 +108,9 @@ def _never_less(table: Table, week: str) -> str:
     found = []
     for load in table.setting.loads:
         other = max((one for one in POLICIES if one != OURS), key=lambda one: table.mean(week, load, one))
-        ratio = ratio_of(table.attained(week, load, OURS), table.attained(week, load, other))
-        is_less = ratio.mean < NEVER_LESS_RATIO
+        lead, bar = table.lead(week, load, other), (NEVER_LESS_RATIO - 1) * table.mean(week, load, other)
         found.append(
-            f"{load:g}: {_judged(ratio, NEVER_LESS_RATIO)}" + (f" (`{other}` has more)" if is_less else "")
+            f"{load:g}: {_judged(lead, bar)}" + (f" (`{other}` has more)" if lead.mean < bar else "")
         )
     return "; ".join(found)
 

@@ -7,11 +7,12 @@ from typing import Any
 
 from benchmarks.experiments.figures import (
     CLOSE_RATIO,
+    Counts,
     Crossing,
     Estimate,
     crossing,
     estimate,
-    paired,
+    lead,
     ratio_of,
     way,
 )
@@ -32,25 +33,33 @@ class Table:
     ceilings: dict[tuple[str, float], list[dict[str, Any]]]
     """Week, load → what `heron bound` says, one for each seed."""
 
-    def attained(self, week: str, load: float, policy: str) -> list[float]:
-        """Share within the SLO, of each seed."""
-        return self.runs.attained((week, load, policy))
-
-    def mean(self, week: str, load: float, policy: str) -> float:
-        """Over seeds; `bound` too."""
-        values = self.bound(week, load) if policy == BOUND else self.attained(week, load, policy)
-        return estimate(values).mean
-
-    def bound(self, week: str, load: float) -> list[float]:
-        """Share that could be, of each seed."""
-        return [_row(one)["bound"] for one in self.ceilings[week, load]]
+    def counts(self, week: str, load: float, policy: str) -> Counts:
+        """Good and offered requests, block by block; the bound's in sums of the minutes' rates."""
+        if policy != BOUND:
+            return self.runs.counts((week, load, policy))
+        rows = [_row(one) for one in self.ceilings[week, load]]
+        served = [count for row in rows for count in row["bound_by_block"]]
+        return served, [count for row in rows for count in row["offered_by_block"]]
 
     def share(self, week: str, load: float, policy: str) -> Estimate:
-        """Of the bound; where that is nothing, nothing is all of it."""
-        bounds = self.bound(week, load)
-        if not any(bounds):
+        """Of the offered requests, within the SLO; `bound` too."""
+        return ratio_of(*self.counts(week, load, policy))
+
+    def mean(self, week: str, load: float, policy: str) -> float:
+        """The same without its interval."""
+        return self.share(week, load, policy).mean
+
+    def share_of_bound(self, week: str, load: float, policy: str) -> Estimate:
+        """Of what could be; where that is nothing, nothing is all of it."""
+        if not self.mean(week, load, BOUND):
             return Estimate(mean=1.0, half=0.0)
-        return ratio_of(self.attained(week, load, policy), bounds)
+        return ratio_of(self._shares(week, load, policy), self._shares(week, load, BOUND))
+
+    def _shares(self, week: str, load: float, policy: str) -> list[float]:
+        """Of each block: its good requests as a part of the mean block's offered ones."""
+        good, offered = self.counts(week, load, policy)
+        mean = sum(offered) / len(offered)
+        return [count / mean if mean else 0.0 for count in good]
 
     def fluid(self, week: str, load: float, name: str) -> float:
         """A fluid baseline, mean over seeds."""
@@ -64,18 +73,18 @@ class Table:
         """The one with the most within the SLO."""
         return max(BASELINES, key=lambda policy: self.mean(week, load, policy))
 
-    def lead(self, week: str, load: float) -> Estimate:
-        """Ours less the best baseline's, of the same requests."""
-        best = self.best_baseline(week, load)
-        return paired(self.attained(week, load, OURS), self.attained(week, load, best))
+    def lead(self, week: str, load: float, other: str | None = None) -> Estimate:
+        """Ours less another's, by default the best baseline's, of the same requests."""
+        name = self.best_baseline(week, load) if other is None else other
+        return lead(self.counts(week, load, OURS), self.counts(week, load, name))
 
     def way(self, week: str, load: float) -> Estimate | None:
         """Our part of the way from the best baseline to the bound; None: they are as good as one."""
-        best, bound = self.attained(week, load, self.best_baseline(week, load)), self.bound(week, load)
+        best, bound = (self._shares(week, load, one) for one in (self.best_baseline(week, load), BOUND))
         gaps = [one - other for one, other in zip(bound, best, strict=True)]
         if sum(gaps) <= CLOSE_RATIO * sum(bound):
             return None
-        ours = self.attained(week, load, OURS)
+        ours = self._shares(week, load, OURS)
         return ratio_of([one - other for one, other in zip(ours, best, strict=True)], gaps)
 
     def sustained_way(self, week: str, level: float) -> tuple[str, bool | None]:
@@ -128,8 +137,9 @@ class Table:
 
     def _curve_of(self, week: str, policy: str, seed: int) -> list[tuple[float, float]]:
         def attained(load: float) -> float:
-            values = self.bound(week, load) if policy == BOUND else self.attained(week, load, policy)
-            return values[seed]
+            if policy == BOUND:
+                return float(_row(self.ceilings[week, load][seed])["bound"])
+            return self.runs.attained((week, load, policy))[seed]
 
         loads = self.setting.loads
         return [(self.runs.offered_ratios((week, load, OURS))[seed], attained(load)) for load in loads]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.experiments.figures import estimate, markdown
+from benchmarks.experiments.figures import markdown
 from benchmarks.experiments.paper_goals import (
     fluid_table,
     gain_table,
@@ -18,6 +18,7 @@ from benchmarks.experiments.setting import POLICIES, Runs, Setting, Week, write
 from simulator import plots
 from simulator.bounds import bounds
 from simulator.inputs import read_inputs
+from simulator.plots import BOUND
 
 
 def run(setting: Setting) -> None:
@@ -84,8 +85,7 @@ def said(setting: Setting) -> str:
         "peak; blocks meet other hours than the mean one. Sites governed; before `round_robin` and "
         "`static_weighted` `gpu_idling`, which serves them better. `planned` has its planner, `heron` "
         "none, as is the default. `heron` is told the SLO, and sorts out by it; the others are not, as they "
-        "would only refuse more (ablation). ±: 95 % intervals over seeds; differences are of the same "
-        "requests, seed by seed."
+        "would only refuse more (ablation)."
     )
 
 
@@ -106,7 +106,7 @@ def attained_table(table: Table, places: list[tuple[str, float]]) -> str:
             f"{one[1]:g}",
             f"{table.offered(*one):.2f}",
             *(_attained(table, *one, policy) for policy in POLICIES),
-            estimate(table.bound(*one)).text(),
+            table.share(*one, BOUND).text(),
             table.lead(*one).text("{:+.1%}"),
             way_text(table, *one),
         ]
@@ -118,15 +118,15 @@ def attained_table(table: Table, places: list[tuple[str, float]]) -> str:
 
 
 def _attained(table: Table, week: str, load: float, policy: str) -> str:
-    found = estimate(table.attained(week, load, policy))
-    return f"{found.text()} ({table.share(week, load, policy).mean:.0%})"
+    of_bound = table.share_of_bound(week, load, policy).mean
+    return f"{table.share(week, load, policy).text()} ({of_bound:.0%})"
 
 
 def _plot(table: Table, week: str) -> str:
     return plots.lines(
         {
             policy: [(load, attained * load) for load, attained in table.curve(week, policy)]
-            for policy in (*POLICIES, plots.BOUND)
+            for policy in (*POLICIES, BOUND)
         },
         title=f"{week}: goodput against offered load",
         x="offered load, share of the cluster's peak",

@@ -13,7 +13,6 @@ from benchmarks.experiments.figures import (
     markdown,
     mean_of,
     number,
-    paired,
     ratio_of,
     total,
 )
@@ -140,7 +139,7 @@ def _said(setting: Setting) -> str:
         "quantile of each policy's best requests, as many as the policy that served fewest completed. *With "
         f"trips*: {TRIPS_PER_DAY:g} sudden falls a day at each farm (`simulator/trips.py`). *Over "
         "cap*: beyond the ride-through of 5 s, in counted minutes. Counts are sums over seeds, other figures "
-        "means."
+        "means; intervals of times and their ratios are over seeds, where there are several."
     )
 
 
@@ -162,16 +161,15 @@ def _times(runs: Runs, week: str, load: float, has_trips: bool) -> Times:
 
 def _table(runs: Runs, times: Times, week: str, load: float, has_trips: bool) -> str:
     lines = []
-    ours = runs.attained((week, load, OURS, has_trips), PART)
+    ours = (week, load, OURS, has_trips)
     for policy in POLICIES:
         name = (week, load, policy, has_trips)
         results = runs.of(name)
-        attained = runs.attained(name, PART)
         lines.append(
             [
                 f"`{policy}`",
-                estimate(attained).text(),
-                "" if policy == OURS else paired(ours, attained).text("{:+.1%}"),
+                runs.share(name, PART).text(),
+                "" if policy == OURS else runs.lead(ours, name, PART).text("{:+.1%}"),
                 *(f"{total(results, PART, key):,}" for key in ("shed", "broken", "resumed")),
                 *(number(_quantile(results, "ttft_seconds", key)) for key in ("p50", "p99")),
                 *(number(_quantile(results, "e2e_seconds", key), "{:.1f}") for key in ("p50", "p99")),
@@ -285,7 +283,7 @@ def _short_table(setting: Setting, runs: Runs, times: dict[tuple[str, float, boo
             name = (week, load, policy, False)
             results = runs.of(name)
             row += [
-                estimate(runs.attained(name, PART)).text(),
+                runs.share(name, PART).text(),
                 f"{total(results, PART, 'shed'):,}",
                 *(number(_quantile(results, "e2e_seconds", key), "{:.1f}") for key in ("p50", "p99")),
                 number(mean(times[week, load, False].equal, policy), "{:.1f}"),

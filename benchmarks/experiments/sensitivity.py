@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.experiments.figures import estimate, markdown, paired, total
+from benchmarks.experiments.figures import markdown, total
 from benchmarks.experiments.setting import Runs, Setting, write
 from simulator import plots
 from simulator.weeks import SENSITIVITY_PERCENTILE
@@ -57,17 +57,14 @@ def run(setting: Setting) -> None:
             curves: dict[str, list[tuple[float, float]]] = {policy: [] for policy in policies}
             for value in values:
                 line = [week, name, f"{value:g} {UNITS.get(name, '')}".strip()]
-                ours = runs.attained((week, name, value, OURS))
                 for policy in policies:
                     one = (week, name, value, policy)
-                    attained = runs.attained(one)
+                    attained = runs.share(one)
                     counts = (total(runs.of(one), "all", key) for key in ("shed", "broken"))
-                    line.append(
-                        f"{estimate(attained).text()} (shed {next(counts):,}, broken {next(counts):,})"
-                    )
+                    line.append(f"{attained.text()} (shed {next(counts):,}, broken {next(counts):,})")
                     if policy != OURS:
-                        line.append(paired(ours, attained).text("{:+.1%}"))
-                    curves[policy].append((float(value), estimate(attained).mean))
+                        line.append(runs.lead((week, name, value, OURS), one).text("{:+.1%}"))
+                    curves[policy].append((float(value), attained.mean))
                     rows += runs.rows(one, week=week, parameter=name, value=value, policy=policy)
                 lines.append(line)
             figures[f"{week}-{name}".replace("_", "-")] = plots.lines(

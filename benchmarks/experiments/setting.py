@@ -17,6 +17,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.experiments.figures import Counts, Estimate, lead, ratio_of
 from cli.catalogue import BY_NAME
 from cli.data import default_directory
 from cli.simulate import run_with_progress
@@ -169,7 +170,8 @@ class Setting:
         sized = "" if self.size_percentile is None else f", sites sized at p{self.size_percentile:g}"
         return (
             f"Load `{self.trace}` with {self.sizes}'s sizes, {self.mode}; blocks `{self.sample}` of each "
-            f"week; {seeds}{sized}; code state `{code_state()}`."
+            f"week; {seeds}{sized}; code state `{code_state()}`. ±: 95 % intervals over the blocks of all "
+            "seeds; differences are of the same requests, block by block."
         )
 
     def resolve(self) -> partial[Path]:
@@ -249,8 +251,22 @@ class Runs:
         return [math.nan if one[part][key] is None else one[part][key] for one in self.of(name)]
 
     def attained(self, name: Any, part: str = "all") -> list[float]:
-        """Share within the SLO."""
+        """Share within the SLO, of each seed."""
         return self.values(name, "slo_attainment_ratio", part)
+
+    def counts(self, name: Any, part: str = "all") -> Counts:
+        """Good and offered requests of each seed's blocks."""
+        results = [one[part] for one in self.of(name)]
+        good = [count for one in results for count in one["good_by_block"]]
+        return good, [count for one in results for count in one["offered_by_block"]]
+
+    def share(self, name: Any, part: str = "all") -> Estimate:
+        """Share within the SLO, of all seeds' requests."""
+        return ratio_of(*self.counts(name, part))
+
+    def lead(self, name: Any, other: Any, part: str = "all") -> Estimate:
+        """The same, less that of another, of the same blocks."""
+        return lead(self.counts(name, part), self.counts(other, part))
 
     def rows(self, name: Any, **said: Any) -> list[Result]:
         """For the JSON file: everything that is not only for plots."""

@@ -14,12 +14,13 @@ import pytest
 from benchmarks.experiments.__main__ import parser, setting_of
 from benchmarks.experiments.document import fill
 from benchmarks.experiments.figures import (
+    Estimate,
     at_equal_completion,
     crossing,
     estimate,
+    lead,
     mean_of,
     number,
-    paired,
     ratio_of,
     way,
 )
@@ -67,11 +68,23 @@ def test_a_ratio_of_means_has_an_interval() -> None:
     assert math.isnan(ratio_of([0.0], [0.0]).mean)
 
 
-def test_pairs_of_the_same_requests_differ_by_less_than_their_seeds() -> None:
-    """Seeds move both alike: the difference is sure where neither mean is."""
-    ours, theirs = [0.95, 0.85, 0.75], [0.94, 0.84, 0.74]
-    assert paired(ours, theirs).half < 1e-9 < estimate(ours).half
-    assert paired(ours, theirs).mean == pytest.approx(0.01)
+def test_blocks_of_the_same_requests_differ_by_less_than_each_from_the_others() -> None:
+    """Blocks move both alike: the difference is sure where neither share is."""
+    offered = [100.0, 100.0, 100.0]
+    ours, theirs = ([95.0, 85.0, 75.0], offered), ([94.0, 84.0, 74.0], offered)
+    assert lead(ours, theirs).half < 1e-9 < ratio_of(*ours).half
+    assert lead(ours, theirs).mean == pytest.approx(0.01)
+    assert lead(ours, ours) == Estimate(mean=0.0, half=0.0)
+    assert math.isnan(lead(ours, ([0.0], [0.0])).mean), "nothing was offered there"
+
+
+def test_a_lead_counts_requests_not_blocks() -> None:
+    """A block with more of them weighs more; of as many offered it is the ratio estimator's own."""
+    ours, theirs = ([90.0, 10.0], [100.0, 20.0]), ([80.0, 10.0], [100.0, 20.0])
+    found = lead(ours, theirs)
+    assert found.mean == pytest.approx(10 / 120)
+    direct = ratio_of([10.0, 0.0], [100.0, 20.0])
+    assert (found.mean, found.half) == pytest.approx((direct.mean, direct.half))
 
 
 def test_an_infinite_seed_makes_the_mean_infinite() -> None:
@@ -165,6 +178,11 @@ class StubRuns:
         del part
         return [self._attained[name[1:]]]
 
+    def counts(self, name: tuple[str, float, str], part: str = "all") -> tuple[list[float], list[float]]:
+        """Two blocks of a hundred requests."""
+        [ratio] = self.attained(name, part)
+        return [100 * ratio, 100 * ratio], [100.0, 100.0]
+
     def offered_ratios(self, name: tuple[str, float, str]) -> list[float]:
         return [name[1]]
 
@@ -178,7 +196,20 @@ def table_of(ours: list[float], theirs: list[float], bound: list[float]) -> Tabl
         for policy in POLICIES
     }
     ceilings = {
-        ("week", load): [{"within_slo": {"by_load": [{"bound": bound[index], "baselines": {}}]}}]
+        ("week", load): [
+            {
+                "within_slo": {
+                    "by_load": [
+                        {
+                            "bound": bound[index],
+                            "bound_by_block": [bound[index], bound[index]],
+                            "offered_by_block": [1.0, 1.0],
+                            "baselines": {},
+                        }
+                    ]
+                }
+            }
+        ]
         for index, load in enumerate(loads)
     }
     return Table(setting("--quick"), StubRuns(attained), ceilings)  # type: ignore[arg-type]
@@ -210,7 +241,7 @@ def test_sustained_load_says_only_what_the_loads_show(
 def test_a_week_without_any_power_is_no_division_by_nothing() -> None:
     """Nothing of nothing is all of it."""
     dead = table_of([0.0, 0.0], [0.0, 0.0], [0.0, 0.0])
-    assert dead.share("week", 0.5, "heron").mean == 1.0
+    assert dead.share_of_bound("week", 0.5, "heron").mean == 1.0
     assert dead.way("week", 0.5) is None
 
 

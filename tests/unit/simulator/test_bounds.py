@@ -69,6 +69,8 @@ def test_each_seed_and_load_has_its_own_bound() -> None:
     assert first["offered_ratios"] != other["offered_ratios"]
     low, high = first["within_slo"]["by_load"]
     assert high["bound"] <= low["bound"] <= 1 + 1e-9
+    assert len(high["bound_by_block"]) == 2
+    assert sum(high["bound_by_block"]) / sum(high["offered_by_block"]) == pytest.approx(high["bound"])
     assert first["offered_ratios"]["0.9"] > 1.5 * first["offered_ratios"]["0.5"]
 
 
@@ -100,7 +102,9 @@ def test_a_server_that_is_on_for_half_a_minute_counts_half() -> None:
     idle, most = sites[0].server_idle_watts, sites[0].max_site_watts
 
     def served(watts: list[float]) -> float:
-        steps = Steps(watts=np.array([[watts]]), old_watts=np.array([[most]]), offered=wanted)
+        steps = Steps(
+            watts=np.array([[watts]]), old_watts=np.array([[most]]), offered=wanted, block_steps=(1,)
+        )
         found: float = fluid.at_load(1.0, steps)["bound"] * 1e6
         return found
 

@@ -88,6 +88,7 @@ def test_each_request_is_judged_by_its_class_and_only_counted_ones_count() -> No
     whole = summed()["all"]
     assert whole["offered"] == 7
     assert whole["good"] == 3
+    assert (whole["good_by_block"], whole["offered_by_block"]) == ([3], [7])
     assert whole["slo_attainment_ratio"] == pytest.approx(3 / 7)
     assert (whole["served"], whole["shed"], whole["broken"], whole["in_flight"]) == (5, 1, 1, 0)
     assert whole["offered_requests_per_second"] == pytest.approx(7 / 120)
