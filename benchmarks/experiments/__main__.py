@@ -45,6 +45,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument(
         "--size-percentile", type=float, help="of all farms (40 for FTS, 50 for RTS; 30: sensitivity)"
     )
+    found.add_argument(
+        "--trips-per-day", type=float, help="sudden falls of each farm's power, where there are any (96)"
+    )
     found.add_argument("--out", type=Path, help="where results go (benchmarks/experiments/results)")
     prices = found.add_argument_group("prices of `grid` (defaults with sources: heron size, docs/sizing.md)")
     for one in fields(Prices):
@@ -61,6 +64,7 @@ def setting_of(arguments: argparse.Namespace) -> Setting:
         "sizes": arguments.sizes,
         "mode": arguments.arrivals,
         "size_percentile": arguments.size_percentile,
+        "trips_per_day": arguments.trips_per_day,
         "folder": arguments.out,
         "loads": tuple(sorted(set(arguments.load))) if arguments.load else None,
         "seeds": tuple(range(1, arguments.seeds + 1)) if arguments.seeds else None,

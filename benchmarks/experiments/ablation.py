@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.experiments.figures import markdown, mean_of, number, total
-from benchmarks.experiments.setting import TRIPS_PER_DAY, Runs, Setting, write
+from benchmarks.experiments.setting import Runs, Setting, write
 from simulator import plots
 from simulator.cell import pairs
 
@@ -44,7 +44,7 @@ def run(setting: Setting) -> None:
     runs = Runs(
         setting,
         {
-            (week[1], name): setting.cell(week, "heron", load, 1, trips_per_day=TRIPS_PER_DAY).with_(
+            (week[1], name): setting.cell(week, "heron", load, 1, trips_per_day=setting.trips_per_day).with_(
                 **changes
             )
             for week in setting.weeks
@@ -62,8 +62,9 @@ def run(setting: Setting) -> None:
             x="share within the SLO",
         )
     said = (
-        f"{setting.said()} Load {load:g}, {TRIPS_PER_DAY:g} sudden falls of power a day at each farm. Counts "
-        f"are sums over seeds. *Over cap*: beyond the ride-through of 5 s, in counted minutes. {PACKING}"
+        f"{setting.said()} Load {load:g}, {setting.trips_per_day:g} sudden falls of power a day at "
+        "each farm. Counts are sums over seeds. *Over cap*: beyond the ride-through of 5 s, in counted "
+        f"minutes. {PACKING}"
     )
     table = markdown(HEAD, lines)
     write(

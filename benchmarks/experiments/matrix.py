@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.experiments.figures import markdown, mean_of, number, total
-from benchmarks.experiments.setting import POLICIES, TRIPS_PER_DAY, Runs, Setting, write
+from benchmarks.experiments.setting import POLICIES, Runs, Setting, write
 from simulator import plots
 
 CONTROLS = ("governed", "power_cap_only", "gpu_idling", "dynamo_like")
@@ -30,7 +30,7 @@ def run(setting: Setting) -> None:
         setting,
         {
             (week[1], *one): setting.cell(
-                week, one[0], load, 1, control=one[1], resume=one[2], trips_per_day=TRIPS_PER_DAY
+                week, one[0], load, 1, control=one[1], resume=one[2], trips_per_day=setting.trips_per_day
             )
             for week in setting.far_and_near
             for one in variants
@@ -49,8 +49,9 @@ def run(setting: Setting) -> None:
             bars, title=f"{week}, load {load:g}, trips, resume on", x="share within the SLO"
         )
     said = (
-        f"{setting.said()} Load {load:g}, {TRIPS_PER_DAY:g} sudden falls of power a day at each farm. Counts "
-        "are sums over seeds. *Over cap*: beyond the ride-through of 5 s, in counted minutes."
+        f"{setting.said()} Load {load:g}, {setting.trips_per_day:g} sudden falls of power a day at "
+        "each farm. Counts are sums over seeds. *Over cap*: beyond the ride-through of 5 s, in counted "
+        "minutes."
     )
     table = markdown(HEAD, lines)
     write(

@@ -16,7 +16,7 @@ from benchmarks.experiments.figures import (
     ratio_of,
     total,
 )
-from benchmarks.experiments.setting import BASELINES, POLICIES, TRIPS_PER_DAY, Runs, Setting, Week, write
+from benchmarks.experiments.setting import BASELINES, POLICIES, Runs, Setting, Week, write
 from simulator import plots
 from simulator.quantiles import at
 
@@ -84,7 +84,7 @@ def run(setting: Setting) -> None:
         setting,
         {
             (week[1], load, policy, has_trips): setting.cell(
-                week, policy, load, 1, trips_per_day=TRIPS_PER_DAY if has_trips else 0.0
+                week, policy, load, 1, trips_per_day=setting.trips_per_day if has_trips else 0.0
             )
             for week, load, has_trips in places
             for policy in POLICIES
@@ -128,7 +128,8 @@ def run(setting: Setting) -> None:
 
 def _variants(setting: Setting, week: Week) -> list[tuple[float, bool]]:
     """Loads, and whether with trips."""
-    trips = [(setting.loads[-1], True)] if week in setting.far_and_near else []
+    has_trips = setting.trips_per_day > 0 and week in setting.far_and_near
+    trips = [(setting.loads[-1], True)] if has_trips else []
     return [(load, False) for load in setting.loads] + trips
 
 
@@ -137,7 +138,7 @@ def _said(setting: Setting) -> str:
         f"{setting.said()} Times in seconds, watts and wind of these minutes alone; shed and broken requests "
         "count as infinite (∞), so a P99 is ∞ once one in a hundred was refused. *At equal completion*: the "
         "quantile of each policy's best requests, as many as the policy that served fewest completed. *With "
-        f"trips*: {TRIPS_PER_DAY:g} sudden falls a day at each farm (`simulator/trips.py`). *Over "
+        f"trips*: {setting.trips_per_day:g} sudden falls a day at each farm (`simulator/trips.py`). *Over "
         "cap*: beyond the ride-through of 5 s, in counted minutes. Counts are sums over seeds, other figures "
         "means; intervals of times and their ratios are over seeds, where there are several."
     )

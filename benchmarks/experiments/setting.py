@@ -83,6 +83,8 @@ class Setting:
     mode: Mode = "bursty"
     size_percentile: float | None = None
     """None: that of the week's wind."""
+    trips_per_day: float = TRIPS_PER_DAY
+    """In the experiments that have trips."""
     site_count: int | None = None
     """None: one per column of the week's wind."""
     prices: Prices = field(default_factory=lambda: Prices(gpu_usd=GPUS["h100"].usd))
@@ -153,6 +155,8 @@ class Setting:
             parts.append(self.mode)
         if self.size_percentile is not None:
             parts.append(f"p{self.size_percentile:g}")
+        if self.trips_per_day != plain.trips_per_day:
+            parts.append(f"trips-{self.trips_per_day:g}")
         if self.weeks != plain.weeks:
             is_all = self.weeks == ALL_WEEKS
             parts.append("all-weeks" if is_all else "+".join(name for _, name in self.weeks))
