@@ -116,8 +116,8 @@ class SiteCollector(Collector):
         facts = self.facts
         family = GaugeMetricFamily(
             "heron_site_info",
-            "Always 1; the labels say what this site is. gpu: real; fake, its watts are made up; none, none "
-            "is read here, as configured.",
+            "Always 1; the labels say what this site is. gpu: real; fake (its watts are made up); none (so "
+            "configured: nobody measures it).",
             labels=["site", "farm", "model", "gpu"],
         )
         family.add_metric([facts.site_id, facts.farm_id, facts.model, facts.gpu], 1)
