@@ -139,6 +139,9 @@ class FakeEngines:
         self.not_ready: set[str] = set()
         self.silent: set[str] = set()
         """They take a probe and answer nothing."""
+        self.probes: Counter[str] = Counter()
+        self.answers: Counter[str] = Counter()
+        """Of probes, begun and ended."""
         self.exits: dict[str, str] = {}
         self.start_faults: dict[str, DriverError] = {}
         self.stop_faults: list[DriverError] = []
@@ -166,8 +169,10 @@ class FakeEngines:
             await engine.server.stop(0)
 
     async def is_ready(self, instance_id: str) -> bool:
+        self.probes[instance_id] += 1
         while instance_id in self.silent:  # noqa: ASYNC110 -- a set that tests change
             await asyncio.sleep(0.01)
+        self.answers[instance_id] += 1
         return instance_id in self.engines and instance_id not in self.unhealthy | self.not_ready
 
     def exit_reason(self, instance_id: str) -> str | None:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 import orjson
@@ -541,6 +542,26 @@ async def test_a_response_that_no_engine_holds_is_a_404() -> None:
         assert (await site.client.delete(f"{RESPONSES}/resp_nobody")).status_code == 405
         async with httpx.AsyncClient(base_url=site.url) as stranger:
             assert (await stranger.get(f"{RESPONSES}/resp_nobody")).status_code == 401
+        await site.settled()
+
+
+async def test_an_engine_that_stops_while_another_is_asked_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It has no address any more; the answer is what the others say."""
+    async with running_site(count=2) as site:
+        attempt = Forwarder.attempt
+
+        async def then_stop(self: Forwarder, *arguments: Any, **values: Any) -> Any:
+            result = await attempt(self, *arguments, **values)
+            site.pool["i1"].is_stopping = True
+            return result
+
+        monkeypatch.setattr(Forwarder, "attempt", then_stop)
+        answer = await site.client.get(f"{RESPONSES}/resp_nobody", headers=HELD)
+        assert answer.status_code == 404
+        assert asked(site) == {"i0": 1, "i1": 0}
+        site.pool["i1"].is_stopping = False
         await site.settled()
 
 

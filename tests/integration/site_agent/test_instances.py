@@ -135,7 +135,8 @@ async def test_an_engine_that_answers_no_probe_hides_no_other_ones_crash() -> No
             rig.pool.start(instance_id)
             await rig.state(InstanceState.READY, instance_id)
         rig.engines.silent.add("i0")
-        await asyncio.sleep(0.2)  # it is being asked
+        seen = rig.engines.probes["i0"]
+        await until(lambda: rig.engines.probes["i0"] > max(seen, rig.engines.answers["i0"]))
         await rig.engines.crash("i1")
         await rig.state(InstanceState.STOPPED, "i1")
         assert rig.pool["i0"].is_admitted, "late is not hung"
@@ -144,8 +145,9 @@ async def test_an_engine_that_answers_no_probe_hides_no_other_ones_crash() -> No
         rig.pool["i0"].failed_probes = 1  # the next one would be its last
         rig.pool.stop("i0")
         await rig.state(InstanceState.STOPPED)
+        asked = rig.engines.probes["i0"]
         rig.engines.silent.clear()  # a no, from the engine that is gone
-        await asyncio.sleep(0.1)
+        await until(lambda: rig.engines.answers["i0"] == asked)
         assert rig.ended == ["i1"]
 
 
