@@ -393,6 +393,19 @@ async def test_an_engine_that_dies_in_mid_stream_cuts_the_connection() -> None:
         assert site.outcomes == {"broken": 1}
 
 
+async def test_a_request_is_unanswered_until_its_first_byte() -> None:
+    """An engine that never gives one hangs (`site_agent.progress`)."""
+    async with running_site(count=1) as site:
+        task = asyncio.create_task(site.post("silent"))
+        await until(lambda: site.admission.unanswered("i0") == 1)
+        held = await hold(site, 1)
+        assert site.admission.unanswered("i0") == 1, "the other one's first event has come"
+        await finish(site, held)
+        await task
+        assert site.admission.unanswered("i0") == 0
+        await site.settled()
+
+
 async def test_broken_off_streams_end_without_a_final_chunk_and_at_once() -> None:
     """The power has gone; the engine's connection is cut too."""
     async with running_site(count=1) as site:
@@ -412,6 +425,7 @@ async def test_a_request_without_a_byte_yet_moves_on_when_its_instance_is_stoppe
         task = asyncio.create_task(site.post("silent"))
         await until(lambda: sum(engine.running for engine in site.engines.engines.values()) == 1)
         index = next(index for index in range(2) if site.engine(index).running)
+        assert [site.admission.unanswered(one) for one in ("i0", "i1")] == [1 - index, index]
         site.pool.drain(f"i{index}")
         site.admission.break_streams(f"i{index}")
         await until(lambda: site.engine(1 - index).running == 1, what="the other instance has it")
