@@ -7,7 +7,8 @@ that names the server without its password. The next call connects anew by itsel
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -212,21 +213,24 @@ class RedisStore:
                 elif message["type"] in ("message", "pmessage"):
                     yield kinds.get(message["channel"], "power"), message["data"]
         finally:
-            await subscription.aclose()  # type: ignore[no-untyped-call]
+            await self._close(subscription)
 
     async def _next(self, subscription: PubSub) -> dict[str, Any] | None:
         """The next message, None after a quiet spell."""
-        try:
+        with self._as_store_error():
             message: dict[str, Any] | None = await subscription.get_message(timeout=PING_SECONDS)
-        except (RedisError, OSError, TimeoutError) as error:
-            raise self._error(error) from None
         return message
 
     async def ping(self) -> None:
         await self._do(self._redis.ping())
 
     async def aclose(self) -> None:
-        await self._redis.aclose()
+        await self._close(self._redis)
+
+    async def _close(self, what: Redis | PubSub) -> None:
+        """It is of no use any more, however it ends."""
+        with contextlib.suppress(StoreError), self._as_store_error():
+            await what.aclose()
 
     async def _get(self, names: list[str]) -> list[bytes | None]:
         """MGET, so that a key of a wrong type reads as missing and spoils nothing else."""
@@ -236,17 +240,23 @@ class RedisStore:
         task = asyncio.current_task()
         assert task is not None, "a coroutine runs in a task"
         cancels = task.cancelling()
-        try:
+        with self._as_store_error():
             async with asyncio.timeout(self._timeout_seconds):
                 answer = await call
-        except (RedisError, OSError, TimeoutError) as error:
-            raise self._error(error) from None
         if task.cancelling() > cancels:
             # redis-py sends within asyncio.wait_for, which on Python 3.11 loses a cancellation that comes as
             # the sending ends; a task that must end would go on forever.
             raise asyncio.CancelledError
         return answer
 
-    def _error(self, error: Exception) -> StoreError:
-        text = str(error) or type(error).__name__
-        return StoreError(f"redis at {self._name}: {text}")
+    @contextlib.contextmanager
+    def _as_store_error(self) -> Iterator[None]:
+        """Around every wait for the client. Not only its own errors: a connection that is reset between its
+        making and its first word is a RuntimeError of uvloop's, and one that is closed meanwhile an
+        AttributeError; whoever lets them pass dies with Redis."""
+        try:
+            yield
+        except (RedisError, OSError) as error:  # TimeoutError is an OSError
+            raise StoreError(f"redis at {self._name}: {str(error) or type(error).__name__}") from None
+        except Exception as error:
+            raise StoreError(f"redis at {self._name}: {error!r}") from error

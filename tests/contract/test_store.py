@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
+import uvloop
 from support.redis_server import RedisServer
 from support.wait import until
 
@@ -237,6 +239,41 @@ async def test_a_dead_redis_is_a_store_error_and_comes_back_by_itself(redis_serv
     await listener.stop()
     await plain.aclose()
     await secret.aclose()
+
+
+@pytest.mark.parametrize("is_heard", [False, True], ids=["a call", "a subscription"])
+def test_a_connection_reset_before_its_first_word_is_a_store_error(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, is_heard: bool
+) -> None:
+    """uvloop says RuntimeError then, which is no error of the client's; a site agent has died of it."""
+
+    async def use() -> None:
+        store = RedisStore(redis_server.url, Keys())
+        client = redis_server.client()
+        events = store.events(sites=True)
+        waiting = asyncio.ensure_future(anext(events))
+        await until(lambda: client.pubsub_numsub(Keys().site_channel)[0][1] == 1)
+        connect = asyncio.open_connection
+
+        async def connect_and_reset(**arguments: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            reader, writer = await connect(**arguments)
+            writer.transport.abort()
+            await asyncio.sleep(0.01)
+            return reader, writer
+
+        monkeypatch.setattr(asyncio, "open_connection", connect_and_reset)
+        if is_heard:
+            client.client_kill_filter(_type="pubsub")
+        with pytest.raises(StoreError, match=r"redis at .*handler is closed"):
+            await (waiting if is_heard else store.ping())
+        monkeypatch.undo()
+        await store.ping()
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        await events.aclose()
+        await store.aclose()
+
+    uvloop.run(use())
 
 
 async def test_a_redis_that_hangs_is_a_store_error_within_the_time_out(redis_server: RedisServer) -> None:
