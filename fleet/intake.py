@@ -18,14 +18,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fleet.records import Plan, PowerReading, SiteReport
+from fleet.records import Plan, PowerReading, SiteReport, is_of_no_clock
 from fleet.store import SITE_TTL_SECONDS
 from fleet.wire import Record
 
 WRITER_SILENCE_SECONDS = 2.0
 """A writer that is restarted writes under a new id: it is heard after this."""
-MAX_AHEAD_MILLISECONDS = 10 * 365 * 86_400 * 1000
-"""Sequences begin at a writer's Unix milliseconds. One of ten years ahead would shut every later one out."""
 MAX_CLOCK_SKEW_SECONDS = 30.0
 """Where `[fleet] max_clock_skew_seconds` is not at hand."""
 
@@ -56,8 +54,7 @@ class RecordJudge:
         """None: use it, and it is remembered. `now` is monotonic, `unix_now` the reader's own clock."""
         sequence, writer_id = record.sequence, record.writer_id
         epoch = record.epoch if isinstance(record, Plan) else 0
-        furthest = unix_now * 1000 + MAX_AHEAD_MILLISECONDS
-        if sequence > furthest or epoch > furthest:
+        if is_of_no_clock(max(sequence, epoch), unix_now):
             return Refusal("far_sequence", f"sequence {max(sequence, epoch)} is from no clock", True)
         if epoch < self._epoch:
             return Refusal("stale_epoch", f"epoch {epoch} after {self._epoch}", True)

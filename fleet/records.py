@@ -337,6 +337,15 @@ class ApiKey(Document):
             raise RecordError("malformed", f"{cls.kind}: a field is not UTF-8") from None
 
 
+MAX_AHEAD_MILLISECONDS = 10 * 365 * 86_400 * 1000
+"""Sequences begin at a writer's Unix milliseconds. One of ten years ahead would shut every later one out."""
+
+
+def is_of_no_clock(sequence: int, unix_seconds: float) -> bool:
+    """Whether a sequence is so far ahead that nobody may go on from it."""
+    return sequence > unix_seconds * 1000 + MAX_AHEAD_MILLISECONDS
+
+
 def next_sequence(last: int | None, highest_seen: int | None, unix_milliseconds: int) -> int:
     """The sequence of a writer's next record: it grows over restarts and an emptied Redis (DESIGN §4).
 

@@ -16,9 +16,9 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from fleet.keys import Keys, is_key_id, is_name
+from fleet.loops import errors_as
 from fleet.store import MAX_API_KEYS, MAX_ROUTERS, POWER_LOG_ENTRIES, SITE_TTL_SECONDS, StoreError
 
 T = TypeVar("T")
@@ -237,26 +237,26 @@ class RedisStore:
         return list(await self._do(self._redis.mget(names))) if names else []
 
     async def _do(self, call: Any) -> Any:
-        task = asyncio.current_task()
-        assert task is not None, "a coroutine runs in a task"
-        cancels = task.cancelling()
         with self._as_store_error():
             async with asyncio.timeout(self._timeout_seconds):
-                answer = await call
-        if task.cancelling() > cancels:
-            # redis-py sends within asyncio.wait_for, which on Python 3.11 loses a cancellation that comes as
-            # the sending ends; a task that must end would go on forever.
-            raise asyncio.CancelledError
-        return answer
+                return await call
 
     @contextlib.contextmanager
     def _as_store_error(self) -> Iterator[None]:
-        """Around every wait for the client. Not only its own errors: a connection that is reset between its
-        making and its first word is a RuntimeError of uvloop's, and one that is closed meanwhile an
-        AttributeError; whoever lets them pass dies with Redis."""
+        """Around every wait for the client.
+
+        redis-py waits within asyncio.wait_for, which on Python 3.11 loses a cancellation that comes as the
+        wait ends, well or by an error; a task that must end would go on forever.
+        """
+        task = asyncio.current_task()
+        assert task is not None, "a coroutine runs in a task"
+        cancels = task.cancelling()
         try:
-            yield
-        except (RedisError, OSError) as error:  # TimeoutError is an OSError
-            raise StoreError(f"redis at {self._name}: {str(error) or type(error).__name__}") from None
-        except Exception as error:
-            raise StoreError(f"redis at {self._name}: {error!r}") from error
+            with errors_as(StoreError, f"redis at {self._name}"):
+                yield
+        except StoreError:
+            if task.cancelling() > cancels:
+                raise asyncio.CancelledError from None
+            raise
+        if task.cancelling() > cancels:
+            raise asyncio.CancelledError

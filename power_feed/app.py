@@ -15,11 +15,12 @@ import math
 import secrets
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 
 from fleet.config import ConfigError, FleetConfig
 from fleet.keys import Keys
+from fleet.loops import Loops, end
 from fleet.records import PowerReading
 from fleet.store import Store
 from gateway.server import HttpServer
@@ -48,9 +49,6 @@ STOP_GRACE_SECONDS = 2.0
 """For answers in flight; streams are ended first."""
 DEAD_PEER_SECONDS = 10.0
 """A server that lost its power closes no stream; with its stream open a site counts as hearing its grants."""
-STOP_TRIES = 5
-STOP_TRY_SECONDS = 0.5
-"""A client library that is just losing its connection may swallow a cancellation: it is told again."""
 MAX_START_FILE_BYTES = 64
 
 
@@ -118,6 +116,7 @@ class FeedService:
             on_change=self._changed.set,
             clock=clock,
         )
+        self._loops = Loops(lambda name: self.metrics.loop_failures.labels(name).inc())
         self._tasks: list[asyncio.Task[None]] = []
         self._report_files()
 
@@ -133,14 +132,17 @@ class FeedService:
             OSError: the address cannot be had.
         """
         await self._server.start()
+        kept: dict[str, Callable[[], Coroutine[None, None, None]]] = {
+            "pace": self._pace,
+            "store": self._writer.run,
+            "sites-store": self._watch.follow_store,
+            **self._remembering(),
+            "sites-agents": self._watch.poll_agents,
+            **self._servers.loops(),
+            **self._live_tasks.loops(),
+        }
         self._tasks = [
-            asyncio.create_task(self._pace(), name="pace"),
-            asyncio.create_task(self._writer.run(), name="store"),
-            asyncio.create_task(self._watch.follow_store(), name="sites-store"),
-            *self._remembering(),
-            asyncio.create_task(self._watch.poll_agents(), name="sites-agents"),
-            *(asyncio.create_task(work, name=name) for name, work in self._servers.start()),
-            *self._live_tasks.start(),
+            asyncio.create_task(self._loops.keep(name, loop), name=name) for name, loop in kept.items()
         ]
         if self.start_unix_seconds is None:
             self._tasks.append(asyncio.create_task(self._await_start(), name="start-file"))
@@ -151,12 +153,12 @@ class FeedService:
             extra={"feed_id": self.feed_id, "sites": list(self.site_ids)},
         )
 
-    def _remembering(self) -> list[asyncio.Task[None]]:
+    def _remembering(self) -> dict[str, Callable[[], Coroutine[None, None, None]]]:
         """A record that stands still until its start is known begins anew, so it has no past."""
         if self.start_unix_seconds is None:
-            return []
+            return {}
         farms = [(farm, forecaster(of)) for farm, of in zip(self._farms, self._config.farms, strict=True)]
-        return [asyncio.create_task(remember(self._store, farms), name="power-log")]
+        return {"power-log": functools.partial(remember, self._store, farms)}
 
     async def wait(self) -> None:
         """Return only by raising what ended one of the tasks."""
@@ -168,13 +170,7 @@ class FeedService:
 
     async def stop(self) -> None:
         """End the streams, answer what is in flight, close everything."""
-        pending = set(self._tasks)
-        for _ in range(STOP_TRIES):
-            if not pending:
-                break
-            for task in pending:
-                task.cancel()
-            _, pending = await asyncio.wait(pending, timeout=STOP_TRY_SECONDS)
+        await end(self._tasks)
         await self._servers.aclose()
         self.hub.close()
         await self._server.stop(STOP_GRACE_SECONDS)
@@ -197,7 +193,8 @@ class FeedService:
             wait = self._config.interval_seconds
             for farm in self._farms:
                 if farm.seconds_until_due(now=loop.time(), unix_seconds=self._clock()) <= 0:
-                    self._send(farm, now=loop.time())
+                    with self._loops.going_on(f"farm {farm.farm.farm_id}"):
+                        self._send(farm, now=loop.time())
                 wait = min(wait, farm.seconds_until_due(now=loop.time(), unix_seconds=self._clock()))
             self._changed.clear()
             with contextlib.suppress(TimeoutError):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 
 from power_feed.metrics import FeedMetrics
@@ -55,9 +54,9 @@ class LiveTasks:
                 _connect_gauges(metrics, farm_id, name, source, clock)
                 self._sources.append((f"{farm_id}/{name}", source))
 
-    def start(self) -> list[asyncio.Task[None]]:
-        """Begin to listen; the caller cancels the tasks."""
-        return [asyncio.create_task(source.run(), name=f"source {name}") for name, source in self._sources]
+    def loops(self) -> dict[str, Callable[[], Coroutine[None, None, None]]]:
+        """One per source, by name, that listens for ever."""
+        return {f"source {name}": source.run for name, source in self._sources}
 
 
 def _connect_gauges(

@@ -183,6 +183,12 @@ class FeedMetrics:
             by_site,
             registry=registry,
         )
+        self.loop_failures = Counter(
+            "heron_feed_loop_failures",
+            "Parts of the feed that failed unforeseen, and went on. Any: report the log's trace.",
+            ("loop",),
+            registry=registry,
+        )
         self.redis_errors = Counter(
             "heron_feed_redis_errors",
             "Failed exchanges with Redis. Growing: routers do not see this feed's readings; streams go on.",

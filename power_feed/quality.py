@@ -35,6 +35,8 @@ CONFIRMATIONS = 2
 """Further measurements that must agree with a suspicious rise (DESIGN §8)."""
 SHORTEST_RAMP_SECONDS = 1.0
 """Measurements closer together are judged as if a second apart: their difference is noise, not a ramp."""
+MAX_WATTS = 1e12
+"""More than all turbines of the world; what a register that is "not implemented" often reads as."""
 STILL_RATIO = 0.005
 RATED_RATIO = 0.98
 """Of nameplate: at or beyond these a farm may well stand at one value."""
@@ -100,7 +102,7 @@ class QualityChecker:
         watts = measurement.watts
         if watts is None:
             return self._fallback("missing")
-        if not math.isfinite(watts):
+        if not abs(watts) <= MAX_WATTS:
             return self._fallback("not_a_number")
         if at_unix_seconds < self._seen_at:  # the clock was set back: a period has passed, as far as is known
             self._seen_at = float("-inf")

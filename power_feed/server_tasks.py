@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from power_feed.server_switch import (
     LOOK_SECONDS,
@@ -72,16 +73,13 @@ class ServerTasks:
         view = SwitchView(granted_watts=0.0, is_on=server.is_on, heard_at=heard_at, is_listening=is_listening)
         return server.switch.state(view, now)
 
-    def start(self) -> list[tuple[str, Coroutine[None, None, None]]]:
-        """Two coroutines per server, with names, that run for ever."""
-        return [
-            work
-            for site_id, server in self._servers.items()
-            for work in (
-                (f"server {site_id}", self._decide(site_id, server)),
-                (f"state of server {site_id}", self._ask(site_id, server)),
-            )
-        ]
+    def loops(self) -> dict[str, Callable[[], Coroutine[None, None, None]]]:
+        """Two per server, by name, that run for ever."""
+        found: dict[str, Callable[[], Coroutine[None, None, None]]] = {}
+        for site_id, server in self._servers.items():
+            found[f"server {site_id}"] = partial(self._decide, site_id, server)
+            found[f"state of server {site_id}"] = partial(self._ask, site_id, server)
+        return found
 
     async def aclose(self) -> None:
         """Let go of the drivers; the servers stay as they are."""

@@ -18,6 +18,7 @@ import httpx
 
 from fleet import records
 from fleet.intake import RecordJudge
+from fleet.loops import errors_as
 from fleet.records import Plan, SiteInfo, SiteReport
 from fleet.store import Store, StoreError
 from fleet.wire import MAX_RECORD_BYTES, Record, RecordError
@@ -34,6 +35,10 @@ POLL_TIMEOUT_SECONDS = 1.0
 MAX_POLLS_AT_ONCE = 32
 SAY_AGAIN_SECONDS = 60.0
 REPORT_PATH = "/heron/v1/report"
+
+
+class PollError(Exception):
+    """An agent did not answer."""
 
 
 @dataclass(slots=True)
@@ -173,17 +178,18 @@ class SiteWatch:
 
     async def _poll(self, client: httpx.AsyncClient, site_id: str, url: str) -> None:
         try:
-            async with (
-                asyncio.timeout(POLL_TIMEOUT_SECONDS),
-                client.stream("GET", url + REPORT_PATH) as answer,
-            ):
-                raw = b""
-                async for part in answer.aiter_raw():
-                    raw += part
-                    if len(raw) > MAX_RECORD_BYTES:
-                        break
-            is_ok = answer.status_code == 200
-        except (httpx.HTTPError, TimeoutError) as error:
+            with errors_as(PollError, url):
+                async with (
+                    asyncio.timeout(POLL_TIMEOUT_SECONDS),
+                    client.stream("GET", url + REPORT_PATH) as answer,
+                ):
+                    raw = b""
+                    async for part in answer.aiter_raw():
+                        raw += part
+                        if len(raw) > MAX_RECORD_BYTES:
+                            break
+                is_ok = answer.status_code == 200
+        except PollError as error:
             logger.debug("agent not reached", extra={"site": site_id, "error": str(error)})
             is_ok = False
         if not is_ok:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 
-from fleet.records import PowerReading
+from fleet.records import PowerReading, is_of_no_clock
 from fleet.store import Store, StoreError
 from fleet.wire import RecordError
 
@@ -36,6 +37,8 @@ class StoreWriter:
         self._site_ids = tuple(site_ids)
         self._on_reading = on_reading
         self._on_error = on_error
+        self._order = list(site_ids)
+        """In which they are written: whose writing failed comes last."""
         self._waiting: dict[str, tuple[bytes, bool]] = {}
         self._arrived = asyncio.Event()
         self.is_connected = False
@@ -78,11 +81,17 @@ class StoreWriter:
             except RecordError as error:
                 logger.warning("power:%s held no reading and will be replaced: %s", site_id, error)
                 continue
-            if reading.site_id == site_id:
+            if is_of_no_clock(reading.sequence, time.time()):
+                logger.warning(
+                    "the sequence under power:%s is from no clock, and is not gone on from: %d",
+                    site_id,
+                    reading.sequence,
+                )
+            elif reading.site_id == site_id:
                 self._on_reading(reading)
 
     async def _write(self) -> None:
-        for site_id in self._site_ids:
+        for site_id in list(self._order):
             if site_id not in self._waiting:
                 continue
             reading, log = self._waiting.pop(site_id)
@@ -91,4 +100,6 @@ class StoreWriter:
             except StoreError:
                 newer = self._waiting.pop(site_id, (reading, False))
                 self.offer(site_id, newer[0], log=log or newer[1])
+                self._order.remove(site_id)  # a key of this one site that takes nothing holds up no other
+                self._order.append(site_id)
                 raise

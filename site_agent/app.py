@@ -16,6 +16,7 @@ from typing import Any
 
 from fleet.config import ConfigError, FleetConfig
 from fleet.keys import Keys
+from fleet.loops import end
 from fleet.store import Store
 from gateway.server import HttpServer
 from site_agent import drivers as driver_kinds
@@ -31,6 +32,8 @@ from site_agent.reporter import Reporter
 from site_agent.site_records import SiteRecords
 
 logger = logging.getLogger(__name__)
+
+Loop = Callable[[], Coroutine[Any, Any, None]]
 
 LAST_REPORT_SECONDS = 1.0
 """How long the last word to Redis may take."""
@@ -123,22 +126,24 @@ class SiteAgent:
         clock = of.power.governor.clock_mhz
         if of.drivers.gpus.can_set_clock:
             of.pool.set_clock(clock, full_clock_mhz=clock)  # what an earlier agent locked is unlocked first
-        loops: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = (
+        governing: tuple[Loop, ...] = (of.power.run, of.pool.watch, of.pool.follow_clocks)
+        """One that fails ends the agent, and with it every engine."""
+        kept: tuple[Loop, ...] = (
             of.follow.follow_stream,
             of.follow.follow_events,
             of.follow.reread,
             of.plan_follow.follow_events,
             of.plan_follow.reread,
             of.power.meter,
-            of.power.run,
-            of.pool.watch,
-            of.pool.follow_clocks,
             of.scraper.run,
             of.energy.run,
             self.reporter.run,
             *(() if of.meter is None else (of.meter.run,)),
         )
-        self._loops = [self._tasks.create_task(loop(), name=loop.__qualname__) for loop in loops]
+        """Without any of them the cap holds: what is not heard lets it walk down."""
+        running = [(loop.__qualname__, loop()) for loop in governing]
+        running += [(loop.__qualname__, of.loops.keep(loop.__qualname__, loop)) for loop in kept]
+        self._loops = [self._tasks.create_task(work, name=name) for name, work in running]
         logger.info(
             "site agent up",
             extra={
@@ -172,9 +177,7 @@ class SiteAgent:
         await of.pool.stopped()
         await of.drivers.engines.aclose()
         await of.drivers.gpus.aclose()
-        for task in self._loops:
-            task.cancel()
-        await asyncio.wait(self._loops)
+        await end(self._loops)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_REPORT_SECONDS):
                 await self.reporter.publish()
@@ -249,7 +252,7 @@ async def serve(fleet: FleetConfig, config: SiteConfig, *, store: Store | None =
     with lock:
         try:
             leftovers.stop_leftovers(config.state_dir)
-        except leftovers.LeftoverError as error:
+        except (leftovers.LeftoverError, OSError) as error:
             raise ConfigError(f"{where} {error}") from None
         processes = Processes(state_dir=config.state_dir, watchdog_seconds=config.watchdog_seconds)
         processes.open()

@@ -15,6 +15,9 @@ MAX_PAGE_BYTES = 4 << 20
 WINDOW_SECONDS = 10.0
 """Quantiles are of the tokens and requests of the last so many seconds."""
 MAX_BUCKETS = 256
+MAX_NOW = 1e9
+MAX_TOTAL = 1e15
+"""The most of a gauge and of a counter, over all lines: more, or less than 0, is nonsense, and unknown."""
 
 RUNNING = "vllm:num_requests_running"
 WAITING = "vllm:num_requests_waiting"
@@ -55,18 +58,16 @@ def parse(page: str) -> EngineMetrics:
     kv_usage: float | None = None
     histograms: dict[str, dict[float, float]] = {}
     for name, bucket, labels, text in _LINE.findall(page):
-        try:
-            value = float(text)
-        except ValueError:
-            continue
-        if not math.isfinite(value):
+        value = _number(text)
+        if not 0 <= value <= MAX_TOTAL:  # NaN is not either
             continue
         if bucket:
-            bound = _LE.search(labels)
-            if name in (TTFT, ITL) and bound is not None:
+            found = _LE.search(labels)
+            if name in (TTFT, ITL) and found is not None:
+                bound = _number(found.group(1))
                 counts = histograms.setdefault(name, {})
-                if len(counts) < MAX_BUCKETS:
-                    counts[float(bound.group(1))] = counts.get(float(bound.group(1)), 0.0) + value
+                if bound > 0 and len(counts) < MAX_BUCKETS:
+                    counts[bound] = counts.get(bound, 0.0) + value
         elif name == KV_USAGE:
             kv_usage = value if kv_usage is None else max(kv_usage, value)
         elif name in _SUMMED:
@@ -74,17 +75,28 @@ def parse(page: str) -> EngineMetrics:
     return EngineMetrics(
         running_requests=_count(sums.get(RUNNING)),
         waiting_requests=_count(sums.get(WAITING)),
-        prompt_tokens=sums.get(PROMPT_TOKENS),
-        output_tokens=sums.get(OUTPUT_TOKENS),
-        finished_requests=sums.get(FINISHED),
+        prompt_tokens=_total(sums.get(PROMPT_TOKENS)),
+        output_tokens=_total(sums.get(OUTPUT_TOKENS)),
+        finished_requests=_total(sums.get(FINISHED)),
         kv_cache_usage_ratio=None if kv_usage is None else min(1.0, max(0.0, kv_usage)),
         ttft=histograms.get(TTFT),
         itl=histograms.get(ITL),
     )
 
 
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
 def _count(value: float | None) -> int | None:
-    return None if value is None or value < 0 else int(value)
+    return None if value is None or value > MAX_NOW else int(value)
+
+
+def _total(value: float | None) -> float | None:
+    return None if value is None or value > MAX_TOTAL else value
 
 
 def increase(before: Histogram, after: Histogram) -> dict[float, float] | None:

@@ -22,6 +22,7 @@ PIDS_DIRECTORY = "pids"
 LOCK_FILE = "agent.lock"
 KILL_TIMEOUT_SECONDS = 10.0
 POLL_SECONDS = 0.02
+_DEAD = (b"Z", b"X")
 
 
 class LeftoverError(Exception):
@@ -46,27 +47,26 @@ def boot_id() -> str:
 
 def start_ticks(pid: int) -> int | None:
     """When a process started, in clock ticks since boot; None: there is none, or it is a zombie."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    fields = stat.rpartition(")")[2].split()  # the name before may hold anything
-    return None if fields[0] in ("Z", "X") else int(fields[19])
+    fields = _stat(Path(f"/proc/{pid}"))
+    return None if fields is None or fields[0] in _DEAD else int(fields[19])
 
 
 def group_members(group: int) -> list[int]:
     """Pids of a process group's members that are alive."""
     members = []
     for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[2]) == group and fields[0] not in ("Z", "X"):
+        fields = _stat(entry) if entry.name.isdigit() else None
+        if fields is not None and int(fields[2]) == group and fields[0] not in _DEAD:
             members.append(int(entry.name))
     return members
+
+
+def _stat(entry: Path) -> list[bytes] | None:
+    """What follows the name, which may hold anything, in /proc/<pid>/stat; None: no process of ours."""
+    try:
+        return (entry / "stat").read_bytes().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
 
 
 def take_lock(state_dir: Path) -> IO[str]:

@@ -47,6 +47,7 @@ class Sample:
     broken_streams: int
     engine_faults: Mapping[str, int]
     scrape_failures: int
+    loop_failures: Mapping[str, int]
     reports_published: int
     reports_failed: int
     watchdog_restarts: int
@@ -237,6 +238,12 @@ class SiteCollector(Collector):
             "scrape_failures",
             "Engine metrics pages that could not be read. Constant: the engine hangs.",
             sample.scrape_failures,
+        )
+        self._counters(
+            "loop_failures",
+            "Parts of the agent that failed unforeseen, and went on. Any: report the log's trace.",
+            "loop",
+            sample.loop_failures,
         )
 
     def _traffic(self, sample: Sample) -> None:

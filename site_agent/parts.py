@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from fleet.config import FleetConfig
+from fleet.loops import Loops
 from fleet.power import CapTracker
 from fleet.profile import PerformanceProfile
 from fleet.store import Store
@@ -65,6 +66,7 @@ class Parts:
     energy: EnergyMeter
     pushbacks: Counter[str]
     outcomes: Counter[str] = field(default_factory=Counter)
+    loops: Loops = field(default_factory=Loops)
 
 
 def instance_specs(config: SiteConfig) -> tuple[InstanceSpec, ...]:

@@ -16,10 +16,11 @@ from typing import Literal, Protocol
 
 import httpx
 
+from fleet.loops import errors_as
 from fleet.power import CapTracker
 from fleet.records import PowerQuality, PowerReading
 from fleet.store import Store, StoreError
-from gateway.sse import EventSplitter, EventTooLargeError, data_of
+from gateway.sse import EventSplitter, data_of
 from site_agent.situation import CapForecast
 
 logger = logging.getLogger(__name__)
@@ -132,7 +133,7 @@ class PowerFollow:
             before = self.readings_taken
             try:
                 await read()
-            except (StreamEndedError, StoreError, httpx.HTTPError, EventTooLargeError) as error:
+            except (StreamEndedError, StoreError) as error:
                 if not is_failing:
                     logger.warning("%s: lost", what, extra={"error": str(error) or type(error).__name__})
                 is_failing = True
@@ -148,14 +149,15 @@ class PowerFollow:
 
     async def _read_stream(self, client: httpx.AsyncClient) -> None:
         headers = {"accept": "text/event-stream", "accept-encoding": "identity"}
-        async with client.stream("GET", self._url, headers=headers) as response:
-            if response.status_code != 200:
-                raise StreamEndedError(f"{self._url}: status {response.status_code}")
-            splitter = EventSplitter(MAX_READING_BYTES)
-            async for data in response.aiter_raw():
-                for event in splitter.feed(data):
-                    if (record := data_of(event)) is not None:
-                        self._take(record, "stream")
+        with errors_as(StreamEndedError, self._url):
+            async with client.stream("GET", self._url, headers=headers) as response:
+                if response.status_code != 200:
+                    raise StreamEndedError(f"{self._url}: status {response.status_code}")
+                splitter = EventSplitter(MAX_READING_BYTES)
+                async for data in response.aiter_raw():
+                    for event in splitter.feed(data):
+                        if (record := data_of(event)) is not None:
+                            self._take(record, "stream")
         raise StreamEndedError(f"{self._url}: ended")
 
     async def _read_events(self) -> None:

@@ -105,13 +105,14 @@ class Processes:
         self._tell(".\n")
 
     def close(self) -> None:
-        """Release the watchdog: the engines have been stopped. Idempotent."""
+        """Release the watchdog: the engines have been stopped; those that have not it kills. Idempotent."""
         process, self._watchdog = self._watchdog, None
         if process is None:
             return
         assert process.stdin is not None
         try:
-            os.write(process.stdin.fileno(), b"bye\n")
+            if not self._groups:
+                os.write(process.stdin.fileno(), b"bye\n")
             process.stdin.close()
             process.wait(BYE_TIMEOUT_SECONDS)
         except (OSError, subprocess.TimeoutExpired) as error:

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from fleet.records import SiteInfo, SiteReport, next_sequence
+from fleet.records import SiteInfo, SiteReport, is_of_no_clock, next_sequence
 from fleet.store import Store, StoreError
 from fleet.wire import RecordError
 
@@ -20,9 +20,6 @@ logger = logging.getLogger(__name__)
 REPORT_SECONDS = 1.0
 MIN_SPACING_SECONDS = 0.05
 """Between two reports, however much changes: routers hear of a drop within this."""
-
-MAX_AHEAD_MILLISECONDS = 10 * 365 * 86_400 * 1000
-"""A sequence further ahead than ten years is hostile, and following it would use the numbers up."""
 
 
 class Reporter:
@@ -119,7 +116,7 @@ def _sequence_of(kind: type[SiteReport | SiteInfo], raw: bytes | None) -> int | 
     except RecordError as error:
         logger.warning("what is under this site's key is no record", extra={"error": str(error)})
         return None
-    if sequence > time.time() * 1000 + MAX_AHEAD_MILLISECONDS:
+    if is_of_no_clock(sequence, time.time()):
         logger.warning("the sequence under this site's key is from no clock", extra={"sequence": sequence})
         return None
     return sequence

@@ -59,6 +59,7 @@ def take(parts: Parts, records: SiteRecords, reporter: Reporter) -> Sample:
         broken_streams=power.broken_streams,
         engine_faults=parts.pool.faults,
         scrape_failures=parts.scraper.failures,
+        loop_failures=parts.loops.failures,
         reports_published=reporter.published,
         reports_failed=reporter.failed,
         watchdog_restarts=parts.processes.watchdog_restarts,

@@ -15,6 +15,7 @@ import httpx
 import orjson
 
 from fleet.config import ConfigError
+from fleet.loops import errors_as
 from site_agent.meter_options import WATTS, MeterOptions
 
 logger = logging.getLogger(__name__)
@@ -93,11 +94,10 @@ class HttpMeter:
         url = self._options.url
         try:
             async with asyncio.timeout(self._options.timeout_seconds):
-                status, body = await self._ask()
+                with errors_as(MeterError, url):
+                    status, body = await self._ask()
         except TimeoutError:
             raise MeterError(f"{url}: no answer within {self._options.timeout_seconds:g} s") from None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise MeterError(f"{url}: {error or type(error).__name__}") from None
         if status in (401, 403):
             raise MeterError(f"{url}: status {status}: check username and password_file")
         if status != 200:
@@ -138,7 +138,8 @@ def watts_in(document: Any, options: MeterOptions) -> float:
             where = f"{options.url}: path {options.path!r}: nothing at {part!r}"
             raise MeterError(f"{where}: look at what it answers")
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise MeterError(f"path {options.path!r}: {str(value)[:80]!r} is no number")
+        shown = repr(value[:80]) if isinstance(value, str) else f"a {type(value).__name__}"
+        raise MeterError(f"path {options.path!r}: {shown} is no number")
     factor = WATTS[options.unit]
     if not 0 < value <= MAX_SITE_WATTS / factor:  # NaN is refused too
         raise MeterError(f"path {options.path!r}: {value} {options.unit} cannot be what this site draws")

@@ -6,8 +6,12 @@ ComputerSystem.Reset` with `On` or `ForceOff`. docs/decisions/0016 says why ther
 
 from __future__ import annotations
 
+import asyncio
+import json
+
 import httpx
 
+from fleet.loops import errors_as
 from power_feed.servers.interface import ServerDriverError
 
 TIMEOUT_SECONDS = 5.0
@@ -40,8 +44,8 @@ class RedfishServer:
         """
         answer = await self._ask("GET", self._url)
         try:
-            state = answer.json().get("PowerState")
-        except (ValueError, AttributeError):
+            state = json.loads(answer).get("PowerState")
+        except (ValueError, AttributeError, RecursionError):
             raise ServerDriverError(f"{self._url}: no ComputerSystem: check system_url") from None
         return STATES.get(state) if isinstance(state, str) else None
 
@@ -57,15 +61,20 @@ class RedfishServer:
     async def aclose(self) -> None:
         await self._client.aclose()
 
-    async def _ask(self, method: str, url: str, body: dict[str, str] | None = None) -> httpx.Response:
-        try:
-            answer = await self._client.request(method, url, json=body)
-        except httpx.HTTPError as error:
-            raise ServerDriverError(
-                f"{url}: {error or type(error).__name__}: is the controller up?"
-            ) from None
-        if answer.status_code in (401, 403):
-            raise ServerDriverError(f"{url}: status {answer.status_code}: check username and password_file")
-        if answer.status_code >= 400 or len(answer.content) > MAX_ANSWER_BYTES:
-            raise ServerDriverError(f"{url}: status {answer.status_code}: {answer.text[:200]}")
-        return answer
+    async def _ask(self, method: str, url: str, body: dict[str, str] | None = None) -> bytes:
+        with errors_as(ServerDriverError, f"{url}: is the controller up?"):
+            async with (
+                asyncio.timeout(TIMEOUT_SECONDS),  # of the whole: an answer may come a byte at a time
+                self._client.stream(method, url, json=body) as answer,
+            ):
+                content = b""
+                async for part in answer.aiter_bytes():
+                    content += part
+                    if len(content) > MAX_ANSWER_BYTES:
+                        raise ServerDriverError(f"{url}: an answer of more than {MAX_ANSWER_BYTES} bytes")
+        status = answer.status_code
+        if status in (401, 403):
+            raise ServerDriverError(f"{url}: status {status}: check username and password_file")
+        if status >= 400:
+            raise ServerDriverError(f"{url}: status {status}: {content[:200].decode(errors='replace')}")
+        return content

@@ -43,7 +43,7 @@ class Latest:
         `observed_at` None: it has no time of its own, it is of now.
 
         Raises:
-            SourceFaultError: `clock`, it is of the future.
+            SourceFaultError: `clock`, it is of the future, or of before 1970.
         """
         observed = now if observed_at is None else observed_at
         if observed > now + MAX_AHEAD_SECONDS:
@@ -51,6 +51,12 @@ class Latest:
                 "clock",
                 f"a measurement of {observed - now:.0f} s in the future: correct the source's clock, or "
                 "time_zone in the configuration",
+            )
+        if observed < 0:  # an OPC UA server without a clock says 1601
+            raise SourceFaultError(
+                "clock",
+                "a measurement of before 1970: the source has no clock; take the time of arrival (OPC UA: "
+                'timestamp = "arrival"; elsewhere: leave time_path out)',
             )
         observed = min(observed, now)
         newest = self._newest

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -32,6 +33,8 @@ from site_agent.drivers.interface import (
 from site_agent.drivers.options import EmulatedOptions
 from site_agent.emulation.config import EngineSettings, HostSettings
 from site_agent.site_profiles import assumed_watts
+
+logger = logging.getLogger(__name__)
 
 PATHS = (
     "/v1/chat/completions",
@@ -251,8 +254,11 @@ class EmulatedHardware:
         control = {"fake": True, "control_url": str(self._control), "pid": process.pid}
         path = self._context.state_dir / CONTROL_FILE_NAME
         partial = path.with_suffix(".partial")
-        partial.write_bytes(orjson.dumps(control))
-        partial.replace(path)
+        try:
+            partial.write_bytes(orjson.dumps(control))
+            partial.replace(path)
+        except OSError as error:  # only scenarios read it
+            logger.warning("%s is not written: %s", path, error)
         for instance_id, clock_mhz in sorted(self._clocks.items()):
             await self.set_clock(instance_id, clock_mhz)
 

@@ -21,6 +21,8 @@ model: it is not hung. What refuses is known at once."""
 DESCRIBE_SECONDS = 5.0
 """vLLM makes the description of its API when it is first asked, once: 0.7 s on an idle core (0.32)."""
 MAX_ANSWER_BYTES = 8 << 20
+MAX_MODEL_LEN = 1_000_000_000
+"""As records have it."""
 RETURN_IDS = b"return_token_ids"
 """Named in the description of an engine that resumes exactly."""
 
@@ -129,4 +131,6 @@ class Prober:
 
 def _length(card: dict[str, Any]) -> int | None:
     length = card.get("max_model_len")
-    return length if isinstance(length, int) and length > 0 else None
+    if not isinstance(length, int) or isinstance(length, bool):
+        return None
+    return length if 0 < length <= MAX_MODEL_LEN else None

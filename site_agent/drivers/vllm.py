@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import shutil
@@ -116,12 +117,13 @@ class VllmEngines:
             return
         self._sleepers.stopped(instance_id)
         group = engine.process.pid
-        if not kill and engine.process.poll() is None:
-            engine.process.terminate()
-            await _group_gone(engine.process, self._options.stop_grace_seconds)
-        # Also after a quiet end: nothing of the group may keep a GPU.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(group, signal.SIGKILL)
+        try:
+            if not kill and engine.process.poll() is None:
+                engine.process.terminate()
+                await _group_gone(engine.process, self._options.stop_grace_seconds)
+        finally:  # also after a quiet end: nothing of the group may keep a GPU
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGKILL)
         if not await _group_gone(engine.process, KILL_SECONDS):
             raise DriverError(
                 "timeout",
@@ -270,18 +272,18 @@ class VllmEngines:
 
 def _take_port(spec: InstanceSpec) -> int:
     """The configured port, seen to be free, or any free one."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+    try:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((vllm_command.HOST, spec.port))
-        except OSError as error:
-            raise DriverError(
-                "port_in_use",
-                f"{spec.instance_id}: port {spec.port} cannot be had: {error.strerror}; change "
-                "engine.first_port (0 lets Heron choose)",
-            ) from None
-        port: int = probe.getsockname()[1]
-        return port
+            port: int = probe.getsockname()[1]
+    except OSError as error:
+        raise DriverError(
+            "port_in_use" if error.errno == errno.EADDRINUSE else "failed",
+            f"{spec.instance_id}: port {spec.port} cannot be had: {error.strerror}; change "
+            "engine.first_port (0 lets Heron choose)",
+        ) from None
+    return port
 
 
 async def _group_gone(process: subprocess.Popen[bytes], seconds: float) -> bool:
@@ -299,12 +301,21 @@ async def _group_gone(process: subprocess.Popen[bytes], seconds: float) -> bool:
                 pass  # somebody of it runs as another user
             # Zombies are members too. To tell takes all of /proc, so seldom, and beside the loop.
             if loop.time() >= look_at:
-                if not await asyncio.to_thread(leftovers.group_members, process.pid):
+                if not await _members(process.pid):
                     return True
                 look_at = loop.time() + LOOK_SECONDS
         if loop.time() >= deadline:
             return False
         await asyncio.sleep(POLL_SECONDS)
+
+
+async def _members(group: int) -> list[int]:
+    """Of a process group; its number alone where that cannot be seen: then it counts as still there."""
+    try:
+        return await asyncio.to_thread(leftovers.group_members, group)
+    except (OSError, RuntimeError) as error:  # no file, no thread left
+        logger.warning("whether an engine is gone cannot be seen: %s", error)
+        return [group]
 
 
 def _bound_log(path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -185,7 +186,7 @@ async def test_a_restarted_feed_goes_on_above_what_redis_holds(redis_server: Any
     """Even when its clock says less than its predecessor wrote."""
     ahead = PowerReading(
         feed_id="predecessor",
-        sequence=4_000_000_000_000,
+        sequence=int((time.time() + 5 * 365 * 86_400) * 1000),
         site_id="north",
         farm_id="north-farm",
         observed_at_unix_seconds=1.0,

@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 from support.golden_records import golden_value
+from support.raw_server import raw_server
 from support.redfish_controller import SYSTEM, Controller
 from support.wait import until, until_it_says
 
@@ -210,7 +211,7 @@ async def test_the_tasks_switch_off_what_has_no_grant_and_on_what_has_one(contro
         on_error=errors.append,
     )
     controller.status = 500
-    running = [asyncio.create_task(work) for _, work in tasks.start()]
+    running = [asyncio.create_task(work()) for work in tasks.loops().values()]
     await until(lambda: errors, seconds=60)
     controller.status = 200
     await until(lambda: tasks.is_off("coast"), seconds=60)
@@ -259,7 +260,7 @@ async def test_a_slow_controller_holds_up_no_decision() -> None:
         on_command=lambda _site, _command: None,
         on_error=lambda _site: None,
     )
-    running = [asyncio.create_task(work) for _, work in tasks.start()]
+    running = [asyncio.create_task(work()) for work in tasks.loops().values()]
     await until(lambda: driver.questions == 2, seconds=60, what="the second question, which stays open")
     watts[0] = 0.0
     await until(lambda: driver.orders, seconds=60, what="the order")
@@ -291,7 +292,7 @@ async def test_a_lost_packet_is_sent_again_until_the_server_is_heard() -> None:
             on_command=lambda _site, _command: None,
             on_error=lambda _site: None,
         )
-        running = [asyncio.create_task(work) for _, work in tasks.start()]
+        running = [asyncio.create_task(work()) for work in tasks.loops().values()]
         await until(lambda: len(card.packets) >= 9, seconds=60, what="three times three packets")
         heard.append(asyncio.get_running_loop().time())
         looked, sent = len(looks), len(card.packets)
@@ -413,3 +414,25 @@ async def test_a_feed_switches_by_the_age_that_a_report_gives_the_ride_through(
         await until_it_says(lambda: is_off_by(899.9), seconds=60, what="the switch")
     finally:
         await feed.stop()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\ncontent-length: 200000\r\n\r\n" + b"[" * 200_000,
+        b"HTTP/1.1 500 No\r\ncontent-type: text/plain; charset=hex\r\ncontent-length: 1\r\n\r\nx",
+        b"HTTP/1.1 302 Found\r\nlocation: x:y\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{",
+    ],
+    ids=["deep", "odd charset", "odd redirect", "never whole"],
+)
+async def test_a_controller_that_answers_nonsense_is_one_that_fails(
+    monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    """Neither ends the feed nor holds up an order for ever."""
+    monkeypatch.setattr("power_feed.servers.redfish.TIMEOUT_SECONDS", 0.5)
+    async with raw_server(answer) as port:
+        server = redfish(f"http://127.0.0.1:{port}/redfish/v1/Systems/1")
+        with pytest.raises(ServerDriverError):
+            await server.is_on()
+        await server.aclose()

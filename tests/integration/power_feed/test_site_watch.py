@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 from support.obedient_agent import ObedientAgent
+from support.raw_server import raw_server
 from support.wait import until
 
 from fleet.memory_store import MemoryStore
@@ -53,3 +54,23 @@ async def test_a_site_is_not_heard_before_it_is_known_what_it_is() -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_an_agent_that_httpx_chokes_on_ends_no_poll() -> None:
+    """One site's agent must not end the feed of all."""
+    answer, polls = b"HTTP/1.1 302 Found\r\nlocation: x:y\r\ncontent-length: 0\r\n\r\n", list[str]()
+    async with raw_server(answer) as port:
+        watch = SiteWatch(
+            MemoryStore(clock=time.monotonic),
+            {"coast": f"http://127.0.0.1:{port}"},
+            site_token=None,
+            max_clock_skew_seconds=5.0,
+            clock=time.time,
+            on_poll=polls.append,
+            on_refused=lambda _reason: None,
+        )
+        tasks = [asyncio.create_task(watch.follow_store()), asyncio.create_task(watch.poll_agents())]
+        await until(lambda: polls == ["failed"] * 2)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

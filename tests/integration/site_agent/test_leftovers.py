@@ -102,3 +102,17 @@ def test_one_agent_per_site(tmp_path: Path) -> None:
         leftovers.take_lock(tmp_path)
     first.close()
     leftovers.take_lock(tmp_path).close()
+
+
+def test_a_name_that_is_no_text_hides_nothing(tmp_path: Path, engine: subprocess.Popen[bytes]) -> None:
+    """The kernel cuts names at 15 bytes, in the midst of a letter too; any process here may have one."""
+    odd = tmp_path / "аналитика-ветра"
+    odd.symlink_to("/bin/sleep")
+    other = subprocess.Popen([str(odd), "600"])
+    try:
+        assert b"\xd0)" in Path(f"/proc/{other.pid}/stat").read_bytes()
+        assert engine.pid in leftovers.group_members(engine.pid)
+        assert leftovers.start_ticks(other.pid) is not None
+    finally:
+        other.kill()
+        other.wait()

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import pytest
+from support.raw_server import raw_server
 from support.scripted_store import ScriptedStore
 from support.stub_feed import StubFeed, reading, running_feed
 from support.wait import until
@@ -199,3 +201,12 @@ async def test_when_both_paths_are_gone_the_cap_walks_down() -> None:
         await until(lambda: rig.follow.has_reading)
         await until(lambda: rig.cap() == 0, what="walked down")
         assert rig.follow.age_seconds(asyncio.get_running_loop().time()) is not None
+
+
+@pytest.mark.parametrize("location", ["x:y", "http://xn--a/"])
+async def test_an_answer_that_httpx_chokes_on_is_a_stream_that_ended(location: str) -> None:
+    """It reads where a redirect leads though it does not follow, and raises what is no HTTPError."""
+    answer = f"HTTP/1.1 302 Found\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n"
+    async with raw_server(answer.encode()) as port, following(f"http://127.0.0.1:{port}") as rig:
+        rig.store.publish_power(reading(4000).to_json())
+        await until(lambda: rig.cap() == 4000)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from support.fake_drivers import FakeGpus
 from support.json_server import JsonServer, json_server
+from support.raw_server import raw_server
 from support.wait import until
 
 from fleet.config import ConfigError
@@ -175,3 +176,14 @@ async def test_the_doctor_asks_the_meter(
     assert (found.status, bool(found.action)) == (status, status == "fail")
     assert said in found.message
     assert await meter_check.examine(None, gpu_watts) == []
+
+
+async def test_an_answer_that_httpx_chokes_on_is_no_value() -> None:
+    """A redirect to nowhere that is not even followed."""
+    answer = b"HTTP/1.1 302 Found\r\nlocation: x:y\r\ncontent-length: 0\r\n\r\n"
+    async with raw_server(answer) as port:
+        of = MeterOptions.model_validate(
+            {"url": f"http://127.0.0.1:{port}/", "path": PATH, "period_seconds": 0.1}
+        )
+        async with running_meter(of) as meter:
+            await until(lambda: meter.failures >= 2)

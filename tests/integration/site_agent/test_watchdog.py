@@ -183,19 +183,24 @@ def test_a_process_that_cannot_be_noted_is_ended(tmp_path: Path, spawned: list[i
     processes.close()
 
 
-def test_a_released_watchdog_kills_nothing(tmp_path: Path, spawned: list[int]) -> None:
-    """The agent has stopped its engines itself, or they are nobody's any more."""
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_a_released_watchdog_kills_what_the_agent_has_not_stopped(
+    tmp_path: Path, spawned: list[int], is_gone: bool
+) -> None:
+    """And nothing that it has, as that number may be another's by then."""
     processes = Processes(state_dir=tmp_path, watchdog_seconds=30)
     processes.open()
     engine = subprocess.Popen(["sleep", "600"], start_new_session=True)
     spawned.append(engine.pid)
     processes.add("engine", engine.pid)
+    if is_gone:
+        processes.remove(engine.pid)
     watcher = processes.watchdog_pid
     assert watcher is not None
     processes.close()
     processes.close()
     assert not is_alive(watcher)
-    assert is_alive(engine.pid)
+    assert is_alive(engine.pid) is is_gone
     engine.kill()
     engine.wait()
 

@@ -247,3 +247,10 @@ def test_good_readings_never_jump_up_unconfirmed(values: list[float | None]) -> 
     for (before, low), (after, high) in pairwise(goods):
         if high - low > 100.0 * (after - before) + 1e-6:
             assert after - before >= 3
+
+
+@pytest.mark.parametrize("watts", [4.3e12, -4.3e12, 1e300])
+def test_no_farm_has_so_much(watts: float) -> None:
+    """A register that is "not implemented", scaled: no record can hold it, and it is nothing to believe."""
+    assert marks(judge(checker(), watts)) == [None]
+    assert marks(judge(checker(), 500.0, watts, 510.0))[1] == ("fallback", "500", "not_a_number")

@@ -128,3 +128,31 @@ async def test_the_stores_own_sequence_is_read_before_anything_is_written() -> N
     task.cancel()
     assert subject.sequences == [("north", 2_000_000_000_000)]
     assert subject.errors == 0
+
+
+async def test_a_sequence_from_no_clock_is_not_gone_on_from() -> None:
+    """Readers would refuse every reading above it."""
+    subject = Run(PartialStore())
+    subject.store.held = {"north": record(2**53 - 1), "coast": record(7).replace(b"north", b"coast")}
+    task = asyncio.create_task(subject.writer.run())
+    await until(lambda: subject.writer.is_connected)
+    assert subject.sequences == [("coast", 7)]
+    task.cancel()
+
+
+async def test_a_site_whose_key_takes_nothing_holds_up_no_other(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its log has another type, say."""
+    whole = run.store.publish_power_reading
+
+    async def refuse_north(site_id: str, record: bytes, *, log: bool) -> None:
+        if site_id == "north":
+            raise StoreError("WRONGTYPE")
+        await whole(site_id, record, log=log)
+
+    monkeypatch.setattr(run.store, "publish_power_reading", refuse_north)
+    for sequence in range(1, 4):
+        run.writer.offer("north", record(sequence), log=False)
+        run.writer.offer("coast", b"%d" % sequence, log=False)
+        await until(lambda now=sequence: ("coast", b"%d" % now, False) in run.store.written)

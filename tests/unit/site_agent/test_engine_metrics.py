@@ -105,3 +105,38 @@ def test_histograms_with_other_buckets_are_not_mixed() -> None:
     assert merged == {1.0: 3.0}
     assert engine_metrics.merge([]) == {}
     assert engine_metrics.increase({1.0: 1.0}, {2.0: 5.0}) is None
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        'vllm:time_to_first_token_seconds_bucket{le="abc"} 1.0\n',
+        'vllm:time_to_first_token_seconds_bucket{le="-5"} 1.0\n',
+        "vllm:num_requests_running 1e308\nvllm:num_requests_running 1e308\n",
+        "vllm:num_requests_waiting 2e9\n",
+        "vllm:prompt_tokens_total 9e14\nvllm:prompt_tokens_total 9e14\n",
+        "vllm:generation_tokens_total 1e300\n",
+        "vllm:num_requests_running -3\n",
+    ],
+)
+def test_nonsense_is_unknown(page: str) -> None:
+    """Reports, limits and the power loop reckon with these."""
+    metrics = engine_metrics.parse(page)
+    assert metrics == EngineMetrics(ttft={} if "bucket" in page else None)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(
+                ["vllm:num_requests_running", "vllm:prompt_tokens_total", 'vllm:request_success_total{x="y"}']
+            ),
+            st.floats() | st.sampled_from(["1e999", "-0", "+Inf", "1e", "--1"]),
+        )
+    )
+)
+def test_what_is_read_can_be_reported(lines: list[tuple[str, object]]) -> None:
+    """Whatever an engine says: within a record's limits, or unknown."""
+    metrics = engine_metrics.parse("".join(f"{name} {value}\n" for name, value in lines))
+    for value in (metrics.running_requests, metrics.prompt_tokens, metrics.finished_requests):
+        assert value is None or 0 <= value <= engine_metrics.MAX_TOTAL

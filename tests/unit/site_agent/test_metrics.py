@@ -47,6 +47,7 @@ def sample(cap_watts: float | None = 5000.0, reading_age_seconds: float | None =
         broken_streams=4,
         engine_faults={},
         scrape_failures=0,
+        loop_failures={},
         reports_published=9,
         reports_failed=0,
         watchdog_restarts=0,

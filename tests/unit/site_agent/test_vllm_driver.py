@@ -484,3 +484,20 @@ async def test_an_engine_ends_with_its_agent_though_nobody_watches(tmp_path: Pat
     agent.kill()
     await agent.wait()
     await until(lambda: leftovers.start_ticks(engine) is None, what="the engine has ended")
+
+
+async def test_an_engine_is_killed_though_it_cannot_be_seen(
+    make_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+):
+    """No file left to look at /proc with: what refuses to end politely is killed all the same."""
+
+    def no_files(_group: int) -> list[int]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    site = make_site("#!/bin/sh\ntrap '' TERM\nsleep 600 &\nwait\nsleep 600\n", stop_grace_seconds=0.2)
+    await site.engines.start(spec())
+    (group,) = site.registry.groups
+    monkeypatch.setattr(vllm.leftovers, "group_members", no_files)
+    await site.engines.stop("north-0")
+    with pytest.raises(ProcessLookupError):
+        os.killpg(group, 0)

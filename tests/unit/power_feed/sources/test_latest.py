@@ -99,3 +99,11 @@ def test_observation_times_never_go_back_while_the_clock_goes_on(steps: list[tup
         latest.put(1.0, observed_at=observed_at, now=now)
         assert latest.measurement().observed_at_unix_seconds >= before
         before = latest.measurement().observed_at_unix_seconds
+
+
+def test_a_time_before_1970_is_a_clock_that_there_is_not() -> None:
+    """An OPC UA server without one says 1601."""
+    latest = Latest()
+    with pytest.raises(SourceFaultError, match="no clock"):
+        latest.put(5.0, observed_at=-11_644_473_600.0, now=100.0)
+    assert latest.measurement().watts is None
