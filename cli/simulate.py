@@ -11,11 +11,11 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from cli import exit_codes
 from cli.data import resolve
 from cli.files import check_writable
+from cli.simulate_show import show
 from cli.sites_file import read_sites_file
 from fleet.config import ConfigError
 from power_feed.wind_series import WindFileError
@@ -28,7 +28,6 @@ from simulator.cell import Cell, CellError, Sample, pairs, seconds_of
 from simulator.inputs import Inputs, read_inputs, wind_series
 from simulator.report import write_report
 from simulator.settings import FAULT_KINDS, Fault
-from simulator.table import ROWS, shown
 from simulator.traces import SIZE_SETS
 from simulator.weeks import WIND_SETS, WeekError, named_days
 from simulator.workload import MODES
@@ -79,7 +78,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--planner", choices=("on", "off"), help="make plans (default: where a policy is nothing without)"
     )
     how = parser.add_argument_group("how it is run")
-    how.add_argument("--seeds", type=int, default=1, help="of each policy, on the same wind and load (1)")
+    how.add_argument(
+        "--seeds",
+        type=int,
+        default=1,
+        help="each draws turbulence, trips and requests anew, in the same hours (1)",
+    )
     how.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     how.add_argument("--no-cache", action="store_true", help="run again what was run before")
     how.add_argument("--json", type=Path, help="write all results here")
@@ -262,24 +266,3 @@ def show_cost(results: Sequence[Result]) -> None:
         f"at the most {memory:.0f} MiB",
         file=sys.stderr,
     )
-
-
-def show(results: Sequence[Result]) -> None:
-    """The table."""
-    console = Console()
-    load = results[0]["result"]["load"]
-    console.print(load["description"])
-    console.print(
-        f"offered in the mean {load['mean_requests_per_second']:.2f} requests/s of a peak of "
-        f"{load['peak_requests_per_second']:.2f}; SLO: 5 times alone, by class"
-    )
-    table = Table()
-    table.add_column("")
-    is_one_seed = len({one["cell"]["seed"] for one in results}) == 1
-    for one in results:
-        name, seed = one["cell"]["policy"], one["cell"]["seed"]
-        table.add_column(name if is_one_seed else f"{name}\n{seed}", justify="right")
-    for row in ROWS:
-        table.add_row(row.long, *(shown(row, one["result"]) for one in results))
-    console.print(table)
-    console.print("percentiles count shed and broken requests as infinite (∞)")

@@ -33,8 +33,8 @@ PING_SECONDS = 10.0
 """A subscription that hears nothing asks so often whether the server still lives."""
 
 _TAKE_LEASE = """
-local held = redis.call('GET', KEYS[1])
-if held then
+local held = redis.pcall('GET', KEYS[1])
+if type(held) == 'string' and redis.call('PTTL', KEYS[1]) >= 0 then
   local is_json, lease = pcall(cjson.decode, held)
   local holder = is_json and type(lease) == 'table' and lease.router_id
   if type(holder) == 'string' and holder ~= ARGV[1] then return 0 end
@@ -42,7 +42,7 @@ end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 1
 """
-"""Compare the holder and write, in one step; what is no lease record holds nothing."""
+"""Compare the holder and write, in one step; what is no lease record, or never ends, holds nothing."""
 
 _UPDATE_HASH = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end

@@ -151,6 +151,13 @@ class ClientRequest:
         """Whether the client has gone."""
         return self.disconnected
 
+    def client_gone(self) -> None:
+        """The client has left: whoever owns the request is told."""
+        if self.task is not None:
+            self.task.cancel()
+        if self.on_gone is not None:  # nor has its task begun
+            self.on_gone()
+
     def respond(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         """Write a whole answer; `content-length` is added."""
         self.respond_lines(status, b"".join([b"%b: %b\r\n" % field for field in headers]), body)
@@ -204,8 +211,8 @@ class ClientRequest:
     def _head(self, status: int, lines: bytes) -> bytes:
         if self.started:
             raise RuntimeError(f"{self.method} {self.path}: the answer has begun already")
-        self.started = True
         head = STATUS_LINE[status] + self._protocol.date_header() + lines
+        self.started = True
         if self.extra_head:
             head += self.extra_head
         if not self.keep_alive:

@@ -15,7 +15,6 @@ was taken is released.
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 from collections.abc import Coroutine
 from typing import Any
@@ -25,9 +24,10 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from gateway import client_timeouts, hot_tasks
 from gateway.client_request import CONTINUE, ClientRequest, HotRoute
 from gateway.cors import CorsPolicy
-from gateway.errors import JSON_HEADERS, error_body
+from gateway.errors import error_body
 from gateway.half_close import watch_client
 from gateway.known_heads import KnownHeads
 from gateway.refusal import early_refusal, too_large
@@ -37,10 +37,6 @@ logger = logging.getLogger(__name__)
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 256
-READ_TIMEOUT_SECONDS = 60.0
-"""A request must have arrived whole by then: one byte a minute is not a client."""
-WRITE_STALL_SECONDS = 120.0
-"""A client that takes nothing for so long, while its buffer is full, is gone."""
 LINGER_SECONDS = 1.0
 """After an early refusal the rest of the body is read and dropped for so long, or the answer would be lost
 in a reset."""
@@ -74,17 +70,23 @@ class HotPathProtocol(HttpToolsProtocol):
         self._cors = cors
         self._allows_half_close = allows_half_close
         self._is_half_closed = False
-        self._is_in_head = self._is_in_message = False
+        self._is_in_head = self.is_in_message = False
         self._is_plain = True
         """The parser stands between two messages, and the last one was plain."""
         self._head_bytes = self._body_bytes = 0
-        self._is_refused = self._is_offer = False
+        self.is_refused = self._is_offer = False
         self._date: tuple[object, bytes] = (None, b"")
         self.read_since: float | None = None
         """When the request that is being read began; None between requests."""
         self.idle_since: float | None = None
         """When the last answer ended; None while a request is under way."""
         self.write_paused_since: float | None = None
+        self._serving: Any = None
+        """The request whose turn it is; `cycle` is the last one that came, which may wait behind it."""
+        self._bodyless_bytes = 0
+        """That came since the last byte of the body that is being read."""
+        self.closing: tuple[float, int] | None = None
+        """Closed by us, and not gone yet: since when it has had so many bytes unsent."""
 
     def date_header(self) -> bytes:
         """The `Date` line, encoded once a second."""
@@ -102,15 +104,14 @@ class HotPathProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        waiting = [cycle for cycle, _ in self.pipeline]
+        cycles = dict.fromkeys((self._serving, self.cycle, *(cycle for cycle, _ in self.pipeline)))
         self.pipeline.clear()
-        for cycle in (self.cycle, *waiting):
-            if isinstance(cycle, ClientRequest) and not cycle.response_complete:
+        for cycle in cycles:
+            if cycle is not None and not cycle.response_complete:
                 cycle.disconnected = True
-                if cycle.task is not None:
-                    cycle.task.cancel()
-                if cycle.on_gone is not None:  # nor has its task begun
-                    cycle.on_gone()
+                cycle.message_event.set()
+                if isinstance(cycle, ClientRequest):
+                    cycle.client_gone()
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client sends no more: False closes the connection.
@@ -120,7 +121,7 @@ class HotPathProtocol(HttpToolsProtocol):
         socket then shows it.
         """
         cycle = self.cycle
-        if not self._allows_half_close or self._is_in_message or cycle is None or cycle.response_complete:
+        if not self._allows_half_close or self.is_in_message or cycle is None or cycle.response_complete:
             return False
         if not self._is_half_closed:
             self._is_half_closed = True
@@ -130,7 +131,7 @@ class HotPathProtocol(HttpToolsProtocol):
         return True
 
     def data_received(self, data: bytes) -> None:
-        if self._is_refused:
+        if self.is_refused:
             return
         is_plain = self._is_plain
         before = self.cycle
@@ -141,43 +142,57 @@ class HotPathProtocol(HttpToolsProtocol):
                 if found is not None:
                     self.read_since = self.idle_since = None
                     request = ClientRequest.of_known(self, *found, self.loop.time())
-                    self.cycle = request  # type: ignore[assignment]
+                    self.cycle = self._serving = request  # type: ignore[assignment]
                     self._start_hot(request)
                     return
             self._is_plain = False
         if self.read_since is None:
             self.read_since = self.loop.time()
             self.idle_since = None
+        body_bytes = self._body_bytes
         try:
             is_plain = not feed(self, data) and is_plain
         except httptools.HttpParserError:
-            self.logger.warning("Invalid HTTP request received.")
-            self.send_400_response("Invalid HTTP request received.")
+            self._refuse_malformed()
             return
-        if self._is_in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse(
-                    431, error_body(f"The head is over {MAX_HEAD_BYTES} bytes.", type="invalid_request_error")
-                )
-        elif not (self._is_in_message or self.pipeline or self._is_refused) and isinstance(
-            self.cycle, ClientRequest
-        ):
+        if self.is_in_message:
+            self._bound_unfinished(len(data), has_body=self._body_bytes != body_bytes)
+        elif not (self.pipeline or self.is_refused) and isinstance(self.cycle, ClientRequest):
             self._is_plain = self.cycle.is_plain
             if is_plain and self._is_plain and self.cycle is not before:  # made of these bytes alone
                 self._known_heads.learn(data, self.cycle)
 
+    def _refuse_malformed(self) -> None:
+        self.logger.warning("Invalid HTTP request received.")
+        if self._is_answering_another():
+            self.transport.close()  # nothing may come in the midst of that answer
+        else:
+            self.send_400_response("Invalid HTTP request received.")
+
+    def _bound_unfinished(self, size: int, *, has_body: bool) -> None:
+        """`size` more bytes of a request that is not whole: head, body (with its own limit) or trailers."""
+        if self._is_in_head:
+            self._head_bytes += size
+            what, total = "head is", self._head_bytes
+        else:
+            self._bodyless_bytes = 0 if has_body else self._bodyless_bytes + size
+            what, total = "trailers are", self._bodyless_bytes
+        if total > MAX_HEAD_BYTES:
+            self.refuse(
+                431, error_body(f"The {what} over {MAX_HEAD_BYTES} bytes.", type="invalid_request_error")
+            )
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self.write_paused_since = self.loop.time()
-        cycle = self.cycle
+        cycle = self._serving
         if isinstance(cycle, ClientRequest) and cycle.on_pause is not None:
             cycle.on_pause()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self.write_paused_since = None
-        cycle = self.cycle
+        cycle = self._serving
         if isinstance(cycle, ClientRequest) and cycle.on_resume is not None:
             cycle.on_resume()
 
@@ -187,19 +202,20 @@ class HotPathProtocol(HttpToolsProtocol):
         self.url = b""
         self.headers = []
         self.expect_100_continue = self._is_offer = False
-        self._is_in_head = self._is_in_message = True
-        self._head_bytes = self._body_bytes = 0
+        self._is_in_head = self.is_in_message = True
+        self._head_bytes = self._body_bytes = self._bodyless_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value))
+        if self._is_in_head:  # trailers say nothing here
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self._is_in_head = False
-        if self._is_refused:
+        if self.is_refused:
             return
         headers = self.headers
         if len(headers) > MAX_HEADERS:
-            self._refuse(431, error_body(f"More than {MAX_HEADERS} headers.", type="invalid_request_error"))
+            self.refuse(431, error_body(f"More than {MAX_HEADERS} headers.", type="invalid_request_error"))
             return
         fields = dict(headers)
         if b"upgrade" in fields and self.parser.should_upgrade():
@@ -207,7 +223,7 @@ class HotPathProtocol(HttpToolsProtocol):
             return
         length = fields.get(b"content-length")
         if length is not None and length.isdigit() and int(length) > self._max_body_bytes:
-            self._refuse(*too_large(self._max_body_bytes))
+            self.refuse(*too_large(self._max_body_bytes))
             return
         if b"expect" in fields and fields[b"expect"].lower() == b"100-continue":
             self.expect_100_continue = True
@@ -237,6 +253,7 @@ class HotPathProtocol(HttpToolsProtocol):
         self.cycle = request  # type: ignore[assignment]
         if before is None or before.response_complete:
             request.is_turn = True
+            self._serving = request
             if self.expect_100_continue:
                 self.transport.write(CONTINUE)
         else:
@@ -260,11 +277,11 @@ class HotPathProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        if self._is_refused:
+        if self.is_refused:
             return
         self._body_bytes += len(body)
         if self._body_bytes > self._max_body_bytes:
-            self._refuse(*too_large(self._max_body_bytes))
+            self.refuse(*too_large(self._max_body_bytes))
             return
         cycle = self.cycle
         if isinstance(cycle, ClientRequest):
@@ -276,8 +293,8 @@ class HotPathProtocol(HttpToolsProtocol):
         if self._is_offer:
             return
         self.read_since = None
-        self._is_in_message = False
-        if self._is_refused:
+        self.is_in_message = False
+        if self.is_refused:
             return
         cycle = self.cycle
         if not isinstance(cycle, ClientRequest):
@@ -293,6 +310,7 @@ class HotPathProtocol(HttpToolsProtocol):
     # turns
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         """Called by uvicorn when a pipelined request's turn comes, or at once for one on the ASGI path."""
+        self._serving = cycle
         if not isinstance(cycle, ClientRequest):
             super()._start_asgi_task(cycle, app)
             return
@@ -309,6 +327,8 @@ class HotPathProtocol(HttpToolsProtocol):
             return
         if self.flow.read_paused:
             self.flow.resume_reading()
+            if self.read_since is not None:  # the next request waited for us, not for its client
+                self.read_since = self.loop.time()
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
@@ -322,48 +342,18 @@ class HotPathProtocol(HttpToolsProtocol):
             rest = request.handler(request)
         except Exception:
             logger.exception("a hot handler failed", extra=request.about)
-            self._end_failed(request)
+            hot_tasks.end_failed(request)
             return
         if rest is not None:
             self.run_task(request, rest)
 
     def run_task(self, request: ClientRequest, rest: Coroutine[Any, Any, None]) -> None:
         """Go on with a request in a task, cancelled when its client leaves."""
-        task = self.loop.create_task(rest)
-        request.task = task
-        self.tasks.add(task)
-        task.add_done_callback(functools.partial(self._hot_done, request))
+        hot_tasks.run(self.tasks, request, rest)
 
-    def _hot_done(self, request: ClientRequest, task: asyncio.Task[None]) -> None:
-        self.tasks.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            logger.error("a hot handler failed", exc_info=error, extra=request.about)
-        if request.response_complete or request.disconnected:
-            return
-        if error is None and not request.started:
-            if not task.cancelled():
-                logger.error("a hot handler ended without an answer", extra=request.about)
-            else:
-                request.keep_alive = False
-                body = error_body("The server is shutting down.", type="server_error")
-                request.respond(503, JSON_HEADERS, body)
-                return
-        self._end_failed(request)
-
-    def _end_failed(self, request: ClientRequest) -> None:
-        """Something in here is wrong: never leave a client without an end."""
-        if request.response_complete or request.disconnected:
-            return
-        if request.started:
-            request.abort()
-        else:
-            request.keep_alive = False
-            request.respond(500, JSON_HEADERS, error_body("Internal error.", type="server_error"))
-
-    def _refuse(self, status: int, body: bytes) -> None:
+    def refuse(self, status: int, body: bytes) -> None:
         """Answer before the request is whole, then drop what still comes and close."""
-        self._is_refused = True
+        self.is_refused = True
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
             if getattr(cycle, "started", False) or getattr(cycle, "response_started", False) or self.pipeline:
@@ -383,18 +373,13 @@ class HotPathProtocol(HttpToolsProtocol):
         )
         self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
+    def _is_answering_another(self) -> bool:
+        """Whether an answer is under way to a request before the one that is being read."""
+        serving = self._serving
+        if serving is None or serving.response_complete:
+            return False
+        return not (self.is_in_message and serving is self.cycle)
+
     def check_timeouts(self, now: float) -> None:
-        """Called once a second: drop clients that send or take nothing."""
-        if self._is_refused:
-            return
-        if self.write_paused_since is not None:
-            if now - self.write_paused_since > WRITE_STALL_SECONDS:
-                self.transport.abort()
-        elif self.idle_since is not None and now - self.idle_since >= self.timeout_keep_alive:
-            self.transport.close()
-        elif self.read_since is not None and now - self.read_since > READ_TIMEOUT_SECONDS:
-            if self._is_in_message:
-                message = f"The request was not complete after {READ_TIMEOUT_SECONDS:g} s."
-                self._refuse(408, error_body(message, type="invalid_request_error", code="request_timeout"))
-            else:
-                self.transport.close()
+        """Called once a second: drop a client that sends or takes nothing."""
+        client_timeouts.check(self, now)

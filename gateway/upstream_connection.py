@@ -43,6 +43,7 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection; carries one exchange at a time."""
 
     __slots__ = (
+        "_bodyless_bytes",
         "_is_parsing",
         "_is_released",
         "_parser",
@@ -68,6 +69,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._is_parsing = False
         self._is_released = False
         """Given back while its bytes are being parsed."""
+        self._bodyless_bytes = 0
+        """That came since the question, or since the last byte of the answer's body."""
         self.is_closed = False
         self.is_keep_alive = True
         self.is_reused = False
@@ -86,6 +89,7 @@ class UpstreamConnection(asyncio.Protocol):
         if not response.has_bytes and data.startswith(_OK) and self._take_whole(response, data):
             return
         response.has_bytes = True
+        self._bodyless_bytes += len(data)
         self._is_parsing = True
         try:
             self._parser.feed_data(data)
@@ -95,13 +99,10 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             if self._is_released:
                 self._return()
-            elif not response.is_head_complete:
-                response.head_bytes += len(data)
-                if response.head_bytes > MAX_HEAD_BYTES:
-                    response.fail(
-                        UpstreamError("protocol", f"{self.origin}: head over {MAX_HEAD_BYTES} bytes")
-                    )
-                    self.cut()
+            elif self._bodyless_bytes > MAX_HEAD_BYTES and not response.is_complete:
+                what = "trailers" if response.is_head_complete else "head"
+                response.fail(UpstreamError("protocol", f"{self.origin}: {what} over {MAX_HEAD_BYTES} bytes"))
+                self.cut()
         finally:
             self._is_parsing = self._is_released = False
 
@@ -160,7 +161,10 @@ class UpstreamConnection(asyncio.Protocol):
             self.is_keep_alive = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.response.headers.append((name.lower(), value))  # type: ignore[union-attr]
+        response = self.response
+        assert response is not None
+        if not response.is_head_complete:  # trailers say nothing here
+            response.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         response = self.response
@@ -168,6 +172,8 @@ class UpstreamConnection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if len(response.headers) > MAX_HEADERS:
             raise ValueError(f"more than {MAX_HEADERS} headers")
+        if status >= 600:
+            raise ValueError(f"status {status}")
         if status < 200:
             response.headers.clear()
             return
@@ -175,6 +181,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         assert self.response is not None
+        self._bodyless_bytes = 0
         self.response.take(body)
 
     def on_message_complete(self) -> None:
@@ -210,6 +217,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Write one request; `head` ends with its blank line, `tail` is the end of the body."""
         assert self.transport is not None
         self.response = UpstreamResponse(self, self.origin, self.loop, observer)
+        self._bodyless_bytes = 0
         if len(body) > 65_536:
             self.transport.writelines((head, body, tail) if tail else (head, body))  # not copied together
         elif tail:

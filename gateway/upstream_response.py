@@ -67,7 +67,6 @@ class UpstreamResponse:
     _paused = False
     status = 0
     has_bytes = False
-    head_bytes = 0
     is_head_complete = False
     is_complete = False
     ends_with_connection = False

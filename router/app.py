@@ -21,6 +21,7 @@ from prometheus_client.core import Metric
 
 from fleet.config import FleetConfig
 from fleet.keys import Keys
+from fleet.loops import end
 from fleet.store import Store
 from gateway.garbage import relax_collector
 from gateway.server import HttpServer
@@ -157,13 +158,13 @@ class Router:
         await self._operations.start()
         await self._server.start()
         self._presence.listens(self.port, self.operations_port)
+        keep = self._plane.keep
         self._tasks = [
-            asyncio.create_task(self.reader.run()),
-            asyncio.create_task(self._plane.watch()),
-            asyncio.create_task(self._plane.measure_round_trips()),
-            asyncio.create_task(self._presence.run()),
-            asyncio.create_task(self.planner.run()),
-            asyncio.create_task(self.console.run()),
+            *self._plane.loops(),
+            keep("fleet reader", self.reader.run),
+            keep("presence", self._presence.run),
+            keep("planner", self.planner.run),
+            keep("console", self.console.run),
         ]
         if self.ring is not None:
             keys = KeyReader(
@@ -173,15 +174,13 @@ class Router:
                 events=self.events,
                 clock=self._clock,
             )
-            self._tasks.append(asyncio.create_task(keys.run()))
+            self._tasks.append(keep("keys", keys.run))
 
     async def stop(self) -> None:
         """Shut down within the grace; every request ends with an answer or a stated error."""
         self._is_stopping = True
         await self._plane.shut_down(self._server, self.config.shutdown_grace_seconds)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         self.console.close()
         await self._operations.stop(OPERATIONS_STOP_SECONDS)
         await self._plane.aclose()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from simulator import plots
-from simulator.table import ROWS, table_rows
+from simulator.table import ROWS, by_policy, table_rows
 
 Result = dict[str, Any]
 STYLE = """
@@ -66,10 +66,8 @@ def _sections(results: Sequence[Result], command: str) -> list[tuple[str, str]]:
     ]
     described = "".join(f"<p><b>{name}</b>: {text}</p>" for name, text in facts)
     head = ["policy", "seed", *(row.short for row in ROWS)]
-    by_policy: dict[str, list[Result]] = {}
-    for one in results:
-        by_policy.setdefault(one["cell"]["policy"], []).append(one["result"])
-    firsts = {name: found[0] for name, found in by_policy.items()}
+    policies = by_policy(results)
+    firsts = {name: found[0] for name, found in policies.items()}
     explained = "; ".join(f"{row.short}: {row.long}" for row in ROWS)
     explained += ". Percentiles count shed and broken requests as infinite."
     sections = [
@@ -83,7 +81,7 @@ def _sections(results: Sequence[Result], command: str) -> list[tuple[str, str]]:
             plots.bars(
                 {
                     name: [_number(one["all"]["goodput_requests_per_second"]) for one in found]
-                    for name, found in by_policy.items()
+                    for name, found in policies.items()
                 },
                 title="Requests within the SLO",
                 x="requests/s",

@@ -11,6 +11,7 @@ from simulator.cell import pairs
 
 WITHOUT: dict[str, dict[str, Any]] = {
     "whole": {},
+    "the promise": {"router_slo": False},
     "triage": {"parameters": pairs({"burst_seconds": 0.0})},
     "the cheap before the dear": {"parameters": pairs({"cheapness_exponent": 0.0})},
     "live signals": {"parameters": pairs({"room_exponent": 0.0, "time_exponent": 0.0})},
@@ -24,8 +25,9 @@ WITHOUT: dict[str, dict[str, Any]] = {
     "(two sites a farm)": {"sites_per_farm": 2},
     "(two sites a farm) without packing": {"sites_per_farm": 2, "parameters": pairs({"packing": 0.0})},
 }
-"""What is taken out, and how; rows in brackets add or replace something. Live signals: the policy then weighs
-by the forecast alone."""
+"""What is taken out, and how; rows in brackets add or replace something. The promise: `heron` is not told the
+SLO, as the baselines are not, and so refuses nothing for it. Live signals: the policy then weighs by the
+forecast alone."""
 WHOLE = {"(two sites a farm) without packing": "(two sites a farm)"}
 """What a row is compared with, where it is not `whole`."""
 PACKING = (

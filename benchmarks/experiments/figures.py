@@ -1,4 +1,4 @@
-"""What tables are made of: means with intervals, paired differences, crossings, and their text. Pure.
+"""What tables are made of: ratios with intervals, paired differences, crossings, and their text. Pure.
 
 Policies of a seed meet the same wind and the same requests (common random numbers), so they are compared
 block by block, and the interval of a difference is far narrower than that of either. Blocks are taken as
@@ -14,56 +14,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
+from simulator.estimates import Estimate, estimate, half_width
 from simulator.quantiles import LEVELS
 
-_T95 = (
-    *(12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13),
-    *(2.12, 2.11, 2.10, 2.09, 2.09, 2.08, 2.07, 2.07, 2.06, 2.06, 2.06, 2.05, 2.05, 2.05, 2.04),
-)
-"""Student's t for a two-sided 95 % interval, by degrees of freedom from 1."""
 Counts = tuple[Sequence[float], Sequence[float]]
 """Good and offered requests, block by block over all seeds."""
 CLOSE_RATIO = 0.02
 """Where a baseline is nearer than this to the bound, the goal asks only not to be below it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
-    """A mean over seeds, and half its 95 % interval; 0 with one seed, of which nothing can be said."""
-
-    mean: float
-    half: float
-
-    def text(self, form: str = "{:.1%}") -> str:
-        """`97.1% ± 0.3%`; one seed: `97.1%`."""
-        if math.isnan(self.mean):
-            return "–"
-        if math.isinf(self.mean):
-            return "∞"
-        return form.format(self.mean) + (f" ± {form.format(self.half).lstrip('+')}" if self.half else "")
-
-    def is_sure(self, bar: float) -> bool:
-        """Whether the whole interval is on one side of a bar."""
-        return abs(self.mean - bar) >= self.half
-
-
-def estimate(values: Sequence[float]) -> Estimate:
-    """Mean and interval by Student's t; an infinite value makes the mean infinite.
-
-    A value that is not a number (a seed in which nothing came) is left out; with no other the mean is none.
-
-    Raises:
-        ValueError: no value.
-    """
-    if not values:
-        raise ValueError("no value to take a mean of")
-    known = [value for value in values if not math.isnan(value)]
-    if not known:
-        return Estimate(mean=math.nan, half=0.0)
-    mean = sum(known) / len(known)
-    if len(known) < 2 or not math.isfinite(mean):
-        return Estimate(mean=mean, half=0.0)
-    return Estimate(mean=mean, half=_half([value - mean for value in known]))
 
 
 def ratio_of(tops: Sequence[float], bottoms: Sequence[float]) -> Estimate:
@@ -86,14 +43,8 @@ def ratio_of(tops: Sequence[float], bottoms: Sequence[float]) -> Estimate:
     mean = sum(top for top, _ in pairs) / whole
     if len(pairs) < 2 or not math.isfinite(mean) or not math.isfinite(whole):
         return Estimate(mean=mean, half=0.0)
-    half = _half([top - mean * bottom for top, bottom in pairs])
+    half = half_width([top - mean * bottom for top, bottom in pairs])
     return Estimate(mean=mean, half=half / abs(whole / len(pairs)))
-
-
-def _half(residuals: Sequence[float]) -> float:
-    count = len(residuals)
-    variance = sum(one * one for one in residuals) / (count - 1)
-    return _T95[min(count - 2, len(_T95) - 1)] * math.sqrt(variance / count)
 
 
 def at_equal_completion(sketched: Sequence[float | None], level: float, completed_ratio: float) -> float:
@@ -128,7 +79,7 @@ def lead(ours: Counts, theirs: Counts) -> Estimate:
         (good - our_share.mean * offered) / means[0] - (other - their_share.mean * asked) / means[1]
         for good, offered, other, asked in zip(*ours, *theirs, strict=True)
     ]
-    half = _half(residuals) if count > 1 else 0.0
+    half = half_width(residuals) if count > 1 else 0.0
     return Estimate(mean=our_share.mean - their_share.mean, half=half)
 
 

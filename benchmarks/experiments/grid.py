@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.experiments.figures import Estimate, estimate, markdown
+from benchmarks.experiments.figures import markdown
 from benchmarks.experiments.setting import Result, Runs, Setting, Week, write
 from simulator import plots
 from simulator.cell import Cell, pairs
+from simulator.estimates import Estimate, estimate
 from simulator.fleet_size import model_of
 from simulator.inputs import Inputs, read_inputs
 from simulator.settings import SiteSettings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from benchmarks.experiments.figures import Estimate, markdown
+from benchmarks.experiments.figures import markdown
 from benchmarks.experiments.paper_results import (
     ATTAINMENTS,
     BOUND_GOAL,
@@ -16,6 +16,7 @@ from benchmarks.experiments.paper_results import (
 from benchmarks.experiments.setting import POLICIES
 from router.policy.planner.bound import BASELINES as FLUIDS
 from simulator.bounds import OLD_POWER
+from simulator.estimates import Estimate
 from simulator.plots import BOUND
 
 STATIC = "static_weighted"

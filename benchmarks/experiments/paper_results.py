@@ -9,14 +9,13 @@ from benchmarks.experiments.figures import (
     CLOSE_RATIO,
     Counts,
     Crossing,
-    Estimate,
     crossing,
-    estimate,
     lead,
     ratio_of,
     way,
 )
 from benchmarks.experiments.setting import BASELINES, Runs, Setting
+from simulator.estimates import Estimate, estimate
 from simulator.plots import BOUND
 
 OURS = "heron"

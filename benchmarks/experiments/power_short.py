@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.experiments.figures import (
-    Estimate,
     at_equal_completion,
-    estimate,
     markdown,
     mean_of,
     number,
@@ -18,6 +16,7 @@ from benchmarks.experiments.figures import (
 )
 from benchmarks.experiments.setting import BASELINES, POLICIES, Runs, Setting, Week, write
 from simulator import plots
+from simulator.estimates import Estimate, estimate
 from simulator.quantiles import at
 
 OURS, PART = "heron", "power_short"

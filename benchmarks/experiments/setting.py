@@ -17,12 +17,13 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.experiments.figures import Counts, Estimate, lead, ratio_of
+from benchmarks.experiments.figures import Counts, lead, ratio_of
 from cli.catalogue import BY_NAME
 from cli.data import default_directory
 from cli.simulate import run_with_progress
 from simulator.cell import Cell, Sample
 from simulator.code_state import code_state
+from simulator.estimates import Estimate
 from simulator.inputs import wind_series
 from simulator.sizing_cost import GPUS, Prices
 from simulator.traces import SizeSet

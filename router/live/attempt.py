@@ -233,7 +233,7 @@ class Attempt:
                     str(error.get("message", "")),
                     type=str(error.get("type") or "invalid_request_error"),
                     code=None if error.get("code") is None else str(error["code"]),
-                    param=error.get("param"),
+                    param=None if error.get("param") is None else str(error["param"]),
                 )
                 answer(exchange, status, body)
                 return Verdict.DONE

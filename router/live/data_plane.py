@@ -6,9 +6,10 @@ or connections that a parent accepted) is the process's own affair.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -151,11 +152,20 @@ class DataPlane:
 
     async def watch(self) -> None:
         """End what stalls or is late, until cancelled."""
-        await watch(lambda: self.forwarder.active, self._config, self._clock, self._lookout)
+        active, loops = self.forwarder.active, self.metrics.loops
+        await watch(lambda: active, self._config, self._clock, self._lookout, loops)
 
     async def measure_round_trips(self) -> None:
         """How far away sites are, until cancelled."""
         await measure_round_trips(self.pool, self.sites)
+
+    def loops(self) -> list[asyncio.Task[None]]:
+        """What runs beside the requests, begun."""
+        return [self.keep("watch", self.watch), self.keep("round trips", self.measure_round_trips)]
+
+    def keep(self, name: str, loop: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        """Begin a loop of this process, which goes on whatever happens in it."""
+        return asyncio.create_task(self.metrics.loops.keep(name, loop), name=name)
 
     def application(self) -> Application:
         """The public surface beside the hot paths."""

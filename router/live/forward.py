@@ -26,13 +26,7 @@ from gateway.upstream import UpstreamPool, UpstreamResponse
 from router.config import RouterConfig
 from router.live.access_log import AccessLog
 from router.live.admission import Door
-from router.live.answers import (
-    RefusalCode,
-    answer,
-    end_broken,
-    end_for_shutdown,
-    refuse_for_now,
-)
+from router.live.answers import RefusalCode, answer, end_broken, end_for_shutdown, refuse_for_now
 from router.live.attempt import Attempt, Verdict
 from router.live.energy import note_energy
 from router.live.exchange import Exchange
@@ -183,8 +177,10 @@ class Forwarder:
     def fail_inside(self, exchange: Exchange) -> None:
         """Something in here is wrong; called while the exception is handled."""
         logger.exception("a request failed inside the router", extra=exchange.about)
-        _end_internal_error(exchange)
-        self._close(exchange)
+        try:
+            _end_internal_error(exchange)
+        finally:
+            self._close(exchange)
 
     def _client_gone(self, exchange: Exchange) -> None:
         exchange.outcome = "client_cancelled"
@@ -252,8 +248,10 @@ class Forwarder:
             exchange.is_terminated = True
             request = exchange.request
             if request.on_gone is not None:  # no task owns it (yet)
-                end_for_shutdown(exchange)
-                self._close(exchange)
+                try:
+                    end_for_shutdown(exchange)
+                finally:
+                    self._close(exchange)
             if request.task is not None:
                 request.task.cancel()
                 tasks.append(request.task)

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from fleet.loops import Loops
 from router.live.demand_meter import DemandMeter
 from router.live.energy import Energy
 from router.live.exchange import Exchange
@@ -73,6 +74,7 @@ class RouterMetrics:
         self.refusals: dict[str, int] = {}
         """Requests refused by this router itself, by code."""
         self.polls: dict[str, int] = {"ok": 0, "failed": 0}
+        self.loops = Loops()
 
     def finished(self, exchange: Exchange, now: float) -> None:
         """A request is over."""
@@ -169,6 +171,12 @@ class StateCollector(Collector):
             "Reports fetched from sites directly, while Redis is silent.",
             ["result"],
             {(result,): count for result, count in metrics.polls.items()},
+        )
+        yield counter(
+            "heron_router_loop_failures",
+            "Parts of the router that failed unforeseen, and went on. Any: report the log's trace.",
+            ["loop"],
+            {(name,): count for name, count in metrics.loops.failures.items()},
         )
         yield from self._state()
 

@@ -13,7 +13,7 @@ import importlib.util
 import logging
 from collections.abc import Callable
 
-from fleet.records import PlannerLease, RouterPresence, next_sequence
+from fleet.records import PlannerLease, RouterPresence, is_of_no_clock, next_sequence
 from fleet.store import Store, StoreError
 from fleet.wire import RecordError
 from router.config import PlannerConfig
@@ -178,8 +178,11 @@ class Planner:
         seen = [self._highest_epoch or 0, self._view.plans.highest_epoch or 0]
         try:
             raw = await self._store.planner_lease()
-            if raw is not None:
-                seen.append(PlannerLease.from_json(raw).epoch)
+            epoch = 0 if raw is None else PlannerLease.from_json(raw).epoch
+            if is_of_no_clock(epoch, self._unix_clock()):
+                logger.warning("the epoch of the planner's lease is from no clock: passed over: %d", epoch)
+            else:
+                seen.append(epoch)
         except (StoreError, RecordError) as error:
             logger.debug("no planner's lease can be read: %s", error)
         self._highest_epoch = max(seen)
@@ -221,21 +224,21 @@ class Planner:
 
     async def _solve(self, question: Question) -> None:
         began = self._clock()
+        task, planned, why = None, None, ""
         try:
             task = await asyncio.to_thread(question.task)  # requests may be forwarded in this process
-            try:
-                planned = await self._solvers[task.kind].solve(
-                    task, timeout_seconds=self._config.timeout_seconds
-                )
-                why = "" if planned.is_usable else f"{planned.status}: {planned.explanation}"
-            except SolverFailedError as error:
-                planned, why = None, str(error)
-            seconds = self._clock() - began
-            if planned is not None and not why:
-                why = await self._publish(task, planned, seconds)
+            planned = await self._solvers[task.kind].solve(task, timeout_seconds=self._config.timeout_seconds)
+            why = "" if planned.is_usable else f"{planned.status}: {planned.explanation}"
+            if not why:
+                why = await self._publish(task, planned, self._clock() - began)
+        except SolverFailedError as error:
+            why = str(error)
+        except Exception as error:
+            logger.exception("planning failed: please report this")
+            why = repr(error)
         finally:
             self._solving.pop(question.kind, None)
-        self._note(task, planned, why, seconds)
+        self._note(question.kind, task, planned, why, self._clock() - began)
 
     async def _publish(self, task: Task, planned: Planned, seconds: float) -> str:
         """Why the plan was not published; empty: it was."""
@@ -266,12 +269,14 @@ class Planner:
             return f"Redis does not take it: {error}"
         return ""
 
-    def _note(self, task: Task, planned: Planned | None, why: str, seconds: float) -> None:
-        kind, result = task.kind, "failed" if why else "ok"
+    def _note(
+        self, kind: PlanKind, task: Task | None, planned: Planned | None, why: str, seconds: float
+    ) -> None:
+        result = "failed" if why else "ok"
         figures = self.figures
         figures.solves[kind, result] = figures.solves.get((kind, result), 0) + 1
         figures.seconds[(kind,)] = seconds
-        if planned is None or why:
+        if task is None or planned is None or why:
             self._maker.failed(kind, self._clock())
             self._say(kind, f"no {kind} plan: {why}; the last one stays until it is over", why)
             return

@@ -8,6 +8,7 @@ Rule: no task, timer or await per chunk; `on_data` runs inside the socket's own 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from gateway.upstream import UpstreamError, UpstreamResponse
@@ -15,6 +16,8 @@ from router.live.answers import own_headers, site_answer_headers
 from router.live.exchange import Exchange
 from router.policy.continuation import Continuation
 from router.policy.event_scan import StreamScanner
+
+logger = logging.getLogger(__name__)
 
 COMMENT = b":\n\n"
 """An event stream's comment: nothing to a client."""
@@ -61,7 +64,10 @@ def first_relay(
 
     def on_data(data: bytes) -> None:
         nonlocal held
-        out = feed(data)
+        try:
+            out = feed(data)
+        except Exception as error:
+            raise _nonsense(exchange, error) from error
         if exchange.is_committed:
             write(out)
         elif out and scanner.events:
@@ -110,7 +116,11 @@ async def relay_continuation(
         return _ending(continuation.ending, "over")
 
     def on_data(data: bytes) -> None:
-        write(continuation.feed(data))
+        try:
+            out = continuation.feed(data)
+        except Exception as error:
+            raise _nonsense(exchange, error) from error
+        write(out)
         if continuation.tokens and exchange.is_between_sites:
             exchange.is_between_sites = False
             placement.begun()
@@ -121,6 +131,12 @@ async def relay_continuation(
 
     reason = await _run(response, on_data)
     return _ending(continuation.ending, reason)
+
+
+def _nonsense(exchange: Exchange, error: Exception) -> UpstreamError:
+    """What a site's stream says cannot even be read: its fault, not the request's."""
+    logger.error("a site's stream makes no sense: please report this", exc_info=error, extra=exchange.about)
+    return UpstreamError("protocol", f"{exchange.site_id}: {error!r}")
 
 
 async def _run(response: UpstreamResponse, on_data: Callable[[bytes], None]) -> str:

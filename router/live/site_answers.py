@@ -13,7 +13,7 @@ from gateway.upstream import UpstreamError, UpstreamResponse
 from router.live.placement import Placement
 from router.live.relay import InterruptedRelayError
 from router.policy.load import Load
-from router.policy.stream_scan import ABORT_REASONS
+from router.policy.stream_scan import is_abort
 
 MAX_REFUSAL_BYTES = 64 * 1024
 """Of the body of a refusal or error: enough for any message."""
@@ -87,7 +87,7 @@ def _has_aborted_choice(body: bytes) -> bool:
         return False
     choices = value.get("choices") if isinstance(value, dict) else None
     return isinstance(choices, list) and any(
-        isinstance(choice, dict) and choice.get("finish_reason") in ABORT_REASONS for choice in choices
+        isinstance(choice, dict) and is_abort(choice.get("finish_reason")) for choice in choices
     )
 
 
@@ -103,7 +103,7 @@ def is_message_aborted(body: bytes) -> bool:
 def error_status(error: Any) -> int:
     """The HTTP status that an error event stands for; 500 where it does not say."""
     code = error.get("code") if isinstance(error, dict) else None
-    if isinstance(code, str) and code.isdigit():
+    if isinstance(code, str) and code.isascii() and code.isdigit() and len(code) == 3:
         code = int(code)
     return code if isinstance(code, int) and 400 <= code < 600 else 500
 

@@ -50,12 +50,12 @@ class SolverProcess:
         except TimeoutError:
             await self.close()
             raise SolverFailedError(f"no plan within {timeout_seconds:g} s: the solver was ended") from None
-        except (OSError, EOFError, asyncio.IncompleteReadError) as error:
-            await self.close()
-            raise SolverFailedError(f"the solver died ({error})") from None
         except asyncio.CancelledError:
             await self.close()
             raise
+        except Exception as error:  # uvloop says RuntimeError of a pipe that is closed, pickle anything
+            await self.close()
+            raise SolverFailedError(f"the solver died ({error!r})") from error
         if isinstance(answer, str):
             raise SolverFailedError(answer)
         return answer

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
+from fleet.loops import Loops
 from gateway.upstream import UpstreamError
 from router.config import RouterConfig
 from router.live.exchange import Exchange
@@ -26,13 +27,15 @@ async def watch(
     config: RouterConfig,
     clock: Callable[[], float],
     lookout: Lookout,
+    loops: Loops,
 ) -> None:
-    """Sweep until cancelled."""
+    """Sweep until cancelled; one request's trouble is no other's."""
     while True:
         await asyncio.sleep(SWEEP_SECONDS)
         now = clock()
         for exchange in list(active()):
-            check(exchange, config, now)
+            with loops.going_on("check of a request"):
+                check(exchange, config, now)
         lookout.look(active, now)
 
 

@@ -19,7 +19,7 @@ from router.policy.resume_plan import Continue, ResumableRequest
 from router.policy.stop_search import StopSearch
 from router.policy.stop_text import StopText
 from router.policy.stream_record import StreamRecord
-from router.policy.stream_scan import ABORT_REASONS, Ending, text_of
+from router.policy.stream_scan import Ending, is_abort, text_of
 
 DONE = b"data: [DONE]\n\n"
 
@@ -169,7 +169,7 @@ class Continuation:
 
     def _choice(self, choice: dict[str, Any]) -> bytes:
         finish = choice.get("finish_reason")
-        if finish in ABORT_REASONS:
+        if is_abort(finish):
             self.ending = "aborted"
             return b""
         text, has_other_output = text_of(choice)

@@ -51,7 +51,7 @@ class EventStreamScanner:
                     self.error = value.get("error") or value
                     self.ending = "error_event"
                     break
-                name = value.get("type", "")
+                name = str(value.get("type", ""))
             if name == "message_delta" and b'"stop_reason":null' in event:
                 self.ending = "aborted"  # what a stopping vLLM says, before a clean message_stop
                 break

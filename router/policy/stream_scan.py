@@ -26,7 +26,7 @@ Ending = Literal["complete", "error_event", "aborted", "no_finish", "malformed",
 Mode = Literal["ids", "text", "plain"]
 """ids: token ids were asked for, record them and the text; text: record the text; plain: record nothing."""
 
-ABORT_REASONS = frozenset({"abort", "error"})
+_ABORT_REASONS = frozenset({"abort", "error"})
 """Finish reasons of an engine that gave up."""
 _ID_KEYS = (b'"token_ids"', b'"prompt_token_ids"')
 _FAST_IDS = b',"token_ids":['
@@ -183,7 +183,7 @@ class ChatStreamScanner:
         if value.get("error"):
             self.error = value["error"]
             return "error_event"
-        if any(choice.get("finish_reason") in ABORT_REASONS for choice in choices):
+        if any(is_abort(choice.get("finish_reason")) for choice in choices):
             return "aborted"
         return None
 
@@ -230,6 +230,11 @@ def _object_of(payload: bytes) -> dict[str, Any] | None:
 def _choices_of(value: dict[str, Any] | None) -> list[dict[str, Any]]:
     choices = None if value is None else value.get("choices")
     return [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
+
+
+def is_abort(finish_reason: Any) -> bool:
+    """Whether a choice ended because its engine gave it up."""
+    return isinstance(finish_reason, str) and finish_reason in _ABORT_REASONS
 
 
 def text_of(choice: dict[str, Any]) -> tuple[str, bool]:

@@ -13,6 +13,9 @@ from fleet.wire import RecordError
 from router.policy.key_ring import HashFields, KeyRing
 from router.workers.frames import Kind, encode
 
+FRAME_BYTES = 1 << 20
+"""Of records in one frame, before JSON writes some bytes sixfold: far below what a frame may hold."""
+
 
 class RelayedKeyRing(KeyRing):
     """The parent's ring. What changes it is told to all workers, and all of it to a new one."""
@@ -33,7 +36,8 @@ class RelayedKeyRing(KeyRing):
         }
         if news:
             self._told.update(news)
-            self._tell(keys_to_frame(news))
+            for frame in keys_to_frames(news):
+                self._tell(frame)
         return faults
 
     def note_read(self, now: float) -> None:
@@ -42,19 +46,24 @@ class RelayedKeyRing(KeyRing):
 
     def all_frames(self) -> list[bytes]:
         """What a new worker must know."""
-        frames = [keys_to_frame({one.key_id: one.raw}) for one in self.credentials()]
+        frames = keys_to_frames({one.key_id: one.raw for one in self.credentials()})
         # after them what came last of each: a record that was badly written but revokes its key
-        frames += [keys_to_frame(self._told)] if self._told else []
+        frames += keys_to_frames(self._told)
         return frames if self.read_at is None else [*frames, encode(Kind.KEYS_READ)]
 
 
-def keys_to_frame(records: Mapping[str, HashFields]) -> bytes:
-    """Hashes as JSON; Redis gives bytes of any kind, latin-1 keeps them all."""
-    value = {
-        key: {name.decode("latin-1"): text.decode("latin-1") for name, text in fields.items()}
-        for key, fields in records.items()
-    }
-    return encode(Kind.KEYS, orjson.dumps(value))
+def keys_to_frames(records: Mapping[str, HashFields]) -> list[bytes]:
+    """Hashes as JSON, some to a frame; Redis gives bytes of any kind, latin-1 keeps them all."""
+    frames: list[bytes] = []
+    value: dict[str, dict[str, str]] = {}
+    size = 0
+    for key, fields in records.items():
+        value[key] = {name.decode("latin-1"): text.decode("latin-1") for name, text in fields.items()}
+        size += sum(len(name) + len(text) for name, text in fields.items())
+        if size > FRAME_BYTES:
+            frames.append(encode(Kind.KEYS, orjson.dumps(value)))
+            value, size = {}, 0
+    return [*frames, encode(Kind.KEYS, orjson.dumps(value))] if value else frames
 
 
 def keys_from_json(body: bytes) -> dict[str, HashFields]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 from router.workers.frames import Frame, FrameError, FrameReader
@@ -11,7 +12,11 @@ from router.workers.frames import Frame, FrameError, FrameReader
 logger = logging.getLogger(__name__)
 
 MAX_UNSENT_BYTES = 64 << 20
-"""More than a fleet of ten thousand sites says at once; who has not read that much does not read at all."""
+STUCK_SECONDS = 30.0
+"""Who has so much to read and has read nothing for so long does not read at all: a worker that starts is told
+all at once, of ten thousand sites more than that, and reads it within seconds."""
+MOST_UNSENT_BYTES = 1 << 30
+"""However it reads."""
 
 
 class Link(asyncio.Protocol):
@@ -22,6 +27,9 @@ class Link(asyncio.Protocol):
         self._on_lost = on_lost
         self._reader = FrameReader()
         self._transport: asyncio.Transport | None = None
+        self._sent_bytes = 0
+        self._slow: tuple[float, int] | None = None
+        """More is unsent than may be: since when no more than so many bytes have been read."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
@@ -41,12 +49,19 @@ class Link(asyncio.Protocol):
     @property
     def is_stuck(self) -> bool:
         """The other end does not read."""
-        transport = self._transport
-        return transport is not None and transport.get_write_buffer_size() > MAX_UNSENT_BYTES
+        unsent = 0 if self._transport is None else self._transport.get_write_buffer_size()
+        if unsent <= MAX_UNSENT_BYTES:
+            self._slow = None
+            return False
+        now, read = time.monotonic(), self._sent_bytes - unsent
+        if self._slow is None or read > self._slow[1]:
+            self._slow = now, read
+        return now - self._slow[0] > STUCK_SECONDS or unsent > MOST_UNSENT_BYTES
 
     def send(self, frame: bytes) -> None:
         """Send one frame; to an end that is gone, nothing."""
         if self._transport is not None:
+            self._sent_bytes += len(frame)
             self._transport.write(frame)
 
     def finish(self) -> None:

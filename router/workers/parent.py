@@ -7,10 +7,11 @@ Shutdown: not ready → no new connections → workers finish what they have wit
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import orjson
@@ -18,6 +19,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 
 from fleet.config import FleetConfig
+from fleet.loops import end
 from fleet.store import Store
 from gateway.server import HttpServer, listen
 from gateway.upstream import UpstreamPool
@@ -152,14 +154,17 @@ class ParentRouter:
         listener = self._listener = listen(self.config.host, self.config.port)
         self.port = listener.getsockname()[1]
         self._presence.listens(self.port, self.operations_port)
-        self._keepers = [asyncio.create_task(self.crew.keep(index)) for index in range(self.config.workers)]
+        self._keepers = [
+            self._keep(f"worker {index}", functools.partial(self.crew.keep, index))
+            for index in range(self.config.workers)
+        ]
         self._tasks = [
-            asyncio.create_task(self.reader.run()),
-            asyncio.create_task(self.crew.resend_forever()),
-            asyncio.create_task(self.crew.watch()),
-            asyncio.create_task(self._presence.run()),
-            asyncio.create_task(self.planner.run()),
-            asyncio.create_task(self.console.run()),
+            self._keep("fleet reader", self.reader.run),
+            self._keep("resending", self.crew.resend_forever),
+            self._keep("workers", self.crew.watch),
+            self._keep("presence", self._presence.run),
+            self._keep("planner", self.planner.run),
+            self._keep("console", self.console.run),
         ]
         if self.ring is not None:
             keys = KeyReader(
@@ -169,8 +174,11 @@ class ParentRouter:
                 events=self.events,
                 clock=self._clock,
             )
-            self._tasks.append(asyncio.create_task(keys.run()))
+            self._tasks.append(self._keep("keys", keys.run))
         self._accepting = asyncio.create_task(self._accept_once_ready(listener))
+
+    def _keep(self, name: str, loop: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        return asyncio.create_task(self._metrics.loops.keep(name, loop), name=name)
 
     async def _accept_once_ready(self, listener: socket.socket) -> None:
         await self.crew.wait_until_ready()
@@ -186,9 +194,7 @@ class ParentRouter:
         if self._listener is not None:
             self._listener.close()
         await self.crew.stop(self.config.shutdown_grace_seconds)
-        for task in (*self._keepers, *self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._keepers, *self._tasks, return_exceptions=True)
+        await end([*self._keepers, *self._tasks])
         self.view.aclose()
         self.console.close()
         await self._operations.stop(OPERATIONS_STOP_SECONDS)

@@ -21,6 +21,7 @@ import orjson
 import uvloop
 
 from fleet.log import configure_logging
+from fleet.loops import end
 from fleet.parent import die_with_parent
 from gateway.garbage import relax_collector
 from gateway.server import HttpServer
@@ -163,11 +164,7 @@ class Worker:
         self._loop.add_reader(self._hand.fileno(), self._take_handed)
         relax_collector()
         self._link.send(encode(Kind.READY))
-        loops = [
-            asyncio.create_task(self._plane.watch()),
-            asyncio.create_task(self._plane.measure_round_trips()),
-            asyncio.create_task(self._tell()),
-        ]
+        loops = [*self._plane.loops(), self._plane.keep("news", self._tell)]
         stop = asyncio.create_task(self._stop_asked.wait())
         done, _ = await asyncio.wait([*loops, stop], return_when=asyncio.FIRST_COMPLETED)
         for task in done:
@@ -176,9 +173,7 @@ class Worker:
         self._take_handed()  # accepted before the parent closed its port
         await asyncio.gather(*self._taking)
         await self._plane.shut_down(self._server, self._grace_seconds)
-        for task in loops:
-            task.cancel()
-        await asyncio.gather(*loops, return_exceptions=True)
+        await end(loops)
         await self._plane.aclose()
         self._plane.view.tell()
         self._send(Kind.METRICS)
@@ -194,6 +189,8 @@ class Worker:
             if not data:
                 self._loop.remove_reader(self._hand.fileno())
                 return
+            if not descriptors:  # no room for one more: the kernel has closed it
+                self._page.count_closed()
             for descriptor in descriptors:
                 connection = socket.socket(self._family, socket.SOCK_STREAM, 0, fileno=descriptor)
                 task = self._loop.create_task(self._take_connection(connection))

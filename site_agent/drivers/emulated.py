@@ -249,8 +249,7 @@ class EmulatedHardware:
         if not line:
             await process.wait()
             raise DriverError("exited", f"the fake hardware did not come up: {self._log_tail()}")
-        port = orjson.loads(line)["control_port"]
-        self._control = Origin.parse(f"http://127.0.0.1:{port}")
+        self._control = Origin.parse(f"http://127.0.0.1:{orjson.loads(line)['control_port']}")
         control = {"fake": True, "control_url": str(self._control), "pid": process.pid}
         path = self._context.state_dir / CONTROL_FILE_NAME
         partial = path.with_suffix(".partial")

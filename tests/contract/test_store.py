@@ -334,6 +334,12 @@ async def test_what_is_no_lease_holds_nothing(redis_server: RedisServer) -> None
         assert await store.acquire_planner_lease("a", mine, 30), junk
         assert await store.planner_lease() == mine
         assert 0 < client.pttl("heron:f:planner-lease") <= 30_000
+    client.set("heron:f:planner-lease", orjson.dumps({"router_id": "b"}))  # one that never ends
+    assert await store.acquire_planner_lease("a", mine, 30)
+    client.delete("heron:f:planner-lease")
+    client.hset("heron:f:planner-lease", "router_id", "b")
+    assert await store.acquire_planner_lease("a", mine, 30)
+    assert await store.planner_lease() == mine
     await store.aclose()
 
 

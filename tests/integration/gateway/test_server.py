@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import pytest
 from support.wait import until
 
-from gateway.protocol import READ_TIMEOUT_SECONDS, WRITE_STALL_SECONDS, HotPathProtocol
+from gateway.client_timeouts import READ_TIMEOUT_SECONDS, WRITE_STALL_SECONDS
+from gateway.protocol import HotPathProtocol
 from gateway.server import ClientRequest, HttpServer
 
 LIMIT = 100_000
@@ -409,3 +410,61 @@ async def test_a_peer_that_lost_its_power_is_given_up_within_the_time_that_was_a
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == wanted
         writer.close()
         await server.stop(0)
+
+
+async def test_nothing_comes_in_the_midst_of_an_answer(site: Site) -> None:
+    """A malformed request behind it ends the connection, and is not answered."""
+    reader, writer = await connect(site)
+    writer.write(post("/hot/stream"))
+    await reader.readuntil(b"data: 1\n\n")
+    writer.write(b"POST /hot/wait HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\nZZ\r\n")
+    assert b"400" not in await asyncio.wait_for(reader.read(), 10)
+    await until(lambda: site.released == ["/hot/stream"])
+    writer.close()
+
+
+async def test_a_request_that_waits_for_us_is_not_late(site: Site) -> None:
+    """What is not read of it, because another is being answered, is not its client's fault."""
+    reader, writer = await connect(site)
+    writer.write(post("/hot/stream"))
+    await reader.readuntil(b"data: 1")
+    writer.write(post("/hot/echo", b"hello")[:-2])
+    connection = connection_of(site)
+    await until(lambda: connection.pipeline)
+    connection.check_timeouts(connection.loop.time() + READ_TIMEOUT_SECONDS + 1)
+    writer.write(b"lo")
+    site.gate.set()
+    rest = await asyncio.wait_for(reader.readuntil(b"hello"), 10)
+    assert b"data: 2" in rest
+    writer.close()
+
+
+@pytest.mark.parametrize("trailers", [b"a: b\r\n" * 20_000, b"a: " + b"b" * 100_000], ids=["many", "long"])
+async def test_trailers_are_bounded_and_say_nothing(site: Site, trailers: bytes) -> None:
+    """They come after the head's limits were looked at, and before any key is."""
+    head = b"POST /hot/echo HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n"
+    reader, writer = await connect(site)
+    writer.write(head + b"2\r\nhi\r\n0\r\na: b\r\n\r\n")
+    assert (await answer(reader))[2] == b"hi"
+    writer.write(head + b"2\r\nhi\r\n0\r\n")
+    await until(lambda: connection_of(site)._body_bytes == 2)
+    writer.write(trailers)
+    status, _, body = await answer(reader)
+    assert (status, b"trailers" in body) == (431, True)
+    assert len(connection_of(site).headers) < 10
+    writer.close()
+
+
+async def test_a_client_that_takes_nothing_more_of_a_last_answer_is_cut(site: Site) -> None:
+    """A connection that is closed by us waits for what is unsent, but not for ever."""
+    _, writer = await connect(site)
+    writer.write(post("/hot/flood"))
+    await until(lambda: site.paused == 1)
+    connection = connection_of(site)
+    connection.transport.close()
+    now = connection.loop.time()
+    connection.check_timeouts(now)
+    assert site.server.connections == 1
+    connection.check_timeouts(now + WRITE_STALL_SECONDS + 1)
+    await until(lambda: site.server.connections == 0)
+    writer.close()

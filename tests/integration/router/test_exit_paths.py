@@ -630,3 +630,58 @@ async def test_many_requests_of_every_kind_at_once(store: Any):
         for response, body in zip(responses, bodies, strict=True):
             if response.status_code == 200:
                 assert response.content == (STREAM if body["stream"] else WHOLE)
+
+
+def has_one_behind(fleet: RouterFleet) -> bool:
+    """Whether a request waits behind the answer to another of its client."""
+    connections: Any = fleet.router._server._server.server_state.connections
+    return any(one.pipeline for one in connections)
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+async def test_a_client_that_leaves_with_a_request_behind_its_stream(store: Any, is_whole: bool):
+    """Both are over, and neither keeps its place: not the one that is being answered either.
+
+    A whole one behind it stops our reading, so that only the next write shows that the client has gone.
+    """
+    gate = asyncio.Event()
+    body = orjson.dumps(STREAM_BODY)
+    head = b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n" % CHAT_PATH.encode()
+    first = head + b"content-length: %d\r\n\r\n" % len(body) + body
+    behind = first if is_whole else head + b"transfer-encoding: chunked\r\n\r\nZZ\r\n"
+    async with router_fleet(store, "a") as fleet:
+        await fleet.stream(STREAM_BODY)  # a pooled connection: the next one goes the straight way
+        script(fleet, Behaviour(gate=gate))
+        reader, writer = await asyncio.open_connection("127.0.0.1", fleet.router.port)
+        writer.write(first)
+        await reader.readuntil(b"data:")
+        writer.write(behind)
+        if is_whole:
+            await until(lambda: has_one_behind(fleet), what="it waits")
+            writer.transport.abort()
+            gate.set()
+        else:
+            await until(lambda: fleet.site("a").disconnects == 1, what="the site was told")
+        await until(lambda: fleet.totals["in_flight"] == 0, what="both are over")
+        assert fleet.router.view.registry.entries["a"].in_flight == 0
+        assert fleet.router.failed_task() is None
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'data: {"choices":[{"index":0,"delta":{"content":"a"},"token_ids":['
+        + b"[" * 600
+        + b"]" * 600
+        + b'],"finish_reason":null}]}\n\n',
+        b'data: {"error":{"code":"\xc2\xb2"}}\n\n',
+    ],
+    ids=["deep", "a code of no digits"],
+)
+async def test_a_stream_that_makes_no_sense_is_its_site_s_fault(store: Any, event: bytes):
+    """Not the router's, and another site may make sense of it."""
+    async with router_fleet(store, "a", "b") as fleet:
+        script(fleet, Behaviour(first_event=event))
+        assert await fleet.stream(STREAM_BODY) == (200, STREAM)
+        await fleet.settled(completed=1)

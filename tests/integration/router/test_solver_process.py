@@ -17,6 +17,7 @@ from support.wait import until
 
 import router.live.planner
 from fleet.memory_store import MemoryStore
+from fleet.records import PlannerLease
 from router.config import PlannerConfig
 from router.live.events import EventRing
 from router.live.fleet_view import FleetView
@@ -196,3 +197,29 @@ async def test_a_store_that_is_away_makes_no_leader():
     assert view.snapshot.plan is None
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_an_epoch_from_no_clock_is_passed_over():
+    """Going on from it would end the numbers, and a lease that cannot be written every router."""
+    store = MemoryStore()
+    hostile = PlannerLease(router_id="x", sequence=1, epoch=2**53 - 1, acquired_at_unix_seconds=1.0)
+    assert await store.acquire_planner_lease("x", hostile.to_json(), 0.3)
+    planner, view, _ = planner_of(store)
+    running = asyncio.create_task(planner.run())
+    await until(lambda: view.snapshot.plan is not None, seconds=60, what="a plan")
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert view.snapshot.plan.epoch < 2**53 - 1
+
+
+async def test_a_solver_s_pipe_that_is_closed_is_a_solver_that_died(monkeypatch: pytest.MonkeyPatch):
+    """uvloop says RuntimeError of it."""
+    solver = SolverProcess()
+
+    def closed(_self: asyncio.StreamWriter, _data: bytes) -> None:
+        raise RuntimeError("unable to perform operation on <WriteUnixTransport>; the handler is closed")
+
+    monkeypatch.setattr(asyncio.StreamWriter, "write", closed)
+    with pytest.raises(SolverFailedError, match="handler is closed"):
+        await solver.solve(TASK, timeout_seconds=60)
+    assert solver.pid is None

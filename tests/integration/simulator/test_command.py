@@ -20,12 +20,13 @@ def test_a_run_shows_keeps_and_reports(
 ) -> None:
     """Table, JSON and a page that needs nothing else; a second run finds what the first kept."""
     monkeypatch.setenv("HERON_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "80")
     out, page = tmp_path / "out.json", tmp_path / "out.html"
     words = [*WORDS, "--policy", "round_robin,planned", "--json", str(out), "--report", str(page)]
     assert command_line.main(words) == 0
     shown = capsys.readouterr().out
     assert "round_robin" in shown
-    assert "share of the offered requests within the SLO" in shown
+    assert "attained  refused  broken" in shown
     cells = json.loads(out.read_text())["cells"]
     assert [one["cell"]["policy"] for one in cells] == ["round_robin", "planned"]
     for one in cells:

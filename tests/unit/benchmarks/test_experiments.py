@@ -14,10 +14,8 @@ import pytest
 from benchmarks.experiments.__main__ import parser, setting_of
 from benchmarks.experiments.document import fill
 from benchmarks.experiments.figures import (
-    Estimate,
     at_equal_completion,
     crossing,
-    estimate,
     lead,
     mean_of,
     number,
@@ -28,6 +26,7 @@ from benchmarks.experiments.grid import Fleet, _costs
 from benchmarks.experiments.paper_results import Table
 from benchmarks.experiments.power_short import Times, _goal, ratio_text, strongest
 from benchmarks.experiments.setting import ALL_WEEKS, BASELINES, POLICIES, Setting
+from simulator.estimates import Estimate
 from simulator.inputs import blocks_of
 from simulator.plots import BOUND
 from simulator.quantiles import sketch
@@ -41,19 +40,6 @@ def setting(*words: str) -> Setting:
 
 
 # Figures
-
-
-def test_an_interval_is_students() -> None:
-    """Three values: mean, and 4.30 standard errors; one value says nothing of its spread."""
-    found = estimate([0.90, 0.92, 0.94])
-    assert found.mean == pytest.approx(0.92)
-    assert found.half == pytest.approx(4.30 * 0.02 / math.sqrt(3))
-    assert found.text() == "92.0% ± 5.0%"
-    assert estimate([0.9]).text() == "90.0%"
-    with pytest.raises(ValueError, match="no value"):
-        estimate([])
-    assert estimate([math.nan, 0.9]).text() == "90.0%", "a seed in which nothing came"
-    assert estimate([math.nan]).text() == "–"
 
 
 def test_a_ratio_of_means_has_an_interval() -> None:

@@ -7,6 +7,7 @@ import gzip
 import pytest
 
 from gateway.content_encoding import (
+    MAX_MEMBERS,
     BadEncodingError,
     DecodedTooLargeError,
     UnknownEncodingError,
@@ -38,3 +39,11 @@ def test_what_cannot_be_undone():
     for broken in (b"", b"hello", packed[:-1], packed + b"rest"):
         with pytest.raises(BadEncodingError):
             decode(broken, b"gzip", 100)
+
+
+def test_members_are_bounded():
+    """Each costs a copy of all that follows."""
+    few, many = (gzip.compress(b"x") * number for number in (MAX_MEMBERS, MAX_MEMBERS + 1))
+    assert decode(few, b"gzip", 100) == b"x" * MAX_MEMBERS
+    with pytest.raises(BadEncodingError, match="members"):
+        decode(many, b"gzip", 100)

@@ -151,3 +151,22 @@ def test_an_answer_that_ends_early_is_an_error():
     """It is not taken for a whole one."""
     seen, _ = answer(PLAIN[:-1])
     assert seen["errors"] == [(UpstreamError, "closed")]
+
+
+@pytest.mark.parametrize("trailers", [b"a: b\r\n" * 20_000, b"a: " + b"b" * 100_000], ids=["many", "long"])
+def test_trailers_are_bounded_and_say_nothing(trailers: bytes):
+    """A site's, whatever the limit of its answer."""
+    chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+    seen, _ = answer(chunked, b"2\r\nhi\r\n0\r\na: b\r\n\r\n")
+    assert (seen["is_complete"], seen["headers"]) == (True, [(b"transfer-encoding", b"chunked")])
+    pieces = [trailers[at : at + 10_000] for at in range(0, len(trailers), 10_000)]
+    seen, _ = answer(chunked, b"2\r\nhi\r\n0\r\n", *pieces)
+    assert seen["errors"] == [(UpstreamError, "protocol")]
+    assert len(seen["headers"]) == 1
+
+
+@pytest.mark.parametrize("status", [600, 999])
+def test_a_status_that_there_is_not_is_a_broken_answer(status: int):
+    """No client could be told it."""
+    seen, _ = answer(PLAIN.replace(b"200", b"%d" % status))
+    assert seen["errors"] == [(UpstreamError, "protocol")]

@@ -13,6 +13,7 @@ from router.live.site_answers import error_status, is_aborted, is_message_aborte
         (b'{"choices":[{"finish_reason":"abort"}]}', True),
         (b'{"choices":[{"finish_reason": "error"}]}', True),
         (b'{"choices":[{"finish_reason":"stop"}]}', False),
+        (b'{"choices":[{"finish_reason":["abort"]},{"finish_reason":"abort"}]}', True),
         (
             b'{"choices":[{"message":{"content":"\\"finish_reason\\":\\"abort\\""},"finish_reason":"stop"}]}',
             False,
@@ -33,6 +34,8 @@ def test_an_aborted_answer_is_told_by_its_choices(body: bytes, expected: bool):
         ({"code": 503}, 503),
         ({"code": "400"}, 400),
         ({"code": "x"}, 500),
+        ({"code": "²²²"}, 500),
+        ({"code": "4" * 5000}, 500),
         ({"code": 200}, 500),
         ("x", 500),
         ({}, 500),

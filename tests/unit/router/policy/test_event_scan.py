@@ -18,6 +18,7 @@ from router.policy.event_scan import EventStreamScanner, scanner_for
         (Api.RESPONSES, b'data: {"type":"response.completed"}\n\n', "complete"),
         (Api.OTHER, b"data: {}\n\ndata: [DONE]\n\n", "complete"),
         (Api.OTHER, b'data: {"error": {"code": 500}}\n\n', "error_event"),
+        (Api.MESSAGES, b'data: {"type":[1]}\n\n', None),
         (Api.MESSAGES, b'event: content_block_delta\ndata: {"text":"message_stop"}\n\n', None),
     ],
 )
