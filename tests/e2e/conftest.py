@@ -27,12 +27,14 @@ def marker(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def environment(marker: str, tmp_path: Path) -> dict[str, str]:
+def environment(marker: str, tmp_path: Path) -> Iterator[dict[str, str]]:
     """Of every command that a test starts; run directories go below its own, in a path with a space."""
     name, _, value = marker.partition("=")
     directory = tmp_path / "run directories"
     directory.mkdir()
-    return {**os.environ, name: value, "TMPDIR": str(directory)}
+    yield {**os.environ, name: value, "TMPDIR": str(directory)}
+    for log in directory.rglob("*.log"):
+        assert "please report this" not in log.read_text(errors="replace"), f"a part failed unforeseen: {log}"
 
 
 @pytest.fixture

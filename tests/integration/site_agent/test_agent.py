@@ -403,7 +403,7 @@ engine = {engine}
 restart = {restart}
 """
     )
-    marker = f"SITE_AGENT_TEST={tmp_path.name}-{name}"
+    marker = f"SITE_AGENT_TEST={tmp_path}-{name}"  # whole: two workers may have it by the same name
     key, _, value = marker.partition("=")
     process = await asyncio.create_subprocess_exec(
         sys.executable,

@@ -12,6 +12,8 @@ from fleet import loops
 from fleet.failure import ServiceError
 from fleet.loops import Loops, end, errors_as
 
+pytestmark = pytest.mark.loops_may_fail
+
 
 @pytest.fixture(autouse=True)
 def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
