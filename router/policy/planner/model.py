@@ -106,7 +106,7 @@ def mix_rate(configuration: Configuration, demand: Sequence[ClassDemand]) -> tup
             load += wanted
             seconds += wanted / rate
             ratio += wanted * configuration.latency_ratio[position]
-    return (load / seconds, ratio / load) if load > 0 else (0.0, 0.0)
+    return (load / seconds, ratio / load) if seconds > 0 else (0.0, 0.0)  # a load of 5e-324 takes none
 
 
 def energy_cost_per_watt(
