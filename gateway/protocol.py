@@ -85,6 +85,8 @@ class HotPathProtocol(HttpToolsProtocol):
         """The request whose turn it is; `cycle` is the last one that came, which may wait behind it."""
         self._bodyless_bytes = 0
         """That came since the last byte of the body that is being read."""
+        self._begun = 0
+        """Requests that began in the bytes that are being parsed."""
         self.closing: tuple[float, int] | None = None
         """Closed by us, and not gone yet: since when it has had so many bytes unsent."""
 
@@ -149,14 +151,16 @@ class HotPathProtocol(HttpToolsProtocol):
         if self.read_since is None:
             self.read_since = self.loop.time()
             self.idle_since = None
-        body_bytes = self._body_bytes
+        body_bytes, was_in_message, self._begun = self._body_bytes, self.is_in_message, 0
         try:
             is_plain = not feed(self, data) and is_plain
         except httptools.HttpParserError:
             self._refuse_malformed()
             return
         if self.is_in_message:
-            self._bound_unfinished(len(data), has_body=self._body_bytes != body_bytes)
+            is_all_its = not self._begun or (self._begun == 1 and not was_in_message)
+            if is_all_its and not self.is_refused:
+                self._bound_unfinished(len(data), has_body=self._body_bytes != body_bytes)
         elif not (self.pipeline or self.is_refused) and isinstance(self.cycle, ClientRequest):
             self._is_plain = self.cycle.is_plain
             if is_plain and self._is_plain and self.cycle is not before:  # made of these bytes alone
@@ -204,6 +208,9 @@ class HotPathProtocol(HttpToolsProtocol):
         self.expect_100_continue = self._is_offer = False
         self._is_in_head = self.is_in_message = True
         self._head_bytes = self._body_bytes = self._bodyless_bytes = 0
+        self._begun += 1
+        if self.read_since is None:  # behind another one, in the same bytes
+            self.read_since, self.idle_since = self.loop.time(), None
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._is_in_head:  # trailers say nothing here
@@ -378,7 +385,7 @@ class HotPathProtocol(HttpToolsProtocol):
         serving = self._serving
         if serving is None or serving.response_complete:
             return False
-        return not (self.is_in_message and serving is self.cycle)
+        return self._is_in_head or not (self.is_in_message and serving is self.cycle)
 
     def check_timeouts(self, now: float) -> None:
         """Called once a second: drop a client that sends or takes nothing."""

@@ -157,8 +157,12 @@ class FeedService:
         """A record that stands still until its start is known begins anew, so it has no past."""
         if self.start_unix_seconds is None:
             return {}
-        farms = [(farm, forecaster(of)) for farm, of in zip(self._farms, self._config.farms, strict=True)]
-        return {"power-log": functools.partial(remember, self._store, farms)}
+        return {
+            f"power-log {of.farm_id}": functools.partial(
+                remember, self._store, farm, functools.partial(forecaster, of)
+            )
+            for farm, of in zip(self._farms, self._config.farms, strict=True)
+        }
 
     async def wait(self) -> None:
         """Return only by raising what ended one of the tasks."""
@@ -192,10 +196,10 @@ class FeedService:
         while True:
             wait = self._config.interval_seconds
             for farm in self._farms:
-                if farm.seconds_until_due(now=loop.time(), unix_seconds=self._clock()) <= 0:
-                    with self._loops.going_on(f"farm {farm.farm.farm_id}"):
+                with self._loops.going_on(f"farm {farm.farm.farm_id}"):
+                    if farm.seconds_until_due(now=loop.time(), unix_seconds=self._clock()) <= 0:
                         self._send(farm, now=loop.time())
-                wait = min(wait, farm.seconds_until_due(now=loop.time(), unix_seconds=self._clock()))
+                    wait = min(wait, farm.seconds_until_due(now=loop.time(), unix_seconds=self._clock()))
             self._changed.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(wait, 0.0)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable
 
 from fleet.store import Store, StoreError
 from power_feed.farm import FarmFeed
@@ -18,23 +18,21 @@ TRY_SECONDS = 2.0
 """A minute in all; a store that comes later finds a forecast that has begun to learn by itself."""
 
 
-async def remember(store: Store, farms: Sequence[tuple[FarmFeed, PowerForecaster]]) -> None:
-    """Give each farm the forecaster beside it, which has seen nothing yet, once the log has taught it."""
-    for feed, forecaster in farms:
-        records = await _log(store, feed.site_ids[0])
-        taught = await asyncio.to_thread(
-            learn,
-            forecaster,
-            records,
-            farm=feed.farm,
-            source=feed.source_name,
-            speed=feed.source.speed,
-        )
-        if taught:
-            feed.take_forecaster(forecaster)
-            logger.info(
-                "forecast of farm %s goes on from the log", feed.farm.farm_id, extra={"taught": taught}
-            )
+async def remember(store: Store, feed: FarmFeed, make_forecaster: Callable[[], PowerForecaster]) -> None:
+    """Give the farm a new forecaster once the log has taught it."""
+    records = await _log(store, feed.site_ids[0])
+    forecaster = make_forecaster()
+    taught = await asyncio.to_thread(
+        learn,
+        forecaster,
+        records,
+        farm=feed.farm,
+        source=feed.source_name,
+        speed=feed.source.speed,
+    )
+    if taught:
+        feed.take_forecaster(forecaster)
+        logger.info("forecast of farm %s goes on from the log", feed.farm.farm_id, extra={"taught": taught})
 
 
 async def _log(store: Store, site_id: str) -> list[bytes]:

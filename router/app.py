@@ -161,7 +161,7 @@ class Router:
         keep = self._plane.keep
         self._tasks = [
             *self._plane.loops(),
-            keep("fleet reader", self.reader.run),
+            *(keep(name, loop) for name, loop in self.reader.loops().items()),
             keep("presence", self._presence.run),
             keep("planner", self.planner.run),
             keep("console", self.console.run),

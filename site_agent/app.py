@@ -128,21 +128,21 @@ class SiteAgent:
             of.pool.set_clock(clock, full_clock_mhz=clock)  # what an earlier agent locked is unlocked first
         governing: tuple[Loop, ...] = (of.power.run, of.pool.watch, of.pool.follow_clocks)
         """One that fails ends the agent, and with it every engine."""
-        kept: tuple[Loop, ...] = (
-            of.follow.follow_stream,
-            of.follow.follow_events,
-            of.follow.reread,
-            of.plan_follow.follow_events,
-            of.plan_follow.reread,
-            of.power.meter,
-            of.scraper.run,
-            of.energy.run,
-            self.reporter.run,
-            *(() if of.meter is None else (of.meter.run,)),
-        )
+        kept: dict[str, Loop] = {
+            "power stream": of.follow.follow_stream,
+            "power events": of.follow.follow_events,
+            "power record": of.follow.reread,
+            "plan events": of.plan_follow.follow_events,
+            "plan record": of.plan_follow.reread,
+            "GPU power": of.power.meter,
+            **of.scraper.loops(),
+            "energy": of.energy.run,
+            "reporter": self.reporter.run,
+            **({} if of.meter is None else {"site meter": of.meter.run}),
+        }
         """Without any of them the cap holds: what is not heard lets it walk down."""
         running = [(loop.__qualname__, loop()) for loop in governing]
-        running += [(loop.__qualname__, of.loops.keep(loop.__qualname__, loop)) for loop in kept]
+        running += [(name, of.loops.keep(name, loop)) for name, loop in kept.items()]
         self._loops = [self._tasks.create_task(work, name=name) for name, work in running]
         logger.info(
             "site agent up",

@@ -11,7 +11,8 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Literal, Protocol
 
 import httpx
@@ -20,7 +21,7 @@ from fleet.loops import errors_as
 from fleet.power import CapTracker
 from fleet.records import PowerQuality, PowerReading
 from fleet.store import Store, StoreError
-from gateway.sse import EventSplitter, data_of
+from gateway.sse import EventSplitter, EventTooLargeError, data_of
 from site_agent.situation import CapForecast
 
 logger = logging.getLogger(__name__)
@@ -133,7 +134,7 @@ class PowerFollow:
             before = self.readings_taken
             try:
                 await read()
-            except (StreamEndedError, StoreError) as error:
+            except (StreamEndedError, StoreError, EventTooLargeError) as error:
                 if not is_failing:
                     logger.warning("%s: lost", what, extra={"error": str(error) or type(error).__name__})
                 is_failing = True
@@ -148,17 +149,23 @@ class PowerFollow:
                 wait = BACKOFF_SECONDS
 
     async def _read_stream(self, client: httpx.AsyncClient) -> None:
+        splitter = EventSplitter(MAX_READING_BYTES)
+        async with aclosing(self._pieces(client)) as pieces:
+            async for data in pieces:
+                for event in splitter.feed(data):
+                    if (record := data_of(event)) is not None:
+                        self._take(record, "stream")
+        raise StreamEndedError(f"{self._url}: ended")
+
+    async def _pieces(self, client: httpx.AsyncClient) -> AsyncGenerator[bytes, None]:
+        """Of the stream, as they come."""
         headers = {"accept": "text/event-stream", "accept-encoding": "identity"}
         with errors_as(StreamEndedError, self._url):
             async with client.stream("GET", self._url, headers=headers) as response:
                 if response.status_code != 200:
                     raise StreamEndedError(f"{self._url}: status {response.status_code}")
-                splitter = EventSplitter(MAX_READING_BYTES)
                 async for data in response.aiter_raw():
-                    for event in splitter.feed(data):
-                        if (record := data_of(event)) is not None:
-                            self._take(record, "stream")
-        raise StreamEndedError(f"{self._url}: ended")
+                    yield data
 
     async def _read_events(self) -> None:
         async for kind, record in self._store.events(power_of=(self._site_id,)):

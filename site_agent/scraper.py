@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any
 
 from gateway.upstream import Origin, UpstreamError, UpstreamPool
 from site_agent import engine_metrics
@@ -38,11 +40,9 @@ class Scraper:
         self.windows = {one.instance_id: MetricsWindow() for one in instances}
         self.failures = 0
 
-    async def run(self) -> None:
-        """Runs as long as the agent does."""
-        async with asyncio.TaskGroup() as tasks:
-            for instance in self._instances:
-                tasks.create_task(self._follow(instance))
+    def loops(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+        """One per engine, by name; each runs as long as the agent does."""
+        return {f"scraper {one.instance_id}": partial(self._follow, one) for one in self._instances}
 
     async def _follow(self, instance: Instance) -> None:
         while True:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from fleet.keys import is_name
 from fleet.store import Store, StoreError
@@ -61,12 +62,13 @@ class FleetReader:
         self.is_store_up: bool | None = None
         """None before the first answer."""
 
-    async def run(self) -> None:
-        """Until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._listen())
-            tasks.create_task(self._reread_forever())
-            tasks.create_task(self._poll_forever())
+    def loops(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+        """By name; each runs until cancelled, and stands in for the others."""
+        return {
+            "fleet events": self._listen,
+            "fleet records": self._reread_forever,
+            "fleet polls": self._poll_forever,
+        }
 
     async def _listen(self) -> None:
         backoff = FIRST_BACKOFF_SECONDS

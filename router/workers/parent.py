@@ -159,7 +159,7 @@ class ParentRouter:
             for index in range(self.config.workers)
         ]
         self._tasks = [
-            self._keep("fleet reader", self.reader.run),
+            *(self._keep(name, loop) for name, loop in self.reader.loops().items()),
             self._keep("resending", self.crew.resend_forever),
             self._keep("workers", self.crew.watch),
             self._keep("presence", self._presence.run),

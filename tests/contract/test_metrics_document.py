@@ -101,7 +101,7 @@ def site_metrics() -> Described:
         broken_streams=0,
         engine_faults={},
         scrape_failures=0,
-        loop_failures={"Scraper.run": 1},
+        loop_failures={"reporter": 1},
         is_plan_valid=False,
         reports_published=0,
         reports_failed=0,

@@ -89,7 +89,7 @@ FAULTS = {
     "HeronRequestsShed": {'heron_router_requests_total{model="m",outcome="shed"}': "0+5x20"},
     "HeronRequestsBroken": {'heron_router_requests_total{model="m",outcome="broken"}': "0+1x20"},
     "HeronWorkersDie": {"heron_router_worker_restarts_total": "0x8 1x12"},
-    "HeronPartFails": {'heron_site_loop_failures_total{site="a",loop="Scraper.run"}': "_x8 1x12"},
+    "HeronPartFails": {'heron_site_loop_failures_total{site="a",loop="reporter"}': "_x8 1x12"},
     "HeronRedisDown": {"heron_router_store_up": "0x20"},
     "HeronPoliciesDiffer": {
         'heron_router_policy_info{instance="a",policy="heron"}': "1x20",

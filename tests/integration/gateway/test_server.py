@@ -412,14 +412,45 @@ async def test_a_peer_that_lost_its_power_is_given_up_within_the_time_that_was_a
         await server.stop(0)
 
 
-async def test_nothing_comes_in_the_midst_of_an_answer(site: Site) -> None:
+@pytest.mark.parametrize(
+    "malformed",
+    [
+        b"POST /hot/wait HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\nZZ\r\n",
+        b"POST /hot/wait HTTP/1.1\r\nbad name: h\r\n\r\n",
+        b"\0\0\0",
+    ],
+    ids=["body", "head", "neither"],
+)
+async def test_nothing_comes_in_the_midst_of_an_answer(site: Site, malformed: bytes) -> None:
     """A malformed request behind it ends the connection, and is not answered."""
     reader, writer = await connect(site)
     writer.write(post("/hot/stream"))
     await reader.readuntil(b"data: 1\n\n")
-    writer.write(b"POST /hot/wait HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\nZZ\r\n")
+    writer.write(malformed)
     assert b"400" not in await asyncio.wait_for(reader.read(), 10)
     await until(lambda: site.released == ["/hot/stream"])
+    writer.close()
+
+
+async def test_a_refusal_is_said_once(site: Site) -> None:
+    """However much of what is refused comes with its head."""
+    reader, writer = await connect(site)
+    writer.write(post("/hot/echo", b"x" * 200_000))
+    said = await asyncio.wait_for(reader.read(), 10)
+    assert said.startswith(b"HTTP/1.1 413")
+    assert said.count(b"HTTP/1.1") == 1
+    writer.close()
+
+
+async def test_a_large_request_with_the_next_one_s_head_behind_it_is_answered(site: Site) -> None:
+    """What came in the same piece is not all the second one's."""
+    reader, writer = await connect(site)
+    body = b"x" * 80_000
+    writer.write(post("/hot/echo", body) + post("/hot/echo", b"hello")[:-5])
+    assert (await answer(reader))[2] == body
+    connection = connection_of(site)
+    connection.check_timeouts(connection.loop.time() + READ_TIMEOUT_SECONDS + 1)
+    assert (await answer(reader))[0] == 408, "and the second one may not take for ever"
     writer.close()
 
 
