@@ -31,6 +31,9 @@ class AwayStore:
     async def site_reports(self, _site_ids: object) -> list[bytes | None]:
         raise StoreError("no store here")
 
+    async def power_log(self, _site_id: str, _count: int) -> list[bytes]:
+        raise StoreError("no store here")
+
     async def publish_power_reading(self, _site_id: str, _record: bytes, *, log: bool) -> None:
         raise StoreError("no store here")
 

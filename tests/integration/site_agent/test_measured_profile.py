@@ -107,7 +107,7 @@ def _follows(config: SiteConfig) -> None:
     truth, found = PROFILES[PROFILE], config.performance_profile()
     assert found.clocks_mhz == tuple(sorted(CLOCKS))
     for clock in CLOCKS:
-        assert found.watts(8, clock) == pytest.approx(truth.watts(8, clock), rel=0.1)
+        assert found.watts(8, clock) == pytest.approx(truth.watts(8, clock), rel=0.25)
         expected = truth.itl_seconds(8, clock, 8 * 500)
         assert found.itl_seconds(8, clock, 8 * 500) == pytest.approx(expected, rel=0.25)
     findings = profile_check.examine(config)
