@@ -14,9 +14,14 @@ from gateway.errors import JSON_HEADERS, error_body
 logger = logging.getLogger(__name__)
 
 
-def run(tasks: set[asyncio.Task[Any]], request: ClientRequest, rest: Coroutine[Any, Any, None]) -> None:
+def run(
+    loop: asyncio.AbstractEventLoop,
+    tasks: set[asyncio.Task[Any]],
+    request: ClientRequest,
+    rest: Coroutine[Any, Any, None],
+) -> None:
     """Begin it, one of `tasks` until it is done."""
-    task = asyncio.get_running_loop().create_task(rest)
+    task = loop.create_task(rest)
     request.task = task
     tasks.add(task)
     task.add_done_callback(functools.partial(_done, tasks, request))

@@ -356,7 +356,7 @@ class HotPathProtocol(HttpToolsProtocol):
 
     def run_task(self, request: ClientRequest, rest: Coroutine[Any, Any, None]) -> None:
         """Go on with a request in a task, cancelled when its client leaves."""
-        hot_tasks.run(self.tasks, request, rest)
+        hot_tasks.run(self.loop, self.tasks, request, rest)
 
     def refuse(self, status: int, body: bytes) -> None:
         """Answer before the request is whole, then drop what still comes and close."""
