@@ -28,20 +28,25 @@ class SlowInfos(MemoryStore):
         return await super().site_infos(site_ids)
 
 
-async def test_a_site_is_not_heard_before_it_is_known_what_it_is() -> None:
-    """A feed that starts shares out once it has heard all: without idle draws it gave one too little."""
-    store, agent, polls = SlowInfos(), ObedientAgent("coast", "coast-farm"), list[str]()
-    await store.publish_site_info("coast", agent.info().to_json())
-    await store.publish_site_report("coast", agent.report().to_json(), time.time())
-    watch = SiteWatch(
+def watching(store: MemoryStore, url: str, polls: list[str]) -> SiteWatch:
+    """Of one site, whose agent is asked at `url`."""
+    return SiteWatch(
         store,
-        {"coast": "http://127.0.0.1:1"},
+        {"coast": url},
         site_token=None,
         max_clock_skew_seconds=5.0,
         clock=time.time,
         on_poll=polls.append,
         on_refused=lambda _reason: None,
     )
+
+
+async def test_a_site_is_not_heard_before_it_is_known_what_it_is() -> None:
+    """A feed that starts shares out once it has heard all: without idle draws it gave one too little."""
+    store, agent, polls = SlowInfos(), ObedientAgent("coast", "coast-farm"), list[str]()
+    await store.publish_site_info("coast", agent.info().to_json())
+    await store.publish_site_report("coast", agent.report().to_json(), time.time())
+    watch = watching(store, "http://127.0.0.1:1", polls)
     tasks = [asyncio.create_task(watch.follow_store()), asyncio.create_task(watch.poll_agents())]
     await store.is_asked.wait()
     assert watch.state("coast", farm_id="coast-farm", is_listening=False).heard_at is None
@@ -60,15 +65,7 @@ async def test_an_agent_that_httpx_chokes_on_ends_no_poll() -> None:
     """One site's agent must not end the feed of all."""
     answer, polls = b"HTTP/1.1 302 Found\r\nlocation: x:y\r\ncontent-length: 0\r\n\r\n", list[str]()
     async with raw_server(answer) as port:
-        watch = SiteWatch(
-            MemoryStore(clock=time.monotonic),
-            {"coast": f"http://127.0.0.1:{port}"},
-            site_token=None,
-            max_clock_skew_seconds=5.0,
-            clock=time.time,
-            on_poll=polls.append,
-            on_refused=lambda _reason: None,
-        )
+        watch = watching(MemoryStore(clock=time.monotonic), f"http://127.0.0.1:{port}", polls)
         tasks = [asyncio.create_task(watch.follow_store()), asyncio.create_task(watch.poll_agents())]
         await until(lambda: polls == ["failed"] * 2)
         for task in tasks:

@@ -100,7 +100,7 @@ async def test_a_task_that_swallows_a_cancellation_is_told_again(monkeypatch: py
                 swallowed += 1
         await asyncio.Event().wait()
 
-    tasks = [asyncio.create_task(stubborn()), asyncio.create_task(asyncio.sleep(3600))]
+    tasks = [asyncio.create_task(stubborn()), asyncio.create_task(asyncio.Event().wait())]
     await asyncio.sleep(0)
     await end(tasks)
     await until(lambda: all(task.cancelled() for task in tasks))
