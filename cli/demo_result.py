@@ -13,7 +13,7 @@ from typing import Any
 from cli.judge import PowerVerdict
 
 COMPARED = ("completed", "shed", "client_cancelled", "broken", "failed")
-"""Outcomes that the ledger and the load generator both count."""
+"""Outcomes that the ledger and the load generator both count; to the latter a client's mistake has failed."""
 
 
 def disagreements(counts: Mapping[str, int], ledger: Mapping[str, int]) -> list[str]:
@@ -23,6 +23,7 @@ def disagreements(counts: Mapping[str, int], ledger: Mapping[str, int]) -> list[
     more of an outcome, never less, and no more in all than those other requests. An answer whose last bytes
     were under way when the client left (Ctrl-C) is cancelled for the client and completed for the router.
     """
+    ledger = {**ledger, "failed": ledger["failed"] + ledger["client_error"]}
     crossed = min(
         max(0, counts["client_cancelled"] - ledger["client_cancelled"]),
         max(0, ledger["completed"] - counts["completed"]),

@@ -14,11 +14,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import Any
 
 from cli import exit_codes
 from fleet.config import ConfigError
+from fleet.version import installed_version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +143,7 @@ def build_parser(chosen: str | None) -> argparse.ArgumentParser:
         "heron COMMAND --help has each command's arguments and an example. Start with: heron demo",
         formatter_class=_Formatter,
     )
-    parser.add_argument("--version", action="version", version=f"heron {version()}")
+    parser.add_argument("--version", action="version", version=f"heron {installed_version()}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
         subparser = subparsers.add_parser(
@@ -155,14 +156,6 @@ def build_parser(chosen: str | None) -> argparse.ArgumentParser:
         if name == chosen:
             import_module(command.module).add_arguments(subparser)
     return parser
-
-
-def version() -> str:
-    """The installed version, or `unknown` when run from files that were never installed."""
-    try:
-        return metadata.version("heron-router")
-    except metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:

@@ -212,10 +212,10 @@ def _document(arguments: argparse.Namespace, engine: dict[str, Any]) -> Document
             return profile_sweep.go_on(read_bytes(path), settings, facts, str(path))
         except ProfileDocumentError as error:
             raise SweepError(f"{error}; or choose another --out") from None
-    from cli.main import version
+    from fleet.version import installed_version
 
     provenance = {
-        "measured_by": f"heron {version()}, closed loop over HTTP streams",
+        "measured_by": f"heron {installed_version()}, closed loop over HTTP streams",
         "began_at_unix_seconds": round(time.time()),
         "url": arguments.url,
         "host": platform.node(),

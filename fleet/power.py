@@ -150,7 +150,8 @@ class RideThroughAccount:
     An episode starts when draw first exceeds the cap, is not restarted by a further fall, and ends when
     draw has stayed within the cap for `recovery_seconds`. Inside it the draw may exceed the cap until
     `seconds` have passed and as long as the energy above the cap (refilled by cap − draw) stays within
-    `joules`. Everything above the cap beyond either is exceeded time.
+    `joules`. Everything above the cap beyond either is exceeded time. What carries it is never emptier than
+    empty: time above the cap beyond its energy is owed to nobody afterwards.
     """
 
     limits: RideThrough
@@ -171,7 +172,8 @@ class RideThroughAccount:
         elapsed = now - started
         self._last_at = now
         excess = draw_watts - cap_watts
-        self._joules = max(0.0, self._joules + excess * elapsed)
+        joules_left = self.joules_left
+        self._joules = min(max(0.0, self._joules + excess * elapsed), self.limits.joules)
         if excess <= 0:
             if self._episode_at is not None:
                 if self._within_since is None:
@@ -185,7 +187,7 @@ class RideThroughAccount:
             self._episode_at = started
             self.episodes += 1
         over_time = min(elapsed, max(0.0, now - (self._episode_at + self.limits.seconds)))
-        over_energy = min(elapsed, max(0.0, (self._joules - self.limits.joules) / excess))
+        over_energy = max(0.0, elapsed - joules_left / excess)
         exceeded = max(over_time, over_energy)
         self.exceeded_seconds += exceeded
         if cap_watts < self.idle_watts:

@@ -21,6 +21,7 @@ from dataclasses import replace
 from fleet.config import ConfigError, FleetConfig
 from fleet.keys import Keys
 from fleet.loops import Loops, end
+from fleet.process_metrics import add_process_metrics
 from fleet.records import PowerReading
 from fleet.store import Store
 from gateway.server import HttpServer
@@ -85,6 +86,7 @@ class FeedService:
         self._terms = {site.site_id: site.terms() for farm in config.farms for site in farm.fed_sites}
         self.hub = Hub(self.site_ids)
         self.metrics = FeedMetrics()
+        add_process_metrics(self.metrics.registry, "feed")
         self._writer = StoreWriter(
             store, self.site_ids, on_reading=self._note_reading, on_error=self.metrics.redis_errors.inc
         )

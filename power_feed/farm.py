@@ -9,9 +9,11 @@ what each of them has: to say 0 W before that would break off what runs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from fleet.power import CapRule, CapTracker
 from fleet.records import ForecastPoint, PowerReading, next_sequence
 from power_feed.allocator import Allocator, SiteClaim
 from power_feed.forecast import PowerForecaster, QuantileForecast
@@ -57,8 +59,10 @@ class FarmFeed:
     _read_at: float | None = None
     _sampled_at_unix_seconds: float = 0.0
     _logged_at: float | None = None
-    _shared_watts: float | None = None
-    """What was shared out last of a good measurement."""
+    _shareable: CapTracker = field(
+        default_factory=lambda: CapTracker(rule=CapRule(max_site_watts=math.inf, margin_ratio=0.0))
+    )
+    """What may be shared out: follows the measurements as a site's cap follows its readings."""
     _forecast_at: float | None = None
     _forecast: tuple[QuantileForecast, ...] = ()
 
@@ -80,8 +84,8 @@ class FarmFeed:
             self.forecaster.observe(
                 self.verdict.watts, self.verdict.observed_at_unix_seconds * self.source.speed
             )
+        grants = self.allocator.allocate(self._shareable_watts(self.verdict, now), claims, now)
         self._has_allocated = True
-        grants = self.allocator.allocate(self._shareable_watts(self.verdict), claims, now)
         forecasts = self._forecasts(self.verdict, claims)
         origin = Origin(
             feed_id=self.feed_id,
@@ -161,12 +165,21 @@ class FarmFeed:
             return False
         return any(claim.heard_at is None and claim.site_id not in self._restored for claim in claims)
 
-    def _shareable_watts(self, verdict: Verdict) -> float:
-        """A measurement that is not good may lower what is shared out, never raise it."""
-        watts = self.farm.deliverable_watts(verdict.watts)
-        if verdict.quality == "good" or self._shared_watts is None:
-            self._shared_watts = watts
-        return min(watts, self._shared_watts)
+    def _shareable_watts(self, verdict: Verdict, now: float) -> float:
+        """A measurement that is not good may lower what is shared out, never raise it; and without a new good
+        one it walks down to 0, from 3 to 10 periods: as the caps do, so that servers go off with them.
+
+        The first counts whatever it is: to share out 0 W would break off what runs, and by one that is not
+        good no site raises its cap.
+        """
+        self._shareable.observe(
+            granted_watts=self.farm.deliverable_watts(verdict.watts),
+            period_seconds=self.source.period_seconds,
+            quality=verdict.quality if self._has_allocated else "good",
+            observed_at_unix_seconds=verdict.observed_at_unix_seconds,
+            now=now,
+        )
+        return self._shareable.cap_watts(now)
 
     def _forecasts(
         self, verdict: Verdict, claims: Sequence[SiteClaim]

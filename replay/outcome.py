@@ -19,7 +19,7 @@ Outcome = Literal["completed", "shed", "client_cancelled", "broken", "failed", "
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 SHED_STATUS = frozenset({429, 503})
-_SHED_CODES = frozenset({"429", "503", "no_capacity", "no_power"})
+_SHED_CODES = frozenset({"429", "503", "no_capacity", "no_power", "no_site"})
 _BROKEN_CODES = frozenset({"power_lost", "stream_lost"})
 """Said only of accepted work, so they mean `broken` also where no text had been sent yet."""
 

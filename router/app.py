@@ -22,6 +22,7 @@ from prometheus_client.core import Metric
 from fleet.config import FleetConfig
 from fleet.keys import Keys
 from fleet.loops import end
+from fleet.process_metrics import add_process_metrics
 from fleet.store import Store
 from gateway.garbage import relax_collector
 from gateway.server import HttpServer
@@ -88,6 +89,7 @@ class Router:
             clock=loop.time,
         )
         StateCollector(self.metrics, self._families)
+        add_process_metrics(plane.registry, "router")
         self.policy = PolicySwitch(config, self.events)
         self.policy.on_switch = plane.route_by
         self._presence = Presence(

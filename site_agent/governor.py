@@ -12,7 +12,7 @@ Rules, in order:
    `calm_drain_seconds`; in an episode `drain_seconds`, less where the ride-through leaves less. Then their
    streams are broken off (routers resume them) and the engines stopped. What a dip within the cap has emptied
    rests awake instead, where its idle draw fits and slows nobody.
-4. Up: one step at a time, never during an episode, engine starts bounded per hour.
+4. Up: one step at a time, never during an episode, starts of what was stopped before bounded per hour.
 5. What nothing forces is the chooser's wish (a plan's targets, the best for the load), carried out calmly
    (`site_agent.reshaping`), as far as it fits.
 6. A model that says "fits" while the meter says "over", or clocks do not go down, is wrong: a ratio mends it.
@@ -149,6 +149,7 @@ class Governor:
         is_there = len(staying) >= target.awake and all(one.state is InstanceState.READY for one in staying)
         if target.awake and is_there:
             self._pace.is_cold = False
+        self._pace.stopped(turn.gone)
         if turn.commands:
             self._changed_at = now
         decision = Decision(
@@ -350,10 +351,10 @@ class Governor:
             if is_back:
                 self._drains.take_back(turn, one.instance_id)
                 turn.take_rest(-rest)
-            elif not self._pace.may_start(turn.now):
-                return
+            elif not self._pace.may_start(one.instance_id, turn.now):
+                continue
             else:
-                self._pace.started(turn.now)
+                self._pace.started(one.instance_id, turn.now)
                 turn.commands.append(StartEngine(instance_id=one.instance_id))
                 awake.append(one)
             drawing, turn.drawing = after, layout

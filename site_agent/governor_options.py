@@ -51,9 +51,9 @@ class GovernorOptions(ConfigModel):
     rise_gain_ratio: Annotated[float, Field(ge=0, le=1)] = 0.05
     """An engine is started only for this much more throughput."""
     max_starts_per_hour: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Engine starts that the governor orders, all instances together: no flapping. None: so many that an
-    instance spends a quarter of its time starting at most, by `engine.start_seconds`: 15 each at 60 s, 240 in
-    all. On real wind there are 0.25 to 0.7 an hour (benchmarks/governor): what holds starts back is resting;
+    """Engine starts after stops that the governor ordered, all instances together: no flapping. (What ends by
+    itself is bounded by `restart.max_per_hour`, each instance for itself.) None: so many that an instance
+    spends a quarter of its time starting at most, by `engine.start_seconds`: 15 each at 60 s, 240 in all. On real wind there are 0.25 to 0.7 an hour (benchmarks/governor): what holds starts back is resting;
     a limit that binds costs wind."""
     max_switches_per_hour: Annotated[int, Field(ge=0, le=100_000)] = 12
     """Times that instances are taken down which nothing forces down: for a plan, a layout, or to pack."""
@@ -86,7 +86,7 @@ class GovernorOptions(ConfigModel):
 
 
 def _starts_per_hour(start_seconds: float, instances: int) -> int:
-    """At least one each, so that a site comes up whole."""
+    """At least one each, so that a site comes back whole."""
     each = HOUR_SECONDS * MAX_STARTING_RATIO / max(start_seconds, 1.0)
     return min(MAX_STARTS_PER_HOUR, max(1, int(each)) * instances)
 

@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from fleet.process_metrics import add_process_metrics
 
 SITE_STATES = ("serving", "draining", "dark", "faulted")
 INSTANCE_STATES = ("starting", "ready", "draining", "asleep", "stopped")
@@ -317,8 +319,7 @@ def create_registry(collector: SiteCollector, *others: Collector) -> CollectorRe
     registry = CollectorRegistry(auto_describe=False)
     for one in (collector, *others):
         registry.register(one)
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
+    add_process_metrics(registry, "site")
     return registry
 
 

@@ -1,8 +1,13 @@
-"""How fast a site goes up, and down where nothing forces it: steps, ramp limit, starts per hour. Pure."""
+"""How fast a site goes up, and down where nothing forces it: steps, ramp limit, starts per hour. Pure.
+
+Rule: the hour's starts bound what the governor's own stops wear out. An engine that ended by itself has its
+own bound (`site_agent.instance.RestartRule`), and takes no start from those that are well.
+"""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from site_agent.reshaping import HOUR_SECONDS
@@ -20,6 +25,8 @@ class Pace:
     _down_at: float = float("-inf")
     """Of the last step down that nothing forced."""
     _starts: deque[float] = field(default_factory=deque)
+    _stopped: set[str] = field(default_factory=set)
+    """By order, and not started since. Only asked for members, never iterated."""
 
     def __post_init__(self) -> None:
         self.is_cold = self.rule.max_ramp_watts_per_second is None
@@ -47,12 +54,18 @@ class Pace:
         """By wish."""
         self._down_at = now
 
-    def may_start(self, now: float) -> bool:
-        """Whether the hour has room for one more engine start."""
+    def may_start(self, instance_id: str, now: float) -> bool:
+        """Whether the hour has room for its start; one that nobody ordered to stop needs none."""
         while self._starts and self._starts[0] <= now - HOUR_SECONDS:
             self._starts.popleft()
-        return len(self._starts) < self.rule.max_starts_per_hour
+        return instance_id not in self._stopped or len(self._starts) < self.rule.max_starts_per_hour
 
-    def started(self, now: float) -> None:
+    def started(self, instance_id: str, now: float) -> None:
         """An engine was started."""
-        self._starts.append(now)
+        if instance_id in self._stopped:
+            self._stopped.remove(instance_id)
+            self._starts.append(now)
+
+    def stopped(self, instance_ids: Iterable[str]) -> None:
+        """These were ordered to stop."""
+        self._stopped.update(instance_ids)

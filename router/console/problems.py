@@ -78,8 +78,8 @@ def _traffic_problems(router: RouterFacts, minute: LastMinute) -> list[dict[str,
         text = f"{broken} requests were broken off in the last minute, with a stated error."
         found.append(_problem("bad", text, "The timeline says at which site."))
     if failed:
-        text = f"{failed} requests ended in an error in the last minute, clients' own mistakes among them."
-        found.append(_problem("warning", text, "heron_router_refusals and the access log say which."))
+        text = f"{failed} requests ended in an error in the last minute."
+        found.append(_problem("warning", text, "The events and the access log say which, and why."))
     if lost := minute.outcomes.get("lost", 0):
         text = f"{lost} requests have no outcome."
         found.append(_problem("bad", text, "A defect: report it, with the log."))

@@ -308,7 +308,7 @@ def _parts(bunch: _Bunch) -> list[str]:
         (given_up, f"{{}} tries to go on failed ({_reasons(bunch.not_resumed)})"),
         (refused, f"{{}} were refused ({_reasons(bunch.refusals)})"),
         (bunch.broken, f"{{}} ended broken, with a stated error{why_broken}"),
-        (bunch.failed, "{} ended in an error, clients' own mistakes among them"),
+        (bunch.failed, "{} ended in an error"),
     )
     return [text.format(count) for count, text in texts if count]
 

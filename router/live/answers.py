@@ -20,10 +20,13 @@ from router.policy.stream_end import LossCode, loss_events
 
 MAX_LISTED_MODELS = 100
 
-RefusalCode = Literal["no_power", "no_capacity", "no_surplus", "queue_full", "deadline_unreachable"]
+RefusalCode = Literal[
+    "no_power", "no_capacity", "no_site", "no_surplus", "queue_full", "deadline_unreachable"
+]
 _REFUSALS: dict[RefusalCode, str] = {
     "no_power": "No site that serves this model has enough wind power now.",
     "no_capacity": "Every site that serves this model is full now.",
+    "no_site": "This router knows no site yet that serves this model.",
     "no_surplus": "`flex` runs on surplus power, and there was none in time.",
     "queue_full": "Too many requests wait already.",
     "deadline_unreachable": "This request cannot be answered within its deadline.",
@@ -37,10 +40,12 @@ _KEY_FAULTS: dict[KeyFault, str] = {
 
 
 def outcome_of_status(status: int) -> Outcome:
-    """As the load generator counts it."""
+    """As the load generator counts it, to whom a client's mistake (400 to 499) has failed like any other."""
     if status < 400:
         return "completed"
-    return "shed" if status in (429, 503) else "failed"
+    if status in (429, 503):
+        return "shed"
+    return "client_error" if status < 500 else "failed"
 
 
 def answer(

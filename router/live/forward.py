@@ -325,9 +325,10 @@ class Forwarder:
         refuse_for_now(exchange, code, seconds, shortage=why)
 
     def _shortage(self, exchange: Exchange) -> Shortage:
-        """Why there is no room, at the sites that this request may go to."""
+        """Why there is no room, at the sites that this request may go to; none is left: they had none."""
         views = self._view.snapshot.models.get(exchange.features.model, ())
-        return shortage_of([view for view in views if exchange.excluded.get(view.site_id) != FOREVER])
+        left = [view for view in views if exchange.excluded.get(view.site_id) != FOREVER]
+        return shortage_of(left) if left else "no_capacity"
 
     async def _go_on(self, exchange: Exchange, verdict: Verdict) -> GoOn:
         """What follows an attempt that did not end the request."""

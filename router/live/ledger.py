@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-Outcome = Literal["completed", "shed", "client_cancelled", "broken", "failed"]
+Outcome = Literal["completed", "shed", "client_cancelled", "broken", "client_error", "failed"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 UNKNOWN_MODEL = "unknown"
 """Label of requests for a model that no site serves: clients may not make up label values."""

@@ -78,14 +78,16 @@ class RouterMetrics:
 
     def finished(self, exchange: Exchange, now: float) -> None:
         """A request is over."""
-        if exchange.outcome != "completed":
+        is_complete = exchange.outcome == "completed"
+        if not is_complete and exchange.first_token_at is None:
             return
         durations = self.durations.get(exchange.model)
         if durations is None:
             durations = self.durations[exchange.model] = ModelDurations()
         if exchange.first_token_at is not None:
             durations.ttft.observe(exchange.first_token_at - exchange.received_at)
-        durations.e2e.observe(now - exchange.received_at)
+        if is_complete:
+            durations.e2e.observe(now - exchange.received_at)
 
     def count_retry(self, reason: str) -> None:
         """A request goes to another site."""
@@ -121,7 +123,8 @@ class StateCollector(Collector):
         metrics = self._metrics
         yield _histogram(
             "heron_router_ttft_seconds",
-            "Request received to first token sent, streams only; act on p99 above the SLO: add capacity.",
+            "Request received to first token sent, of every stream that had one, however it ended; act on"
+            " p99 above the SLO: add capacity.",
             {model: durations.ttft for model, durations in metrics.durations.items()},
         )
         yield _histogram(

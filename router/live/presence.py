@@ -8,11 +8,11 @@ import os
 import random
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Any
 
 from fleet.records import RouterPresence
 from fleet.store import Store, StoreError
+from fleet.version import installed_version
 from router.config import RouterConfig
 from router.live.demand_meter import DemandWindow, Totals, to_record
 
@@ -57,7 +57,7 @@ class Presence:
             "router_id": self.router_id,
             "url": f"http://{config.host}:{port}",
             "operations_url": f"http://{config.operations_host}:{operations_port}",
-            "version": version("heron-router"),
+            "version": installed_version(),
             "auth": config.auth,
             "workers": config.workers,
         }

@@ -138,6 +138,12 @@ def key_families(ring: KeyRing | None, *, now: float, unix_now: float) -> Iterat
         [],
         {(): now - ring.read_at} if ring is not None and ring.read_at is not None else {},
     )
+    yield gauge(
+        "heron_router_api_keys_gone",
+        "API keys in use that Redis has no record of any more; act above 0: restore them before a restart.",
+        [],
+        {(): ring.gone} if ring is not None and is_read else {},
+    )
 
 
 def fleet_families(view: FleetView, *, is_store_up: bool | None, now: float) -> Iterator[Metric]:

@@ -5,8 +5,9 @@ What counts (FACTS.md, complaint 3: breakers that trip on "busy"): connect error
 middle counts only towards the share of the last results: a site that stops one of its instances cuts many
 streams at once and still serves on the others.
 
-Rule: a half-open breaker is judged by its probe alone. What was sent before it opened ends at any time and
-says nothing of the site as it is now.
+Rule: a half-open breaker is judged by its probes alone: opened again by the newest one's failure, closed by
+the success of any since it opened. What was sent before ends at any time and says nothing of the site as it
+is now.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ MAX_OPEN_SECONDS = 30.0
 """The open time doubles from the first to the most, and falls back once a probe succeeds."""
 PROBE_SECONDS = 5.0
 """A probe that has said nothing by then (a long answer in one piece) keeps the others out no longer: the next
-request is the probe, and the old one's end says nothing."""
+request is the probe. The old one's failure then says nothing; that it went well after all does."""
 
 
 class Breaker:
@@ -34,6 +35,7 @@ class Breaker:
 
     __slots__ = (
         "_consecutive",
+        "_first_probe",
         "_open_seconds",
         "_open_until",
         "_probe",
@@ -53,6 +55,8 @@ class Breaker:
         """The number of the probe under way, 0: none."""
         self._probe_at = 0.0
         self._probes = 0
+        self._first_probe = 1
+        """Of those since it opened."""
 
     def admits(self, now: float) -> bool:
         """Whether a request may be sent: always when closed, one at a time once the open time is over."""
@@ -76,7 +80,7 @@ class Breaker:
         if self.state == "closed":
             self._consecutive = 0
             self._results.append(True)
-        elif self._is_judged_by(probe):
+        elif probe >= self._first_probe:
             self._close()
 
     def fail(self, now: float, probe: int = 0) -> None:
@@ -99,7 +103,7 @@ class Breaker:
         if self.state != "closed":
             self._open_until = 0.0
             self._open_seconds = FIRST_OPEN_SECONDS
-            self._probe = 0
+            self._forget_probes()
 
     def _is_judged_by(self, probe: int) -> bool:
         return probe != 0 and probe == self._probe
@@ -116,7 +120,11 @@ class Breaker:
     def _open(self, now: float) -> None:
         self.state = "open"
         self._open_until = now + self._open_seconds
+        self._forget_probes()
+
+    def _forget_probes(self) -> None:
         self._probe = 0
+        self._first_probe = self._probes + 1
 
     def _close(self) -> None:
         self.state = "closed"

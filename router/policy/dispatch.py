@@ -8,6 +8,9 @@ The cases, in order. A site is left out when it
   5. has no room (less the reserve that is kept for resumes, unless this is one),
   6. is still reading the prompts of work released before (resumes and work that waited only),
   7. would have too little left over (flex only).
+A resume that no site has room for may go where a slot is free all the same: sites keep some for resumes, and
+leave them out of the room that they report.
+
 Of the rest the policy weighs; where it weighs all with 0 the request waits. A request with affinity goes
 where its cache is, as far as load and weights allow (`router.policy.affinity`). Otherwise picks follow the
 weights in proportion, evenly: the n-th decision takes the site at n × the golden ratio of their sum. Dice
@@ -116,6 +119,8 @@ def choose(
         turn = 0
     terms = _terms((True, 0.0, surplus_ratio) if is_resume else (is_paced, reserve_ratio, surplus_ratio))
     candidates = _filter(looked_at, loads, terms, excluded, most, now)
+    if is_resume and not candidates:
+        candidates = _of_reserves(views, loads, excluded, most, now)
     if len(candidates) <= 1 and not (candidates and (policy.may_hold or is_choosy)):
         chosen = candidates[0].view if candidates else None
     else:
@@ -200,19 +205,41 @@ def _filter(
             candidates.append(_candidate((view, room, FRESH if is_fresh else STALE, load)))
             if len(candidates) >= most:
                 break
-    return candidates if is_any_fresher or not expired else _of_expired(expired[:most], loads, terms, now)
+    return candidates if is_any_fresher or not expired else _of_expired(expired, loads, terms, most, now)
 
 
 def _of_expired(
-    views: Iterable[ModelView], loads: Mapping[str, Load], terms: Terms, now: float
+    views: Iterable[ModelView], loads: Mapping[str, Load], terms: Terms, most: int, now: float
 ) -> list[Candidate]:
-    """Nobody says anything newer."""
+    """Nobody says anything newer; at most `most` with room."""
     candidates = []
     for view in views:
         load = loads[view.site_id]
         room = _room(view, load, now, terms, True)
         if room >= 1.0:
             candidates.append(_candidate((view, room, EXPIRED, load)))
+            if len(candidates) >= most:
+                break
+    return candidates
+
+
+def _of_reserves(
+    views: Iterable[ModelView], loads: Mapping[str, Load], excluded: Excluded, most: int, now: float
+) -> list[Candidate]:
+    """Sites that report no room and have a slot, for a resume; one at a time, so none of them weighs more."""
+    candidates = []
+    for view in views:
+        if not view.is_serving or (excluded and is_excluded(view, excluded)):
+            continue
+        load, freshness = loads[view.site_id], view.freshness(now)
+        if freshness is EXPIRED or not load.breaker.admits(now) or load.is_blocked(now):
+            continue
+        if view.capacity_requests is None or view.running_requests is None or not load.can_prefill(now):
+            continue
+        if view.capacity_requests - view.running_requests - max(0.0, load.added_since(view)) >= 1.0:
+            candidates.append(_candidate((view, 1.0, freshness, load)))
+            if len(candidates) >= most:
+                break
     return candidates
 
 

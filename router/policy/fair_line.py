@@ -38,6 +38,7 @@ class Ticket:
 
     __slots__ = (
         "expires_at",
+        "is_aside",
         "is_late",
         "is_patient",
         "lane",
@@ -82,6 +83,8 @@ class Ticket:
         """Later it would be of no use."""
         self.is_patient = is_patient
         """The policy would have it wait, though there is room."""
+        self.is_aside = False
+        """It may not go where there is room: it waits beside its tier."""
         self.must_leave_room = False
         """The place that is offered now is for it only if others find room after it."""
         self.sequence = 0

@@ -81,6 +81,8 @@ class KeyRing:
         self._refused: dict[str, HashFields] = {}
         self.read_at: float | None = None
         """When the records were last read whole (monotonic); None: never."""
+        self.gone = 0
+        """Keys that are known here and of which the store has no record any more."""
 
     def __len__(self) -> int:
         return len(self._keys)

@@ -17,7 +17,8 @@ UNKNOWN_HEADROOM_REQUESTS = 8.0
 MIN_UNKNOWN_REQUESTS = 1.0
 MAX_UNKNOWN_REQUESTS = 4096.0
 UNKNOWN_SHRINK_RATIO = 0.5
-"""On a pushback; each answered request grows the figure by one part of itself (additive increase)."""
+"""On a pushback; each answered request grows the figure by one part of itself (additive increase), while at
+least half of it is in use: room that nobody ever tried is not known to be there."""
 MAX_BLOCK_SECONDS = 5.0
 """A foreign retry-after is obeyed up to here: a fresh report says sooner and better."""
 DEFAULT_BLOCK_SECONDS = {"power": 1.0, "draining": 1.0, "capacity": 0.2}
@@ -25,6 +26,8 @@ FIGURE_BITS = 32
 FIGURE_MASK = (1 << FIGURE_BITS) - 1
 RESUME_BURST_SECONDS = 0.5
 """Resumed prompts may be this far ahead of the target's prefill before the next one waits."""
+MOST_RESUME_SECONDS = 10.0
+"""No further, whatever rate the site reports: a site that was slow once is asked again."""
 
 
 class KvCache:
@@ -146,8 +149,9 @@ class Load:
 
     def finished(self) -> None:
         """A request was answered there."""
-        if self._unknown_limit < MAX_UNKNOWN_REQUESTS:
-            self._unknown_limit += 1.0 / self._unknown_limit
+        limit = self._unknown_limit
+        if limit < MAX_UNKNOWN_REQUESTS and 2 * self.total_in_flight() >= limit:
+            self._unknown_limit = limit + 1.0 / limit
 
     @property
     def recent(self) -> int:
@@ -157,6 +161,10 @@ class Load:
     def turn_window(self) -> None:
         """A window of recent requests is over."""
         self._sent_earlier, self._sent_before = self._sent_before, self.sent
+
+    def is_blocked(self, now: float) -> bool:
+        """The site has just said "not here"."""
+        return now < self._blocked_until
 
     def room(self, view: ModelView, now: float, is_expired: bool) -> float:
         """Further requests that fit there, as far as is known; below 1 means none.
@@ -207,7 +215,7 @@ class Load:
         """A resumed prompt goes there; the next ones are paced by the site's prefill rate, where known."""
         if view.prefill_tokens_per_second:
             start = max(now, self._clear_at())
-            clear_at = start + prompt_tokens / view.prefill_tokens_per_second
+            clear_at = min(start + prompt_tokens / view.prefill_tokens_per_second, now + MOST_RESUME_SECONDS)
             if self._shared is None:
                 self._prefill_clear_at = clear_at
             else:

@@ -1,5 +1,7 @@
 """Sites of one farm share its power, and a busy replica draws nearly the same at any batch: the scarcer the
 farm's power, the more of its weight goes to its fullest site that has room, so that others can stop. Pure.
+
+Not to one that the rest of the policy would spare: where its power is expected to go, so would the answers.
 """
 
 from __future__ import annotations
@@ -8,6 +10,9 @@ from collections.abc import Sequence
 
 from router.policy.figures import known
 from router.policy.site_forecast import SiteForecast
+
+LEAST_WEIGHT_RATIO = 0.25
+"""Of the farm's best: what a site must weigh before packing, for more to go there."""
 
 
 def pack(forecasts: Sequence[SiteForecast], weights: list[float], packing: float) -> None:
@@ -22,7 +27,9 @@ def pack(forecasts: Sequence[SiteForecast], weights: list[float], packing: float
         part = packing * scarcity_of([forecasts[index] for index in members])
         if part <= 0.0:
             continue
-        fullest = max(members, key=lambda index: (forecasts[index].running_ratio, -index))
+        least = LEAST_WEIGHT_RATIO * max([weights[index] for index in members])
+        fit = [index for index in members if weights[index] >= least]
+        fullest = max(fit, key=lambda index: (forecasts[index].running_ratio, -index))
         total = sum([weights[index] for index in members])
         for index in members:
             weights[index] *= 1.0 - part

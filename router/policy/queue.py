@@ -10,6 +10,8 @@ The order, for each model:
   4. the patient: those that the policy would rather not place now, though there is room (`router.policy.
      triage`); each is asked about again by itself, `priority` first, all in turn, and stands in nobody's way;
   5. `flex`, only while nobody of 1 to 3 waits.
+Whoever of a tier was at its turn, and may not go where there is room (the site that it needs is full or
+dark), stands aside: it is asked about first of its tier from then on, and holds nobody up.
 Within a tier tenants are equals, whatever number of requests each has waiting (`router.policy.fair_line`).
 
 The queue is bounded per tier. When it is full, the tenant with the most waiting gives up its newest request,
@@ -37,6 +39,8 @@ request would wait for one, and be late too."""
 MAX_SKIPPED = 64
 """Resumes, returning or patient requests passed over, for sites that they exclude or are not worth, before
 the rest must wait too."""
+MAX_ASIDE = 16
+"""Of those that stand aside, in one pass: there is one for every request that ends."""
 PATIENT_SECONDS = 0.02
 """The patient are asked about no more often."""
 TIERS: tuple[ServiceTier, ...] = ("priority", "default", "flex")
@@ -59,11 +63,21 @@ class Offer(Enum):
 class _ModelQueue:
     """All that waits for one model."""
 
-    __slots__ = ("fresh_run", "patient", "patient_at", "priority_run", "resumes", "returning", "tiers")
+    __slots__ = (
+        "aside",
+        "fresh_run",
+        "patient",
+        "patient_at",
+        "priority_run",
+        "resumes",
+        "returning",
+        "tiers",
+    )
 
     def __init__(self) -> None:
         self.resumes: Fifo = OrderedDict()
         self.returning: Fifo = OrderedDict()
+        self.aside: dict[ServiceTier, Fifo] = {tier: OrderedDict() for tier in TIERS}
         self.patient: dict[ServiceTier, Fifo] = {"priority": OrderedDict(), "default": OrderedDict()}
         self.patient_at = float("-inf")
         """When they are asked about next."""
@@ -74,29 +88,39 @@ class _ModelQueue:
         self.fresh_run = 0
 
     def is_empty(self) -> bool:
-        return not (self.resumes or self.returning or self.has_patient or any(self.tiers.values()))
+        return not (self.resumes or self.returning or self.apart or any(self.tiers.values()))
 
     @property
     def has_patient(self) -> bool:
         """Whether anybody is."""
         return bool(self.patient["priority"] or self.patient["default"])
 
+    @property
+    def apart(self) -> int:
+        """How many have had their turn and wait beside their tier."""
+        patient, aside = self.patient, self.aside  # one by one: this is asked after each place
+        few = len(patient["priority"]) + len(patient["default"])
+        return few + len(aside["priority"]) + len(aside["default"]) + len(aside["flex"])
+
     def fifo_of(self, ticket: Ticket) -> Fifo | None:
         """The plain line that a ticket stands in; None: its tier's. Flex that returns stays flex."""
         if ticket.lane is Lane.RESUME:
             return self.resumes
+        if ticket.is_aside:
+            return self.aside[ticket.tier]
         if ticket.is_patient:
             return self.patient["priority" if ticket.tier == "priority" else "default"]
         return self.returning if ticket.lane is Lane.RETURNING and ticket.tier != "flex" else None
 
     def newest_of(self, tier: ServiceTier, tenant: str) -> Ticket | None:
         """The tenant's newest request of this tier that never had a turn."""
-        patient = (
+        fifos = chain(self.patient.values(), self.aside.values())
+        apart = (
             one
-            for one in chain.from_iterable(fifo.values() for fifo in self.patient.values())
+            for one in chain.from_iterable(fifo.values() for fifo in fifos)
             if one.lane is Lane.NEW and one.tier == tier and one.tenant == tenant
         )
-        waiting = [*patient, *filter(None, [self.tiers[tier].newest_of(tenant)])]
+        waiting = [*apart, *filter(None, [self.tiers[tier].newest_of(tenant)])]
         return max(waiting, key=lambda one: one.sequence, default=None)
 
     def age(self, now: float) -> None:
@@ -253,20 +277,50 @@ class HoldQueue:
             return
         for fifo in (queue.resumes, queue.returning):
             self._serve_fifo(queue, fifo, offer, now)
+        self._serve_aside(queue, ("priority", "default"), offer, now)
         queue.age(now)
-        moved = len(queue.patient["priority"]) + len(queue.patient["default"]) + MAX_SKIPPED
+        most_apart = queue.apart + MAX_SKIPPED
         while (turn := queue.turn()) is not None:
             if not self._serve_tier(queue, turn[0], offer, now, late=turn[1]):
                 return
-            if len(queue.patient["priority"]) + len(queue.patient["default"]) >= moved:
+            if queue.apart >= most_apart:
                 return  # the rest at the next pass: each of these was a decision
         if queue.has_patient and not now < queue.patient_at < now + 2 * PATIENT_SECONDS:
             queue.patient_at = now + PATIENT_SECONDS
             for fifo in queue.patient.values():
                 self._serve_patient(queue, fifo, offer, stays_shut)
-        while queue.tiers["flex"] and not queue.resumes and not queue.returning:
+        if queue.resumes or queue.returning:
+            return
+        self._serve_aside(queue, ("flex",), offer, now)
+        while queue.tiers["flex"] and queue.apart < most_apart:
             if not self._serve_tier(queue, "flex", offer, now):
                 return
+
+    def _serve_aside(
+        self,
+        queue: _ModelQueue,
+        tiers: tuple[ServiceTier, ...],
+        offer: Callable[[Ticket], Offer],
+        now: float,
+    ) -> None:
+        """Ask about so many of each tier, each once; those beyond get their turn at the next pass."""
+        for tier in tiers:
+            fifo = queue.aside[tier]
+            if not fifo:
+                continue
+            is_all = len(fifo) <= MAX_ASIDE
+            for ticket in list(islice(fifo.values(), MAX_ASIDE)):
+                result = offer(ticket)
+                if result is Offer.PLACED or result is Offer.GONE:
+                    del fifo[ticket.sequence]
+                    if result is Offer.PLACED:
+                        queue.tiers[tier].charge(ticket)
+                    self._forget(ticket, queue)
+                elif result is Offer.NOT_YET:
+                    del fifo[ticket.sequence]
+                    self._make_patient(ticket, queue, now)
+                elif not is_all:
+                    fifo.move_to_end(ticket.sequence)
 
     def _serve_patient(
         self,
@@ -331,6 +385,11 @@ class HoldQueue:
             queue.tiers[tier].remove(ticket)
             self._make_patient(ticket, queue, now)
             return True
+        elif result is Offer.NOT_THIS:
+            queue.tiers[tier].remove(ticket)
+            ticket.is_aside, ticket.must_leave_room = True, False
+            queue.aside[tier][ticket.sequence] = ticket
+            return True
         else:
             return False
         self._forget(ticket, queue)
@@ -338,7 +397,7 @@ class HoldQueue:
 
     def _make_patient(self, ticket: Ticket, queue: _ModelQueue, now: float) -> None:
         ticket.is_patient = True
-        ticket.must_leave_room = False
+        ticket.is_aside = ticket.must_leave_room = False
         _limit_patience(ticket, now)
         self.next_expiry_at = min(self.next_expiry_at, ticket.expires_at)
         fifo = queue.fifo_of(ticket)

@@ -23,7 +23,7 @@ STALE_SECONDS = 10.0
 NO_PATHS: frozenset[str] = frozenset()
 ALL_PATHS = frozenset(PATHS)
 
-Shortage = Literal["no_power", "no_capacity"]
+Shortage = Literal["no_power", "no_capacity", "no_site"]
 
 
 class Freshness(IntEnum):
@@ -272,7 +272,10 @@ def view_of(
 
 
 def shortage(views: Sequence[ModelView]) -> Shortage:
-    """Why nothing fits: every site that could serve the model lacks power, or those that have it are full."""
+    """Why nothing fits: every site that could serve the model lacks power, or those that have it are full, or
+    there is none: a router that has only begun, and hears of nobody."""
+    if not views:
+        return "no_site"
     if any(view.is_serving and view.has_power for view in views):
         return "no_capacity"
     if any(view.state in ("draining", "dark") or not view.has_power for view in views):

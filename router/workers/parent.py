@@ -20,6 +20,7 @@ from prometheus_client.core import Metric
 
 from fleet.config import FleetConfig
 from fleet.loops import end
+from fleet.process_metrics import add_process_metrics, resident_bytes
 from fleet.store import Store
 from gateway.server import HttpServer, listen
 from gateway.upstream import UpstreamPool
@@ -75,6 +76,7 @@ class ParentRouter:
         self.ring = RelayedKeyRing(self.crew.tell_all) if config.auth == "keys" else None
         self._registry = CollectorRegistry()
         metrics = self._metrics = RouterMetrics(self._registry)
+        add_process_metrics(self._registry, "router")
         self.view = FleetView(
             registry=SiteRegistry(self.crew.shared),
             metrics=metrics,
@@ -326,6 +328,17 @@ def worker_families(crew: Crew) -> Iterator[Metric]:
         "Requests that each worker has taken; act when far from even: clients with few, busy connections.",
         ["worker"],
         {(str(index),): crew.requests_of(index) for index in indexes},
+    )
+    yield gauge(
+        "heron_router_worker_resident_bytes",
+        "Memory of each worker; act when it only grows: report it.",
+        ["worker"],
+        {
+            (str(index),): resident
+            for index in indexes
+            if (child := crew.children[index]) is not None
+            and (resident := resident_bytes(child.pid)) is not None
+        },
     )
     yield gauge(
         "heron_router_worker_connections",

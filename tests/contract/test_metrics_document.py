@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 from prometheus_client import CollectorRegistry
 from support.metric_document import documented
 
+from fleet.process_metrics import Service, add_process_metrics
 from power_feed.metrics import FeedMetrics
 from router.config import RouterConfig
 from router.live.events import EventRing
@@ -119,6 +120,8 @@ def test_every_metric_is_documented_and_every_documented_one_exists() -> None:
     """Name, type and labels, of all three services."""
     feed = described(FeedMetrics().registry._collector_to_names)
     in_code = router_metrics() | site_metrics() | feed
+    for service in get_args(Service):
+        in_code |= described([add_process_metrics(CollectorRegistry(), service)])
     rows = documented()
     in_document = {row.name: (row.kind, row.labels) for row in rows}
     assert len(rows) == len(in_document), "a metric is documented twice"

@@ -85,6 +85,7 @@ def scraped_fleet(directory: Path) -> Iterator[Scraped]:
                 lambda: _answers(f"{operations}/readyz"), seconds=60, what=lambda: log.read_text()[-4000:]
             )
             port = free_ports(1)[0]
+            addresses["127.0.0.1:9090"] = f"{LOOPBACK}:{port}"  # Prometheus reads itself
             config = _prometheus_config(addresses, directory)
             command = [prometheus, f"--config.file={config}", f"--storage.tsdb.path={directory / 'tsdb'}"]
             with _running([*command, f"--web.listen-address={LOOPBACK}:{port}"], directory, "prometheus"):

@@ -91,7 +91,7 @@ async def test_no_4xx_trips_a_breaker(store: Any, status: int, stream: bool):
         entry = fleet.router.view.registry.entries["a"]
         assert (entry.breaker.state, entry.results["failed"]) == ("closed", 0)
         assert (await fleet.post(chat())).status_code == 200
-        await fleet.settled(**{"shed" if status == 429 else "failed": 13, "completed": 1})
+        await fleet.settled(**{"shed" if status == 429 else "client_error": 13, "completed": 1})
 
 
 @pytest.mark.parametrize(
@@ -530,7 +530,7 @@ async def test_what_is_refused_holds_nothing(
         response = await fleet.post(chat(**body), headers=bearer(KEY) | headers)
         assert (response.status_code, error_of(response)["code"]) == (status, code)
         assert not fleet.site("a").inference
-        await fleet.settled(**{"shed" if status in (429, 503) else "failed": 1})
+        await fleet.settled(**{"shed" if status in (429, 503) else "client_error": 1})
         assert fleet.router.ring is not None
         (key,) = fleet.router.ring.credentials()
         assert key.quota.tokens is not None
@@ -539,7 +539,7 @@ async def test_what_is_refused_holds_nothing(
 
 ENDINGS: dict[str, tuple[Behaviour, str]] = {
     "answered": (OK, "completed"),
-    "client's mistake": (Behaviour(status=400), "failed"),
+    "client's mistake": (Behaviour(status=400), "client_error"),
     "every site fails": (Behaviour(status=500), "failed"),
     "pushed back": (BUSY, "shed"),
     "broken": (stop_after(4), "broken"),

@@ -367,13 +367,18 @@ async def test_the_operations_surface(store: Any):
         await fleet.stream(chat(stream=True))
         await fleet.post(b"{")
         ledger = (await fleet.client.get(f"{fleet.operations_url}/heron/v1/ledger")).json()
-        assert (ledger["requests"], ledger["completed"], ledger["failed"], ledger["lost"]) == (3, 2, 1, 0)
+        assert (ledger["requests"], ledger["completed"], ledger["client_error"], ledger["lost"]) == (
+            3,
+            2,
+            1,
+            0,
+        )
         page = (await fleet.client.get(f"{fleet.operations_url}/heron/v1/fleet")).json()
         assert [site["site_id"] for site in page["sites"]] == ["a", "b"]
         assert sum(site["requests"] for site in page["sites"]) == 2
         metrics = (await fleet.client.get(f"{fleet.operations_url}/metrics")).text
         assert 'heron_router_requests_total{model="m",outcome="completed"} 2.0' in metrics
-        assert 'heron_router_requests_total{model="unknown",outcome="failed"} 1.0' in metrics
+        assert 'heron_router_requests_total{model="unknown",outcome="client_error"} 1.0' in metrics
         assert 'heron_router_ttft_seconds_count{model="m"} 1.0' in metrics
         for path in ("/metrics", "/heron/v1/fleet", "/heron/v1/ledger", "/readyz"):
             assert (await fleet.client.get(path)).status_code == 404

@@ -340,7 +340,7 @@ async def test_the_access_log_has_one_line_for_each_request(store: Any, caplog: 
         await fleet.post(stream, PATH, headers={"x-request-id": "one", "traceparent": trace})
         await fleet.post(b"{", PATH, headers={"x-request-id": "two"})
         await fleet.client.get("/v1/models", headers={"x-request-id": "three"})
-        await fleet.settled(completed=1, failed=1)
+        await fleet.settled(completed=1, client_error=1)
     lines = [vars(record) for record in caplog.records if record.name == "heron.access"]
     by_id = {line["request_id"]: line for line in lines}
     assert len(lines) == len(by_id) == 3
@@ -349,7 +349,7 @@ async def test_the_access_log_has_one_line_for_each_request(store: Any, caplog: 
     assert (one["method"], one["path"], one["status"], one["outcome"]) == ("POST", PATH, 200, "completed")
     assert (one["model"], one["site_id"], one["traceparent"]) == ("tiny", "a", trace)
     assert one["seconds"] >= one["ttft_seconds"] > 0
-    assert (two["status"], two["outcome"], two["site_id"]) == (400, "failed", None)
+    assert (two["status"], two["outcome"], two["site_id"]) == (400, "client_error", None)
     assert (three["method"], three["path"], three["status"]) == ("GET", "/v1/models", 200)
 
 

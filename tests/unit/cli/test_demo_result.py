@@ -10,7 +10,7 @@ from cli.demo_result import disagreements, others_requests, power_values, proble
 from cli.judge import PowerVerdict
 
 COUNTS = {"requests": 10, "completed": 7, "shed": 1, "client_cancelled": 0, "broken": 2, "failed": 0}
-LEDGER = {**COUNTS, "lost": 0, "retried": 1, "resumed": 3, "in_flight": 0}
+LEDGER = {**COUNTS, "client_error": 0, "lost": 0, "retried": 1, "resumed": 3, "in_flight": 0}
 
 
 def test_equal_counts_agree() -> None:
@@ -21,7 +21,7 @@ def test_equal_counts_agree() -> None:
 
 def test_requests_of_other_clients_are_no_disagreement() -> None:
     """Somebody's curl makes the ledger larger by whole requests, each with an outcome."""
-    ledger = LEDGER | {"requests": 13, "completed": 9, "failed": 1}
+    ledger = LEDGER | {"requests": 13, "completed": 9, "client_error": 1}
     assert disagreements(COUNTS, ledger) == []
     assert others_requests(COUNTS, ledger) == 3
 

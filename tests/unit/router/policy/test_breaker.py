@@ -94,8 +94,32 @@ def test_a_probe_without_a_verdict_frees_its_place():
     probe = breaker.begin(101.0)
     breaker.give_up(probe)
     assert breaker.admits(101.0)
-    breaker.succeed(probe)  # it had its chance
     assert breaker.state == "half_open"
+
+
+def test_a_probe_that_took_long_and_went_well_closes_it():
+    """Longer than a probe's time: another one probes meanwhile, and the first one's end counts."""
+    breaker = opened(100.0)
+    first = breaker.begin(101.0)
+    second = breaker.begin(101.0 + PROBE_SECONDS)
+    assert second != first
+    breaker.succeed(first)
+    assert breaker.state == "closed"
+
+
+def test_a_probe_of_before_it_opened_again_says_nothing():
+    """The newer one failed: however well the older one ends, that site was another."""
+    breaker = opened(100.0)
+    first = breaker.begin(101.0)
+    second = breaker.begin(101.0 + PROBE_SECONDS)
+    breaker.fail(107.0, first)
+    assert breaker.state == "half_open"
+    breaker.fail(108.0, second)
+    breaker.succeed(first)
+    assert breaker.state == "open"
+    breaker.allow_probe()
+    breaker.succeed(second)
+    assert breaker.state == "open"
 
 
 def test_a_late_success_of_an_earlier_request_does_not_close_it():

@@ -120,6 +120,33 @@ def test_a_resume_may_use_the_reserve():
     assert pick([view("a", headroom_requests=1.0)], is_resume=True) == "a"
 
 
+def test_a_resume_that_finds_no_room_takes_a_slot_that_sites_keep_for_resumes():
+    """Its report leaves them out: no room, and 4 of 100 slots are free."""
+    known = loads("a", "b")
+    full = view("a", headroom_requests=0.0, capacity_requests=100.0, running_requests=96)
+    known["a"].reported(full)
+    assert pick([full], known) is None
+    for _ in range(4):
+        assert pick([full], known, is_resume=True) == "a"
+        known["a"].begin()
+    assert pick([full], known, is_resume=True) is None
+    roomy = view("b", headroom_requests=1.0)
+    known["a"].end()
+    assert {pick([full, roomy], known, is_resume=True, turn=turn) for turn in range(20)} == {"b"}
+    known["a"].pushed_back("power", None, 101.0)
+    assert pick([full], known, is_resume=True) is None
+
+
+def test_in_a_large_fleet_without_fresh_reports_the_site_with_room_is_found():
+    """As soon as anybody has heard of it last."""
+    names = [f"s{number:03}" for number in range(200)]
+    views = [view(name, arrived_at=80.0) for name in names]
+    known = loads(*names)
+    for name in names[:150] + names[151:]:
+        known[name].pushed_back("capacity", 5.0, 101.0)
+    assert {pick(views, known, turn=turn) for turn in range(20)} == {"s150"}
+
+
 def test_an_excluded_site_is_left_out_for_ever_or_until_it_reports_anew():
     """Failed: never again; pushed back: until the next report."""
     assert pick([view("a")], excluded={"a": FOREVER}) is None

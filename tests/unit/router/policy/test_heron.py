@@ -201,6 +201,17 @@ def test_a_farm_that_is_short_of_power_packs():
     assert shares(three, context) == [0.333, 0.333, 0.333]
 
 
+def test_packing_fills_no_site_whose_power_goes():
+    """The fuller of a farm's two has nothing left in ten seconds, by every quantile."""
+    two = [candidate("a", running_requests=2, **LIVE), candidate("b", running_requests=9, **LIVE)]
+    context = snapshot_of(
+        two, **{name: {"draw_watts": 1000.0, "info": info(name)} for name in ("a", "b")}
+    ).with_power(outlook("a", 1500.0))
+    assert shares(two, context.with_power(outlook("b", 1500.0)))[1] > 0.5
+    falling = outlook("b", 1500.0, (10.0, 0.0, 0.0, 0.0), (60.0, 0.0, 0.0, 0.0))
+    assert shares(two, context.with_power(falling))[1] < 0.01
+
+
 def test_a_newer_record_is_worked_out_anew():
     """What is remembered is of one report and one reading."""
     policy = make_policy("heron")

@@ -83,9 +83,21 @@ def test_an_unknown_headroom_is_a_small_number_that_grows_with_answers():
     """Additive increase: about one more per round of answers."""
     load = make()
     assert room(load, headroom_requests=None) == UNKNOWN_HEADROOM_REQUESTS
+    load.in_flight = 8
     for _ in range(8):
         load.finished()
+    load.in_flight = 0
     assert 8.9 < room(load, headroom_requests=None) < 9.1
+
+
+def test_an_unknown_headroom_does_not_grow_while_nobody_needs_it():
+    """A million answers, one at a time, say nothing of more at once."""
+    load = make()
+    load.in_flight = 3
+    for _ in range(1000):
+        load.finished()
+    load.in_flight = 0
+    assert room(load, headroom_requests=None) == UNKNOWN_HEADROOM_REQUESTS
 
 
 def test_an_unknown_headroom_shrinks_with_pushback():
@@ -112,6 +124,14 @@ def test_resumes_are_paced_by_the_prefill_rate():
     load.send_resume(1000, fast, 100.0)
     assert not load.can_prefill(100.4)
     assert load.can_prefill(100.5)
+
+
+def test_a_rate_that_was_low_once_shuts_nobody_out_for_long():
+    """A tenth of a token a second: the next one is let through after seconds, not hours."""
+    load = make()
+    load.send_resume(1000, view(prefill_tokens_per_second=0.1), 100.0)
+    assert not load.can_prefill(105.0)
+    assert load.can_prefill(110.0)
 
 
 def test_without_a_known_rate_resumes_are_not_paced():

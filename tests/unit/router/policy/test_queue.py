@@ -155,7 +155,7 @@ def test_a_queue_of_no_length_takes_nothing_new():
 
 
 def test_who_excludes_the_sites_with_room_is_passed_over_but_keeps_its_place():
-    """Only resumes and returning requests exclude any."""
+    """It stays the first of those that may have them."""
     stuck, other = (ticket(lane=Lane.RESUME, payload=name) for name in ("stuck", "other"))
     new = ticket()
     queue = filled(stuck, other, new)
@@ -170,6 +170,37 @@ def test_who_excludes_the_sites_with_room_is_passed_over_but_keeps_its_place():
     queue.serve("m", offer, 0.0)
     assert got == [other, new]
     assert stuck in queue
+
+
+def test_one_that_may_go_to_a_full_site_only_holds_nobody_up():
+    """At its turn it steps aside; it is asked first once its site has room, and pays as all do."""
+    for tier in TIERS:
+        stuck = ticket("x", tier, payload="stuck")
+        queue = filled(stuck, *(ticket(f"t{number}", tier) for number in range(200)))
+        queue.serve("m", lambda one: Offer.NOT_THIS if one.payload else Offer.PLACED, 0.0)
+        assert (len(queue), stuck in queue) == (1, True)
+        assert not queue.is_before("m", "priority", 0.0, is_resume=False)
+        newcomer = ticket("y", tier)
+        assert queue.add(newcomer) is None
+        assert served(queue) == [stuck, newcomer]
+        assert (len(queue), queue.models()) == (0, [])
+
+
+def test_of_many_that_stand_aside_all_get_their_turn():
+    """The sites that they wait for are not the same."""
+    queue = filled(*(ticket(f"t{number}", payload=number) for number in range(40)))
+    places: list[int] = []
+
+    def offer(one: Ticket) -> Offer:
+        if one.payload != 39:
+            return Offer.NOT_THIS
+        places.append(one.payload)
+        return Offer.PLACED if len(places) > 1 else Offer.NOT_THIS
+
+    for _ in range(4):
+        queue.serve("m", offer, 0.0)
+    assert places == [39, 39]
+    assert len(queue) == 39
 
 
 def test_more_than_a_batch_of_resumes_is_served_at_once():

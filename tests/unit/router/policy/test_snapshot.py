@@ -116,7 +116,7 @@ def test_the_reason_for_a_shortage():
     assert shortage([view(state="dark"), view("b", has_power=False)]) == "no_power"
     assert shortage([view(state="faulted")]) == "no_capacity"
     assert shortage([view(state="dark"), view("b")]) == "no_capacity"
-    assert shortage([]) == "no_capacity"
+    assert shortage([]) == "no_site"
 
 
 def test_what_a_site_does_not_serve_is_known_only_from_what_it_says():
