@@ -150,8 +150,8 @@ class RideThroughAccount:
     An episode starts when draw first exceeds the cap, is not restarted by a further fall, and ends when
     draw has stayed within the cap for `recovery_seconds`. Inside it the draw may exceed the cap until
     `seconds` have passed and as long as the energy above the cap (refilled by cap − draw) stays within
-    `joules`. Everything above the cap beyond either is exceeded time. What carries it is never emptier than
-    empty: time above the cap beyond its energy is owed to nobody afterwards.
+    `joules`. Everything above the cap beyond either is exceeded time. A battery cannot be emptier than
+    empty: as much as it holds fills it again, however long the draw was above the cap.
     """
 
     limits: RideThrough

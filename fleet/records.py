@@ -43,6 +43,9 @@ SITE_REPORT_SCHEMA_VERSION = "1.2"
 ROUTER_PRESENCE_SCHEMA_VERSION = "1.1"
 """1.1: `demand`."""
 
+MAX_SITE_MODELS = 64
+"""That a site reports on: whoever reads it keeps something of each."""
+
 TokenMean = Annotated[float, Field(ge=0, le=1e9)]
 """Mean tokens of a request."""
 
@@ -202,7 +205,7 @@ class SiteReport(Record):
     power: Annotated[SitePower, BeforeValidator(lambda value: SitePower() if value is None else value)] = (
         SitePower()
     )
-    models: Items[ModelReport] = ()
+    models: Annotated[Items[ModelReport], Field(max_length=MAX_SITE_MODELS)] = ()
 
     @field_validator("models")
     @classmethod

@@ -337,7 +337,8 @@ class Governor:
         drawing = [one for one in awake if not self._drains.rests(one)]
         for one in sorted(missing, key=lambda one: (one.state is InstanceState.STOPPED, one.index)):
             is_back = one.instance_id in self._drains
-            is_startable = one.state is InstanceState.STOPPED and one.can_start and not one.is_stopping
+            is_stopped = one.state is InstanceState.STOPPED and not one.is_stopping
+            is_startable = is_stopped and one.can_start and self._pace.may_start(one.instance_id, turn.now)
             if not is_back and (not is_startable or self._are_in_the_way(turn, one, awake)):
                 continue
             after = drawing if one in drawing else [*drawing, one]
@@ -351,8 +352,6 @@ class Governor:
             if is_back:
                 self._drains.take_back(turn, one.instance_id)
                 turn.take_rest(-rest)
-            elif not self._pace.may_start(one.instance_id, turn.now):
-                continue
             else:
                 self._pace.started(one.instance_id, turn.now)
                 turn.commands.append(StartEngine(instance_id=one.instance_id))

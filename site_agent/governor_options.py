@@ -53,8 +53,9 @@ class GovernorOptions(ConfigModel):
     max_starts_per_hour: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Engine starts after stops that the governor ordered, all instances together: no flapping. (What ends by
     itself is bounded by `restart.max_per_hour`, each instance for itself.) None: so many that an instance
-    spends a quarter of its time starting at most, by `engine.start_seconds`: 15 each at 60 s, 240 in all. On real wind there are 0.25 to 0.7 an hour (benchmarks/governor): what holds starts back is resting;
-    a limit that binds costs wind."""
+    spends a quarter of its time starting at most, by `engine.start_seconds`: 15 each at 60 s, 240 in all. On
+    real wind there are 0.25 to 0.7 an hour (benchmarks/governor): what holds starts back is resting; a limit
+    that binds costs wind."""
     max_switches_per_hour: Annotated[int, Field(ge=0, le=100_000)] = 12
     """Times that instances are taken down which nothing forces down: for a plan, a layout, or to pack."""
     load_hold_seconds: Annotated[float, Field(ge=0, le=86_400)] = 120.0

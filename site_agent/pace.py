@@ -1,7 +1,7 @@
 """How fast a site goes up, and down where nothing forces it: steps, ramp limit, starts per hour. Pure.
 
-Rule: the hour's starts bound what the governor's own stops wear out. An engine that ended by itself has its
-own bound (`site_agent.instance.RestartRule`), and takes no start from those that are well.
+Rule: only starts after a stop that the governor ordered count against the hour. What ends by itself has its
+own bound, each instance for itself (`site_agent.instance.RestartRule`), and takes no start from the others.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ class Forwarder:
     def begin(self, api: Api, request: ClientRequest) -> Coroutine[Any, Any, None] | None:
         """Take a request; returns what a task must do for it, None where callbacks will do it all."""
         exchange = self._open(api, request)
-        self._budget.count_request(request.received_at)
+        self._budget.count_request(self._clock())
         try:
             if not (self._door.enter(exchange) and self._reader.read(exchange)):
                 self._close(exchange)

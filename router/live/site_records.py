@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Literal
 
 from fleet.intake import MAX_CLOCK_SKEW_SECONDS, RecordJudge, Refusal
-from fleet.records import PowerReading, SiteInfo, SiteReport
+from fleet.records import MAX_SITE_MODELS, PowerReading, SiteInfo, SiteReport
 from gateway.upstream import Origin
 
 Source = Literal["event", "store", "poll"]
@@ -39,6 +39,7 @@ class SiteRecords:
         """Said to be off by too much."""
         self.is_clock_off = False
         self._models: tuple[str, ...] = ()
+        """Of the last report that served; until one does, of the first that listed any."""
         # where it is
         self.origin: Origin | None = None
         """None until its ingress_url was found allowed."""
@@ -60,11 +61,8 @@ class SiteRecords:
         self.arrived_at = now
         self.skew_seconds = unix_now - report.observed_at_unix_seconds
         self.note_heard(raw, source, now)
-        listed = tuple(entry.model for entry in report.models)
-        if report.state == "serving":
-            self._models = listed
-        else:
-            self._models = tuple(dict.fromkeys((*self._models, *listed)))
+        if report.state == "serving" or not self._models:
+            self._models = tuple(entry.model for entry in report.models)
         return None
 
     def note_heard(self, raw: bytes, source: Source, now: float) -> None:
@@ -89,8 +87,9 @@ class SiteRecords:
         return refusal
 
     def known_models(self) -> Collection[str]:
-        """What a site that does not serve now had before, or says that it can run."""
+        """Of a site that does not serve now: what it lists, had before, or says it can run, up to a limit."""
         if self.report is None or self.report.state == "serving":
             return ()
+        listed = (entry.model for entry in self.report.models)
         configured = () if self.info is None else (entry.model for entry in self.info.configurations)
-        return tuple(dict.fromkeys((*self._models, *configured)))
+        return tuple(dict.fromkeys((*listed, *self._models, *configured)))[:MAX_SITE_MODELS]

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 
+from fleet.records import MAX_SITE_MODELS
 from gateway.upstream import Origin
 from router.policy.breaker import Breaker
 from router.policy.load import Load
 from router.policy.shared_load import Shared
 
+MAX_SITE_LOADS = 2 * MAX_SITE_MODELS
+"""Models of one site that a load is kept of: all of its newest report and of the one before. More only while
+requests for others are in flight there."""
 SITE_OUTCOMES = ("answered", "pushback", "failed", "broken")
 
 
@@ -28,6 +33,8 @@ class SiteEntry:
     """Operators were told that its breaker is open."""
     pushbacks: dict[str, int] = field(default_factory=dict)
     """By reason."""
+    loads: dict[str, Load] = field(default_factory=dict)
+    """By model, in the order in which reports told of them last."""
 
 
 class SiteRegistry:
@@ -49,20 +56,31 @@ class SiteRegistry:
         return entry
 
     def load(self, model: str, entry: SiteEntry) -> Load:
-        """This router's load of `model` there, made if new."""
-        loads = self.loads.setdefault(model, {})
-        load = loads.get(entry.site_id)
+        """This router's load of `model` there, made if new. Called for every model of a report; where that
+        makes too many, those that none has told of for longest go, unless requests are in flight there.
+        """
+        load = entry.loads.pop(model, None)
         if load is None:
-            load = loads[entry.site_id] = Load(entry.breaker, entry.site_id)
+            load = Load(entry.breaker, entry.site_id)
+            self.loads.setdefault(model, {})[entry.site_id] = load
             shared = self._shared(entry.site_id, model)
             if shared is not None:
                 load.share(shared)
+        entry.loads[model] = load
+        if len(entry.loads) > MAX_SITE_LOADS:
+            oldest = islice(entry.loads.items(), len(entry.loads) - MAX_SITE_LOADS)
+            for idle in [name for name, other in oldest if not other.in_flight]:
+                del entry.loads[idle]
+                self._take_out(idle, entry.site_id)
         return load
 
     def forget(self, site_id: str) -> None:
         """The site is no longer known. Requests still in flight there end on their own references."""
-        self.entries.pop(site_id, None)
-        for model in list(self.loads):
-            self.loads[model].pop(site_id, None)
-            if not self.loads[model]:
-                del self.loads[model]
+        entry = self.entries.pop(site_id, None)
+        for model in entry.loads if entry is not None else ():
+            self._take_out(model, site_id)
+
+    def _take_out(self, model: str, site_id: str) -> None:
+        del self.loads[model][site_id]
+        if not self.loads[model]:
+            del self.loads[model]

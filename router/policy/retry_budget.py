@@ -43,6 +43,10 @@ class RetryBudget:
         return True
 
     def _advance(self, second: int) -> None:
+        """Forward only. An instant that is past but in the window counts there; one before it means that the
+        clock was set back: the window goes on from there, with what is in it."""
+        if self._second - WINDOW_SECONDS < second < self._second:
+            return
         for passed in range(self._second + 1, min(second, self._second + WINDOW_SECONDS) + 1):
             slot = passed % WINDOW_SECONDS
             self._sum_requests -= self._requests[slot]

@@ -37,13 +37,19 @@ class StopText:
         if not self._stops:
             return text
         self._pending += text
+        sent = len(self._sent_tail)
         window = self._sent_tail + self._pending
-        found = [(at + len(stop), at, stop) for stop in self._stops if (at := window.find(stop)) >= 0]
+        # One that ends in what was sent is none: the engine that wrote it had to pass over it (`min_tokens`).
+        found = [
+            (at + len(stop), at, stop)
+            for stop in self._stops
+            if (at := window.find(stop, max(0, sent - len(stop) + 1))) >= 0
+        ]
         if found:
             end, start, stop = min(found)
             self.stopped_by = stop
             cut = end if self._keeps_stop else start
-            return window[len(self._sent_tail) : max(cut, len(self._sent_tail))]
+            return window[sent : max(cut, sent)]
         keep = 0 if is_last else min(self._hold, len(self._pending))
         out = self._pending[: len(self._pending) - keep]
         self._pending = self._pending[len(out) :]

@@ -17,7 +17,7 @@ from support.golden_records import (
     golden_value,
 )
 
-from fleet.records import ApiKey, Plan, SiteReport
+from fleet.records import MAX_SITE_MODELS, ApiKey, Plan, SiteReport
 from fleet.wire import MAX_PLAN_BYTES, MAX_RECORD_BYTES, Document, Record, RecordError
 
 json_values = st.recursive(
@@ -160,6 +160,14 @@ def test_a_model_listed_twice_is_refused() -> None:
     """Two figures for one model cannot both hold."""
     with pytest.raises(RecordError, match="listed twice"):
         SiteReport.from_json(changed("SiteReport", models=[{"model": "m"}, {"model": "m"}]))
+
+
+def test_a_report_of_too_many_models_is_refused() -> None:
+    """A reader keeps something of each: one site must not make it keep thousands."""
+    models = [{"model": str(number)} for number in range(MAX_SITE_MODELS + 1)]
+    assert read_or_refuse(SiteReport, changed("SiteReport", models=models[1:])) is not None
+    with pytest.raises(RecordError, match="models"):
+        SiteReport.from_json(changed("SiteReport", models=models))
 
 
 def test_headroom_watts_may_be_negative_and_nothing_else_may() -> None:

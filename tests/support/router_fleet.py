@@ -23,7 +23,7 @@ from support.wait import until
 
 TOKEN = "site-secret"
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "temperature": 0, "max_tokens": 30}
-OUTCOMES = ("completed", "shed", "client_cancelled", "broken", "failed")
+OUTCOMES = ("completed", "shed", "client_cancelled", "broken", "client_error", "failed")
 
 
 def chat(**changes: Any) -> dict[str, Any]:

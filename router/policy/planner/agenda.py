@@ -44,19 +44,18 @@ class Agenda:
         self._planned_load: float | None = None
 
     def look(self, watts: Mapping[str, float], max_watts: Mapping[str, float], now: float) -> None:
-        """The fleet as it is: sites that can be planned for, with the power of each that is known."""
+        """The fleet as it is: `max_watts` of sites that can be planned for, and all power that is known."""
         sites = frozenset(max_watts)
         if sites != self._sites:
             self._sites = sites
             self._changed_at = now
-        self._watts = dict(watts)
-        for site_id, power in watts.items():
+        self._watts = {site_id: power for site_id, power in watts.items() if site_id in max_watts}
+        for site_id, power in self._watts.items():
             before = self._planned_watts.get(site_id)
-            step = POWER_STEP_RATIO * max_watts.get(site_id, 0.0)
-            if before is not None and abs(power - before) > max(step, 1.0):
-                self._is_power_moved = True
-            elif before is None and site_id in self._sites:
+            if before is None:
                 self._planned_watts[site_id] = power
+            elif abs(power - before) > max(POWER_STEP_RATIO * max_watts[site_id], 1.0):
+                self._is_power_moved = True
 
     def look_at_load(self, requests_per_second: float, now: float) -> None:
         """The load of the last minute, of all classes. More than what was planned for is an event."""
@@ -89,7 +88,7 @@ class Agenda:
         is_power_moved, self._is_power_moved = self._is_power_moved, False
         if kind == "fast":
             self._fast_at = now
-            if is_power_moved:
+            if is_power_moved and self._changed_at is None:
                 self._changed_at = now  # a slow plan follows: it may split what is there in another way
             return
         self._slow_at = self._fast_at = now  # a fast one follows when it is solved

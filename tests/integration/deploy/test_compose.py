@@ -120,7 +120,19 @@ def test_addresses_agree_over_all_files(compose: dict[str, Any]) -> None:
         scraped.update(
             f"{n}:{group['port']}" for group in job.get("dns_sd_configs", []) for n in group["names"]
         )
-    assert scraped == targets
+    assert scraped == targets | {"127.0.0.1:9090"}, "each service, and Prometheus itself"
+
+
+def test_redis_keeps_its_data_and_everything_is_bounded(compose: dict[str, Any]) -> None:
+    """API keys outlive a restart; no service can take the machine's memory, no log its disk."""
+    command = compose["services"]["redis"]["command"]
+    assert command[command.index("--appendonly") + 1] == "yes"
+    assert "redis:/data" in str(compose["services"]["redis"]["volumes"])
+    assert command[command.index("--maxmemory-policy") + 1] == "noeviction"
+    for name, service in compose["services"].items():
+        assert service["logging"]["options"]["max-size"], name
+        if name != "site-plains":  # a real engine, whose model nobody knows here
+            assert service["deploy"]["resources"]["limits"]["memory"], name
 
 
 def test_grafana_finds_its_files(compose: dict[str, Any]) -> None:

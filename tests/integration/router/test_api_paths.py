@@ -203,7 +203,7 @@ async def test_sites_get_the_paths_that_they_serve(store: Any):
         response = await fleet.post({"model": "tiny"}, "/rerank")
         assert (response.status_code, response.json()["error"]["code"]) == (404, "path_not_served")
         assert "/rerank" in response.json()["error"]["message"]
-        await fleet.settled(completed=12, failed=1)
+        await fleet.settled(completed=12, client_error=1)
 
 
 async def test_sites_that_lack_a_path_do_not_count_as_failed(store: Any):

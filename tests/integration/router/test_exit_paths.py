@@ -77,7 +77,7 @@ async def test_a_client_s_mistake_is_not_retried(store: Any, status: int):
         script(fleet, Behaviour(status=status, body=b'{"error": {"message": "too long"}}'))
         response = await fleet.post(chat())
         assert (response.status_code, response.content) == (status, b'{"error": {"message": "too long"}}')
-        totals = await fleet.settled(failed=1)
+        totals = await fleet.settled(client_error=1)
         assert totals["retried"] == 0
 
 
@@ -105,7 +105,7 @@ async def test_a_bad_request_reaches_no_site(store: Any, raw: bytes, status: int
         assert response.status_code == status
         assert error_of(response)["type"] == "invalid_request_error"
         assert not fleet.site("a").seen
-        await fleet.settled(failed=1)
+        await fleet.settled(client_error=1)
 
 
 # failure before the first byte
@@ -317,7 +317,7 @@ async def test_an_error_event_of_the_client_s_making_is_an_error_status(store: A
         script(fleet, Behaviour(first_event=b'data: {"error": {"message": "no", "code": 400}}\n\n'))
         status, data = await fleet.stream(STREAM_BODY)
         assert (status, error_of(data)["message"]) == (400, "no")
-        await fleet.settled(failed=1)
+        await fleet.settled(client_error=1)
 
 
 async def test_an_error_in_the_router_is_a_500(store: Any, monkeypatch: pytest.MonkeyPatch):
@@ -427,6 +427,15 @@ async def test_without_room_in_time_the_client_is_told_when_to_come_back(store: 
         await fleet.settled(shed=1)
 
 
+async def test_a_router_that_knows_no_site_says_so(store: Any):
+    """It has just begun and hears of nobody: that is not "full"."""
+    async with router_fleet(store, "a", announce=False, hold_seconds=0.2) as fleet:
+        response = await fleet.post(chat())
+        assert (response.status_code, error_of(response)["code"]) == (503, "no_site")
+        assert int(response.headers["retry-after"]) >= 1
+        await fleet.settled(shed=1)
+
+
 async def test_the_queue_is_bounded(store: Any):
     """Beyond it work is refused at once."""
     async with router_fleet(store, "a", hold_requests=2, hold_seconds=0.5) as fleet:
@@ -468,9 +477,14 @@ async def test_a_client_that_leaves_in_mid_stream(store: Any):
     async with router_fleet(store, "a") as fleet:
         script(fleet, Behaviour(gate=asyncio.Event()))
         async with fleet.client.stream("POST", CHAT_PATH, content=orjson.dumps(STREAM_BODY)) as response:
-            assert await anext(response.aiter_raw())
+            pieces = response.aiter_raw()
+            while b'"content":' not in await anext(pieces):
+                pass
         await until(lambda: fleet.site("a").disconnects == 1, what="the site was told")
         await fleet.settled(client_cancelled=1)
+        [durations] = fleet.router.metrics.durations.values()
+        assert durations.ttft.buckets()[-1] == ("+Inf", 1.0), "it had its first token"
+        assert durations.e2e.buckets()[-1] == ("+Inf", 0.0)
 
 
 async def test_a_client_that_leaves_while_it_waits(store: Any):

@@ -89,7 +89,7 @@ async def test_bodies_that_cannot_be_undone(fleet: RouterFleet):
         assert (response.status_code, response.json()["error"]["code"]) == (status, code)
         assert (response.headers.get("accept-encoding") == "gzip") == (status == 415)
     assert site(fleet).asked == []
-    await fleet.settled(failed=len(cases))
+    await fleet.settled(client_error=len(cases))
 
 
 async def test_a_chunked_body_is_one_body(fleet: RouterFleet):

@@ -71,7 +71,7 @@ async def test_without_a_good_key_it_is_401_in_openai_s_shape(store: Any, header
         assert "hk-wrong" not in response.text
         assert (await fleet.post(b"{", headers=headers)).status_code == 401, "before the body is looked at"
         assert not fleet.site("a").inference
-        await fleet.settled(failed=2)
+        await fleet.settled(client_error=2)
 
 
 async def test_expired_and_revoked_keys_are_401_and_say_so(store: Any):
@@ -83,7 +83,7 @@ async def test_expired_and_revoked_keys_are_401_and_say_so(store: Any):
             response = await fleet.post(chat(), headers=bearer(key))
             assert (response.status_code, error_of(response)["code"]) == (401, "invalid_api_key")
             assert word in error_of(response)["message"]
-        await fleet.settled(failed=2)
+        await fleet.settled(client_error=2)
 
 
 async def test_a_new_key_works_and_a_revoked_one_does_not_without_a_restart(store: Any):
@@ -109,6 +109,8 @@ async def test_keys_that_are_known_stay_while_the_store_is_away_or_empty(store: 
         read_at = fleet.router.ring.read_at
         await until(lambda: fleet.router.ring.read_at != read_at, what="the empty store was read")
         assert (await status(fleet), await status(fleet, OTHER)) == (200, 401)
+        page = (await fleet.client.get(f"{fleet.operations_url}/metrics")).text
+        assert "heron_router_api_keys_gone 1.0\n" in page, "whoever restarts this router must know"
         await put_key(store, OTHER)
         await until_status(fleet, 200, OTHER)
         assert await status(fleet) == 200
@@ -168,7 +170,7 @@ async def test_a_tier_that_the_key_may_not_ask_for_is_403(store: Any):
         assert "default, flex" in error["message"]
         assert await status(fleet, service_tier="flex") == 200
         assert await status(fleet, service_tier="auto") == 200
-        await fleet.settled(failed=1, completed=2)
+        await fleet.settled(client_error=1, completed=2)
 
 
 async def test_over_its_requests_a_minute_a_key_is_told_when_to_come_back(store: Any):

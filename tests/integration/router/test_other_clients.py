@@ -74,4 +74,4 @@ async def test_litellm(fleet: RouterFleet):
     assert said["anthropic"] == "mil propergedSpecialg exception"
     assert said["embedding"] == [0.5]
     assert "Models: tiny." in said["error"]
-    await fleet.settled(completed=7, failed=1)
+    await fleet.settled(completed=7, client_error=1)

@@ -119,7 +119,7 @@ async def test_an_unknown_id_is_looked_for_everywhere(fleet: RouterFleet):
     assert "x-heron-site" not in missing.headers
     assert all(site(fleet, name).asked[-1].path == "/v1/responses/resp_nobody" for name in "ab")
     assert site(fleet, "c").asked == []
-    await fleet.settled(completed=2, failed=1)
+    await fleet.settled(completed=2, client_error=1)
 
 
 async def test_a_site_that_cannot_say_makes_it_unknown(fleet: RouterFleet):
@@ -131,7 +131,7 @@ async def test_a_site_that_cannot_say_makes_it_unknown(fleet: RouterFleet):
     fleet.site("b").state = "dark"
     await fleet.announce(fleet.site("b"))
     assert (await fleet.client.get("/v1/responses/resp_nobody")).status_code == 404
-    await fleet.settled(shed=1, failed=1)
+    await fleet.settled(shed=1, client_error=1)
 
 
 async def test_a_hint_that_is_wrong_is_not_the_last_word(fleet: RouterFleet):
@@ -187,7 +187,7 @@ async def test_a_conversation_of_another_router_is_looked_for(fleet: RouterFleet
     answer = await fleet.post(CREATE | {"previous_response_id": "resp_nobody"}, "/v1/responses")
     assert (answer.status_code, answer.json()["error"]["param"]) == (404, "response_id")
     assert all(entry.breaker.state == "closed" for entry in fleet.router.view.registry.entries.values())
-    await fleet.settled(completed=7, failed=1)
+    await fleet.settled(completed=7, client_error=1)
 
 
 async def test_deleting_is_not_there(fleet: RouterFleet):

@@ -333,6 +333,18 @@ def test_energy_refills_only_by_what_is_left_below_the_cap() -> None:
     assert made.joules_left == 10_000
 
 
+def test_what_is_empty_gets_no_emptier() -> None:
+    """After an hour above the cap as much as it holds fills it again; until then all of that hour counts."""
+    made = account(RideThrough(seconds=math.inf, joules=10_000.0))
+    for second in range(3_600):
+        made.observe(draw_watts=1_000, cap_watts=0, now=second + 1.0)
+    assert made.exceeded_seconds == pytest.approx(3_590.0)
+    made.observe(draw_watts=0, cap_watts=1_000, now=3_604.0)
+    assert made.joules_left == 4_000
+    made.observe(draw_watts=1_000, cap_watts=0, now=3_610.0)
+    assert made.exceeded_seconds == pytest.approx(3_592.0)
+
+
 def test_time_above_a_cap_below_idle_is_shown_apart_as_well() -> None:
     """With every engine stopped nothing more could be done; it counts all the same."""
     made = account(RideThrough(seconds=1.0, joules=1e9), idle=800.0)
@@ -446,5 +458,5 @@ def test_the_account_agrees_with_the_definition_taken_in_small_steps(
         until_time = episode_at + 5.0
         until_energy = start + (10_000.0 - joules) / (draw - cap)
         exceeded += max(0.0, now - max(start, min(until_time, until_energy)))
-        joules += (draw - cap) * elapsed
+        joules = min(10_000.0, joules + (draw - cap) * elapsed)
     assert made.exceeded_seconds == pytest.approx(exceeded, abs=1e-6)

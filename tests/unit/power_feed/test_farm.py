@@ -10,7 +10,8 @@ from power_feed.farm import MIN_SPACING_SECONDS, START_WAIT_SECONDS, FarmFeed
 from power_feed.forecast import Forecaster
 from power_feed.quality import QualityChecker, QualityLimits
 from power_feed.readings import Farm
-from power_feed.sources.interface import Source
+from power_feed.server_switch import ServerSwitch, SwitchRule, SwitchView
+from power_feed.sources.interface import Measurement, Measures, Source
 from power_feed.sources.playback import Playback
 from power_feed.sources.schedule import Schedule
 
@@ -196,6 +197,86 @@ def test_a_suspicious_rise_is_not_shared_out() -> None:
         900.0,
         500.0,
     )
+
+
+class Meter:
+    """A live source that measures once in `period_seconds`: what it is told."""
+
+    description = "meter"
+    measures: Measures = "available"
+    speed = 1.0
+
+    def __init__(self, period_seconds: float = 1.0) -> None:
+        self.period_seconds = period_seconds
+        self.newest = Measurement(observed_at_unix_seconds=START, watts=None)
+
+    def measurement(self, at_unix_seconds: float) -> Measurement:
+        return self.newest
+
+    def next_change_after(self, at_unix_seconds: float) -> float | None:
+        return None
+
+
+def granted(subject: FarmFeed, meter: Meter, watts: float | None, *, at: float) -> tuple[str, float]:
+    """Quality and grant of the only site, by a measurement of that moment; None: there is none."""
+    observed_at = meter.newest.observed_at_unix_seconds if watts is None else START + at
+    meter.newest = Measurement(observed_at_unix_seconds=observed_at, watts=watts)
+    reading = read(subject, now=at, unix_seconds=START + at)
+    assert reading is not None
+    return reading.quality, reading.granted_power_watts
+
+
+def test_after_a_fall_only_a_good_measurement_raises_a_grant() -> None:
+    """What was good before the fall is over: neither a fallback nor an unconfirmed rise brings it back."""
+    meter = Meter()
+    subject = feed(meter)
+    assert granted(subject, meter, 900.0, at=0.0) == ("good", 900.0)
+    assert granted(subject, meter, 0.0, at=1.0) == ("suspect", 0.0)
+    assert granted(subject, meter, 800.0, at=2.0) == ("suspect", 0.0)
+    assert granted(subject, meter, None, at=3.0) == ("fallback", 0.0)
+    assert granted(subject, meter, 50.0, at=4.0) == ("good", 50.0)
+
+
+def test_a_first_measurement_that_is_not_good_is_shared_out() -> None:
+    """A feed that starts anew breaks nothing off by it; the next ones can only lower it."""
+    meter = Meter()
+    subject = feed(meter)
+    assert granted(subject, meter, 1100.0, at=0.0) == ("suspect", 1100.0)
+    assert granted(subject, meter, 1050.0, at=1.0) == ("suspect", 1050.0)
+    assert granted(subject, meter, 1100.0, at=2.0) == ("suspect", 1050.0)
+    assert granted(subject, meter, 1000.0, at=3.0) == ("good", 1000.0)
+
+
+@pytest.mark.parametrize("period", [1.0, 300.0])
+def test_without_a_good_measurement_grants_walk_down_as_caps_do(period: float) -> None:
+    """From 3 to 10 periods, however long they are; what comes then counts whole at once."""
+    meter = Meter(period)
+    subject = feed(meter)
+    subject.checker.limits = QualityLimits(nameplate_watts=1000.0, period_seconds=period)
+    shares: list[float] = []
+    assert granted(subject, meter, 700.0, at=0.0) == ("good", 700.0)
+    for tenth in range(1, 121):
+        _, watts = granted(subject, meter, None, at=tenth / 10 * period)
+        if tenth % 10 == 0:
+            shares.append(watts)
+    assert shares == pytest.approx([700, 700, 700, 600, 500, 400, 300, 200, 100, 0, 0, 0])
+    assert granted(subject, meter, 650.0, at=12.5 * period) == ("good", 650.0)
+
+
+def test_a_source_that_is_silent_for_good_lets_its_server_go_off() -> None:
+    """And on again with the first good measurement, when it has rested."""
+    meter, switch = Meter(), ServerSwitch(rule=SwitchRule(min_off_seconds=120.0))
+    subject = feed(meter)
+    commands: dict[float, str] = {}
+    is_on, heard_at = True, 0.0
+    for second in range(202):
+        at = float(second)
+        _, watts = granted(subject, meter, 700.0 if second < 10 or second >= 200 else None, at=at)
+        heard_at = at if is_on else heard_at
+        view = SwitchView(granted_watts=watts, is_on=is_on, report_state="serving", heard_at=heard_at)
+        if command := switch.decide(view, at):
+            commands[at], is_on = command, command == "on"
+    assert commands == {24.0: "off", 200.0: "on"}
 
 
 def test_a_replay_gives_its_forecast_in_wall_seconds() -> None:

@@ -231,13 +231,36 @@ def test_an_instance_in_a_back_off_is_not_started() -> None:
 
 
 def test_starts_are_bounded_per_hour() -> None:
-    """A wind that comes and goes cannot wear the engines out."""
+    """A wind that comes and goes cannot wear the engines out: seven starts after the first three."""
     simulated = site(
         lambda at: MAX_WATTS if at % 30 < 15 else FLOOR_WATTS, rule=GovernorRule(max_starts_per_hour=7)
     )
     simulated.run(200)
-    assert sum(isinstance(command, StartEngine) for _, command in simulated.commands) == 7
+    assert sum(isinstance(command, StartEngine) for _, command in simulated.commands) == 3 + 7
     assert simulated.judge.exceeded_seconds == 0
+
+
+def test_an_engine_that_crashes_takes_no_start_from_the_others() -> None:
+    """However often the first one crashes, after a dip all three are back."""
+    governor = Governor(model=MODEL, rule=GovernorRule(max_starts_per_hour=3), ride_through=RIDE_THROUGH)
+    starting = InstanceState.STARTING
+
+    def started(states: Sequence[InstanceState], at: float, cap_watts: float = MAX_WATTS) -> set[str]:
+        draw = MODEL.server_idle_watts
+        commands = governor.decide(view(cap_watts, draw, states, (0, 0, 0)), at).commands
+        return {command.instance_id for command in commands if isinstance(command, StartEngine)}
+
+    assert started(STOPPED, 0.0) == {"i0", "i1", "i2"}
+    for tenth in range(1, 100):
+        state = InstanceState.STOPPED if tenth % 2 else starting
+        again = started([state, starting, starting], tenth / 10)
+        assert again == ({"i0"} if tenth % 2 else set())
+    started([starting, starting, starting], 10.0, FLOOR_WATTS)  # stops all three
+    back: set[str] = set()
+    for second in range(20, 40):
+        states = [starting if f"i{index}" in back else InstanceState.STOPPED for index in range(3)]
+        back |= started(states, float(second))
+    assert back == {"i0", "i1", "i2"}
 
 
 def test_a_ramp_limit_spreads_the_steps_up() -> None:

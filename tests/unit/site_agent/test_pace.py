@@ -33,7 +33,22 @@ def test_a_ramp_limit_holds_both_ways_and_from_the_start() -> None:
 def test_starts_are_counted_over_the_last_hour() -> None:
     """Not over the clock's hour."""
     pace = Pace(rule=GovernorRule(max_starts_per_hour=2))
-    pace.started(0.0)
-    pace.started(1800.0)
-    assert not pace.may_start(3599.0)
-    assert pace.may_start(3600.0)
+    pace.stopped(["a", "b", "c"])
+    pace.started("a", 0.0)
+    pace.started("b", 1800.0)
+    assert not pace.may_start("c", 3599.0)
+    assert pace.may_start("c", 3600.0)
+
+
+def test_only_starts_after_an_ordered_stop_are_counted() -> None:
+    """One that ends by itself uses up nobody's, and its own only once for each stop."""
+    pace = Pace(rule=GovernorRule(max_starts_per_hour=2))
+    pace.stopped(["a"])
+    for second in range(5):
+        pace.started("a", float(second))
+    pace.stopped(["b"])
+    assert pace.may_start("b", 10.0)
+    pace.started("b", 10.0)
+    pace.stopped(["a", "b"])
+    assert not pace.may_start("b", 11.0)
+    assert pace.may_start("c", 11.0)

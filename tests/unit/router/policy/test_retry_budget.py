@@ -47,3 +47,20 @@ def test_a_long_pause_clears_everything():
     budget.count_request(3.0)
     budget.count_request(1_000_003.0)
     assert take_all(budget, 1_000_003.0) == 1
+
+
+def test_a_request_of_an_earlier_second_clears_nothing():
+    """Its slot is in the window: one slow upload must not wipe out what was spent."""
+    budget = RetryBudget(ratio=0.0, minimum_per_second=1)
+    assert take_all(budget, 1009.0) == 10
+    budget.count_request(1000.0)
+    assert not budget.take(1009.5)
+
+
+def test_a_clock_that_is_set_back_neither_clears_the_budget_nor_stalls_it():
+    """What was spent counts for one more window, on the new time."""
+    budget = RetryBudget(ratio=0.0, minimum_per_second=1)
+    assert take_all(budget, 5000.0) == 10
+    assert not budget.take(1000.0)
+    assert not budget.take(1000.5)
+    assert take_all(budget, 1010.0) == 10

@@ -43,6 +43,15 @@ def test_the_last_text_is_not_held_back():
     assert stop.feed("N", is_last=True) == " EN"
 
 
+def test_a_stop_string_that_the_client_has_already_ends_nothing():
+    """An engine passes over stop strings while it has made fewer than `min_tokens`."""
+    stop = StopText(["\n", "\n\nHuman:"], keeps_stop=False, sent="Dear A,\nI am")
+    assert stop.feed(" glad to") == " "
+    assert stop.stopped_by is None
+    assert stop.feed(" write\nlate") == "glad to write"
+    assert stop.stopped_by == "\n"
+
+
 @given(st.text(alphabet="ENDx", max_size=20), st.integers(0, 20), st.lists(st.integers(0, 20)))
 def test_however_it_is_cut_the_text_ends_at_the_first_stop(text: str, seam: int, cuts: list[int]):
     """The engine before the seam held back what could begin a stop string."""

@@ -135,3 +135,22 @@ def test_a_site_whose_power_becomes_known_is_no_power_event() -> None:
     agenda.begun("fast", 1.0)
     agenda.look({"a": 5000.0, "b": 7000.0}, MOST, 5.0)
     assert agenda.due(5.0) is None
+
+
+def test_the_power_of_a_site_that_cannot_be_planned_for_is_no_event() -> None:
+    """It says nothing of its configurations: no plan would use what it gained or lost."""
+    agenda = Agenda(interval_seconds=900.0)
+    begun(agenda, {"a": 5000.0, "foreign": 3000.0}, 0.0)
+    agenda.begun("fast", 1.0)
+    agenda.look({"a": 5000.0, "foreign": 0.0}, MOST, 5.0)
+    assert agenda.due(5.0) is None
+
+
+def test_power_that_keeps_moving_does_not_put_the_slow_plan_off() -> None:
+    """It waits for the first move to settle, not for the last."""
+    agenda = Agenda(interval_seconds=900.0)
+    begun(agenda, {"a": 5000.0}, 0.0)
+    for power, now in ((1000.0, 70.0), (5000.0, 71.0), (1000.0, 72.0)):
+        agenda.look({"a": power}, MOST, now)
+        agenda.begun("fast", now)
+    assert agenda.due(73.0) == "slow"
