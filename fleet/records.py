@@ -43,7 +43,7 @@ SITE_REPORT_SCHEMA_VERSION = "1.2"
 ROUTER_PRESENCE_SCHEMA_VERSION = "1.1"
 """1.1: `demand`."""
 
-MAX_SITE_MODELS = 64
+MAX_SITE_MODELS = 256
 """That a site reports on: whoever reads it keeps something of each."""
 
 TokenMean = Annotated[float, Field(ge=0, le=1e9)]

@@ -89,11 +89,10 @@ class Load:
         self._worked_off_at = float("-inf")
 
     def share(self, shared: Shared) -> None:
-        """From now on other workers' requests count as well."""
+        """From now on other workers' requests count as well; what was shared before moves there."""
         if self._shared is not None:
-            return
-        if self.in_flight:
-            shared.in_flight[shared.own] += self.in_flight
+            self._shared.in_flight[self._shared.own] -= self.in_flight
+        shared.in_flight[shared.own] += self.in_flight
         self._shared = shared
 
     def begin(self) -> None:

@@ -20,19 +20,15 @@ which may be the newcomer itself. A request waits until its own `expires_at` and
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from enum import Enum
-from itertools import chain, islice
+from itertools import islice
 
 from fleet.request import ServiceTier
-from router.policy.fair_line import FairLine, Fifo, Lane, Ticket
+from router.policy.fair_line import Fifo, Lane, Ticket
+from router.policy.model_queue import FRESH_RUN, TIERS, ModelQueue
 from router.policy.triage import PATIENCE_RATIO
 
-PRIORITY_RUN = 4
-"""Places in a row for priority while default waits."""
-FRESH_RUN = 4
-"""Places in a row for those that are not late while others are."""
 LATE_RESERVE_RATIO = 0.05
 """Of a site's capacity, kept free by those that are late for those that come: with every slot taken a new
 request would wait for one, and be late too."""
@@ -43,7 +39,6 @@ MAX_ASIDE = 16
 """Of those that stand aside, in one pass: there is one for every request that ends."""
 PATIENT_SECONDS = 0.02
 """The patient are asked about no more often."""
-TIERS: tuple[ServiceTier, ...] = ("priority", "default", "flex")
 
 
 class Offer(Enum):
@@ -60,100 +55,13 @@ class Offer(Enum):
     """It waits no longer: take it out."""
 
 
-class _ModelQueue:
-    """All that waits for one model."""
-
-    __slots__ = (
-        "aside",
-        "fresh_run",
-        "patient",
-        "patient_at",
-        "priority_run",
-        "resumes",
-        "returning",
-        "tiers",
-    )
-
-    def __init__(self) -> None:
-        self.resumes: Fifo = OrderedDict()
-        self.returning: Fifo = OrderedDict()
-        self.aside: dict[ServiceTier, Fifo] = {tier: OrderedDict() for tier in TIERS}
-        self.patient: dict[ServiceTier, Fifo] = {"priority": OrderedDict(), "default": OrderedDict()}
-        self.patient_at = float("-inf")
-        """When they are asked about next."""
-        self.tiers: dict[ServiceTier, FairLine] = {
-            tier: FairLine(keeps_order=tier == "flex") for tier in TIERS
-        }
-        self.priority_run = 0
-        self.fresh_run = 0
-
-    def is_empty(self) -> bool:
-        return not (self.resumes or self.returning or self.apart or any(self.tiers.values()))
-
-    @property
-    def has_patient(self) -> bool:
-        """Whether anybody is."""
-        return bool(self.patient["priority"] or self.patient["default"])
-
-    @property
-    def apart(self) -> int:
-        """How many have had their turn and wait beside their tier."""
-        patient, aside = self.patient, self.aside  # one by one: this is asked after each place
-        few = len(patient["priority"]) + len(patient["default"])
-        return few + len(aside["priority"]) + len(aside["default"]) + len(aside["flex"])
-
-    def fifo_of(self, ticket: Ticket) -> Fifo | None:
-        """The plain line that a ticket stands in; None: its tier's. Flex that returns stays flex."""
-        if ticket.lane is Lane.RESUME:
-            return self.resumes
-        if ticket.is_aside:
-            return self.aside[ticket.tier]
-        if ticket.is_patient:
-            return self.patient["priority" if ticket.tier == "priority" else "default"]
-        return self.returning if ticket.lane is Lane.RETURNING and ticket.tier != "flex" else None
-
-    def newest_of(self, tier: ServiceTier, tenant: str) -> Ticket | None:
-        """The tenant's newest request of this tier that never had a turn."""
-        fifos = chain(self.patient.values(), self.aside.values())
-        apart = (
-            one
-            for one in chain.from_iterable(fifo.values() for fifo in fifos)
-            if one.lane is Lane.NEW and one.tier == tier and one.tenant == tenant
-        )
-        waiting = [*apart, *filter(None, [self.tiers[tier].newest_of(tenant)])]
-        return max(waiting, key=lambda one: one.sequence, default=None)
-
-    def age(self, now: float) -> None:
-        for line in self.tiers.values():
-            line.age(now)
-
-    def next_tier(self, *, late: bool) -> ServiceTier | None:
-        """The tier whose turn it is, of those that are not flex."""
-        has_default = self.tiers["default"].has(late=late)
-        if self.tiers["priority"].has(late=late) and not (has_default and self.priority_run >= PRIORITY_RUN):
-            return "priority"
-        return "default" if has_default else None
-
-    def turn(self) -> tuple[ServiceTier, bool] | None:
-        """The tier whose turn it is, and whether that of its late ones; None: only flex waits, or nobody."""
-        fresh, late = self.next_tier(late=False), self.next_tier(late=True)
-        if fresh is not None and (late is None or self.fresh_run < FRESH_RUN):
-            return fresh, False
-        return None if late is None else (late, True)
-
-    def take_turn(self, tier: ServiceTier, *, late: bool) -> None:
-        """A place was given."""
-        self.priority_run = self.priority_run + 1 if tier == "priority" else 0
-        self.fresh_run = 0 if late or self.next_tier(late=True) is None else self.fresh_run + 1
-
-
 class HoldQueue:
     """Mutable, one per process: all models, all tiers."""
 
     def __init__(self, *, max_waiting: int) -> None:
         """`max_waiting`: new requests of each tier; resumes and returning ones are always taken in."""
         self._max_waiting = max_waiting
-        self._models: dict[str, _ModelQueue] = {}
+        self._models: dict[str, ModelQueue] = {}
         self._tickets: dict[int, Ticket] = {}
         self._waiting: dict[ServiceTier, dict[str, int]] = {tier: {} for tier in TIERS}
         """New requests by tier and tenant."""
@@ -230,7 +138,7 @@ class HoldQueue:
             self._new[ticket.tier] += 1
             tenants = self._waiting[ticket.tier]
             tenants[ticket.tenant] = tenants.get(ticket.tenant, 0) + 1
-        queue = self._models.setdefault(ticket.model, _ModelQueue())
+        queue = self._models.setdefault(ticket.model, ModelQueue())
         fifo = queue.fifo_of(ticket)
         if fifo is None:
             queue.tiers[ticket.tier].add(ticket)
@@ -298,7 +206,7 @@ class HoldQueue:
 
     def _serve_aside(
         self,
-        queue: _ModelQueue,
+        queue: ModelQueue,
         tiers: tuple[ServiceTier, ...],
         offer: Callable[[Ticket], Offer],
         now: float,
@@ -324,7 +232,7 @@ class HoldQueue:
 
     def _serve_patient(
         self,
-        queue: _ModelQueue,
+        queue: ModelQueue,
         fifo: Fifo,
         offer: Callable[[Ticket], Offer],
         stays_shut: Callable[[Ticket], bool],
@@ -343,7 +251,7 @@ class HoldQueue:
                 fifo.move_to_end(ticket.sequence)
 
     def _serve_fifo(
-        self, queue: _ModelQueue, fifo: Fifo, offer: Callable[[Ticket], Offer], now: float
+        self, queue: ModelQueue, fifo: Fifo, offer: Callable[[Ticket], Offer], now: float
     ) -> None:
         while fifo:
             skipped = 0
@@ -365,7 +273,7 @@ class HoldQueue:
 
     def _serve_tier(
         self,
-        queue: _ModelQueue,
+        queue: ModelQueue,
         tier: ServiceTier,
         offer: Callable[[Ticket], Offer],
         now: float,
@@ -395,7 +303,7 @@ class HoldQueue:
         self._forget(ticket, queue)
         return True
 
-    def _make_patient(self, ticket: Ticket, queue: _ModelQueue, now: float) -> None:
+    def _make_patient(self, ticket: Ticket, queue: ModelQueue, now: float) -> None:
         ticket.is_patient = True
         ticket.is_aside = ticket.must_leave_room = False
         _limit_patience(ticket, now)
@@ -404,7 +312,7 @@ class HoldQueue:
         assert fifo is not None
         fifo[ticket.sequence] = ticket
 
-    def _forget(self, ticket: Ticket, queue: _ModelQueue) -> None:
+    def _forget(self, ticket: Ticket, queue: ModelQueue) -> None:
         del self._tickets[ticket.sequence]
         if ticket.lane is Lane.NEW:
             self._new[ticket.tier] -= 1

@@ -87,6 +87,7 @@ class Crew:
         self._clock = clock
         self._memory = SharedMemory.create(config.workers)
         self._slots: dict[tuple[str, str], int] = {}
+        self._free_slots = list(range(SLOTS))
         self._is_stopping = False
         self._asks = 0
         self._resend_from = 0
@@ -130,12 +131,22 @@ class Crew:
     def shared(self, site_id: str, model: str) -> Shared | None:
         """Called as the parent's registry meets a (site, model): it gets a slot of the board, for all."""
         if (site_id, model) not in self._slots:
-            if len(self._slots) >= SLOTS:
+            if not self._free_slots:
+                self._take_slots_back()
+            if not self._free_slots:
                 logger.warning("more than %d sites' models: workers count alone", SLOTS)
                 return None
-            self._slots[site_id, model] = len(self._slots)
+            self._slots[site_id, model] = self._free_slots.pop()
             self.tell_all(self._slot_frame(site_id, model))
         return self._memory.part(self._slots[site_id, model], PARENT, takes_reports=True)
+
+    def _take_slots_back(self) -> None:
+        """Of models that are known no more, and that no worker has requests for."""
+        loads = self._view().registry.loads
+        for (site_id, model), slot in list(self._slots.items()):
+            if site_id not in loads.get(model, ()) and self._memory.empty(slot):
+                del self._slots[site_id, model]
+                self._free_slots.append(slot)
 
     def relay(self, kind: RecordKind, site_id: str, raw: bytes) -> None:
         """A record that the parent uses."""

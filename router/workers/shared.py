@@ -127,6 +127,16 @@ class SharedMemory:
             worked_off_at=self._worked_off_at[slot : slot + 1],
         )
 
+    def empty(self, slot: int) -> bool:
+        """Make a slot as new, for another (site, model); False: workers have requests there. Called by the
+        parent."""
+        first = slot * self._workers
+        if any(self._in_flight[first : first + self._workers]):
+            return False
+        self._figures[slot] = 0
+        self._clear_at[slot] = self._worked_off_at[slot] = 0.0
+        return True
+
     def clear_worker(self, index: int) -> None:
         """The worker is dead: its requests are at no site any more."""
         self.pages[index].clear()

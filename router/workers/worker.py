@@ -81,6 +81,7 @@ class Worker:
         self._memory = memory
         self._page = memory.pages[setup.index]
         self._slots: dict[tuple[str, str], int] = {}
+        self._of_slots: dict[int, tuple[str, str]] = {}
         self._loop = asyncio.get_running_loop()
         self._config = setup.own_config
         self._policy = self._config.policy
@@ -209,6 +210,10 @@ class Worker:
         return None if slot is None else self._memory.part(slot, self._index)
 
     def _take_slot(self, site_id: str, model: str, slot: int) -> None:
+        before = self._of_slots.get(slot)
+        if before is not None and self._slots.get(before) == slot:
+            del self._slots[before]  # the parent has taken it back
+        self._of_slots[slot] = (site_id, model)
         self._slots[site_id, model] = slot
         load = self._sites.loads.get(model, {}).get(site_id)
         if load is not None:

@@ -237,6 +237,21 @@ def test_a_load_that_is_shared_later_brings_what_it_has() -> None:
     assert load.total_in_flight() == 9
 
 
+def test_a_load_that_gets_another_slot_moves_there() -> None:
+    """Its model was known no more for a while, and another has its slot now."""
+    _, (load, _) = shared_by(2)
+    _, (other, _) = shared_by(2)
+    load.begin()
+    other.begin()
+    assert load._shared is not None
+    assert other._shared is not None
+    old, new = load._shared.in_flight, other._shared.in_flight
+    load.share(other._shared)
+    assert (list(old), list(new)) == ([0, 0], [2, 0])
+    load.end()
+    assert (list(old), list(new)) == ([0, 0], [1, 0])
+
+
 def test_workers_pace_resumes_together() -> None:
     """A prompt that one sends is waited for by the other: a site has one prefill rate for all."""
     _, (here, there) = shared_by(2)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from fleet.request import ServiceTier
 from router.policy.fair_line import Lane, Ticket
-from router.policy.queue import MAX_SKIPPED, PRIORITY_RUN, TIERS, HoldQueue, Offer
+from router.policy.model_queue import PRIORITY_RUN, TIERS
+from router.policy.queue import MAX_SKIPPED, HoldQueue, Offer
 
 LANES = tuple(Lane)
 

@@ -72,6 +72,18 @@ def test_a_dead_worker_leaves_nothing_behind(memory: SharedMemory) -> None:
     assert list(memory.part(3, 1).in_flight) == [0, 2]
 
 
+def test_a_slot_is_emptied_once_no_worker_has_requests_there(memory: SharedMemory) -> None:
+    """Nothing of its last (site, model) is left to the next one."""
+    part = memory.part(3, 1)
+    part.in_flight[1], part.figure[0] = 1, 5 << 32
+    part.prefill_clear_at[0], part.worked_off_at[0] = 1.5, 2.5
+    assert not memory.empty(3)
+    assert part.figure[0] == 5 << 32
+    part.in_flight[1] = 0
+    assert memory.empty(3)
+    assert (part.figure[0], part.prefill_clear_at[0], part.worked_off_at[0]) == (0, 0.0, 0.0)
+
+
 def test_slots_do_not_overlap(memory: SharedMemory) -> None:
     """Neither counts nor the moments at which prompts are read."""
     first, second = memory.part(0, 0), memory.part(1, 0)
