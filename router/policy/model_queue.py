@@ -1,4 +1,4 @@
-"""All that waits for one model, line by line, and whose turn it is (the order: `router.policy.queue`). Pure."""
+"""All that waits for one model, line by line, and whose turn it is (order: `router.policy.queue`). Pure."""
 
 from __future__ import annotations
 
