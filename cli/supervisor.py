@@ -20,6 +20,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from cli.process import ChildProcess
+from fleet.config import without_password
 
 READY_POLL_SECONDS = 0.05
 PROBE_SECONDS = 2.0
@@ -177,7 +178,7 @@ class Supervisor:
                         if last is None:
                             return
                     except (httpx.TransportError, RedisError) as error:
-                        last = f"{service.ready_url}: {error!r}"
+                        last = f"{without_password(service.ready_url)}: {error!r}"
                     await asyncio.sleep(READY_POLL_SECONDS)
         except TimeoutError:
             raise StartError(

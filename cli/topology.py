@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from cli.ports import LOOPBACK
 from cli.supervisor import Service
-from fleet.config import ConfigError, FleetConfig, read_file
+from fleet.config import ConfigError, FleetConfig, read_file, without_password
 from fleet.redis_server import RedisServerMissingError, find_redis_server
 from power_feed import config as feed_config
 from router import config as router_config
@@ -121,7 +121,8 @@ def redis_service(url: str, directory: Path) -> Service:
     parts = urlsplit(url)
     if parts.scheme != "redis" or not is_local(url):
         raise ConfigError(
-            f"[fleet] redis_url = {url!r}: a Redis can only be started here at redis://127.0.0.1:PORT"
+            f"[fleet] redis_url = {without_password(url)!r}: a Redis can only be started here at "
+            "redis://127.0.0.1:PORT"
         )
     try:
         command = find_redis_server()

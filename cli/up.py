@@ -126,19 +126,20 @@ def _redis(path: Path, directory: Path, *, may_start_redis: bool) -> Service | N
 
     from cli.supervisor import PROBE_SECONDS
     from cli.topology import is_local, redis_service
-    from fleet.config import load_fleet, read_file
+    from fleet.config import load_fleet, read_file, without_password
 
     url = load_fleet(read_file(path), str(path), os.environ).redis_url
+    shown = without_password(url)
     try:
         with Redis.from_url(url, socket_connect_timeout=PROBE_SECONDS, socket_timeout=PROBE_SECONDS) as redis:
             redis.ping()
     except RedisError as error:
         if not may_start_redis or not is_local(url):
             raise ConfigError(
-                f"{path}: [fleet] redis_url = {url!r}: no Redis answers there: {error}"
+                f"{path}: [fleet] redis_url = {shown!r}: no Redis answers there: {error}"
             ) from None
     else:
-        _say(f"using the Redis that answers at {url}")
+        _say(f"using the Redis that answers at {shown}")
         return None
     return redis_service(url, directory)
 

@@ -33,7 +33,7 @@ TABLES_OF_MANY = ("sites",)
 MAX_CONFIG_BYTES = 4 << 20
 MAX_VALUE_CHARACTERS = 200
 """Of a value in a message."""
-_URL_SECRET = re.compile(r"(?<=://)[^/@\s]*@")
+_URL_SECRET = re.compile(r"""(?<=://)\S*@|(?<=[?&]password=)[^&\s'"]*""")
 
 
 NO_FILE = "without --config FILE"
@@ -131,14 +131,23 @@ def build(
     except ValidationError as error:
         origin = {path[0]: f"environment {name}" for path, (name, _) in texts.items()}
         lines = []
-        for fault in error.errors(include_url=False):
+        for fault in _own_faults(error):
             path = [str(part) for part in fault["loc"]]
             where = origin.get(path[0] if path else "", source)
+            if fault["type"].startswith("union_tag"):
+                path.append(fault["ctx"]["discriminator"].strip("'"))
             lines.append(
                 f"{where}: [{table}]{' ' if path else ''}{'.'.join(path)}{_shown(model, fault)}: "
                 f"{_allowed(model, fault)}"
             )
         raise ConfigError("\n".join(lines)) from None
+
+
+def _own_faults(error: ValidationError) -> list[Any]:
+    """Without "at least 1 item" of a list whose items were refused: pydantic counts only the good ones."""
+    faults = error.errors(include_url=False)
+    deeper = {fault["loc"][:depth] for fault in faults for depth in range(len(fault["loc"]))}
+    return [fault for fault in faults if fault["type"] != "too_short" or fault["loc"] not in deeper]
 
 
 def _validate(
@@ -189,15 +198,37 @@ def _toml_value(text: str) -> Any:
         return text
 
 
+def without_password(text: str) -> str:
+    """A URL, or text with URLs in it, fit to be shown."""
+    return _URL_SECRET.sub(lambda match: "…@" if match[0].endswith("@") else "…", text)
+
+
 def _shown(model: type[BaseModel], fault: Any) -> str:
-    """The faulty value as ` = value`, without a secret."""
+    """The faulty value as ` = value`, without a secret; nothing of a whole table, which may hold one."""
     if fault["type"] == "missing" or not fault["loc"]:  # of several keys together: the message names them
         return ""
-    field = model.model_fields.get(str(fault["loc"][0]))
-    if field is not None and SecretStr in (field.annotation, *get_args(field.annotation)):
+    given = fault["ctx"]["tag"] if fault["type"] == "union_tag_invalid" else fault["input"]
+    is_misspelt_text = fault["type"] == "extra_forbidden" and isinstance(given, str)  # a secret, maybe
+    if is_misspelt_text or _is_secret(model, fault["loc"]):
         return " = (not shown)"
-    value = _URL_SECRET.sub("…@", repr(fault["input"]))
+    if _has_table(given):
+        return ""
+    value = without_password(repr(given))
     return f" = {value if len(value) <= MAX_VALUE_CHARACTERS else value[:MAX_VALUE_CHARACTERS] + '…'}"
+
+
+def _is_secret(kind: Any, path: tuple[Any, ...]) -> bool:
+    """Whether the path leads to a secret; on it are keys, and places in lists and tags of unions between."""
+    if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return kind is SecretStr or any(_is_secret(part, path) for part in get_args(kind))
+    depth = next((at for at, part in enumerate(path) if part in kind.model_fields), None)
+    return depth is not None and _is_secret(kind.model_fields[path[depth]].annotation, path[depth + 1 :])
+
+
+def _has_table(value: Any) -> bool:
+    return isinstance(value, Mapping) or (
+        isinstance(value, (list, tuple)) and any(_has_table(item) for item in value)
+    )
 
 
 def _allowed(model: type[BaseModel], fault: Any) -> str:
@@ -207,8 +238,10 @@ def _allowed(model: type[BaseModel], fault: Any) -> str:
             if len(fault["loc"]) == 1
             else "no such key"
         )
-    if fault["type"] == "missing":
+    if fault["type"] in ("missing", "union_tag_not_found"):
         return "is missing and has no default"
+    if fault["type"] == "union_tag_invalid":
+        return f"allowed are {fault['ctx']['expected_tags']}"
     return str(fault["msg"]).removeprefix("Value error, ")  # pydantic's word for a check of our own
 
 

@@ -15,7 +15,7 @@ _T95 = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A mean over seeds, and half its 95 % interval; 0 with one seed, of which nothing can be said."""
+    """A mean, and half its 95 % interval; 0 with one value, of which nothing can be said."""
 
     mean: float
     half: float
@@ -29,8 +29,8 @@ class Estimate:
         return form.format(self.mean) + (f" ± {form.format(self.half).lstrip('+')}" if self.half else "")
 
     def is_sure(self, bar: float) -> bool:
-        """Whether the whole interval is on one side of a bar."""
-        return abs(self.mean - bar) >= self.half
+        """Whether the whole interval is on one side of a bar; of one value there is none."""
+        return 0.0 < self.half <= abs(self.mean - bar)
 
 
 def estimate(values: Sequence[float]) -> Estimate:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.experiments.figures import markdown, mean_of, number, total
-from benchmarks.experiments.setting import Runs, Setting, write
+from benchmarks.experiments.setting import UNTOLD, Runs, Setting, write
 from simulator import plots
 from simulator.cell import pairs
 
 WITHOUT: dict[str, dict[str, Any]] = {
     "whole": {},
-    "the promise": {"router_slo": False},
+    "the promise": {"router_slo": False, "router_overrides": UNTOLD},
     "triage": {"parameters": pairs({"burst_seconds": 0.0})},
     "the cheap before the dear": {"parameters": pairs({"cheapness_exponent": 0.0})},
     "live signals": {"parameters": pairs({"room_exponent": 0.0, "time_exponent": 0.0})},
@@ -20,14 +20,15 @@ WITHOUT: dict[str, dict[str, Any]] = {
     "server switch": {"server_switch": False},
     "resume": {"resume": False},
     "(with plan)": {"planner": True},
-    "(least_loaded)": {"policy": "least_loaded"},
+    "(least_loaded)": {"policy": "least_loaded", "router_overrides": UNTOLD},
+    "(least_loaded, holds for 20 s)": {"policy": "least_loaded"},
     "(least_loaded, told the SLO)": {"policy": "least_loaded", "router_slo": True},
     "(two sites a farm)": {"sites_per_farm": 2},
     "(two sites a farm) without packing": {"sites_per_farm": 2, "parameters": pairs({"packing": 0.0})},
 }
 """What is taken out, and how; rows in brackets add or replace something. The promise: `heron` is not told the
-SLO, as the baselines are not, and so refuses nothing for it. Live signals: the policy then weighs by the
-forecast alone."""
+SLO, and refuses what finds no room at once, as the baselines. Live signals: the policy then weighs by the
+forecast alone. Forecast: the router's; sites go on using theirs."""
 WHOLE = {"(two sites a farm) without packing": "(two sites a farm)"}
 """What a row is compared with, where it is not `whole`."""
 PACKING = (

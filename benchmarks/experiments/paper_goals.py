@@ -9,11 +9,10 @@ from benchmarks.experiments.paper_results import (
     ATTAINMENTS,
     BOUND_GOAL,
     NEVER_LESS_RATIO,
-    OURS,
     WAY_GOAL,
     Table,
 )
-from benchmarks.experiments.setting import POLICIES
+from benchmarks.experiments.setting import OURS, POLICIES
 from router.policy.planner.bound import BASELINES as FLUIDS
 from simulator.bounds import OLD_POWER
 from simulator.estimates import Estimate

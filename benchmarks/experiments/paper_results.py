@@ -14,11 +14,10 @@ from benchmarks.experiments.figures import (
     ratio_of,
     way,
 )
-from benchmarks.experiments.setting import BASELINES, Runs, Setting
+from benchmarks.experiments.setting import BASELINES, OURS, Runs, Setting
 from simulator.estimates import Estimate, estimate
 from simulator.plots import BOUND
 
-OURS = "heron"
 ATTAINMENTS = (0.99, 0.95, 0.9)
 WAY_GOAL, BOUND_GOAL, NEVER_LESS_RATIO = 0.9, 0.95, 0.99
 

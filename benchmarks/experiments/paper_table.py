@@ -13,8 +13,8 @@ from benchmarks.experiments.paper_goals import (
     sustained_table,
     way_text,
 )
-from benchmarks.experiments.paper_results import OURS, Table
-from benchmarks.experiments.setting import POLICIES, Runs, Setting, Week, write
+from benchmarks.experiments.paper_results import Table
+from benchmarks.experiments.setting import OURS, POLICIES, Runs, Setting, Week, write
 from simulator import plots
 from simulator.bounds import bounds
 from simulator.inputs import read_inputs
@@ -84,8 +84,8 @@ def said(setting: Setting) -> str:
         "minute by minute, no queue, no start). *Offered*: what really came, as a share of the cluster's "
         "peak; blocks meet other hours than the mean one. Sites governed; before `round_robin` and "
         "`static_weighted` `gpu_idling`, which serves them better. `planned` has its planner, `heron` "
-        "none, as is the default. `heron` is told the SLO, and sorts out by it; the others are not, as they "
-        "would only refuse more (ablation)."
+        "none, as is the default. `heron` is told the SLO, and sorts out by it; the others refuse what finds "
+        "no room at once, which serves them best (docs/policies.md)."
     )
 
 

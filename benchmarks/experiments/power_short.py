@@ -14,12 +14,12 @@ from benchmarks.experiments.figures import (
     ratio_of,
     total,
 )
-from benchmarks.experiments.setting import BASELINES, POLICIES, Runs, Setting, Week, write
+from benchmarks.experiments.setting import BASELINES, OURS, POLICIES, Runs, Setting, Week, write
 from simulator import plots
 from simulator.estimates import Estimate, estimate
 from simulator.quantiles import at
 
-OURS, PART = "heron", "power_short"
+PART = "power_short"
 GOAL_RATIO = 0.48
 """Our P99 E2E ÷ the strongest baseline's: the successor's best claim."""
 RIVALS = ("planned", "reactive")

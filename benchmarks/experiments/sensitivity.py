@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.experiments.figures import markdown, total
-from benchmarks.experiments.setting import Runs, Setting, write
+from benchmarks.experiments.setting import OURS, Runs, Setting, write
 from simulator import plots
 from simulator.weeks import SENSITIVITY_PERCENTILE
 
 POLICIES = ("heron", "least_loaded", "power_weighted")
-OURS = "heron"
 FULL: dict[str, tuple[Any, ...]] = {
     "forecast_error_ratio": (0.0, 0.1, 0.2, 0.4),
     "report_delay_seconds": (0.1, 1.0, 3.0, 10.0, 30.0),

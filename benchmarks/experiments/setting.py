@@ -46,6 +46,12 @@ BASELINES = ("round_robin", "static_weighted", "power_weighted", "least_loaded",
 """`heron` must beat the best of them, each before the site control it does best with."""
 OWN_CONTROL = {"round_robin": "gpu_idling", "static_weighted": "gpu_idling"}
 """Of all others `governed`, as ours: by training wind (docs/policies.md)."""
+OURS = "heron"
+HOLD_SECONDS = 0.0
+"""How long a request waits in the router for room, before every policy but ours, whose promise bounds that:
+by training wind (docs/policies.md). With the router's default of 20 s an SLO of a few is lost waiting."""
+UNTOLD = (("hold_seconds", HOLD_SECONDS),)
+"""`[router]` of a policy that is not told the SLO."""
 ALL_WEEKS: tuple[Week, ...] = (
     *((FTS, name) for name in ("fts-127", "fts-148", "fts-median")),
     *((RTS, name) for name in ("rts-median", "rts-06-24")),
@@ -200,6 +206,7 @@ class Setting:
             "sample": self.sample.at_seed(seed),
             "policy": policy,
             "control": OWN_CONTROL.get(policy, "governed"),
+            "router_overrides": () if policy == OURS else UNTOLD,
             "seed": seed,
         }
         return Cell(**(values | changes))

@@ -114,7 +114,6 @@ FAULTS = {
         'heron_router_ttft_seconds_bucket{model="m",le="12.0"}': "0+10x40",
         'heron_router_ttft_seconds_bucket{model="m",le="+Inf"}': "0+10x40",
     },
-    "HeronRequestsLost": {"heron_router_lost_requests": "1x20"},
     "HeronRequestsBroken": {'heron_router_requests_total{model="m",outcome="broken"}': "0+1x20"},
     "HeronWorkersDie": {"heron_router_worker_restarts_total": "0x8 1x12"},
     "HeronPartFails": {'heron_site_loop_failures_total{site="a",loop="reporter"}': "_x8 1x12"},

@@ -26,7 +26,7 @@ from benchmarks.experiments.grid import Fleet, _costs
 from benchmarks.experiments.paper_results import Table
 from benchmarks.experiments.power_short import Times, _goal, ratio_text, strongest
 from benchmarks.experiments.setting import ALL_WEEKS, BASELINES, POLICIES, Setting
-from simulator.estimates import Estimate
+from simulator.estimates import Estimate, estimate
 from simulator.inputs import blocks_of
 from simulator.plots import BOUND
 from simulator.quantiles import sketch
@@ -51,6 +51,7 @@ def test_a_ratio_of_means_has_an_interval() -> None:
     assert found.half == pytest.approx(4.30 * spread / (11 / 3))
     assert found.is_sure(2.0)
     assert not found.is_sure(found.mean)
+    assert not estimate([0.479]).is_sure(0.48), "one value says nothing of how far off it is"
     assert math.isnan(ratio_of([0.0], [0.0]).mean)
 
 

@@ -76,7 +76,7 @@ def test_the_environment_counts(tmp_path: Path) -> None:
         ({"sites": []}, r"\[\[sites\]\] is missing"),
         ({"router": {"port": 0}}, r"\[router\] port = 0: (.*) needs a fixed port"),
         ({"router": {"port": 9004}}, r"port = 9004: \[router\] port has this port already"),
-        ({"router": {"polcy": "x"}}, r"\[router\] polcy = 'x': no such key; allowed are host, port"),
+        ({"router": {"polcy": "x"}}, r"\[router\] polcy = \(not shown\): no such key; allowed are host, port"),
         ({"router": {"port": "high"}}, r"\[router\] port = 'high': .*valid integer"),
         ({"power_feed": {"farms": []}}, r"\[power_feed\] farms = \[\]"),
     ],
@@ -94,6 +94,14 @@ def test_redis_is_only_started_here(url: str, tmp_path: Path) -> None:
     """A Redis elsewhere, or with TLS, is somebody else's to start."""
     with pytest.raises(ConfigError, match="can only be started here"):
         redis_service(url, tmp_path)
+
+
+def test_the_password_of_a_redis_elsewhere_is_not_shown(tmp_path: Path) -> None:
+    """The rest of the URL is, for that is what is wrong."""
+    with pytest.raises(ConfigError) as refused:
+        redis_service("redis://:s3cretpw@10.0.0.7:6379/0", tmp_path)
+    assert "s3cretpw" not in str(refused.value)
+    assert "redis://…@10.0.0.7:6379/0" in str(refused.value)
 
 
 def test_a_machine_without_redis_is_told_what_to_install(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from cli import main, up
 from cli.topology import build_topology
@@ -47,3 +48,23 @@ def test_a_redis_that_may_not_be_started_is_missed(tmp_path: Path) -> None:
     path.write_text(EXAMPLE.read_text().replace(":6379/0", ":1/0"))
     with pytest.raises(ConfigError, match=r"redis_url = 'redis://127\.0\.0\.1:1/0': no Redis answers"):
         up.run(main.parse(["up", "--config", str(path), "--no-redis"]))
+
+
+def test_the_password_of_a_redis_that_is_missed_is_not_shown(tmp_path: Path) -> None:
+    """The message goes to logs and tickets."""
+    path = tmp_path / "fleet.toml"
+    path.write_text(EXAMPLE.read_text().replace("127.0.0.1:6379/0", ":s3cretpw@127.0.0.1:1/0"))
+    with pytest.raises(ConfigError, match=r"redis_url = 'redis://…@127\.0\.0\.1:1/0'") as refused:
+        up.run(main.parse(["up", "--config", str(path), "--no-redis"]))
+    assert "s3cretpw" not in str(refused.value)
+
+
+def test_the_password_of_the_redis_that_is_used_is_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Said at every start of a fleet whose Redis runs already."""
+    monkeypatch.setattr(Redis, "ping", lambda _self: True)
+    path = tmp_path / "fleet.toml"
+    path.write_text(EXAMPLE.read_text().replace("127.0.0.1:6379/0", ":s3cretpw@10.0.0.7:6379/0"))
+    assert up._redis(path, tmp_path, may_start_redis=True) is None
+    assert capsys.readouterr().err == "using the Redis that answers at redis://…@10.0.0.7:6379/0\n"

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 
-from fleet.config import MAX_CONFIG_BYTES, ConfigError, ConfigModel, FleetConfig, build, load_fleet, read_file
+from fleet.config import (
+    MAX_CONFIG_BYTES,
+    ConfigError,
+    ConfigModel,
+    FleetConfig,
+    build,
+    load_fleet,
+    read_file,
+    without_password,
+)
 
 
 class Hold(ConfigModel):
@@ -18,6 +27,27 @@ class Hold(ConfigModel):
     requests: int = 4096
 
 
+class Local(ConfigModel):
+    """One of two kinds of table."""
+
+    kind: Literal["local"]
+
+
+class Remote(ConfigModel):
+    """The other, with a secret."""
+
+    kind: Literal["remote"]
+    api_key: SecretStr | None = None
+    speed: float = 1.0
+
+
+class Peer(ConfigModel):
+    """An entry of a list."""
+
+    watts: Annotated[float, Field(gt=0)]
+    link: Annotated[Local | Remote, Field(discriminator="kind")] = Local(kind="local")
+
+
 class Service(ConfigModel):
     """A table as services have them."""
 
@@ -25,6 +55,7 @@ class Service(ConfigModel):
     port: int = 8000
     hold: Hold = Hold()
     needed: str
+    peers: Annotated[tuple[Peer, ...], Field(min_length=1)] = (Peer(watts=1.0),)
 
 
 def built(values: dict[str, Any], environment: dict[str, str] | None = None) -> Service:
@@ -112,7 +143,7 @@ def test_a_wrong_value_is_named_with_file_table_key_value_and_what_is_allowed() 
 def test_an_unknown_key_is_named_with_those_that_are_known() -> None:
     """A misspelt key is never a silent default."""
     assert fault({"needed": "x", "prot": 1}) == (
-        "fleet.toml: [service] prot = 1: no such key; allowed are host, port, hold, needed"
+        "fleet.toml: [service] prot = 1: no such key; allowed are host, port, hold, needed, peers"
     )
 
 
@@ -286,3 +317,42 @@ def test_a_number_in_the_environment_stays_one_where_a_number_is_wanted() -> Non
     """Only a key that wants text takes the text."""
     made = built({"needed": 1}, {"HERON_SERVICE_NEEDED": "7", "HERON_SERVICE_PORT": "81"})
     assert (made.needed, made.port) == ("7", 81)
+
+
+@pytest.mark.parametrize(
+    ("link", "says"),
+    [
+        ({"kind": "remot"}, ".kind = 'remot': allowed are 'local', 'remote'"),
+        ({}, ".kind: is missing and has no default"),
+        ({"kind": "remote", "api_key": 12345}, ".remote.api_key = (not shown): Input should be a valid string"),
+        ({"kind": "remote", "api_ky": "hunter2"}, ".remote.api_ky = (not shown): no such key"),
+        ({"kind": "remote", "speed": {"a": 2}}, ".remote.speed: Input should be a valid number"),
+    ],
+)
+def test_a_secret_is_not_shown_wherever_in_a_table_it_stands(link: dict[str, Any], says: str) -> None:
+    """Neither by its own fault nor by one beside it; and a list is not told that it is empty."""
+    values = {"needed": "x", "peers": [{"watts": 1, "link": {"api_key": "hunter2"} | link}]}
+    assert fault(values) == f"fleet.toml: [service] peers.0.link{says}"
+
+
+def test_a_fault_of_an_entry_is_said_once() -> None:
+    """Its list is not told besides that it is empty."""
+    assert fault({"needed": "x", "peers": [{"watts": -1}]}) == (
+        "fleet.toml: [service] peers.0.watts = -1: Input should be greater than 0"
+    )
+    assert "at least 1 item" in fault({"needed": "x", "peers": []})
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://:pw@h:1/0", "redis://…@h:1/0"),
+        ("rediss://user:p/w@x@h:1/0", "rediss://…@h:1/0"),
+        ("redis://h:1/0?db=1&password=pw&x=1", "redis://h:1/0?db=1&password=…&x=1"),
+        ("redis://h:1/0", "redis://h:1/0"),
+        ("unix:///run/redis.sock", "unix:///run/redis.sock"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
+    """User and password go together; what is needed to find the server stays."""
+    assert without_password(url) == shown
