@@ -19,6 +19,7 @@ from cli import exit_codes
 from cli.data import resolve
 from cli.files import check_writable
 from cli.sites_file import read_sites_file
+from cli.wind_notes import tell
 from fleet.config import ConfigError
 from power_feed.wind_series import WindFileError
 from replay.trace import TraceError
@@ -70,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     loads = _loads(arguments.load)
     results = []
     try:
+        tell(wind_series(arguments.wind, resolve))
         for cell, name in _cells(arguments):
             results.append({"name": name, **bounds(read_inputs(cell, resolve), loads)})
             _show(results[-1])
@@ -93,7 +95,9 @@ def _loads(text: str) -> list[float]:
 def _cells(arguments: argparse.Namespace) -> list[tuple[Cell, str]]:
     known = WIND_SETS.get(arguments.wind)
     sample = None if arguments.sample is None else Sample.parse(arguments.sample)
-    percentile = arguments.size_percentile or (40.0 if known is None else known.size_percentile)
+    percentile = 40.0 if known is None else known.size_percentile
+    if arguments.size_percentile is not None:
+        percentile = arguments.size_percentile
     fleet = read_sites_file(arguments.sites)
     return [
         (

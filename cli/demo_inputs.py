@@ -28,6 +28,7 @@ from cli.demo_config import (
 )
 from cli.ports import free_ports
 from fleet.config import ConfigError
+from fleet.version import extra_hint
 from power_feed.wind_files import read_wind_file
 from power_feed.wind_series import WindFileError
 from replay.client import ClientLimits
@@ -149,7 +150,7 @@ def open_traffic(arguments: argparse.Namespace) -> Iterator[tuple[Load, ReplayPl
     """The requests, and how to send and judge them.
 
     Raises:
-        ConfigError: the trace cannot be used, also when that shows only in mid-run.
+        ConfigError: the trace or the rate cannot be used, also when that shows only in mid-run.
     """
     engine: Engine = arguments.engine
     shape = LOADS[engine]
@@ -158,15 +159,7 @@ def open_traffic(arguments: argparse.Namespace) -> Iterator[tuple[Load, ReplayPl
     seconds = arguments.seconds
     if seconds is None and arguments.trace is None:
         seconds = DEFAULT_SECONDS
-    source: Path | SyntheticSpec = SyntheticSpec(
-        requests_per_second=arguments.rate or shape.requests_per_second,
-        arrivals="poisson",
-        mean_prompt_tokens=shape.mean_prompt_tokens,
-        mean_output_tokens=shape.mean_output_tokens,
-        max_output_tokens=shape.max_output_tokens,
-    )
-    if arguments.trace is not None:
-        source = resolve(arguments.trace)
+    source = _synthetic(arguments, shape) if arguments.trace is None else resolve(arguments.trace)
     rule = ScheduleRule(
         speed=arguments.speed or 1.0, max_seconds=seconds, max_total_tokens=shape.max_model_len
     )
@@ -188,7 +181,20 @@ def open_traffic(arguments: argparse.Namespace) -> Iterator[tuple[Load, ReplayPl
                 ),
             )
     except TraceError as error:
-        raise ConfigError(f"heron demo: --trace: {error}") from None
+        raise ConfigError(f"heron demo: {error}") from None
+
+
+def _synthetic(arguments: argparse.Namespace, shape: LoadShape) -> SyntheticSpec:
+    try:
+        return SyntheticSpec(
+            requests_per_second=arguments.rate or shape.requests_per_second,
+            arrivals="poisson",
+            mean_prompt_tokens=shape.mean_prompt_tokens,
+            mean_output_tokens=shape.mean_output_tokens,
+            max_output_tokens=shape.max_output_tokens,
+        )
+    except ValueError as error:
+        raise ConfigError(f"heron demo: {error}") from None
 
 
 def _wind_file(path: Path, sites: tuple[str, ...]) -> WindFile:
@@ -210,7 +216,7 @@ def _vllm_engine(arguments: argparse.Namespace) -> VllmEngine:
     if found is None:
         raise ConfigError(
             f"heron demo: --engine vllm: there is no command {words[0] if words else ''!r}. "
-            'On a machine with a GPU: pip install "heron-router[vllm]"; without one: '
+            f"On a machine with a GPU: {extra_hint('vllm')}; without one: "
             'HERON_VLLM_COMMAND="$(scripts/vllm-env)" installs vLLM\'s CPU build in your cache (3 GB). '
             "Or name a command with --vllm-command"
         )

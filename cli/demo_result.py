@@ -77,6 +77,11 @@ def problems(values: Mapping[str, Any], *, faults: Sequence[str]) -> list[str]:
             if reason.startswith("lost")
         )
         found.append(f"{values['lost']} requests were lost: neither an answer nor a stated error ({reasons})")
+    unreached = sum(
+        count for reason, count in generator["reasons"].items() if reason.startswith("failed: connection")
+    )
+    if unreached:
+        found.append(f"{unreached} requests found no connection to the router")
     if generator["corrupted"]:
         examples = "; ".join(generator["corruptions"][:3])
         found.append(f"{generator['corrupted']} answers had a lost, repeated or foreign token ({examples})")

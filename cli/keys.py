@@ -13,7 +13,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ PATIENCE_SECONDS = 10.0
 """With Redis: a person waits, no request does."""
 KEYS_AT_ONCE = 500
 """In one round trip."""
+AUTH_VARIABLE = "HERON_ROUTER_AUTH"
 MAX_DAYS = 36_500
 DAY_SECONDS = 86_400.0
 COLUMNS = ("ID", "TENANT", "NAME", "TIERS", "REQ/MIN", "TOK/MIN", "AT ONCE", "EXPIRES", "STATE")
@@ -80,7 +81,14 @@ def run(arguments: argparse.Namespace) -> int:
         ConfigError: wrong arguments or configuration.
     """
     path: Path | None = arguments.config
-    fleet = load_fleet({} if path is None else read_file(path), NO_FILE if path is None else str(path))
+    tables = {} if path is None else read_file(path)
+    fleet = load_fleet(tables, NO_FILE if path is None else str(path))
+    if arguments.action == "add" and _is_open(tables):
+        print(
+            f'warning: {path}: [router] auth is "open": that router asks nobody for a key, until it says '
+            'auth = "keys"',
+            file=sys.stderr,
+        )
     action: dict[str, Any] = {"add": _add, "list": _list, "revoke": _revoke}
     return asyncio.run(
         _with_store(
@@ -89,6 +97,12 @@ def run(arguments: argparse.Namespace) -> int:
             arguments,
         )
     )
+
+
+def _is_open(tables: Mapping[str, Any]) -> bool:
+    """Whether the file has a router that asks for no key; its own environment may say otherwise."""
+    router = tables.get("router")
+    return router is not None and router.get("auth", "open") == "open" and AUTH_VARIABLE not in os.environ
 
 
 async def _with_store(store: Store, action: Any, arguments: argparse.Namespace) -> int:

@@ -5,12 +5,14 @@ router never loads the load generator. A subcommand's module exposes `add_argume
 `run(arguments) -> int`.
 
 Exit codes: 0 done, 1 the work ended badly (the message says how), 2 the arguments or the configuration are
-wrong, 130 interrupted by Ctrl-C.
+wrong, 130 interrupted by Ctrl-C, 141 nobody reads the output any more.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from typing import Any
 
 from cli import exit_codes
 from fleet.config import ConfigError
-from fleet.version import installed_version
+from fleet.version import extra_hint, installed_version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +84,10 @@ COMMANDS: dict[str, Command] = {
     "doctor": Command(
         module="cli.doctor",
         help="check one site: what is wrong, and what to do about it",
-        examples=("heron doctor --config fleet.toml --site north", "heron doctor --config fleet.toml --json"),
+        examples=(
+            "heron doctor --config fleet.toml --site north",
+            "heron doctor --config fleet.toml --site north --json",
+        ),
     ),
     "bound": Command(
         module="cli.bound",
@@ -128,6 +133,9 @@ COMMANDS: dict[str, Command] = {
 OF_EXTRA_SIMULATE = frozenset({"highspy", "matplotlib", "numpy"})
 """Packages that a service can do without. (A router that should plan says itself that it cannot.)"""
 
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Of a file that could be opened and not be written to its end."""
+
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
@@ -167,9 +175,21 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. An unexpected error is a traceback, never swallowed."""
     try:
-        arguments = parse(sys.argv[1:] if argv is None else argv)
-        run: Any = import_module(COMMANDS[arguments.command].module).run
-        return int(run(arguments))
+        try:
+            arguments = parse(sys.argv[1:] if argv is None else argv)
+            run: Any = import_module(COMMANDS[arguments.command].module).run
+            return int(run(arguments))
+        finally:
+            sys.stdout.flush()  # what cannot be written any more shows here, not when the interpreter ends
+    except BrokenPipeError:
+        _drop_output()
+        return exit_codes.NOT_READ
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        _drop_output()
+        print(f"{error.filename or 'the output'}: cannot be written: {error.strerror}", file=sys.stderr)
+        return exit_codes.BAD_RUN
     except ConfigError as error:
         print(error, file=sys.stderr)
         return exit_codes.CONFIGURATION
@@ -177,10 +197,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         package = (error.name or "").partition(".")[0]
         if package not in OF_EXTRA_SIMULATE:
             raise
-        print(f"this needs {package}: pip install 'heron-router[simulate]'", file=sys.stderr)
+        print(f"this needs {package}: {extra_hint('simulate')}", file=sys.stderr)
         return exit_codes.CONFIGURATION
     except KeyboardInterrupt:
         return exit_codes.INTERRUPTED
+
+
+def _drop_output() -> None:
+    """What is still buffered goes nowhere, without a word from the interpreter when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 from typing import TYPE_CHECKING
 
 from cli import backtest, exit_codes, services
@@ -12,7 +13,12 @@ from fleet.config import ConfigError
 if TYPE_CHECKING:
     from power_feed.config import FarmConfig, FeedConfig
 
-ACTIONS = ("run", "test", "backtest")
+OPTIONS = {
+    "run": ("config", "log_level"),
+    "test": ("config", "farm", "seconds"),
+    "backtest": ("wind", "json"),
+}
+"""Of each action."""
 DEFAULT_TEST_SECONDS = 10.0
 MAX_TEST_SECONDS = 86_400.0
 
@@ -22,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "action",
         nargs="?",
-        choices=ACTIONS,
+        choices=tuple(OPTIONS),
         default="run",
         help="run: serve (default); test: read one farm's source for a while and say what comes; "
         "backtest: how good the forecast is on a record",
@@ -33,7 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seconds",
         type=_seconds,
-        default=DEFAULT_TEST_SECONDS,
         metavar="N",
         help=f"test: how long to look (default: {DEFAULT_TEST_SECONDS:g})",
     )
@@ -45,13 +50,23 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ConfigError: the configuration is wrong.
     """
+    _refuse_options_of_others(arguments)
     if arguments.action == "run":
         return services.run(arguments)
     if arguments.action == "backtest":
-        if arguments.farm is not None:
-            raise ConfigError("heron power-feed backtest: --farm is for `test`; all columns are scored")
         return backtest.run(arguments)
     return _test(arguments)
+
+
+def _refuse_options_of_others(arguments: argparse.Namespace) -> None:
+    """An option that does nothing is a mistake; a file that the environment names is nobody's."""
+    given = {name for names in OPTIONS.values() for name in names if getattr(arguments, name)}
+    if str(arguments.config) == os.environ.get(services.CONFIG_VARIABLE):
+        given.discard("config")
+    for name in sorted(given.difference(OPTIONS[arguments.action])):
+        actions = " and ".join(action for action, names in OPTIONS.items() if name in names)
+        option = "--" + name.replace("_", "-")
+        raise ConfigError(f"heron power-feed {arguments.action}: {option} is for {actions} only")
 
 
 def _test(arguments: argparse.Namespace) -> int:
@@ -62,7 +77,7 @@ def _test(arguments: argparse.Namespace) -> int:
     logging.disable(logging.CRITICAL)  # what matters is printed, in an operator's words
     _, config = load(arguments.config)
     farm = _chosen(config, arguments.farm)
-    return asyncio.run(_look(config, farm, arguments.seconds))
+    return asyncio.run(_look(config, farm, arguments.seconds or DEFAULT_TEST_SECONDS))
 
 
 async def _look(config: FeedConfig, farm: FarmConfig, seconds: float) -> int:

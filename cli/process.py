@@ -84,7 +84,8 @@ class ChildProcess:
             if self.is_running:
                 with suppress(ProcessLookupError):
                     os.kill(self.pid, signal.SIGTERM)
-                await asyncio.wait_for(self.wait(), grace_seconds)
+                async with asyncio.timeout(grace_seconds):
+                    await self.wait()
         except TimeoutError:
             pass  # the group is killed below
         finally:

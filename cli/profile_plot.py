@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fleet.config import ConfigError
 from fleet.profiles.document import Row
+from fleet.version import extra_hint
 from replay.profile_sweep import Document
 
 PANELS: tuple[tuple[str, Callable[[Row], float | None]], ...] = (
@@ -21,7 +22,7 @@ def plot(document: Document, path: Path) -> None:
     """Write a picture; a panel in which everything is unknown says so.
 
     Raises:
-        ConfigError: matplotlib is not installed, or the file's ending is no picture's.
+        ConfigError: matplotlib is not installed.
     """
     try:
         import matplotlib as mpl
@@ -29,7 +30,7 @@ def plot(document: Document, path: Path) -> None:
         mpl.use("Agg")
         from matplotlib import pyplot
     except ImportError:
-        raise ConfigError("--plot needs matplotlib: pip install 'heron-router[simulate]'") from None
+        raise ConfigError(f"--plot needs matplotlib: {extra_hint('simulate')}") from None
     lines = sorted({(row.clock_mhz or 0, row.prompt_tokens) for row in document.rows})
     figure, axes = pyplot.subplots(1, len(PANELS), figsize=(4 * len(PANELS), 3.5), layout="constrained")
     for axis, (name, value) in zip(axes, PANELS, strict=True):
@@ -46,8 +47,5 @@ def plot(document: Document, path: Path) -> None:
         else:
             axis.text(0.5, 0.5, "unknown", transform=axis.transAxes, ha="center")
     figure.suptitle(f"{document.settings['model']}, measured", fontsize="medium")
-    try:
-        figure.savefig(path, dpi=120)
-    except ValueError as error:
-        raise ConfigError(f"--plot {path}: {error}") from None
+    figure.savefig(path, dpi=120)
     pyplot.close(figure)

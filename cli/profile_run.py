@@ -23,9 +23,10 @@ from cli import exit_codes, profile_facts, profile_limits
 from cli.files import check_writable
 from cli.signals import run_until_told, signals_held
 from fleet.config import ConfigError
-from fleet.profile_file import read_bytes
+from fleet.profile_file import FILE_SUFFIX, read_bytes
 from fleet.profiles.document import ProfileDocumentError, Row
 from fleet.profiles.measured_points import told_slow_clock
+from fleet.version import extra_hint, installed_version
 from replay import profile_sweep
 from replay.client import Endpoint
 from replay.profile_run import Meter, NoMeter, sweep
@@ -34,6 +35,7 @@ from replay.prompts import PromptSource, TokenIdPrompts, WordPrompts
 
 API_KEY_VARIABLE = "OPENAI_API_KEY"
 ASK_SECONDS = 10.0
+PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--url", default="http://127.0.0.1:8000", help="the engine's API (default %(default)s)"
     )
     parser.add_argument("--model", help="default: the one model that it lists")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON; gone on with if there")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="ends in .json; gone on with if there"
+    )
     parser.add_argument(
         "--batches", type=numbers, default=(1, 2, 4, 8, 16, 32, 64), metavar="N,N", help="running requests"
     )
@@ -73,7 +77,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--vocabulary-size", type=int, metavar="N", help="send token ids (exact lengths), not words"
     )
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the result (needs matplotlib)")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw the result (.png, .svg or .pdf; needs matplotlib)"
+    )
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -93,10 +99,11 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ConfigError: arguments or the file that is there.
     """
-    check_writable("--out", arguments.out)
-    check_writable("--plot", arguments.plot)
+    _check_file("--out", arguments.out, (FILE_SUFFIX,))
+    if arguments.plot is not None:
+        _check_file("--plot", arguments.plot, PLOT_SUFFIXES)
     if arguments.plot is not None and find_spec("matplotlib") is None:
-        raise ConfigError("--plot needs matplotlib: pip install 'heron-router[simulate]'")
+        raise ConfigError(f"--plot needs matplotlib: {extra_hint('simulate')}")
     try:
         endpoint = Endpoint.parse(arguments.url)
         profile_limits.check_arguments(arguments, host=endpoint.origin.host)
@@ -114,7 +121,8 @@ def run(arguments: argparse.Namespace) -> int:
             sweeping = _sweep(arguments, endpoint, engine["model"], document, points, meter)
             is_interrupted = asyncio.run(run_until_told(sweeping))
     except SweepError as error:
-        print(f"heron profile run: {error}; what was measured is in {arguments.out}")
+        kept = f"what was measured is in {arguments.out}"
+        print(f"heron profile run: {error}; {kept if arguments.out.exists() else 'nothing was measured'}")
         return exit_codes.BAD_RUN
     if is_interrupted:
         print(f"interrupted; run it again to go on: {len(document.missing(points))} points are left")
@@ -125,6 +133,12 @@ def run(arguments: argparse.Namespace) -> int:
 
         plot(document, arguments.plot)
     return exit_codes.DONE
+
+
+def _check_file(option: str, path: Path, suffixes: tuple[str, ...]) -> None:
+    if path.suffix not in suffixes:
+        raise ConfigError(f"{option} {path}: must end in {' or '.join(suffixes)}")
+    check_writable(option, path)
 
 
 async def _sweep(
@@ -212,8 +226,6 @@ def _document(arguments: argparse.Namespace, engine: dict[str, Any]) -> Document
             return profile_sweep.go_on(read_bytes(path), settings, facts, str(path))
         except ProfileDocumentError as error:
             raise SweepError(f"{error}; or choose another --out") from None
-    from fleet.version import installed_version
-
     provenance = {
         "measured_by": f"heron {installed_version()}, closed loop over HTTP streams",
         "began_at_unix_seconds": round(time.time()),

@@ -30,7 +30,7 @@ from replay.load import Load, open_load
 from replay.outcome import OUTCOMES
 from replay.progress import Progress
 from replay.prompts import PromptSource, TokenIdPrompts, WordPrompts
-from replay.report import duration, summary, table
+from replay.report import duration, reasons, summary, table
 from replay.results import Results, Slo
 from replay.runner import DEFAULT_MAX_IN_FLIGHT, ReplayPlan, allow_open_files
 from replay.runner import run as replay
@@ -145,6 +145,11 @@ def run(arguments: argparse.Namespace) -> int:
             console.print(f"[yellow]{warning}[/yellow]", highlight=False)
         plan = _plan(arguments, load, prompts, profile)
         results, is_interrupted = uvloop.run(_replay(plan, arguments.base_url, console))
+    if not (load.counts.scheduled or load.counts.thinned or is_interrupted) and rule.start_seconds > 0:
+        within = "" if rule.max_seconds is None else f" within {rule.max_seconds:g} s"
+        raise ConfigError(
+            f"heron replay: no request of the trace lies after --start-seconds {rule.start_seconds:g}{within}"
+        )
     values = summary(results, inputs=_inputs(arguments, load), schedule=load.counts)
     _report(arguments, values, load)
     if is_interrupted:
@@ -203,6 +208,8 @@ def _load_of(arguments: argparse.Namespace) -> tuple[Path | SyntheticSpec, Sched
 
 def _prompts(arguments: argparse.Namespace, model: str) -> PromptSource:
     if arguments.prompt == "words":
+        if arguments.vocabulary_size is not None:
+            raise ValueError("--vocabulary-size is for --prompt ids: words need none")
         return WordPrompts(model, seed=arguments.seed, is_exact=arguments.verify)
     if arguments.vocabulary_size is None:
         raise ValueError("--prompt ids needs --vocabulary-size, the number of token ids of the model")
@@ -298,3 +305,5 @@ def _report(arguments: argparse.Namespace, values: dict[str, Any], load: Load) -
         arguments.json.write_bytes(orjson.dumps(values, option=orjson.OPT_INDENT_2) + b"\n")
     if not arguments.quiet:
         Console().print(table(values))
+        for line in reasons(values):
+            print(line)

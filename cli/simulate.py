@@ -17,6 +17,7 @@ from cli.data import resolve
 from cli.files import check_writable
 from cli.simulate_show import show
 from cli.sites_file import read_sites_file
+from cli.wind_notes import tell
 from fleet.config import ConfigError
 from power_feed.wind_series import WindFileError
 from replay.trace import TraceError
@@ -25,7 +26,7 @@ from router.policy.parameters import PolicyParameterError
 from router.policy.policies import DEFAULT_POLICY, POLICIES, check_parameters
 from simulator.batch import Result, Store, cache_directory, run_batch
 from simulator.cell import Cell, CellError, Sample, pairs, seconds_of
-from simulator.inputs import Inputs, read_inputs, wind_series
+from simulator.inputs import Inputs, blocks_of, read_inputs, wind_series
 from simulator.report import write_report
 from simulator.settings import FAULT_KINDS, Fault
 from simulator.traces import SIZE_SETS
@@ -34,6 +35,7 @@ from simulator.workload import MODES
 from site_agent.controls import DEFAULT_CONTROL, SITE_CONTROLS
 
 DEFAULT_SAMPLE = "6h:15m:5m"
+FAULT_EXAMPLE = "crash:farm1:4m:2m"
 MEBIBYTE = 1 << 20
 
 
@@ -93,7 +95,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_circumstances(parser: argparse.ArgumentParser) -> None:
     """What goes wrong, and how far what is known is off."""
     how = parser.add_argument_group("circumstances")
-    how.add_argument("--fault", action="append", default=[], help="KIND:SITE:AT:FOR, as crash:area1:6m:60s")
+    how.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        help=f"KIND:SITE:AT:FOR, as {FAULT_EXAMPLE}; AT is time within each block, its warm-up included",
+    )
     how.add_argument("--report-delay-seconds", type=float, default=0.02, help="from site to router (0.02)")
     how.add_argument("--report-loss-ratio", type=float, default=0.0, help="of the sites' reports (0)")
     how.add_argument(
@@ -115,7 +122,9 @@ def run(arguments: argparse.Namespace) -> int:
     check_writable("--report", arguments.report)
     try:
         cells = cells_of(arguments)
-        _check_sites(cells[0].faults, read_inputs(cells[0], resolve))
+        inputs = read_inputs(cells[0], resolve)
+        tell(inputs.series)
+        _check_faults(inputs)
         results = run_with_progress(cells, resolve, jobs=arguments.jobs, is_cached=not arguments.no_cache)
     except (CellError, WindFileError, TraceError, WeekError, PolicyParameterError) as error:
         raise ConfigError(str(error)) from None
@@ -214,12 +223,18 @@ def _fault(text: str) -> Fault:
     )
 
 
-def _check_sites(faults: Sequence[Fault], inputs: Inputs) -> None:
-    """Every fault is of a site that there is."""
+def _check_faults(inputs: Inputs) -> None:
+    """Every fault is of a site that there is, and begins before a block ends."""
     names = [site.site_id for site in inputs.sites]
-    for fault in faults:
+    block_seconds = max(seconds for _, seconds, _ in blocks_of(inputs.cell))
+    for fault in inputs.cell.faults:
         if fault.site_id is not None and fault.site_id not in names:
             raise CellError(f"--fault: no site {fault.site_id}; there are {', '.join(names)}, and all")
+        if fault.at_seconds >= block_seconds:
+            raise CellError(
+                f"--fault {fault.kind}:{fault.site_id or 'all'}: AT is {fault.at_seconds:,.0f} s, and a block"
+                f" lasts {block_seconds:,} s, its warm-up included"
+            )
 
 
 def run_with_progress(
@@ -242,10 +257,19 @@ def run_with_progress(
                 files,
                 jobs=jobs,
                 store=store,
+                on_unkept=_tell_unkept,
                 on_progress=lambda done, total: progress.update(task, completed=done, total=total),
             )
         )
     return [found[cell] for cell in cells]
+
+
+def _tell_unkept(error: OSError) -> None:
+    print(
+        f"{cache_directory()}: results cannot be kept, and will be run anew: {error.strerror};"
+        " HERON_CACHE moves them",
+        file=sys.stderr,
+    )
 
 
 def as_json(results: Sequence[Result]) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -22,13 +24,23 @@ EXPLAINED = (
 
 
 def show(cells: Sequence[Result]) -> None:
-    """Load, figures, and what they mean.
+    """What was simulated, figures, and what they mean.
 
     Several policies are compared in one table. One alone, or several where that table is wider than the
     terminal, has a table of all figures, a figure a line.
     """
     console = Console()
-    load = cells[0]["result"]["load"]
+    cell, load = cells[0]["cell"], cells[0]["result"]["load"]
+    wind = "constant power" if cell["constant_power"] else escape(Path(cell["wind"]).name)
+    console.print(
+        f"[bold]{wind}[/bold]: days {cell['first_day']}–{cell['last_day']}, sample {cell['sample'] or 'all'};"
+        f" {len(load['nameplate_watts'])} sites sized at p{cell['size_percentile']:g}"
+    )
+    seeds = max(one["cell"]["seed"] for one in cells)
+    console.print(
+        f"{escape(Path(cell['trace']).name)} at load {cell['load']:g}, sizes of {cell['sizes']},"
+        f" {cell['mode']}; {'seed 1' if seeds == 1 else f'seeds 1–{seeds}'}"
+    )
     console.print(load["description"])
     console.print(
         f"offered in the mean {load['mean_requests_per_second']:.2f} requests/s of a peak of "
@@ -42,7 +54,6 @@ def show(cells: Sequence[Result]) -> None:
     else:
         for name, results in policies.items():
             console.print(_alone(name, results))
-    seeds = max(len(results) for results in policies.values())
     if seeds > 1:
         console.print(f"±: 95 % interval over {seeds} seeds: other turbulence and requests, the same hours")
     console.print("percentiles count shed and broken requests as infinite (∞)")

@@ -13,15 +13,22 @@ from typing import TYPE_CHECKING, Any
 from cli import exit_codes
 from cli.data import resolve
 from cli.files import check_writable
+from cli.wind_notes import tell
 from fleet.config import ConfigError
-from fleet.profile import SitePowerModel
 
 if TYPE_CHECKING:
     from cli.size_result import SizeResult
+    from power_feed.wind_series import WindSeries
 
 DEFAULT_FARM_MEGAWATTS = 100.0
+DAYS_PER_YEAR = 365
 DEFAULT_PLOTTED_PERCENTILE = 40.0
+LEFT_OUT_RATIO = 0.03
+"""More steps than these left out are worth a note: a gap is seldom in weather like the rest's."""
+MIN_YEARS, MAX_YEARS = 0.1, 100.0
+"""Of a server or a building: beyond, a number is a slip."""
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")
+UNITS = ("per_unit", "mw")
 GPU_NAMES = ("h100", "b200")
 """As in `simulator.sizing_cost.GPUS`, which is not imported before it is needed (numpy)."""
 
@@ -41,7 +48,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MW|FARM=MW",
         action="append",
         default=[],
-        help=f"nameplate of each farm, or of one; may be repeated (default {DEFAULT_FARM_MEGAWATTS:g})",
+        help="nameplate of each farm, or of one; may be repeated (default: the file's where it is in MW, else"
+        f" {DEFAULT_FARM_MEGAWATTS:g})",
+    )
+    parser.add_argument("--unit", choices=UNITS, help="of the file's values (default: by what they are)")
+    parser.add_argument(
+        "--nameplate-mw",
+        metavar="MW|FARM=MW",
+        action="append",
+        default=[],
+        help="of a file in MW, what its values are a share of (default: as known, else the largest value)",
     )
     parser.add_argument("--gpu", choices=GPU_NAMES, default="h100", help="default %(default)s")
     parser.add_argument(
@@ -77,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--gpu-usd", float, "one GPU with its share of the server"),
         ("--server-years", float, "life of a server"),
         ("--facility-usd-per-watt", float, "data centre on the grid, per IT watt"),
-        ("--wind-facility-usd-per-watt", float, "modular data centre at the farm"),
+        ("--wind-facility-usd-per-watt", float, "modular data centre at the farm, per IT watt"),
         ("--facility-years", float, "life of a building"),
         ("--interest-ratio", float, "cost of capital a year"),
         ("--maintenance-ratio", float, "of what was invested, a year"),
@@ -118,28 +134,29 @@ def run(arguments: argparse.Namespace) -> int:
 def _compute(arguments: argparse.Namespace) -> SizeResult:
     try:
         from cli.size_result import SizeResult
-        from power_feed.wind_files import read_wind_file
         from power_feed.wind_series import WindFileError
         from simulator.sizing import Sizing, SizingError, correlations, known_power, size_fleet
-        from simulator.sizing_cost import GPUS, Prices, cost
+        from simulator.sizing_cost import DEFAULT_OVERHEAD_RATIO, GPUS, Prices, cost
     except ModuleNotFoundError as error:
         raise SizeError(f"heron size needs {error.name}: install heron-router[simulate]") from None
     kind = GPUS[arguments.gpu]
-    overhead = SitePowerModel().overhead_ratio if arguments.overhead is None else arguments.overhead
+    overhead = DEFAULT_OVERHEAD_RATIO if arguments.overhead is None else arguments.overhead
     gpu_watts = kind.peak_watts(overhead) if arguments.gpu_watts is None else arguments.gpu_watts
     if arguments.tokens_per_second is not None:
         kind = type(kind)(**(asdict(kind) | {"tokens_per_second": arguments.tokens_per_second}))
     given = {field.name: getattr(arguments, field.name) for field in fields(Prices)}
     given = {name: value for name, value in given.items() if value is not None}
     prices = Prices(**({"gpu_usd": kind.usd} | given))
-    _check_prices(given | {"tokens_per_second": kind.tokens_per_second})
+    _check_prices(given | {"tokens_per_second": kind.tokens_per_second, "overhead": overhead})
     try:
-        series = read_wind_file(resolve(arguments.wind))
+        series = _series(arguments)
+        tell(series)
         chosen = [name.strip() for name in arguments.farms.split(",")] if arguments.farms else series.sites
         names = tuple(chosen)
         power = known_power(series, names)
+        _tell_short(series, power.shape[1])
         sizing = Sizing(
-            farm_megawatts=_megawatts(arguments.farm_mw, names),
+            farm_megawatts=_farm_megawatts(arguments.farm_mw, series, names),
             gpu_watts=gpu_watts,
             shortage_ratio=arguments.shortage,
             export_ratio=arguments.export,
@@ -148,7 +165,7 @@ def _compute(arguments: argparse.Namespace) -> SizeResult:
         at = arguments.at if arguments.at is not None else _nearest(percentiles, DEFAULT_PLOTTED_PERCENTILE)
         fleets = tuple(size_fleet(power, percent, sizing) for percent in percentiles)
         shown = next((one for one in fleets if one.percentile == at), None) or size_fleet(power, at, sizing)
-        costs = tuple(cost(one, kind, prices, gpu_watts=gpu_watts) for one in fleets)
+        costs = tuple(cost(one, kind, prices, gpu_watts=gpu_watts, overhead_ratio=overhead) for one in fleets)
     except (WindFileError, SizingError, ValueError) as error:
         raise SizeError(str(error)) from error
     return SizeResult(
@@ -166,24 +183,56 @@ def _compute(arguments: argparse.Namespace) -> SizeResult:
     )
 
 
-def _megawatts(words: list[str], names: tuple[str, ...]) -> dict[str, float]:
-    """`100`, or `FARM=100`; the latter wins."""
-    common, single = DEFAULT_FARM_MEGAWATTS, {}
+def _series(arguments: argparse.Namespace) -> WindSeries:
+    from power_feed.wind_files import WindOptions, read_wind_file
+
+    common, single = _megawatts("--nameplate-mw", arguments.nameplate_mw)
+    options = WindOptions(
+        unit=arguments.unit,
+        nameplate_megawatts=common,
+        nameplates_megawatts=single,
+        unit_advice="say --unit per_unit or --unit mw to be sure",
+        nameplate_advice="say --nameplate-mw to be sure",
+    )
+    series = read_wind_file(resolve(arguments.wind), options)
+    _check_names("--nameplate-mw", single, series.sites)
+    if arguments.nameplate_mw and not series.nameplates_megawatts:
+        raise SizeError(f"--nameplate-mw: {series.name} is not in MW: say --farm-mw, or --unit mw if it is")
+    return series
+
+
+def _farm_megawatts(words: list[str], series: WindSeries, names: tuple[str, ...]) -> dict[str, float]:
+    """A farm's own, that of all, the file's."""
+    common, single = _megawatts("--farm-mw", words)
+    _check_names("--farm-mw", single, names)
+    usual = dict.fromkeys(names, DEFAULT_FARM_MEGAWATTS) | dict(series.nameplates_megawatts)
+    return {name: single.get(name, usual[name] if common is None else common) for name in names}
+
+
+def _megawatts(option: str, words: list[str]) -> tuple[float | None, dict[str, float]]:
+    """`100` is of all farms, the last one counts; `FARM=100` of one."""
+    common, single = None, {}
     for word in words:
         name, separator, number = word.rpartition("=")
         try:
             value = float(number)
         except ValueError:
-            raise SizeError(f"--farm-mw {word}: {number!r} is no number of MW") from None
+            raise SizeError(f"{option} {word}: {number!r} is no number of MW") from None
         if not 0 < value < math.inf:
-            raise SizeError(f"--farm-mw {word}: it must be above 0")
-        if not separator:
-            common = value
-        elif name not in names:
-            raise SizeError(f"--farm-mw {word}: no farm called {name}; there are {', '.join(names)}")
-        else:
+            raise SizeError(f"{option} {word}: it must be above 0")
+        if separator:
             single[name] = value
-    return {name: single.get(name, common) for name in names}
+        else:
+            common = value
+    return common, single
+
+
+def _check_names(option: str, given: dict[str, float], names: tuple[str, ...]) -> None:
+    for name in given:
+        if name not in names:
+            raise SizeError(
+                f"{option} {name}={given[name]:g}: no farm called {name}; there are {', '.join(names)}"
+            )
 
 
 def _percentiles(text: str) -> tuple[float, ...]:
@@ -202,10 +251,34 @@ def _nearest(values: tuple[float, ...], wanted: float) -> float:
 
 def _check_prices(given: dict[str, float]) -> None:
     for name, value in given.items():
-        lowest_is_open = name in ("server_years", "facility_years", "tokens_per_second")
-        if not (value > 0 if lowest_is_open else value >= 0) or not math.isfinite(value):
-            wanted = "above 0" if lowest_is_open else "0 or more"
+        if name in ("server_years", "facility_years"):
+            is_meant, wanted = MIN_YEARS <= value <= MAX_YEARS, f"{MIN_YEARS:g} to {MAX_YEARS:g}"
+        elif name == "tokens_per_second":
+            is_meant, wanted = value > 0, "above 0"
+        elif name == "overhead":
+            is_meant, wanted = value >= 1, "1 or more"
+        else:
+            is_meant, wanted = value >= 0, "0 or more"
+        if not is_meant or not math.isfinite(value):
             raise SizeError(f"--{name.replace('_', '-')} {value:g}: it must be {wanted}")
+
+
+def _tell_short(series: WindSeries, steps: int) -> None:
+    """Say on stderr what makes figures of a year out of little."""
+    left_out_ratio = 1 - steps / series.steps
+    if left_out_ratio > LEFT_OUT_RATIO:
+        print(
+            f"{series.name}: {left_out_ratio:.0%} of its steps are left out, where a farm was not measured: "
+            "the rest stands for them",
+            file=sys.stderr,
+        )
+    days = series.steps * series.period_seconds / 86_400
+    if days < DAYS_PER_YEAR:
+        print(
+            f"{series.name}: {days:,.2f} days, less than a year: what is said of a year is scaled up, "
+            "without the seasons that are not in it",
+            file=sys.stderr,
+        )
 
 
 def _document(result: SizeResult) -> dict[str, Any]:

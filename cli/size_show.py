@@ -24,8 +24,6 @@ def show(result: SizeResult) -> None:
         + (f", {result.left_out_steps:,} steps left out (not measured)" if result.left_out_steps else "")
         + f". {result.kind.name}: {result.sizing.gpu_watts:,.0f} W each, host and overhead in it."
     )
-    for note in result.series.notes:
-        console.print(f"[dim]{escape(note)}[/dim]")
     console.print(_farms(result))
     console.print(_sizes(result))
     console.print(_shortages(result))
@@ -67,11 +65,15 @@ def _farms(result: SizeResult) -> Table:
         "firm",
     )
     for index, farm in enumerate(fleet.farms):
-        others = [value for other, value in enumerate(result.correlations[index]) if other != index]
+        others = [
+            value
+            for other, value in enumerate(result.correlations[index])
+            if other != index and not math.isnan(value)
+        ]
         spread = f"{min(others):.2f}…{max(others):.2f}" if others else "–"
         table.add_row(
             escape(farm.name),
-            f"{farm.farm_megawatts:,.0f}",
+            f"{farm.farm_megawatts:,.1f}".removesuffix(".0"),
             f"{farm.capacity_factor:.2f}",
             spread,
             f"{farm.cluster_megawatts:,.1f}",

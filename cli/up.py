@@ -62,10 +62,22 @@ def run(arguments: argparse.Namespace) -> int:
     log_directory = path.parent / "heron-logs" if arguments.log_dir is None else arguments.log_dir.resolve()
     redis = _redis(path, log_directory, may_start_redis=not arguments.no_redis)
     topology = build_topology(path, os.environ, redis=redis)
-    log_directory.mkdir(parents=True, exist_ok=True)
+    _make_writable(log_directory)
     _say(f"logs: {log_directory}")
     with signals_held():
         return uvloop.run(_up(topology, log_directory))
+
+
+def _make_writable(log_directory: Path) -> None:
+    try:
+        log_directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror
+    else:
+        if os.access(log_directory, os.W_OK | os.X_OK):
+            return
+        reason = "permission denied"
+    raise ConfigError(f"heron up: logs cannot be written to {log_directory}: {reason}; choose with --log-dir")
 
 
 async def _up(topology: Topology, log_directory: Path) -> int:

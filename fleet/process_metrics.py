@@ -13,17 +13,17 @@ from fleet.version import installed_version
 Service = Literal["router", "site", "feed"]
 
 
-def add_process_metrics(registry: CollectorRegistry, service: Service) -> Gauge:
+def add_process_metrics(registry: CollectorRegistry, service: Service, **labels: str) -> Gauge:
     """Prometheus' usual `process_*` and `python_info`, and `heron_SERVICE_build_info`, which is returned."""
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     build = Gauge(
         f"heron_{service}_build_info",
         "Always 1; which version runs. Versions differ for long: an update did not reach every machine.",
-        ["version"],
+        [*labels, "version"],
         registry=registry,
     )
-    build.labels(installed_version()).set(1.0)
+    build.labels(*labels.values(), installed_version()).set(1.0)
     return build
 
 

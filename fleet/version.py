@@ -1,4 +1,4 @@
-"""Which version of Heron runs."""
+"""Which version of Heron runs, and how to get the rest of it."""
 
 from __future__ import annotations
 
@@ -11,3 +11,8 @@ def installed_version() -> str:
         return metadata.version("heron-router")
     except metadata.PackageNotFoundError:
         return "unknown"
+
+
+def extra_hint(extra: str) -> str:
+    """How to install what an extra brings. Not by the package's name: it is on no index."""
+    return f"pip install '.[{extra}]' in a checkout of Heron"

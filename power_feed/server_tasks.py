@@ -99,8 +99,9 @@ class ServerTasks:
                     continue
                 server.is_on, server.is_failing = is_on, False
             server.is_asked.set()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(server.is_stale.wait(), STATE_SECONDS)
+            with suppress(TimeoutError):  # not wait_for, which in Python 3.11 may lose a cancellation
+                async with asyncio.timeout(STATE_SECONDS):
+                    await server.is_stale.wait()
 
     async def _decide(self, site_id: str, server: _Server) -> None:
         await server.is_asked.wait()

@@ -144,7 +144,8 @@ class SiteWatch:
         First the store is asked, for a second at the most: a report alone does not say what a site idles at.
         """
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._is_store_asked.wait(), REREAD_SECONDS)
+            async with asyncio.timeout(REREAD_SECONDS):
+                await self._is_store_asked.wait()
         limits = httpx.Limits(max_connections=MAX_POLLS_AT_ONCE)
         async with httpx.AsyncClient(
             timeout=POLL_TIMEOUT_SECONDS, limits=limits, trust_env=False, headers=self._headers

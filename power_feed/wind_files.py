@@ -64,8 +64,13 @@ class WindOptions:
     """None: MW for RTS-GMLC, shares for FTS-213, by the stated rule for a plain file."""
     nameplates_megawatts: Mapping[str, float] = field(default_factory=dict)
     """Column → MW, for files in MW; known for RTS-GMLC, else the column's largest value, with a note."""
+    nameplate_megawatts: float | None = None
+    """Of the columns that are not in `nameplates_megawatts`."""
     flag_columns: frozenset[str] = frozenset()
     """Columns that hold no power (a curtailment flag): kept as they are."""
+    unit_advice: str = "say unit = per_unit or mw to be sure"
+    nameplate_advice: str = "say nameplate_megawatts to be sure"
+    """How notes on what was guessed end: what the caller's user can do."""
 
 
 def read_wind_file(path: Path, options: WindOptions | None = None) -> WindSeries:
@@ -110,11 +115,13 @@ def read_wind(lines: Iterable[str], *, name: str, options: WindOptions | None = 
     power = {site: cells[site] for site in header.sites if site not in options.flag_columns}
     if not power:
         raise WindFileError(f"{name}: no column of power, only flags ({', '.join(header.sites)})")
-    unit = _unit(header.format, options.unit, power, name, notes)
+    unit = _unit(header.format, options, power, name, notes)
+    nameplates = {}
     for site in header.sites:
         scale = 1.0
         if site in power and unit == "mw":
             scale = _nameplate_megawatts(site, header.format, options, power[site], name, notes)
+            nameplates[site] = scale
         ratios[site] = _on_grid(site, cells[site], grid, scale, line_numbers, log)
     return WindSeries(
         name=name,
@@ -123,6 +130,7 @@ def read_wind(lines: Iterable[str], *, name: str, options: WindOptions | None = 
         first_unix_seconds=None if header.format == "fts213" else grid.first_seconds,
         refusals=log.close(),
         missing_steps=grid.steps - len(grid.rows),
+        nameplates_megawatts=nameplates,
         notes=tuple(notes),
     )
 
@@ -201,13 +209,13 @@ def _read_rows(
 
 def _unit(
     format_: WindFormat,
-    asked: Unit | None,
+    options: WindOptions,
     power: Mapping[str, array[float]],
     name: str,
     notes: list[str],
 ) -> Unit:
-    if asked is not None:
-        return asked
+    if options.unit is not None:
+        return options.unit
     if format_ != "plain":
         return "mw" if format_ == "rts_gmlc" else "per_unit"
     known = [value for values in power.values() for value in values if not math.isnan(value)]
@@ -216,7 +224,7 @@ def _unit(
     what = "shares of nameplate" if unit == "per_unit" else "MW"
     notes.append(
         f"{name}: taken as {what}, since {small} of {len(known)} values are at most {PER_UNIT_LIMIT:g}; "
-        "say unit = per_unit or mw to be sure"
+        f"{options.unit_advice}"
     )
     return unit
 
@@ -229,7 +237,7 @@ def _nameplate_megawatts(
     name: str,
     notes: list[str],
 ) -> float:
-    given = options.nameplates_megawatts.get(site)
+    given = options.nameplates_megawatts.get(site, options.nameplate_megawatts)
     if given is None and format_ == "rts_gmlc":
         given = RTS_NAMEPLATES_MEGAWATTS.get(site)
     if given is not None:
@@ -240,7 +248,7 @@ def _nameplate_megawatts(
         return 1.0
     notes.append(
         f"{name}: the nameplate of {site} is not known: its largest value, {largest:g} MW, is taken; "
-        "say nameplate_megawatts to be sure"
+        f"{options.nameplate_advice}"
     )
     return largest
 

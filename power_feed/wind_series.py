@@ -88,6 +88,8 @@ class WindSeries:
     refusals: Refusals = Refusals()
     missing_steps: int = 0
     """Steps of the grid that no row fills."""
+    nameplates_megawatts: Mapping[str, float] = field(default_factory=dict)
+    """Site → what its MW were divided by; empty where the file holds shares of nameplate."""
     notes: tuple[str, ...] = ()
     """What was assumed in reading it; to be said loudly."""
 

@@ -171,6 +171,8 @@ class Exchange:
             ending = _ENDINGS[self._left] if self._left is not None else "request time-out"
         except UpstreamError as error:
             ending = f"connection: {error.kind}"
+            if error.kind in ("connect", "connect_timeout"):  # never accepted, so it cannot be lost
+                verdict = ("failed", ending)
         except EventTooLargeError:
             ending = "an event beyond the size limit"
         if verdict is None and self._status not in (None, 200):  # left while reading what the error says

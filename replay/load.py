@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 
 from replay.schedule import ScheduleCounts, ScheduledRequest, ScheduleRule, schedule
-from replay.synthetic import SyntheticSpec, generate
+from replay.synthetic import SyntheticSpec, check_count, generate
 from replay.trace import TraceError, TraceReader, TraceReport, TraceRequest, check_trace
 
 
@@ -32,7 +32,7 @@ def open_load(source: Path | SyntheticSpec, rule: ScheduleRule, *, seed: int) ->
     Thinning and cancels have a random source of their own, so that they do not change the requests.
 
     Raises:
-        TraceError: the file cannot be opened or is no trace of requests.
+        TraceError: the file cannot be opened or is no trace of requests; a synthetic load of too many.
         ValueError: a synthetic load, which has no end, without `rule.max_seconds`.
     """
     counts = ScheduleCounts()
@@ -40,6 +40,7 @@ def open_load(source: Path | SyntheticSpec, rule: ScheduleRule, *, seed: int) ->
     if isinstance(source, SyntheticSpec):
         if rule.max_seconds is None:
             raise ValueError("a synthetic trace has no end: max_seconds must be given")
+        check_count(source, rule.start_seconds + rule.max_seconds * rule.speed)
         requests: Iterable[TraceRequest] = generate(source, Random(f"requests {seed}"))
         description = f"{source.describe()}, seed {seed}"
         yield Load(

@@ -4,8 +4,8 @@ completed          the whole answer arrived
 shed               429 or 503, also as the first event of a stream that had no text yet
 client_cancelled   this client left, as its schedule said
 broken             the answer had begun and ended with a stated error (`power_lost`, `stream_lost`, …)
-failed             any other error answer
-lost               no answer and no stated error: connection refused or cut, time-out, silent truncation
+failed             any other error answer, or no connection
+lost               no answer and no stated error: connection cut, time-out, silent truncation
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ in the JSON: unknown, not zero.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from rich.table import Table
@@ -15,30 +16,34 @@ from replay.measures import LogHistogram, Quantiles
 from replay.results import Results
 from replay.schedule import ScheduleCounts
 
+SHOWN_REASONS = 5
+"""Below the table; the JSON has them all."""
+
 
 def summary(
     results: Results,
     *,
     inputs: Mapping[str, Any],
+    schedule: ScheduleCounts,
     retried: int | None = None,
     resumed: int | None = None,
     cap_exceeded_seconds: float | None = None,
     energy_joules: float | None = None,
     sites: Mapping[str, Mapping[str, Any]] | None = None,
-    schedule: ScheduleCounts | None = None,
 ) -> dict[str, Any]:
     """The run as plain values, ready for JSON.
 
-    `goodput_requests_per_second` = requests that completed within the SLO ÷ seconds of the run;
-    `slo_attainment_ratio` = the same ÷ all requests (shed, broken and cancelled ones count as not good). Both
-    are null without an SLO, ratios and percentiles without a value. TTFT is of every request that got a
-    token, E2E of completed ones. `inputs` names wind, trace and engine; `sites` defaults to what the answers'
-    `x-heron-site` told. `load_generator` holds what is needed to trust the rest.
+    `goodput_requests_per_second` = requests that completed within the SLO ÷ seconds of the schedule, in which
+    they were offered; `slo_attainment_ratio` = the same ÷ all requests (shed, broken and cancelled ones count
+    as not good), so goodput ÷ offered load. Both are null without an SLO, ratios and percentiles without a
+    value. TTFT is of every request that got a token, E2E of completed ones. `inputs` names wind, trace and
+    engine; `sites` defaults to what the answers' `x-heron-site` told. `load_generator` holds what is needed
+    to trust the rest.
     """
     counts = results.outcomes
     requests = results.requests
     good = results.good if results.slo is not None else None
-    seconds = results.duration_seconds
+    seconds = schedule.seconds
     return {
         "requests": requests,
         "completed": counts["completed"],
@@ -79,7 +84,7 @@ def _sites(results: Results) -> dict[str, dict[str, int]]:
     }
 
 
-def _load_generator(results: Results, schedule: ScheduleCounts | None) -> dict[str, Any]:
+def _load_generator(results: Results, schedule: ScheduleCounts) -> dict[str, Any]:
     values: dict[str, Any] = {
         "duration_seconds": results.duration_seconds,
         "late_sends": results.late_sends,
@@ -105,15 +110,15 @@ def _load_generator(results: Results, schedule: ScheduleCounts | None) -> dict[s
             "alone_itl_seconds": slo.itl_seconds,
         }
     )
-    if schedule is not None:
-        values["schedule"] = {
-            "scheduled": schedule.scheduled,
-            "prompt_tokens": schedule.prompt_tokens,
-            "output_tokens": schedule.output_tokens,
-            "thinned": schedule.thinned,
-            "shortened": schedule.shortened,
-            "raised": schedule.raised,
-        }
+    values["schedule"] = {
+        "seconds": schedule.seconds,
+        "scheduled": schedule.scheduled,
+        "prompt_tokens": schedule.prompt_tokens,
+        "output_tokens": schedule.output_tokens,
+        "thinned": schedule.thinned,
+        "shortened": schedule.shortened,
+        "raised": schedule.raised,
+    }
     return values
 
 
@@ -127,6 +132,11 @@ def table(values: Mapping[str, Any], *, title: str = "Replay") -> Table:
     for name in ("retried", "resumed"):
         view.add_row(name, _whole(values[name]))
     view.add_section()
+    generator = values["load_generator"]
+    sending, whole = generator["schedule"]["seconds"], generator["duration_seconds"]
+    view.add_row("sending / in all", f"{duration(sending)} / {duration(whole)}")
+    view.add_row("offered load", _rate(values["requests"], sending, "requests"))
+    view.add_row("output", _rate(generator["output_tokens"], whole, "tokens"))
     goodput, ratio = values["goodput_requests_per_second"], values["slo_attainment_ratio"]
     view.add_row("goodput", "–" if goodput is None else f"{goodput:.2f} requests/s")
     view.add_row("SLO attainment", "–" if ratio is None else f"{ratio:.1%}")
@@ -137,7 +147,6 @@ def table(values: Mapping[str, Any], *, title: str = "Replay") -> Table:
     exceeded, energy = values["cap_exceeded_seconds"], values["energy_joules"]
     view.add_row("above the cap", "–" if exceeded is None else f"{exceeded:.1f} s")
     view.add_row("energy", "–" if energy is None else f"{energy / 3.6e6:.3f} kWh")
-    generator = values["load_generator"]
     view.add_row("tokens in / out", f"{generator['prompt_tokens']:,} / {generator['output_tokens']:,}")
     late = f"{generator['late_sends']:,} (at most {duration(generator['max_lateness_seconds'])})"
     view.add_row("late sends", late)
@@ -149,6 +158,12 @@ def table(values: Mapping[str, Any], *, title: str = "Replay") -> Table:
     return view
 
 
+def reasons(values: Mapping[str, Any]) -> list[str]:
+    """Why requests did not complete, the most frequent reasons first, one line each."""
+    counted = values["load_generator"]["reasons"].items()
+    return [f"{count:,} × {reason}" for reason, count in islice(counted, SHOWN_REASONS)]
+
+
 def duration(seconds: float | None) -> str:
     """Seconds with three digits and a unit that suits: `843 µs`, `17.0 ms`, `2.31 s`; None is a dash."""
     if seconds is None:
@@ -156,6 +171,10 @@ def duration(seconds: float | None) -> str:
     if seconds >= 1:
         return f"{seconds:.2f} s"
     return f"{seconds * 1e3:.1f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.0f} µs"
+
+
+def _rate(count: int, seconds: float, what: str) -> str:
+    return f"{count / seconds:,.2f} {what}/s" if seconds > 0 else "–"
 
 
 def _whole(value: int | None) -> str:

@@ -88,7 +88,7 @@ def allow_open_files(max_in_flight: int) -> str | None:
         return None
     return (
         f"{max_in_flight} requests in flight need {needed} open files, the hard limit is {hard}: "
-        f"raise it (ulimit -Hn) or lower the number in flight, else connections fail and count as lost"
+        f"raise it (ulimit -Hn) or lower the number in flight, else connections fail and count as failed"
     )
 
 

@@ -32,6 +32,8 @@ class ScheduledRequest:
 class ScheduleCounts:
     """What became of the trace's requests on their way into the schedule."""
 
+    seconds: float = 0.0
+    """The sending window: to `max_seconds`, or to the last request where the trace ends before."""
     scheduled: int = 0
     prompt_tokens: int = 0
     output_tokens: int = 0
@@ -95,7 +97,9 @@ def schedule(
             continue
         due = (request.at_seconds - rule.start_seconds) / rule.speed
         if rule.max_seconds is not None and due >= rule.max_seconds:
+            counts.seconds = rule.max_seconds
             return
+        counts.seconds = due
         if rule.keep_ratio < 1 and rng.random() >= rule.keep_ratio:
             counts.thinned += 1
             continue

@@ -26,7 +26,7 @@ from itertools import combinations
 from random import Random
 from typing import Literal
 
-from replay.trace import TraceRequest
+from replay.trace import MAX_TOKENS, TraceError, TraceRequest
 
 Shape = Literal["code", "conv"]
 Arrivals = Literal["bursty", "poisson"]
@@ -37,6 +37,10 @@ QUANTILE_LEVELS: tuple[float, ...] = (
 )
 MIN_GAP_SECONDS = 1e-7
 """The resolution of the files' timestamps."""
+MAX_REQUESTS_PER_SECOND = 100_000.0
+"""Ten times what one load generator can send; above it the number is a mistake."""
+MAX_REQUESTS = 100_000_000
+"""Of one run, with what is passed over before its start: twice the published week of 2024."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +99,7 @@ class SyntheticSpec:
     max_output_tokens: int | None = None
 
     def __post_init__(self) -> None:
-        """Raise ValueError unless every number is positive."""
+        """Raise ValueError unless every number is positive, and rate and sizes are those of a trace."""
         for name in (
             "requests_per_second",
             "mean_prompt_tokens",
@@ -106,6 +110,21 @@ class SyntheticSpec:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} = {value}: must be above 0")
+        if self.rate > MAX_REQUESTS_PER_SECOND:
+            raise ValueError(
+                f"requests_per_second = {self.rate:g}: must be at most {MAX_REQUESTS_PER_SECOND:g}"
+            )
+        statistics = SHAPES[self.shape]
+        for name, quantiles, mean in (
+            ("prompt", statistics.prompt_quantiles, self.mean_prompt_tokens),
+            ("output", statistics.output_quantiles, self.mean_output_tokens),
+        ):
+            limit = MAX_TOKENS * mean_of(quantiles) / quantiles[-1]
+            if mean is not None and mean > limit:
+                raise ValueError(
+                    f"mean_{name}_tokens = {mean:g}: must be at most {limit:.0f}, "
+                    f"for the largest has then {MAX_TOKENS}"
+                )
 
     @property
     def rate(self) -> float:
@@ -126,6 +145,15 @@ class SyntheticSpec:
         ]
         parts = [f"{self.rate:g} requests/s", f"{self.arrivals} arrivals", *scaled, *limits]
         return f"synthetic trace (statistics of Azure 2023 {self.shape}; {', '.join(parts)})"
+
+
+def check_count(spec: SyntheticSpec, seconds: float) -> None:
+    """Raise TraceError where so much time has more requests than MAX_REQUESTS, on average."""
+    if spec.rate * seconds > MAX_REQUESTS:
+        raise TraceError(
+            f"{spec.rate:g} requests/s for {seconds:g} s of the load are more than {MAX_REQUESTS} requests: "
+            "lower one of them"
+        )
 
 
 def generate(spec: SyntheticSpec, rng: Random) -> Iterator[TraceRequest]:

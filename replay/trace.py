@@ -45,7 +45,7 @@ _UTC_OFFSETS = (b"", b"Z", b"+00:00")
 
 
 class TraceError(ValueError):
-    """A file that is no trace, or one that cannot be replayed as it is; the text says what to do."""
+    """What is no trace, or cannot be replayed as it is; the text says what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

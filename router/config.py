@@ -30,7 +30,7 @@ class SloConfig(ConfigModel):
 
 class PlannerConfig(ConfigModel):
     """`[router.planner]`: plans for the whole fleet; one router of those that share a Redis leads. Needs the
-    extra `plan` (`pip install "heron-router[plan]"`); without it the router says so and routes without plans.
+    extra `plan` (`pip install '.[plan]'` in a checkout); without it the router says so and goes on without.
     """
 
     enabled: bool = False

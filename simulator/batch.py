@@ -12,8 +12,9 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -27,8 +28,6 @@ from simulator.run import run_cell
 Result = dict[str, Any]
 Resolve = Callable[[str], Path]
 POLL_SECONDS = 0.5
-STOP = -(1 << 40)
-"""Written over the count of blocks: workers end with the block that is under way."""
 
 
 def cache_directory(environment: Mapping[str, str] | None = None) -> Path:
@@ -53,12 +52,26 @@ class Store:
         path = self._path(cell)
         try:
             found: Result = json.loads(path.read_bytes())
-        except (FileNotFoundError, json.JSONDecodeError):
+        except (OSError, ValueError):
             return None
         return found
 
+    def check(self) -> None:
+        """Make the directory, and write there.
+
+        Raises:
+            OSError: either cannot be done.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=self.directory):
+            pass
+
     def keep(self, cell: Cell, result: Result) -> None:
-        """Write it whole or not at all."""
+        """Write it whole or not at all.
+
+        Raises:
+            OSError: not at all.
+        """
         path = self._path(cell)
         path.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as file:
@@ -77,10 +90,12 @@ def run_batch(
     jobs: int,
     store: Store | None,
     on_progress: Callable[[int, int], object] = lambda _blocks, _total: None,
+    on_unkept: Callable[[OSError], object] = lambda _error: None,
 ) -> Iterator[tuple[Cell, Result]]:
     """Each cell with its result, in whatever order they end; `on_progress(blocks done, of all)`.
 
-    Raises whatever a cell raises, Ctrl-C too; cells that are done are kept, workers end with their block.
+    Where results cannot be kept, `on_unkept(error)` is told once and the batch goes on without. Raises
+    whatever a cell raises, Ctrl-C too; cells that are done are kept, workers end at once.
     """
     sizes = {cell: len(blocks_of(cell)) for cell in cells}
     total, done = sum(sizes.values()), 0
@@ -95,46 +110,87 @@ def run_batch(
         yield cell, found
     if not waiting:
         return
+    keep = _keeper(store, on_unkept)
+    for cell, result in _run(waiting, resolve, jobs, lambda blocks: on_progress(done + blocks, total)):
+        keep(cell, result)
+        yield cell, result
+
+
+def _keeper(store: Store | None, on_unkept: Callable[[OSError], object]) -> Callable[[Cell, Result], None]:
+    """Keeps a result; the first error, here or there, is told and is the last."""
+
+    def attempt(work: Callable[..., None], *arguments: Any) -> None:
+        nonlocal store
+        try:
+            work(*arguments)
+        except OSError as error:
+            store = None
+            on_unkept(error)
+
+    def keep(cell: Cell, result: Result) -> None:
+        if store is not None:
+            attempt(store.keep, cell, result)
+
+    if store is not None:
+        attempt(store.check)
+    return keep
+
+
+def _run(
+    cells: Sequence[Cell], resolve: Resolve, jobs: int, on_blocks: Callable[[int], object]
+) -> Iterator[tuple[Cell, Result]]:
+    """In worker processes, which are killed where the caller or a cell gives up: only the parent writes."""
     context = get_context("spawn")
     counter = context.Value("q", 0)
-    before = done
+    others = set(active_children())
     with ProcessPoolExecutor(
-        max_workers=min(jobs, len(waiting)),
-        mp_context=context,
-        initializer=_begin_worker,
-        initargs=(counter,),
+        max_workers=min(jobs, len(cells)), mp_context=context, initializer=_begin_worker, initargs=(counter,)
     ) as pool:
-        futures: dict[Future[Result], Cell] = {
-            pool.submit(_run_in_worker, cell, resolve): cell for cell in waiting
-        }
         try:
+            futures: dict[Future[Result], Cell] = {}
+            with _no_interrupt():
+                for cell in cells:
+                    futures[pool.submit(_run_in_worker, cell, resolve)] = cell
             while futures:
                 ended, _ = wait(futures, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
-                on_progress(before + counter.value, total)
+                on_blocks(counter.value)
                 for future in ended:
-                    cell = futures.pop(future)
-                    result = future.result()
-                    if store is not None:
-                        store.keep(cell, result)
-                    yield cell, result
+                    yield futures.pop(future), future.result()
         except BaseException:
-            counter.value = STOP
-            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in set(active_children()) - others:
+                worker.kill()
             raise
+
+
+@contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Ctrl-C waits till the end of it; processes begun in it never have it, not even while they import.
+
+    Of the main thread. Blocked signals are inherited, but any other thread may still take one for Python.
+    """
+    came: list[int] = []
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    usual = signal.signal(signal.SIGINT, lambda number, _frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    if came:
+        signal.raise_signal(signal.SIGINT)
 
 
 _counter: Any = None
 _parent = 0
 
 
-class StoppedError(Exception):
-    """The batch is given up; what was under way is not kept."""
+class OrphanError(Exception):
+    """The batch is gone; nobody waits for this cell."""
 
 
 def _begin_worker(counter: Any) -> None:
-    """A worker leaves Ctrl-C to its parent, and counts its blocks where the parent reads them."""
+    """A worker counts its blocks where the parent reads them, and does not outlive it."""
     global _counter, _parent
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _counter, _parent = counter, os.getppid()
     if sys.platform == "linux":  # a parent that is killed tells nobody: an idle worker would wait for ever
         die_with_parent(_parent)
@@ -144,8 +200,7 @@ def _run_in_worker(cell: Cell, resolve: Resolve) -> Result:
     def count(_done: int, _total: int) -> None:
         with _counter.get_lock():
             _counter.value += 1
-            is_over = _counter.value < 0
-        if is_over or os.getppid() != _parent:
-            raise StoppedError
+        if os.getppid() != _parent:
+            raise OrphanError
 
     return run_cell(cell, resolve, count)

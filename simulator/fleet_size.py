@@ -51,6 +51,7 @@ def sites_of(cell: Cell, series: WindSeries) -> tuple[SiteSettings, ...]:
         raise CellError(f"{len(cell.each_site)} sites are described, and there are {count}")
     found: list[SiteSettings] = []
     names: dict[str, int] = {}
+    columns = {column.lower(): column for column in series.sites}
     for index in range(count):
         around, column = divmod(index // together, len(series.sites))
         share = index / max(1, count - 1)
@@ -65,6 +66,8 @@ def sites_of(cell: Cell, series: WindSeries) -> tuple[SiteSettings, ...]:
         }
         values |= dict(cell.site_overrides)
         values |= dict(cell.each_site[index]) if cell.each_site else {}
+        if values["wind"] not in series.ratios:
+            values["wind"] = columns.get(values["wind"].lower(), values["wind"])
         name = re.sub(r"[^a-z0-9]+", "-", str(values["wind"]).lower()).strip("-")
         names[name] = names.get(name, 0) + 1
         site_id = name if names[name] == 1 else f"{name}-{names[name]}"

@@ -20,7 +20,7 @@ from fleet.capacity import Slo, Work
 from fleet.profile_file import is_file
 from fleet.request import ClassCutoffs, ClassSlo, RequestClass
 from power_feed.synthetic import SyntheticWind
-from power_feed.wind_files import read_wind_file
+from power_feed.wind_files import WindOptions, read_wind_file
 from power_feed.wind_series import WindSeries
 from router.policy.planner.demand import ClassLoad
 from simulator.cell import Cell, CellError, Sample
@@ -312,7 +312,8 @@ def wind_series(name: str, resolve: Resolve) -> WindSeries:
                 for index, farm in enumerate(farms)
             },
         )
-    return read_wind_file(resolve(name))
+    advice = "give a file of shares of nameplate to be sure"
+    return read_wind_file(resolve(name), WindOptions(unit_advice=advice, nameplate_advice=advice))
 
 
 @lru_cache(maxsize=8)

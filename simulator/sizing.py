@@ -172,7 +172,9 @@ def size_fleet(power: Ratios, percent: float, sizing: Sizing) -> FleetSize:
 
 
 def correlations(power: Ratios) -> list[list[float]]:
-    """Between the farms' power; NaN for a farm whose power never changes."""
+    """Between the farms' power; NaN for a farm whose power never changes, and where there is one step."""
+    if power.shape[1] < 2:
+        return [[math.nan] * len(power) for _ in power]
     with np.errstate(invalid="ignore", divide="ignore"):
         matrix: Ratios = np.asarray(np.corrcoef(power)).reshape(len(power), len(power))
     return [[float(value) for value in row] for row in matrix]

@@ -14,7 +14,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fleet.profile import SitePowerModel
 from simulator.sizing import HOURS_PER_YEAR, FleetSize
+
+DEFAULT_OVERHEAD_RATIO = SitePowerModel().overhead_ratio
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +71,7 @@ class Prices:
     gpu_usd: float
     server_years: float = 5.0
     facility_usd_per_watt: float = 11.7
+    """Of IT watts; the same below."""
     wind_facility_usd_per_watt: float = 11.7
     facility_years: float = 15.0
     interest_ratio: float = 0.08
@@ -121,17 +125,25 @@ def capital_recovery(years: float, interest_ratio: float) -> float:
         raise ValueError(f"{years:g} years at {interest_ratio:g}: years must be above 0, interest not below")
     if interest_ratio == 0:
         return 1 / years
-    return float(interest_ratio / (1 - (1 + interest_ratio) ** -years))
+    return interest_ratio / -math.expm1(-years * math.log1p(interest_ratio))
 
 
-def fixed_usd_per_hour(prices: Prices, *, gpus: int, gpu_watts: float, wind_sites: int) -> float:
+def fixed_usd_per_hour(
+    prices: Prices,
+    *,
+    gpus: int,
+    gpu_watts: float,
+    wind_sites: int,
+    overhead_ratio: float = DEFAULT_OVERHEAD_RATIO,
+) -> float:
     """Servers and buildings of so many GPUs, and the sites: all but energy. No wind site: one on the grid.
 
-    `gpu_watts` are of one GPU at its peak, host and overhead included.
+    `gpu_watts` are of one GPU at its peak, host and overhead included; a building is paid by its IT watts,
+    without the overhead.
     """
     facility = capital_recovery(prices.facility_years, prices.interest_ratio) + prices.maintenance_ratio
     per_watt = prices.wind_facility_usd_per_watt if wind_sites else prices.facility_usd_per_watt
-    a_gpu = _server_share(prices) * prices.gpu_usd + facility * per_watt * gpu_watts
+    a_gpu = _server_share(prices) * prices.gpu_usd + facility * per_watt * gpu_watts / overhead_ratio
     return (gpus * a_gpu + wind_sites * prices.wind_site_usd_per_year) / HOURS_PER_YEAR
 
 
@@ -140,15 +152,23 @@ def _server_share(prices: Prices) -> float:
     return capital_recovery(prices.server_years, prices.interest_ratio) + prices.maintenance_ratio
 
 
-def cost(fleet: FleetSize, gpu: GpuKind, prices: Prices, *, gpu_watts: float) -> Cost | None:
+def cost(
+    fleet: FleetSize,
+    gpu: GpuKind,
+    prices: Prices,
+    *,
+    gpu_watts: float,
+    overhead_ratio: float = DEFAULT_OVERHEAD_RATIO,
+) -> Cost | None:
     """Both costs of this fleet; None where it has no GPU."""
     if fleet.gpus == 0:
         return None
     use = fleet.use_ratio
     sites = sum(1 for farm in fleet.farms if farm.gpus)
     gpu_fixed = fixed_usd_per_hour(prices, gpus=1, gpu_watts=0.0, wind_sites=0)
-    on_grid = fixed_usd_per_hour(prices, gpus=1, gpu_watts=gpu_watts, wind_sites=0)
-    at_farms = fixed_usd_per_hour(prices, gpus=fleet.gpus, gpu_watts=gpu_watts, wind_sites=sites) / fleet.gpus
+    watts = {"gpu_watts": gpu_watts, "overhead_ratio": overhead_ratio}
+    on_grid = fixed_usd_per_hour(prices, gpus=1, wind_sites=0, **watts)
+    at_farms = fixed_usd_per_hour(prices, gpus=fleet.gpus, wind_sites=sites, **watts) / fleet.gpus
     grid_facility, wind_facility = on_grid - gpu_fixed, at_farms - gpu_fixed
     grid_energy = prices.grid_usd_per_megawatt_hour * gpu_watts / 1e6
     wind_energy = prices.wind_usd_per_megawatt_hour * gpu_watts / 1e6

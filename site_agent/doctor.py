@@ -7,6 +7,7 @@ touched.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import socket
@@ -178,8 +179,16 @@ def _port(name: str, host: str, port: int) -> Finding:
             probe.bind((host, port))
         except OSError as error:
             said = f"{name} {host}:{port}: {error.strerror}"
-            return _fail("ports", said, f"stop what has it, or change {name}")
+            return _fail("ports", said, _port_action(name, error))
     return _pass("ports", f"{name} {port}")
+
+
+def _port_action(name: str, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"stop what has it, or change {name}"
+    if error.errno == errno.EACCES:
+        return f"change {name}: this user may not listen on it"
+    return f"change {name.replace('port', 'host')}: it must be an address of this machine"
 
 
 async def _engines(config: SiteConfig) -> Finding:
@@ -229,13 +238,15 @@ async def _gpus(config: SiteConfig, library: Any) -> Gpus:
     if options.gpu_driver == "none" or not uses:
         action = "with GPUs: gpus_per_instance, gpu_driver; without, measure the assumed watts at the wall"
         return Gpus(findings=(_warn(name, "nobody reads their power: the draw is modelled", action),))
-    failing = _warn if options.gpu_driver == "auto" else _fail
+    failing, action = _warn, "the draw is modelled without it"
+    if options.gpu_driver != "auto":
+        failing, action = _fail, 'the agent will not start: mend it; gpu_driver = "auto" models the draw'
     try:
         driver = await asyncio.to_thread(_open_gpus, config, library)
     except DriverError as error:
         if error.reason == "missing_gpu":
             return Gpus(findings=(_fail(name, str(error), "instances, gpus_per_instance"),))
-        return Gpus(findings=(failing(name, str(error), "the draw is modelled without it"),))
+        return Gpus(findings=(failing(name, str(error), action),))
     try:
         watts = await driver.power_watts()
         kinds = await asyncio.to_thread(driver.kinds)

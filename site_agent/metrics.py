@@ -319,7 +319,7 @@ def create_registry(collector: SiteCollector, *others: Collector) -> CollectorRe
     registry = CollectorRegistry(auto_describe=False)
     for one in (collector, *others):
         registry.register(one)
-    add_process_metrics(registry, "site")
+    add_process_metrics(registry, "site", site=collector.facts.site_id)
     return registry
 
 

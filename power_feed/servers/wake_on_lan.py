@@ -85,7 +85,8 @@ class WakeOnLanServer:
         except OSError as error:
             raise ServerDriverError(f"off_command {name}: {error.strerror}") from None
         try:
-            code = await asyncio.wait_for(process.wait(), OFF_TIMEOUT_SECONDS)
+            async with asyncio.timeout(OFF_TIMEOUT_SECONDS):
+                code = await process.wait()
         except TimeoutError:
             process.kill()
             raise ServerDriverError(

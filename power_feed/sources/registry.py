@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fleet.config import ConfigError
+from fleet.version import extra_hint
 from power_feed.config import CsvSource, FarmConfig, FeedConfig, LeastSource, ScheduleSource, SyntheticSource
 from power_feed.live_config import (
     HttpSource,
@@ -243,7 +244,7 @@ def _live(config: LiveSourceConfig, context: SourceContext, module: str, link: s
         raise SourceFaultError(
             "internal",
             f"kind = {kind!r} needs the package {error.name or 'of its protocol'}, which is not installed: "
-            "pip install 'heron-router[telemetry]'",
+            + extra_hint("telemetry"),
         ) from None
     curtailment = getattr(config, "curtailment", None)
     if curtailment is not None:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from fleet.records import PlannerLease, RouterPresence, is_of_no_clock, next_sequence
 from fleet.store import Store, StoreError
+from fleet.version import extra_hint
 from fleet.wire import RecordError
 from router.config import PlannerConfig
 from router.live.demand_meter import from_record
@@ -44,7 +45,7 @@ TICK_SECONDS = 0.2
 SHORTFALL_WORTH_SAYING = 0.05
 """Requests per second."""
 MISSING_EXTRA = (
-    'planning is off: the solver is not installed. Install it with pip install "heron-router[plan]", '
+    f"planning is off: the solver is not installed. Install it with {extra_hint('plan')}, "
     "or set [router.planner] enabled = false; routing goes on without plans"
 )
 

@@ -22,6 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fleet.version import extra_hint
 from site_agent.drivers.gpu_power import GpuPower
 from site_agent.drivers.interface import DriverError, GpuReading, InstanceSpec
 
@@ -53,7 +54,7 @@ def load() -> Any:
         import pynvml
     except ImportError:
         raise DriverError(
-            "not_installed", "GPUs cannot be read: pip install 'heron-router[gpu]' (nvidia-ml-py)"
+            "not_installed", f"GPUs cannot be read: {extra_hint('gpu')} (nvidia-ml-py)"
         ) from None
     return pynvml
 

@@ -1,4 +1,4 @@
-"""A plain `pip install heron-router` runs every service: an extra is imported by its users only."""
+"""A plain `pip install .` runs every service: an extra is imported by its users only."""
 
 from __future__ import annotations
 

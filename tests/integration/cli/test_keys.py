@@ -50,6 +50,36 @@ def test_a_new_key_is_the_only_thing_on_standard_output(server: RedisServer, cap
     assert not any(key.encode() in value for value in _everything(server))
 
 
+@pytest.mark.parametrize(
+    ("text", "environment", "is_warned"),
+    [
+        ('[router]\nauth = "open"\n', {}, True),
+        ("[router]\nport = 8000\n", {}, True),
+        ('[router]\nauth = "keys"\n', {}, False),
+        ("[router]\n", {"HERON_ROUTER_AUTH": "keys"}, False),
+        ("[fleet]\n", {}, False),
+    ],
+)
+def test_a_key_for_a_router_that_asks_for_none_is_warned_of(
+    text: str,
+    environment: dict[str, str],
+    is_warned: bool,
+    server: RedisServer,
+    capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Where the file is known to have such a router; the key is made all the same."""
+    path = tmp_path / "fleet.toml"
+    path.write_text(text)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert main(["keys", "add", "--tenant", "acme", "--config", str(path)]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("hk-")
+    assert ('[router] auth is "open"' in captured.err) is is_warned
+
+
 def _everything(server: RedisServer) -> list[bytes]:
     client = server.client()
     names = client.keys()

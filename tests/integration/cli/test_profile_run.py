@@ -140,6 +140,21 @@ async def test_without_clocks_the_meter_changes_nothing() -> None:
     assert not library.is_open
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--out", "p.txt"], "--out p.txt: must end in .json\n"),
+        (["--out", "p.json", "--plot", "p.txt"], "--plot p.txt: must end in .png or .svg or .pdf\n"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused_before_the_engine_is_asked(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A profile that cannot be named in a configuration, and a picture that cannot be drawn."""
+    assert main(["profile", "run", "--url", "http://127.0.0.1:9", *words]) == 2
+    assert capsys.readouterr().err == said
+
+
 async def test_the_command_writes_prints_plots_and_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -172,4 +187,6 @@ async def test_the_command_writes_prints_plots_and_goes_on(
         assert await run("--seconds", "1", "--clocks", "50") == 2
         assert "--clocks: 50: 100 to 20000" in capsys.readouterr().err
         assert await run("--seconds", "1", "--model", "mixtral") == 2
+        capsys.readouterr()
         assert await run("--seconds", "1", "--clocks", "800") == 1
+        assert capsys.readouterr().out.endswith("; nothing was measured\n")

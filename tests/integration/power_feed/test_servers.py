@@ -227,6 +227,25 @@ async def test_the_tasks_switch_off_what_has_no_grant_and_on_what_has_one(contro
     assert not tasks.is_off("another")
 
 
+async def test_a_stop_in_the_moment_of_a_switch_is_not_lost() -> None:
+    """The state is asked anew because the server was switched, and the feed stops at once after."""
+    driver = SlowDriver()
+    tasks = ServerTasks(
+        {"coast": (driver, ServerSwitch(rule=SwitchRule()))},
+        lambda _site: None,
+        on_command=lambda _site, _command: None,
+        on_error=lambda _site: None,
+    )
+    asking = asyncio.create_task(tasks.loops()["state of server coast"]())
+    await until(lambda: driver.questions == 1)
+    await asyncio.sleep(0.01)  # it waits for two seconds, or for a switch
+    tasks._servers["coast"].is_stale.set()
+    asking.cancel()
+    driver.may_answer.set()
+    await asyncio.wait([asking], timeout=1.0)
+    assert asking.cancelled()
+
+
 class SlowDriver:
     """Answers its second question when it is let, by what was so when it was asked; all else at once."""
 

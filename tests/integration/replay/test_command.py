@@ -93,6 +93,15 @@ async def test_loss_is_a_bad_run() -> None:
     assert (out, err) == ("", "")
 
 
+async def test_why_requests_failed_is_told_below_the_table() -> None:
+    """The reasons are not in the JSON alone."""
+    load = ("--model", "m", "--seconds", "0.3", "--rate", "30", "--arrivals", "poisson")
+    async with serving(lambda _: "status_400") as stub:
+        code, out, _ = await heron_replay("--url", stub.url, *load)
+    assert code == 1
+    assert out.splitlines()[-1] == f"{stub.behaviours['status_400']} × failed: HTTP 400 c400"
+
+
 async def test_an_endpoint_without_a_list_of_models() -> None:
     """Without --model it says what it asked and what to do."""
     async with serving(lambda _: "status_400") as stub:

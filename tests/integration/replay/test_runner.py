@@ -108,13 +108,13 @@ async def test_the_whole_request_has_a_time_out() -> None:
     assert list(results.reasons) == ["lost: request time-out"]
 
 
-async def test_nobody_listening_is_lost() -> None:
-    """A refused connection is no answer and no stated error."""
+async def test_nobody_listening_is_a_failure() -> None:
+    """What was never accepted cannot be lost."""
     async with serving(lambda _: "complete") as stub:
         url = stub.url
     results = await run(plan(requests(3)), url)
-    assert only(results) == "lost"
-    assert list(results.reasons) == ["lost: connection: connect"]
+    assert only(results) == "failed"
+    assert list(results.reasons) == ["failed: connection: connect"]
 
 
 @pytest.mark.parametrize("behaviour", ["token_lost", "token_repeated", "token_foreign", "text_after_done"])

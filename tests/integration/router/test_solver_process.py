@@ -183,7 +183,7 @@ async def test_without_the_extra_there_is_a_message_and_no_planning(monkeypatch:
     planner, _, events = planner_of(MemoryStore())
     async with asyncio.timeout(5):
         await planner.run()
-    assert 'pip install "heron-router[plan]"' in told(events)
+    assert "pip install '.[plan]' in a checkout" in told(events)
     assert not planner.figures.is_available
 
 

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import re
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
+from support import official_data
 from support.heron_command import HERON
+from support.processes import pids_with
+from support.wait import until
 
 from cli import main as command_line
+from cli import simulate
+from simulator.batch import Store
+from simulator.inputs import read_inputs
 
+ROOT = Path(__file__).resolve().parents[3]
 WORDS = ("simulate", "--days", "1:1", "--sample", "1d:2m:1m", "--jobs", "2", "--load", "0.2")
 
 
@@ -141,3 +151,106 @@ def test_a_fault_of_a_site_that_is_not_there_is_refused(capsys: pytest.CaptureFi
     assert "--fault: no site nowhere; there are farm1, farm2, farm3, farm4, farm5, and all" in (
         capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize("at", ["2m", "99h"])
+def test_a_fault_beyond_the_end_of_a_block_is_refused(at: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """With both times."""
+    assert command_line.main([*WORDS, "--fault", f"crash:farm1:{at}:60s"]) == 2
+    seconds = {"2m": "120", "99h": "356,400"}[at]
+    assert f"--fault crash:farm1: AT is {seconds} s, and a block lasts 120 s" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("sample", [None, "12h:5m:2m"])
+def test_the_fault_of_the_help_can_be_meant(sample: str | None) -> None:
+    """With the default sample, and with that of the command's example: some of it is counted."""
+    assert any("12h:5m:2m" in example for example in command_line.COMMANDS["simulate"].examples)
+    words = ["simulate", "--fault", simulate.FAULT_EXAMPLE, *(("--sample", sample) if sample else ())]
+    [cell] = simulate.cells_of(command_line.parse(words))
+    simulate._check_faults(read_inputs(cell, Path))
+    [fault] = cell.faults
+    assert cell.sample is not None
+    assert fault.at_seconds + fault.seconds > cell.sample.warm_up_seconds
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+def test_a_cache_that_cannot_be_written_costs_no_result(
+    is_file: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where a file is in its place, and in /proc, where nobody can make a directory. It is said once."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HERON_CACHE", str(tmp_path / "file") if is_file else "/proc/heron")
+    out = tmp_path / "out.json"
+    assert command_line.main([*WORDS, "--seeds", "2", "--json", str(out)]) == 0
+    assert len(json.loads(out.read_text())["cells"]) == 2
+    assert capsys.readouterr().err.count("results cannot be kept") == 1
+
+
+def test_a_disk_that_is_full_in_mid_run_costs_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first result that cannot be kept is said, and no further one tried."""
+
+    def keep(_store: Store, _cell: object, _result: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setenv("HERON_CACHE", str(tmp_path))
+    monkeypatch.setattr(Store, "keep", keep)
+    assert command_line.main([*WORDS, "--seeds", "2"]) == 0
+    shown = capsys.readouterr()
+    assert "seeds 1–2" in shown.out
+    assert shown.err.count("No space left on device") == 1
+
+
+@pytest.mark.parametrize("is_of_terminal", [True, False])
+@pytest.mark.parametrize("processes", [3, 4])
+def test_an_interrupt_ends_it_at_once(processes: int, is_of_terminal: bool, tmp_path: Path) -> None:
+    """Ctrl-C, which all of its processes have, or a signal to it alone: its code, no traceback, nothing left.
+
+    While the workers are begun and after. One would be at its block, a whole day, for a minute or more.
+    """
+    marker = f"HERON_CACHE={tmp_path}"
+    with subprocess.Popen(
+        [*HERON, "simulate", "--days", "1:1", "--sample", "all", "--seeds", "2", "--jobs", "2"],
+        env=os.environ | {"HERON_CACHE": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        start_new_session=True,
+    ) as process:
+        asyncio.run(until(lambda: len(pids_with(marker)) >= processes, seconds=60, what="workers"))
+        if is_of_terminal:
+            os.killpg(process.pid, signal.SIGINT)
+        else:
+            process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=10)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    asyncio.run(until(lambda: not pids_with(marker), what="the end of every process"))
+
+
+def test_rows_of_the_wind_that_cannot_be_used_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On stderr, with what was taken for granted."""
+    monkeypatch.setenv("HERON_CACHE", str(tmp_path / "cache"))
+    wind = tmp_path / "wind.csv"
+    rows = [f"{hour * 3600},{'x' if hour == 20 else 0.5 + hour % 4 / 8}" for hour in range(49)]
+    wind.write_text("\n".join(["time,a", *rows]) + "\n")
+    assert command_line.main([*WORDS, "--wind", str(wind)]) == 0
+    told = capsys.readouterr().err
+    assert "wind.csv: 1 row refused: line 22: a: not a number: 'x'" in told
+    assert "taken as shares of nameplate" in told
+
+
+@pytest.mark.official_data
+def test_the_fleet_of_the_page_fits_the_wind_that_it_names(tmp_path: Path) -> None:
+    """The example of docs/simulator.md, column by column."""
+    [text] = re.findall(r"^```toml\n(.*?)^```", (ROOT / "docs/simulator.md").read_text(), re.M | re.S)
+    path = tmp_path / "sites.toml"
+    path.write_text(text)
+    wind = official_data.path("fts213_Wind_data.csv")
+    words = ["simulate", "--wind", str(wind), "--sites", str(path)]
+    [cell] = simulate.cells_of(command_line.parse(words))
+    assert [site.wind for site in read_inputs(cell, Path).sites] == ["Area3", "Area2"]

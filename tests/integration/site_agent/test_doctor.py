@@ -148,7 +148,7 @@ async def test_a_site_token_that_is_missing_or_weak_is_said(
 
 
 async def test_ports_that_are_taken_are_named(tmp_path: Path) -> None:
-    """Which setting, which port."""
+    """Which setting, which port, what to do."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -158,6 +158,36 @@ async def test_ports_that_are_taken_are_named(tmp_path: Path) -> None:
         "fail",
         True,
     )
+    assert found["ports"].action == "stop what has it, or change operations_port"
+
+
+@pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid"])
+async def test_a_host_that_is_not_this_machine_is_not_taken_for_a_taken_port(
+    host: str, tmp_path: Path
+) -> None:
+    """There the address is wrong, and nothing has to be stopped."""
+    found = await look(site(tmp_path, operations_host=host, operations_port=9101))
+    assert (found["ports"].status, found["ports"].action) == (
+        "fail",
+        "change operations_host: it must be an address of this machine",
+    )
+
+
+@pytest.mark.parametrize(
+    ("driver", "status", "action"),
+    [
+        ("auto", "warn", "the draw is modelled without it"),
+        ("nvml", "fail", "the agent will not start"),
+        ("nvml-read-only", "fail", "the agent will not start"),
+    ],
+)
+async def test_what_a_missing_nvml_means_depends_on_the_driver_asked_for(
+    driver: str, status: str, action: str, tmp_path: Path
+) -> None:
+    """Who asked for NVML gets no agent without it."""
+    engine = {**VLLM, "gpu_driver": driver}
+    found = await look(site(tmp_path, engine=engine), nvml_library=FakeNvml(has_driver=False))
+    assert (found["GPUs"].status, found["GPUs"].action.partition(":")[0]) == (status, action)
 
 
 @pytest.mark.parametrize(

@@ -305,7 +305,7 @@ def test_all_costs_are_those_of_heron_size() -> None:
     prices = one.prices
     grid = _costs(one, Fleet(gpus=8, peak_watts=6000.0, wind_sites=0), result)
     servers = 8 * prices.gpu_usd / prices.server_years
-    building = 6000.0 * prices.facility_usd_per_watt / prices.facility_years
+    building = 6000.0 / 1.1 * prices.facility_usd_per_watt / prices.facility_years
     energy = 0.002 * prices.grid_usd_per_megawatt_hour
     assert grid["usd"] == pytest.approx((servers + building) / 8760 + energy)
     assert grid["usd_of_good"] == pytest.approx(2 * grid["usd"])  # type: ignore[operator]

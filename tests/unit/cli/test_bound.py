@@ -54,6 +54,7 @@ def test_of_a_sample_it_is_by_seed_and_says_what_came(tmp_path: Path) -> None:
         (["--sites", "nowhere.toml"], "nowhere.toml"),
         (["--trace", "nowhere.csv"], "no such file"),
         (["--days", "360:371"], "has no day 371"),
+        (["--days", "1:1", "--size-percentile", "0"], "percentile 0 of its power is 0; take a higher one"),
     ],
 )
 def test_what_cannot_be_meant_is_told(
@@ -62,6 +63,17 @@ def test_what_cannot_be_meant_is_told(
     """Exit 2, with what to do."""
     assert main(["bound", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_rows_that_cannot_be_used_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On stderr, once for all weeks, with what was taken for granted and what a user of it can do."""
+    wind = tmp_path / "wind.csv"
+    rows = [f"{hour * 3600},{'x' if hour == 7 else 5 + hour % 4}" for hour in range(49)]
+    wind.write_text("\n".join(["time,a", *rows]) + "\n")
+    assert main(["bound", "--wind", str(wind), "--days", "1:1,2:2", "--load", "0.3"]) == 0
+    told = capsys.readouterr().err
+    assert told.count("wind.csv: 1 row refused: line 9: a: not a number: 'x'") == 1
+    assert "largest value, 8 MW, is taken; give a file of shares of nameplate to be sure" in told
 
 
 def test_more_sites_than_columns_read_them_days_later(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_vllm_that_is_not_there_is_refused_with_what_to_run(
     """The error names the command looked for, the extra, and the script that installs the CPU build."""
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
-        ConfigError, match=r"no command 'vllm'(?s:.*)heron-router\[vllm\](?s:.*)scripts/vllm-env"
+        ConfigError, match=r"no command 'vllm'(?s:.*)pip install '\.\[vllm\]'(?s:.*)scripts/vllm-env"
     ):
         options(tmp_path, "--engine", "vllm")
 
@@ -162,6 +162,8 @@ def test_a_trace_runs_to_its_end_unless_told_otherwise(tmp_path: Path) -> None:
     [
         (["--trace", "missing.csv"], "missing.csv: no such file"),
         (["--trace", "missing.csv", "--rate", "5"], "--rate is for the synthetic load"),
+        (["--rate", "1e9"], "heron demo: requests_per_second = 1e.09: must be at most 100000"),
+        (["--seconds", "1e9"], "heron demo: 40 requests/s for 1e.09 s of the load are more than 100000000"),
     ],
 )
 def test_traffic_that_cannot_be_made_is_refused(arguments: list[str], message: str) -> None:

@@ -69,6 +69,10 @@ def test_a_bad_result_of_a_sound_run_is_no_problem() -> None:
             {"lost": 2, "load_generator": {"reasons": {"lost: closed": 2, "shed: HTTP 503": 1}}},
             "2 × lost: closed",
         ),
+        (
+            {"failed": 3, "load_generator": {"reasons": {"failed: connection: connect": 3}}},
+            "3 requests found no connection to the router",
+        ),
         ({"load_generator": {"corrupted": 1, "corruptions": ["word 5"]}}, "foreign token (word 5)"),
         ({"load_generator": {"unsent": 4}}, "4 requests were not sent"),
         ({"completed": 0}, "not one request completed"),

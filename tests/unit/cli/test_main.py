@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shlex
 import subprocess
 import sys
@@ -74,7 +76,45 @@ def test_an_absent_extra_is_said(
 
     monkeypatch.setattr(command_line, "import_module", absent)
     assert command_line.main([command, "--days", "1:1"]) == exit_codes.CONFIGURATION
-    assert capsys.readouterr().err == "this needs numpy: pip install 'heron-router[simulate]'\n"
+    assert capsys.readouterr().err == "this needs numpy: pip install '.[simulate]' in a checkout of Heron\n"
+
+
+def heron_into(output: int, *words: str) -> subprocess.CompletedProcess[str]:
+    """`heron` with its standard output there, which is closed here."""
+    command = [sys.executable, "-m", "cli.main", *words]
+    try:
+        return subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, check=False)
+    finally:
+        os.close(output)
+
+
+@pytest.mark.parametrize("words", [("data", "list", "--json"), ("profile", "check", "--json")])
+def test_a_reader_that_goes_away_is_no_error(words: tuple[str, ...]) -> None:
+    """As `| head` does: no word, and the exit code of a program that SIGPIPE ended."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = heron_into(writing, *words)
+    assert (done.returncode, done.stderr) == (exit_codes.NOT_READ, "")
+
+
+def test_a_full_disk_is_said() -> None:
+    """Neither a traceback nor silence."""
+    done = heron_into(os.open("/dev/full", os.O_WRONLY), "data", "list", "--json")
+    assert (done.returncode, done.stderr) == (
+        exit_codes.BAD_RUN,
+        "the output: cannot be written: No space left on device\n",
+    )
+
+
+def test_another_error_of_the_system_is_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what is known to be of the output is told in a line."""
+
+    def failing(_name: str) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(command_line, "import_module", failing)
+    with pytest.raises(PermissionError):
+        command_line.main(["data", "list"])
 
 
 def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

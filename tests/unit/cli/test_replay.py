@@ -22,8 +22,14 @@ from replay.results import Slo
         (["--base-url", "ftp://x"], "the scheme must be http or https"),
         (["--speed", "0"], "speed = 0.0: must be above 0"),
         (["--rate", "-1"], "requests_per_second = -1.0: must be above 0"),
+        (["--rate", "1e9"], "requests_per_second = 1e+09: must be at most 100000"),
+        (["--rate", "1e5", "--seconds", "1e4"], "are more than 100000000 requests: lower one of them"),
+        (["--start-seconds", "1e9"], "are more than 100000000 requests"),
+        (["--mean-prompt-tokens", "1e12"], "mean_prompt_tokens = 1e+12: must be at most 8"),
+        (["--mean-output-tokens", "1e12"], "for the largest has then 10000000"),
         (["--keep-ratio", "2"], "keep_ratio = 2.0: must be above 0 and at most 1"),
         (["--prompt", "ids"], "--prompt ids needs --vocabulary-size"),
+        (["--vocabulary-size", "128"], "--vocabulary-size is for --prompt ids"),
         (["--json", "/nowhere/at/all.json"], "--json /nowhere/at/all.json: cannot be written"),
         (["--trace", "/nowhere.csv"], "/nowhere.csv: no such file, and no data set of that name"),
         (["--profile", "llama/x"], "'llama/x' is no profile: known are llama-3.1-70b/h100/tp2"),
@@ -47,6 +53,17 @@ def test_a_wrong_trace_is_refused(tmp_path: Path) -> None:
         ConfigError, match=r"wind\.csv: looks like a wind file .* expected a CSV of one request"
     ):
         run(parse(["replay", "--model", "m", "--trace", str(file)]))
+
+
+def test_a_start_after_the_end_of_the_trace_is_said(tmp_path: Path) -> None:
+    """Not a table of zeros."""
+    file = tmp_path / "trace.csv"
+    file.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.5,10,2\n")
+    words = ["--trace", str(file), "--start-seconds", "99999", "--quiet"]
+    with pytest.raises(ConfigError, match=r"no request of the trace lies after --start-seconds 99999$"):
+        run(parse(["replay", "--model", "m", *words]))
+    with pytest.raises(ConfigError, match="lies after --start-seconds 99999 within 5 s"):
+        run(parse(["replay", "--model", "m", "--seconds", "5", *words]))
 
 
 @pytest.mark.parametrize("watts", [2000.0, None])

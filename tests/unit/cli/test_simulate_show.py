@@ -8,8 +8,17 @@ import pytest
 
 from cli.simulate_show import show
 from router.policy.policies import POLICIES
+from simulator.cell import Cell, Sample
 
-LOAD = {"description": "constant", "mean_requests_per_second": 10.0, "peak_requests_per_second": 50.0}
+LOAD = {
+    "description": "constant",
+    "mean_requests_per_second": 10.0,
+    "peak_requests_per_second": 50.0,
+    "nameplate_watts": {"area1": 1e6, "area2": 2e6},
+}
+CELL = Cell(
+    wind="/data/fts213_Wind_data.csv", first_day=127, last_day=133, sample=Sample.parse("6h:15m:5m:2h")
+)
 
 
 def cell(policy: str, seed: int, *, off: float = 0.0) -> dict[str, Any]:
@@ -33,7 +42,7 @@ def cell(policy: str, seed: int, *, off: float = 0.0) -> dict[str, Any]:
         "cap_exceeded_seconds": 1234.5 + off,
         "joules_per_output_token": 3.21 + off,
     }
-    return {"cell": {"policy": policy, "seed": seed}, "result": found}
+    return {"cell": CELL.with_(policy=policy, seed=seed).as_dict(), "result": found}
 
 
 def printed(
@@ -85,3 +94,16 @@ def test_one_policy_has_all_figures(
     lines = printed(80, [cell("heron", 1)], monkeypatch, capsys)
     assert any("share of the offered requests within the SLO   │  88.15% │" in line for line in lines)
     assert any("requests refused " in line and "1512345" in line for line in lines)
+
+
+@pytest.mark.parametrize(("seeds", "told"), [(1, "seed 1"), (3, "seeds 1–3")])
+def test_the_head_says_what_was_simulated(
+    seeds: int, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wind, days, sample, sites and their size, load, seeds."""
+    lines = printed(80, [cell("heron", seed) for seed in range(1, seeds + 1)], monkeypatch, capsys)
+    head = " ".join(line.strip() for line in lines[:3])
+    assert head.startswith(
+        "fts213_Wind_data.csv: days 127–133, sample 21600s:900s:300s:7200s; 2 sites sized at p40 "
+        f"conv-2024 at load 0.5, sizes of 2023, bursty; {told}"
+    )

@@ -76,7 +76,7 @@ def test_the_environment_counts(tmp_path: Path) -> None:
         ({"sites": []}, r"\[\[sites\]\] is missing"),
         ({"router": {"port": 0}}, r"\[router\] port = 0: (.*) needs a fixed port"),
         ({"router": {"port": 9004}}, r"port = 9004: \[router\] port has this port already"),
-        ({"router": {"polcy": "x"}}, r"\[router\] polcy = \(not shown\): no such key; allowed are host, port"),
+        ({"router": {"polcy": "x"}}, r"\[router\] polcy = \(not shown\): no such key; allowed are host"),
         ({"router": {"port": "high"}}, r"\[router\] port = 'high': .*valid integer"),
         ({"power_feed": {"farms": []}}, r"\[power_feed\] farms = \[\]"),
     ],

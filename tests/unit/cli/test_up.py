@@ -50,6 +50,25 @@ def test_a_redis_that_may_not_be_started_is_missed(tmp_path: Path) -> None:
         up.run(main.parse(["up", "--config", str(path), "--no-redis"]))
 
 
+def test_a_log_directory_that_cannot_be_is_said_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file, a place where none can be made, and one that is another user's."""
+    monkeypatch.setattr(Redis, "ping", lambda _self: True)
+
+    def refusal(directory: Path) -> str:
+        with pytest.raises(ConfigError) as refused:
+            up.run(main.parse(["up", "--config", str(EXAMPLE), "--log-dir", str(directory)]))
+        return str(refused.value)
+
+    (tmp_path / "file").touch()
+    said = f"heron up: logs cannot be written to {tmp_path}"
+    assert refusal(tmp_path / "file") == f"{said}/file: File exists; choose with --log-dir"
+    assert refusal(tmp_path / "file" / "in") == f"{said}/file/in: Not a directory; choose with --log-dir"
+    monkeypatch.setattr(up.os, "access", lambda *_: False)
+    assert refusal(tmp_path / "not mine") == f"{said}/not mine: permission denied; choose with --log-dir"
+
+
 def test_the_password_of_a_redis_that_is_missed_is_not_shown(tmp_path: Path) -> None:
     """The message goes to logs and tickets."""
     path = tmp_path / "fleet.toml"

@@ -324,7 +324,7 @@ def test_a_number_in_the_environment_stays_one_where_a_number_is_wanted() -> Non
     [
         ({"kind": "remot"}, ".kind = 'remot': allowed are 'local', 'remote'"),
         ({}, ".kind: is missing and has no default"),
-        ({"kind": "remote", "api_key": 12345}, ".remote.api_key = (not shown): Input should be a valid string"),
+        ({"kind": "remote", "api_key": 7}, ".remote.api_key = (not shown): Input should be a valid string"),
         ({"kind": "remote", "api_ky": "hunter2"}, ".remote.api_ky = (not shown): no such key"),
         ({"kind": "remote", "speed": {"a": 2}}, ".remote.speed: Input should be a valid number"),
     ],

@@ -29,7 +29,7 @@ def test_a_missing_package_is_a_configuration_error(package: str, monkeypatch: p
         monkeypatch.delitem(sys.modules, f"power_feed.sources.{module}", raising=False)
     farm = {"farm_id": "f", "site_id": "s", "nameplate_watts": 1000.0, "source": SOURCES[package]}
     config = FeedConfig.model_validate({"farms": [farm]})
-    with pytest.raises(ConfigError, match=r"farm f.*pip install 'heron-router\[telemetry\]'") as error:
+    with pytest.raises(ConfigError, match=r"farm f.*pip install '\.\[telemetry\]' in a checkout") as error:
         build_sources(config, start_unix_seconds=0.0)
     assert package in str(error.value)
 

@@ -62,6 +62,26 @@ def test_a_column_without_a_known_nameplate_takes_its_largest_value_and_says_so(
     assert any("nameplate of 999_WIND_9 is not known" in note for note in series.notes)
 
 
+def test_what_megawatts_were_divided_by_is_known() -> None:
+    """By site: as given for all, as given for one, the largest value; nothing of a file of shares."""
+    rows = PLAIN + "0,10,1\n1,20,4\n"
+    assert read(rows).nameplates_megawatts == {"north": 20.0, "coast": 4.0}
+    options = WindOptions(nameplate_megawatts=25.0, nameplates_megawatts={"coast": 5.0})
+    assert read(rows, options).nameplates_megawatts == {"north": 25.0, "coast": 5.0}
+    assert plain("0,0.1,1.1", "1,0.3,0.4").nameplates_megawatts == {}
+
+
+def test_a_note_ends_with_the_callers_advice() -> None:
+    """The feed's keys unless the caller has other words."""
+    rows = PLAIN + "0,10,1\n1,20,4\n"
+    assert [note.rpartition("; ")[2] for note in read(rows).notes] == [
+        "say unit = per_unit or mw to be sure",
+        *["say nameplate_megawatts to be sure"] * 2,
+    ]
+    own = read(rows, WindOptions(unit_advice="say it", nameplate_advice="say how much"))
+    assert [note.rpartition("; ")[2] for note in own.notes] == ["say it", *["say how much"] * 2]
+
+
 def test_a_given_nameplate_wins() -> None:
     """Configuration says the nameplate; nothing is guessed."""
     series = read(

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from replay.outcome import RequestResult
-from replay.report import duration, summary, table
+from replay.report import duration, reasons, summary, table
 from replay.results import Results, Slo
 from replay.schedule import ScheduleCounts
 
@@ -18,6 +18,7 @@ KEYS = [
     *("cap_exceeded_seconds", "energy_joules", "sites", "inputs", "load_generator"),
 ]
 INPUTS = {"wind": None, "trace": "t.csv", "engine": "emulated"}
+SCHEDULE = ScheduleCounts(seconds=0.5, scheduled=4)
 
 
 def filled() -> Results:
@@ -43,16 +44,16 @@ def filled() -> Results:
 
 def test_all_agreed_keys_in_order() -> None:
     """Issue 2's list, then what the load generator adds; the whole is JSON."""
-    values = summary(filled(), inputs=INPUTS)
+    values = summary(filled(), inputs=INPUTS, schedule=SCHEDULE)
     assert list(values) == KEYS
     assert json.loads(json.dumps(values)) == values
 
 
 def test_goodput_and_attainment() -> None:
-    """One of four requests was good, in two seconds."""
-    values = summary(filled(), inputs=INPUTS)
-    assert values["goodput_requests_per_second"] == 0.5
-    assert values["slo_attainment_ratio"] == 0.25
+    """One of four requests was good, and they were offered in half a second of the run's two."""
+    values = summary(filled(), inputs=INPUTS, schedule=SCHEDULE)
+    assert values["goodput_requests_per_second"] == 2.0
+    assert values["slo_attainment_ratio"] == 0.25 == 2.0 / (values["requests"] / SCHEDULE.seconds)
     assert values["e2e_seconds"] == {"p50": 2.5, "p99": 3.5}
     assert values["ttft_seconds"] == {"p50": 0.1, "p99": 0.1}
     assert values["itl_seconds"]["p50"] == pytest.approx(0.02, rel=0.011)
@@ -60,13 +61,14 @@ def test_goodput_and_attainment() -> None:
 
 def test_unknown_is_null() -> None:
     """Without SLO, without requests, without what the caller did not give."""
-    values = summary(Results(), inputs=INPUTS)
+    values = summary(Results(), inputs=INPUTS, schedule=ScheduleCounts())
     for name in ("retried", "resumed", "cap_exceeded_seconds", "energy_joules"):
         assert values[name] is None
     assert values["goodput_requests_per_second"] is None
     assert values["slo_attainment_ratio"] is None
     assert values["ttft_seconds"] == {"p50": None, "p99": None}
-    empty = summary(Results(slo=Slo(prefill_tokens_per_second=1, itl_seconds=1)), inputs=INPUTS)
+    idle = Results(slo=Slo(prefill_tokens_per_second=1, itl_seconds=1))
+    empty = summary(idle, inputs=INPUTS, schedule=ScheduleCounts())
     assert (empty["goodput_requests_per_second"], empty["slo_attainment_ratio"]) == (None, None)
 
 
@@ -75,6 +77,7 @@ def test_the_callers_figures_are_taken() -> None:
     values = summary(
         filled(),
         inputs=INPUTS,
+        schedule=SCHEDULE,
         retried=1,
         resumed=2,
         cap_exceeded_seconds=0.0,
@@ -87,7 +90,7 @@ def test_the_callers_figures_are_taken() -> None:
 
 def test_sites_default_to_what_was_seen() -> None:
     """By the answers' header."""
-    assert summary(filled(), inputs=INPUTS)["sites"] == {
+    assert summary(filled(), inputs=INPUTS, schedule=SCHEDULE)["sites"] == {
         "north": {"requests": 4, "completed": 3, "output_tokens": 33}
     }
 
@@ -107,10 +110,21 @@ def test_the_table_shows_it_all() -> None:
     """Every outcome, percentiles with units, and a dash for what is unknown."""
     console = Console(width=100, record=True, file=None, quiet=False)
     with console.capture() as capture:
-        console.print(table(summary(filled(), inputs=INPUTS), title="Run"))
+        console.print(table(summary(filled(), inputs=INPUTS, schedule=SCHEDULE), title="Run"))
     text = capture.get()
     for part in ("completed", "100.0 ms / 100.0 ms", "25.0%", "t.csv", "energy", "–"):
         assert part in text
+    for part in ("500.0 ms / 2.00 s", "8.00 requests/s", "16.50 tokens/s"):
+        assert part in text
+
+
+def test_the_most_frequent_reasons_are_told() -> None:
+    """Five at most, one line each."""
+    results = filled()
+    results.reasons.update({f"failed: HTTP 40{digit} x": digit + 2 for digit in range(6)})
+    assert reasons(summary(results, inputs=INPUTS, schedule=SCHEDULE)) == [
+        f"{digit + 2} × failed: HTTP 40{digit} x" for digit in (5, 4, 3, 2, 1)
+    ]
 
 
 @pytest.mark.parametrize(

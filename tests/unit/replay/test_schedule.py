@@ -34,10 +34,11 @@ def test_speed_divides_the_times() -> None:
 
 def test_start_and_duration_cut_the_trace() -> None:
     """Wall seconds bound the run; the trace is not read beyond it."""
-    found, _ = scheduled(
-        trace((0, 1, 1), (10, 2, 1), (14, 3, 1), (20, 4, 1)), start_seconds=10, max_seconds=5
-    )
+    rows = ((0, 1, 1), (10, 2, 1), (14, 3, 1), (20, 4, 1))
+    found, counts = scheduled(trace(*rows), start_seconds=10, max_seconds=5)
     assert [(r.due_seconds, r.prompt_tokens) for r in found] == [(0.0, 2), (4.0, 3)]
+    assert counts.seconds == 5
+    assert scheduled(trace(*rows), max_seconds=60)[1].seconds == 20
 
 
 def test_thinning_keeps_a_share_and_counts_the_rest() -> None:

@@ -16,7 +16,7 @@ from replay.synthetic import (
     generate,
     mean_of,
 )
-from replay.trace import TraceRequest
+from replay.trace import MAX_TOKENS, TraceRequest
 
 PUBLISHED = {
     "code": ([147, 578, 1469, 2744, 5188, 7303, 7436], [7, 9, 13, 24, 55, 90, 251]),
@@ -133,6 +133,16 @@ def test_the_description_says_synthetic() -> None:
         "synthetic trace (statistics of Azure 2023 code; 45 requests/s, bursty arrivals, "
         "mean output 60 tokens, prompt at most 512 tokens)"
     )
+
+
+def test_sizes_and_rates_beyond_any_trace_are_refused() -> None:
+    """The largest draw is within the limit of a trace's row, and the limit is named."""
+    largest = max(request.output_tokens for request in drawn(SyntheticSpec(mean_output_tokens=2e6), 5_000))
+    assert 5_000_000 < largest <= MAX_TOKENS
+    with pytest.raises(ValueError, match=r"mean_output_tokens = 3e\+06: must be at most 2\d{6}, for"):
+        SyntheticSpec(mean_output_tokens=3e6)
+    with pytest.raises(ValueError, match=r"requests_per_second = 100001: must be at most 100000"):
+        SyntheticSpec(requests_per_second=100_001)
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,16 @@ def test_sites_of_a_farm_share_its_column_and_a_nameplate_for_all() -> None:
     assert [site.wind_shift_days for site in six] == [0, 0, 0, 0, SHIFT_DAYS, SHIFT_DAYS]
 
 
+def test_a_column_is_known_in_upper_and_lower_case() -> None:
+    """As it is written where there is one such, else whatever the case."""
+    cell = CELL.with_(site_count=2, each_site=((("wind", "north sea"),), (("wind", "B"),)))
+    assert [site.wind for site in sites_of(cell, SERIES)] == ["North Sea", "b"]
+    both = WindSeries(
+        name="w", period_seconds=300.0, ratios={"A": SERIES.ratios["b"], "a": SERIES.ratios["b"]}
+    )
+    assert [site.wind for site in sites_of(CELL, both)] == ["A", "a"]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

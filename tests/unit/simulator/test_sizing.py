@@ -97,6 +97,13 @@ def test_no_wind_at_all_is_a_fleet_without_gpus() -> None:
     assert duration_curves(power, fleet)[0] == []
 
 
+@pytest.mark.filterwarnings("error")
+def test_one_step_has_no_correlation() -> None:
+    """NaN, without a warning of numpy's."""
+    power = known_power(series(a=[0.1, NAN], b=[0.2, 0.3]), ("a", "b"))
+    assert all(math.isnan(value) for row in correlations(power) for value in row)
+
+
 def test_steps_that_some_farm_did_not_measure_are_left_out() -> None:
     """An aggregate needs all of them; above nameplate counts as nameplate."""
     power = known_power(series(a=[0.1, NAN, 1.1], b=[0.2, 0.3, 0.4]), ("a", "b"))

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from site_agent import config
+from site_agent.doctor import Gpus, numbers_of
 from site_agent.drivers.options import VllmOptions
 from site_agent.meter_options import MeterOptions
+from site_agent.promises import findings
 
 DOCS = Path(__file__).parents[3] / "docs"
 EXAMPLES = [
@@ -25,6 +27,18 @@ SITE = '[[sites]]\nsite_id = "north"\nfarm_id = "north-farm"\nstate_dir = "north
 def test_the_pages_have_examples() -> None:
     """Else the next test would pass over nothing: a whole site, foreign engines, a meter, a profile, vLLM."""
     assert [page for page, _ in EXAMPLES] == ["site.md"] * 4 + ["vllm.md"]
+
+
+def test_a_site_with_the_meter_rides_through(tmp_path: Path) -> None:
+    """The two blocks together: the doctor finds that ladder and lag fit."""
+    whole, meter = (
+        next(block for _, block in EXAMPLES if table in block) for table in ("[[sites]]", "[sites.meter]")
+    )
+    path = tmp_path / "fleet.toml"
+    path.write_text(whole + meter)
+    _, site = config.load(path, None, {})
+    [ladder] = [one for one in findings(numbers_of(site, Gpus(findings=()))) if one.check == "ladder"]
+    assert ladder.status == "pass", ladder.message
 
 
 @pytest.mark.parametrize(("page", "block"), EXAMPLES, ids=range(len(EXAMPLES)))
