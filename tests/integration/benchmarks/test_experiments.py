@@ -15,7 +15,7 @@ ROWS = {
     "paper_table": 16,
     "power_short": 24,
     "matrix": 10,
-    "ablation": 14,
+    "ablation": 15,
     "sensitivity": 30,
     "grid": 2,
 }
