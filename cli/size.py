@@ -15,6 +15,7 @@ from cli.data import resolve
 from cli.files import check_writable
 from cli.wind_notes import tell
 from fleet.config import ConfigError
+from fleet.version import extra_hint
 
 if TYPE_CHECKING:
     from cli.size_result import SizeResult
@@ -126,7 +127,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.plot is not None:
             _plot(result, arguments.plot)
     except OSError as error:
-        print(f"{error.filename}: cannot be written: {error.strerror}", file=sys.stderr)
+        print(f"{error.filename or 'the output'}: cannot be written: {error.strerror}", file=sys.stderr)
         return exit_codes.BAD_RUN
     return exit_codes.DONE
 
@@ -138,7 +139,7 @@ def _compute(arguments: argparse.Namespace) -> SizeResult:
         from simulator.sizing import Sizing, SizingError, correlations, known_power, size_fleet
         from simulator.sizing_cost import DEFAULT_OVERHEAD_RATIO, GPUS, Prices, cost
     except ModuleNotFoundError as error:
-        raise SizeError(f"heron size needs {error.name}: install heron-router[simulate]") from None
+        raise SizeError(f"heron size needs {error.name}: {extra_hint('simulate')}") from None
     kind = GPUS[arguments.gpu]
     overhead = DEFAULT_OVERHEAD_RATIO if arguments.overhead is None else arguments.overhead
     gpu_watts = kind.peak_watts(overhead) if arguments.gpu_watts is None else arguments.gpu_watts
@@ -329,5 +330,5 @@ def _plot(result: SizeResult, path: Path) -> None:
     try:
         from cli.size_plot import draw
     except ModuleNotFoundError as error:
-        raise SizeError(f"--plot needs {error.name}: install heron-router[simulate]") from None
+        raise SizeError(f"--plot needs {error.name}: {extra_hint('simulate')}") from None
     draw(result, path)
