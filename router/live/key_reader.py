@@ -81,7 +81,7 @@ class KeyReader:
             for key_id, error in faults:
                 self._metrics.count_refused("ApiKey", error.reason)
                 self._events.add("record_refused", f"refused: API key {key_id[:12]}…: {error}")
-        self._ring.gone = len(self._ring) - sum(self._ring.knows(key_id) for key_id in listed)
+        self._ring.note_listed(listed)
         self._ring.note_read(self._clock())
         self._tell(len(listed))
 

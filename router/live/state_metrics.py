@@ -142,7 +142,7 @@ def key_families(ring: KeyRing | None, *, now: float, unix_now: float) -> Iterat
         "heron_router_api_keys_gone",
         "API keys in use that Redis has no record of any more; act above 0: restore them before a restart.",
         [],
-        {(): ring.gone} if ring is not None and is_read else {},
+        {(): ring.gone(unix_now)} if ring is not None and is_read else {},
     )
 
 

@@ -11,7 +11,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Literal
 
 from fleet.api_key import MAX_KEY_BYTES, key_id
@@ -81,8 +81,7 @@ class KeyRing:
         self._refused: dict[str, HashFields] = {}
         self.read_at: float | None = None
         """When the records were last read whole (monotonic); None: never."""
-        self.gone = 0
-        """Keys that are known here and of which the store has no record any more."""
+        self._gone: list[Credential] = []
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -98,6 +97,10 @@ class KeyRing:
     def usable(self, unix_now: float) -> int:
         """Keys that open something now."""
         return sum(credential.fault(unix_now) is None for credential in self._keys.values())
+
+    def gone(self, unix_now: float) -> int:
+        """Keys that open something here and of which the store has no record any more."""
+        return sum(credential.fault(unix_now) is None for credential in self._gone)
 
     def find(self, shown: bytes | None, unix_now: float) -> Credential | KeyFault:
         """Whose key a header holds: the value of `authorization` (`Bearer …`) or of `x-api-key`."""
@@ -152,6 +155,11 @@ class KeyRing:
         if is_new and len(self._keys) >= MAX_API_KEYS:
             raise RecordError("too_large", f"ApiKey: more than {MAX_API_KEYS} keys")
         return ApiKey.from_hash(fields)
+
+    def note_listed(self, sha256_hexes: Collection[str]) -> None:
+        """These are all of which the store has a record."""
+        listed = frozenset(sha256_hexes)
+        self._gone = [one for key, one in self._keys.items() if key not in listed]
 
     def note_read(self, now: float) -> None:
         """All records that there are have been taken."""

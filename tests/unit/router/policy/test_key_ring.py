@@ -152,3 +152,14 @@ def test_quotas_go_on_when_a_record_is_edited():
         assert found.quota.take(1, 100.0) is None
     made.take({key_id(KEY): fields(requests_per_minute=60, name="renamed")}, 100.0)
     assert found.quota.take(1, 100.0) is not None
+
+
+def test_a_key_that_the_store_has_lost_is_missed_while_it_opens_something():
+    """One that was revoked or has expired, and then deleted, is nobody's loss."""
+    made = ring(expires_at_unix_seconds=2000.0)
+    made.note_listed([key_id(KEY)])
+    assert made.gone(1000.0) == 0
+    made.note_listed([])
+    assert (made.gone(1000.0), made.gone(2000.0)) == (1, 0)
+    made.take({key_id(KEY): fields(revoked_at_unix_seconds=900.0)}, 101.0)
+    assert made.gone(1000.0) == 0
