@@ -226,3 +226,32 @@ async def test_a_response_is_not_found_for_another_tenant(store: Any):
         assert len(site(fleet, "a").asked) == asked
         assert (await fleet.client.get(path, headers=own)).status_code == 200
         assert (await fleet.post(more, "/v1/responses", headers=own)).status_code == 200
+
+
+@pytest.mark.parametrize("ending", ["room", "client leaves", "time is over"])
+async def test_who_waits_for_its_home_holds_nobody_up(store: Any, ending: str):
+    """Its home is full: others are answered elsewhere, and however it ends nothing of it is left."""
+    async with router_fleet(
+        store, "a", "b", make_site=RecordedSite, hold_seconds=0.5 if ending == "time is over" else 30.0
+    ) as fleet:
+        response_id, home = await create(fleet)
+        fleet.site(home).headroom = 0
+        await fleet.announce(fleet.site(home))
+        bound = CREATE | {"previous_response_id": response_id}
+        asking = asyncio.create_task(fleet.post(bound, "/v1/responses"))
+        await until(lambda: fleet.router.dispatcher.held == 1, what="it waits for its home")
+        for _ in range(5):
+            _, elsewhere = await create(fleet)
+            assert elsewhere != home
+        if ending == "client leaves":
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            await fleet.settled(completed=6, client_cancelled=1)
+        elif ending == "room":
+            fleet.site(home).headroom = 10
+            await fleet.announce(fleet.site(home))
+            assert (await asking).headers["x-heron-site"] == home
+            await fleet.settled(completed=7)
+        else:
+            assert (await asking).status_code == 503
+            await fleet.settled(completed=6, shed=1)
