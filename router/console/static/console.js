@@ -105,6 +105,7 @@ function showTiles(state) {
   ends(parent, "Shed", "shed", ended, totals, "warning");
   ends(parent, "Broken", "broken", ended, totals, "bad");
   ends(parent, "Failed", "failed", ended, totals, "warning");
+  ends(parent, "Clients' mistakes", "client_error", ended, totals, "");
   tile(parent, "Moved elsewhere", count(minute.retries + minute.resumed), `${count(minute.resumed)} resumed, ${count(minute.retries)} retried`);
 }
 

@@ -83,6 +83,10 @@ async def test_an_operator_sees_the_fleet_and_what_happens(store: Any, tmp_path:
         await seen(fleet, page, tmp_path)
         assert "5.0 of 8.0 kW" in await text_of(page, "#rows .site")
         await page.until("document.querySelector('#overall').innerText.includes('well')")
+        await fleet.post(b"{")
+        tiles = "document.querySelector('#tiles').innerText"
+        await page.until(rf"/Clients' mistakes\s+1\s+1 since start/.test({tiles})")
+        assert await page.value(rf"/Failed\s+0\s/.test({tiles})"), "it is no fault of the fleet"
         assert "2 of 2 sites serve" in await page.value("document.title")
 
         # by keyboard: the first row's details
