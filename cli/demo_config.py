@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from fleet.power import CapRule, RideThrough
 from fleet.profile import LLAMA_70B_H100_TP4, SitePowerModel
+from site_agent.site_model import SiteModel
 
 Engine = Literal["emulated", "vllm"]
 Scenario = Literal["calm", "sudden-drop", "site-crash", "all-dark"]
@@ -85,13 +86,15 @@ class SiteSize:
         return self.floor_cap_watts / (1 - MARGIN_RATIO) / self.nameplate_watts
 
 
+EMULATED_SITE = SiteModel(
+    profile=PROFILE,
+    power=POWER_MODEL,
+    instances=INSTANCES["emulated"],
+    max_concurrency=MAX_CONCURRENCY,
+    clocks_mhz=PROFILE.clocks_mhz,
+)
 SIZES: dict[Engine, SiteSize] = {
-    "emulated": SiteSize(
-        idle_watts=POWER_MODEL.site_watts(INSTANCES["emulated"] * PROFILE.stopped_watts),
-        peak_watts=POWER_MODEL.site_watts(
-            INSTANCES["emulated"] * PROFILE.watts(MAX_CONCURRENCY, PROFILE.full_clock_mhz)
-        ),
-    ),
+    "emulated": SiteSize(idle_watts=EMULATED_SITE.server_idle_watts, peak_watts=EMULATED_SITE.full_watts),
     "vllm": SiteSize(
         idle_watts=POWER_MODEL.site_watts(ASSUMED_VLLM_WATTS["assumed_stopped_watts"]),
         peak_watts=POWER_MODEL.site_watts(ASSUMED_VLLM_WATTS["assumed_busy_watts"]),

@@ -165,13 +165,20 @@ def busy_watts(
 ) -> float:
     """Draw of an awake instance with this mean number of running requests.
 
-    Below one request it is idle for the rest of the time. `prefill_ratio` is the share of time that goes to
-    prefill beyond what the measured rows had in them (about a tenth).
+    Below one request it is idle for the rest of the time. `prefill_ratio` is the share of all its time that
+    goes to prompts. (The measured rows have a little of that in them already, up to a tenth.)
     """
     at_work = profile.watts(max(1.0, running), clock_mhz)
-    at_work += prefill_ratio * (profile.prefill_watts(clock_mhz) - at_work)
     share = min(1.0, max(0.0, running))
-    return profile.idle_watts + share * (at_work - profile.idle_watts)
+    in_prefill = min(share, prefill_ratio) * (profile.prefill_watts(clock_mhz) - at_work)
+    return profile.idle_watts + share * (at_work - profile.idle_watts) + in_prefill
+
+
+def prefill_ratio(
+    profile: PerformanceProfile, clock_mhz: float, work: Work, requests_per_second: float
+) -> float:
+    """Share of an instance's time that goes to prompts at this rate."""
+    return min(1.0, requests_per_second * work.prompt_tokens / profile.prefill_rate(clock_mhz))
 
 
 def prefill_steps(profile: PerformanceProfile, work: Work) -> float:

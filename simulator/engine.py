@@ -45,6 +45,7 @@ class SimulatedEngine:
         "_on_finish",
         "_on_first_token",
         "_order",
+        "_prefill_ratio",
         "_prefilling",
         "_run_chunk_tokens",
         "_run_steps",
@@ -109,6 +110,7 @@ class SimulatedEngine:
         self._chunks: list[tuple[Sequence, int]] = []
         self._run_steps = 0
         self._run_chunk_tokens = 0
+        self._prefill_ratio = 0.0
         self._step_seconds = 0.0
         """Of the run's first step."""
         self._growth_seconds = 0.0
@@ -126,6 +128,11 @@ class SimulatedEngine:
     def kv_usage_ratio(self) -> float:
         """Share of the KV cache that was taken when the present run of steps began."""
         return min(1.0, self.kv_used_tokens / self.kv_tokens)
+
+    @property
+    def prefill_ratio(self) -> float:
+        """Share of the present run's time that goes to prompts."""
+        return self._prefill_ratio if self._chunks else 0.0
 
     @property
     def decoding(self) -> int:
@@ -248,7 +255,7 @@ class SimulatedEngine:
                 steps = min(steps, heap[0][0] - self._steps)
             steps = max(1, min(steps, (free + decoding) // (decoding + chunk)))
         itl_seconds, kv_seconds, prefill_rate, prefill_step_seconds = self._times
-        seconds = chunk / prefill_rate
+        seconds = chunk_seconds = chunk / prefill_rate
         if decoding:
             seconds += itl_seconds[decoding] + kv_seconds * self.kv_used_tokens
             self._growth_seconds = kv_seconds * (decoding + chunk)
@@ -258,6 +265,7 @@ class SimulatedEngine:
         if chunk and steps < self._run_steps:
             self._chunks = [(self._chunks[0][0], chunk * steps)]
         self._run_steps = steps
+        self._prefill_ratio = chunk_seconds / seconds
         self._step_seconds = seconds
         self._steps_began_at = now
         self.next_at = now + self._seconds_of(steps)

@@ -219,6 +219,7 @@ def _watts(
     max_concurrency: int,
 ) -> float:
     running = capacity.mean_running(profile, clock, work, rate, max_concurrency=max_concurrency)
-    gpus = count * capacity.busy_watts(profile, clock, running)
+    in_prefill = capacity.prefill_ratio(profile, clock, work, rate)
+    gpus = count * capacity.busy_watts(profile, clock, running, prefill_ratio=in_prefill)
     stopped = model.gpu_count - count * profile.tensor_parallel_degree
     return model.power.site_watts(gpus + stopped * model.profile.stopped_watts / model.degree)

@@ -18,7 +18,7 @@ from simulator.events import Events
 from simulator.sequence import Sequence
 from simulator.settings import METER_NOISE_RATIO, POWER_LAG_SECONDS, STOP_SECONDS
 from site_agent.drivers.interface import InstanceSpec
-from site_agent.emulation.gpu import FakeGpus, GpuOptions
+from site_agent.emulation.gpu import FakeGpus, GpuOptions, PowerState
 from site_agent.emulation.statistics import Histogram
 from site_agent.engine_metrics import EngineMetrics, MetricsWindow
 from site_agent.instance import Instance
@@ -37,6 +37,7 @@ class SimulatedInstance:
         "_life",
         "_on_change",
         "_pending",
+        "_prefill_ratio",
         "_running",
         "_start_seconds",
         "_view",
@@ -78,6 +79,7 @@ class SimulatedInstance:
         self._due_at = NEVER
         self._pending = 0
         self._running = -1
+        self._prefill_ratio = 0.0
         self._view: tuple[tuple[object, ...], InstanceView] | None = None
 
     @property
@@ -198,13 +200,14 @@ class SimulatedInstance:
 
     def _show(self) -> None:
         """Tell the GPUs what runs on them."""
-        running = len(self.engine.running)
+        engine = self.engine
+        running, prefill_ratio = len(engine.running), engine.prefill_ratio
         if self.state.state is InstanceState.STOPPED:
             running = -1
-        if running != self._running:
-            self._running = running
-            name = "stopped" if running < 0 else "running" if running else "idle"
-            self.gpus.set_load(name, max(0, running), self._events.now)  # type: ignore[arg-type]
+        if running != self._running or prefill_ratio != self._prefill_ratio:
+            self._running, self._prefill_ratio = running, prefill_ratio
+            name: PowerState = "stopped" if running < 0 else "running" if running else "idle"
+            self.gpus.set_load(name, max(0, running), self._events.now, prefill_ratio=prefill_ratio)
 
     # Its life
 

@@ -50,8 +50,8 @@ class PowerCapOnly:
         self.account.observe(draw_watts=view.draw_watts, cap_watts=view.cap_watts, now=now)
         awake = [one for one in view.instances if one.is_awake]
         layout = self.model.layout_of(one.tensor_parallel_degree for one in awake)
+        self._correction.observe(view.draw_watts, now)
         self._correction.learn(
-            draw_watts=view.draw_watts,
             worst_watts=self.model.worst_watts(layout, self.clock_mhz),
             changed_at=self._changed_at,
             now=now,

@@ -165,7 +165,6 @@ class SiteConfig(ConfigModel):
             clocks_mhz=profile.clocks_mhz if can_set_clock else profile.clocks_mhz[-1:],
             other_profiles=self.profiles.others(),
             other_max_concurrency=self.engine.other_max_concurrency,
-            counts_prefill=self.engine.kind != "emulated",
             slo=slo_of(ttft_seconds=self.slo_ttft_seconds, e2e_seconds=self.slo_e2e_seconds),
             spare_gpus=spare_gpus,
         )

@@ -16,28 +16,44 @@ CORRECTION_TOLERANCE_RATIO = 0.02
 """Measured this much above the model's worst case is noise."""
 CORRECTION_DECAY_SECONDS = 60.0
 DRAW_FILTER_SECONDS = 0.5
+MOST_WEIGHT = 0.5
+"""Of one reading in the filtered draw, however long it is since the one before: noise is never all of it."""
 BARE_SETTLE_SECONDS = 15.0
 """From the last engine's end until its GPUs draw what they do without one: an H100 takes about ten."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Correction:
-    """Compares once things have settled; what it learnt fades when the meter agrees again."""
+    """Compares once things have settled; what it learnt fades when the meter agrees again.
+
+    `observe` takes every reading. (`learn` is asked when a decision is made, which a high reading brings
+    about: from those alone it would learn noise.)
+    """
 
     settle_seconds: float
     ratio: float = 1.0
     bare_watts: float = 0.0
     """What the site draws above the model with every engine stopped."""
     _bare_since: float | None = None
-    _filtered_watts: float | None = None
+    _draw_watts: float = 0.0
+    _filtered_watts: float = 0.0
+    _heard_at: float | None = None
     _worst_watts: float = 0.0
     _fell_at: float = -math.inf
     _seen_at: float | None = None
 
-    def learn(
-        self, *, draw_watts: float, worst_watts: float, changed_at: float, now: float, is_bare: bool = False
-    ) -> None:
-        """Take the draw, and the worst case of what runs since `changed_at`; `is_bare`: nothing does.
+    def observe(self, draw_watts: float, now: float) -> None:
+        """Take a reading of the draw."""
+        self._draw_watts = draw_watts
+        if self._heard_at is None:
+            self._filtered_watts = draw_watts
+        else:
+            weight = 1 - math.exp(-max(0.0, now - self._heard_at) / DRAW_FILTER_SECONDS)
+            self._filtered_watts += min(MOST_WEIGHT, weight) * (draw_watts - self._filtered_watts)
+        self._heard_at = now
+
+    def learn(self, *, worst_watts: float, changed_at: float, now: float, is_bare: bool = False) -> None:
+        """Compare with the worst case of what runs since `changed_at`; `is_bare`: nothing does.
 
         Less may run than did without an order, where an engine has failed: the draw follows, and that is no
         wrong model.
@@ -51,12 +67,10 @@ class Correction:
             self._bare_since = None
         elif self._bare_since is None:
             self._bare_since = now
-        if self._filtered_watts is None or not self._is_settled(changed_at, now):
-            self._filtered_watts = draw_watts
+        if not self._is_settled(changed_at, now):
+            self._filtered_watts = self._draw_watts
             self._decay(elapsed)
             return
-        weight = 1 - math.exp(-elapsed / DRAW_FILTER_SECONDS)
-        self._filtered_watts += weight * (draw_watts - self._filtered_watts)
         if is_bare:
             self._decay(elapsed)
             excess = self._filtered_watts - worst_watts

@@ -130,6 +130,7 @@ class Governor:
             view = replace(view, draw_watts=view.cap_watts)
         self.account.observe(draw_watts=view.draw_watts, cap_watts=view.cap_watts, now=now)
         self._presumed.observe(draw_watts=view.draw_watts, cap_watts=view.cap_watts, now=now)
+        self._correction.observe(view.draw_watts, now)
         running = sum([one.running_requests for one in view.instances])
         self._load.observe(running, view.turned_away, now)
         if self._pace.is_cold:
@@ -194,7 +195,6 @@ class Governor:
         layout = self._layout(drawing)
         rest_watts = sum([self.model.rest_watts(one.tensor_parallel_degree) for one in resting])
         self._correction.learn(
-            draw_watts=view.draw_watts,
             worst_watts=self.model.worst_watts(layout, self.clock_mhz) * view.excess_ratio + rest_watts,
             is_bare=not drawing and not resting,
             changed_at=self._changed_at,

@@ -18,7 +18,7 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from fleet.capacity import Work, busy_watts, mean_running, requests_per_second
+from fleet.capacity import Work, busy_watts, mean_running, prefill_ratio, requests_per_second
 from site_agent.outlook import Outlook
 from site_agent.site_model import Configuration, Layout, SiteModel
 from site_agent.situation import GovernorRule
@@ -170,7 +170,9 @@ class LeastEnergy:
         for degree, count in layout:
             share = self.worth.of(self.model.uniform(1, degree), clock_mhz) / whole
             running = self._running_at(degree, clock_mhz, rate * share)
-            watts += count * busy_watts(self.model.profiles[degree], clock_mhz, running)
+            profile = self.model.profiles[degree]
+            in_prefill = prefill_ratio(profile, clock_mhz, self.worth.work, rate * share)
+            watts += count * busy_watts(profile, clock_mhz, running, prefill_ratio=in_prefill)
             gpus += degree * count
         own = self.model.profile
         stopped = (self.model.gpu_count - gpus) * own.stopped_watts / own.tensor_parallel_degree

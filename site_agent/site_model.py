@@ -63,9 +63,6 @@ class SiteModel:
     """Further tensor-parallel degrees that the same GPUs can be split into, for plans that want them."""
     other_max_concurrency: tuple[int, ...] = ()
     """Of those, in their order; empty: the same as `max_concurrency`."""
-    counts_prefill: bool = False
-    """Whether an instance that only prefills counts in the worst case: real GPUs draw more then than in
-    decode at a small batch; fake ones follow the decode rows alone."""
     slo: Slo | None = None
     """What a request may take here; None: nobody has said."""
     spare_gpus: int = 0
@@ -179,9 +176,9 @@ class SiteModel:
         """
         degree, clock = degree or self.degree, self.lowest_clock_mhz
         profile = self.profiles[degree]
-        busy = profile.idle_watts if is_alone else profile.watts(1, clock)
-        if self.counts_prefill and not is_alone:
-            busy = max(busy, profile.prefill_watts(clock))
+        busy = profile.idle_watts
+        if not is_alone:
+            busy = max(profile.watts(1, clock), profile.prefill_watts(clock))
         spare = self._worst_instance_watts[degree, clock] - busy
         return max(0.0, spare) * self.power.overhead_ratio
 
@@ -299,13 +296,13 @@ class SiteModel:
         }
 
     def _worst_up_to(self, degree: int, clock_mhz: int, requests: int) -> float:
-        """Of an instance that runs at most so many; measured rows are not monotone."""
+        """Of one that runs at most so many, or does nothing but prefill; measured rows are not monotone."""
         profile = self.profiles[degree]
         batches = {1, max(1, requests)} | {
             row.running_requests for row in profile.rows if row.running_requests <= requests
         }
         found = max(profile.watts(batch, clock_mhz) for batch in sorted(batches))
-        return max(found, profile.prefill_watts(clock_mhz)) if self.counts_prefill else found
+        return max(found, profile.prefill_watts(clock_mhz))
 
 
 def _steps(clocks_mhz: tuple[int, ...]) -> tuple[int, ...]:

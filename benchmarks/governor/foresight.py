@@ -75,7 +75,7 @@ def _levels(model: SiteModel, most_awake: int) -> list[float]:
     found = {model.server_idle_watts}
     for awake in range(1, most_awake + 1):
         for clock in model.steps_mhz:
-            found.add(model.modelled_watts([model.max_concurrency] * awake, clock))
+            found.add(model.worst_watts(model.uniform(awake), clock))
     return sorted(found)
 
 

@@ -256,7 +256,10 @@ class SimulatedSite:
     def _instance_watts(self, degree: int, running: int, clock_mhz: int) -> float:
         found = self._watts.get((degree, running, clock_mhz))
         if found is None:
-            found = self.model.profiles[degree].watts(running, clock_mhz)
+            profile = self.model.profiles[degree]
+            found = profile.watts(running, clock_mhz)
+            if running:  # the harshest load: prompts without pause, where they draw more than answers
+                found = max(found, profile.prefill_watts(clock_mhz))
             self._watts[degree, running, clock_mhz] = found
         return found
 

@@ -136,6 +136,7 @@ class EmulatedEngine:
         self._max_waiting = max_waiting
         self._decoding: list[Sequence] = []
         self._chunks: list[tuple[Sequence, int]] = []
+        self._prefill_ratio = 0.0
         self._is_idle = True
         self._ended_at = float("-inf")
         """End of the last step: when every decoding sequence had its last token."""
@@ -154,6 +155,11 @@ class EmulatedEngine:
             self._clock_mhz = clock_mhz
             self._itl_seconds.clear()
             self._set_rates()
+
+    @property
+    def prefill_ratio(self) -> float:
+        """Share of the present step's time that goes to prompts; 0 while there is none."""
+        return 0.0 if self.step_ends_at is None else self._prefill_ratio
 
     @property
     def kv_usage_ratio(self) -> float:
@@ -240,7 +246,7 @@ class EmulatedEngine:
         if not decoding and not chunk_tokens:
             self._is_idle = True
             return
-        seconds = chunk_tokens / self._prefill_rate
+        seconds = chunk_seconds = chunk_tokens / self._prefill_rate
         if not decoding:
             seconds += self._prefill_step_seconds
         else:
@@ -250,6 +256,7 @@ class EmulatedEngine:
                 itl_seconds = self.profile.itl_seconds(count, self._clock_mhz)
                 self._itl_seconds[count] = itl_seconds
             seconds += itl_seconds + self._kv_seconds * self.kv_used_tokens
+        self._prefill_ratio = chunk_seconds / seconds
         self.statistics.iteration_tokens_total.observe(len(decoding) + chunk_tokens)
         is_late = now - self._ended_at > MAX_CATCH_UP_SECONDS
         self.step_ends_at = (now if self._is_idle or is_late else self._ended_at) + seconds

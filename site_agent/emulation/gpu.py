@@ -1,6 +1,7 @@
 """Physics of fake GPUs: what they draw, with lag and noise, and how late a clock follows. Pure.
 
-The draw of an instance's GPUs follows the profile's watts for its state, batch and clock as first-order lag,
+What an instance's GPUs aim at is the profile's watts for its state, batch and clock, and for the share of its
+time that goes to prompts those of prefill. The draw follows as first-order lag,
 
     watts(t) = target + (watts(t₀) − target) · e^(−(t − t₀) ÷ lag)
 
@@ -60,18 +61,20 @@ class FakeGpus:
         self._at = self._made_at = now
         self._state: PowerState = "stopped"
         self._running = 0
+        self._prefill_ratio = 0.0
         self._clock_mhz = profile.full_clock_mhz
         self._next_clock: tuple[float, int] | None = None
         self._noise = [1.0] * len(indices)
         self._points: dict[tuple[int, int], float] = {}
 
-    def set_load(self, state: PowerState, running: int, now: float) -> None:
-        """What the instance does from now on."""
-        if state == self._state and running == self._running:
+    def set_load(self, state: PowerState, running: int, now: float, *, prefill_ratio: float = 0.0) -> None:
+        """What the instance does from now on; `prefill_ratio`: the share of its time that goes to prompts."""
+        if state == self._state and running == self._running and prefill_ratio == self._prefill_ratio:
             return
         self.advance(now)
         self._state = state
         self._running = running
+        self._prefill_ratio = prefill_ratio
         self._aim()
 
     def set_clock(self, clock_mhz: int | None, now: float) -> float:
@@ -158,4 +161,6 @@ class FakeGpus:
                 if len(self._points) >= MAX_REMEMBERED_POINTS:
                     self._points.clear()
                 watts = self._points[point] = profile.watts(*point)
+            if self._prefill_ratio > 0:
+                watts += self._prefill_ratio * (profile.prefill_watts(self._clock_mhz) - watts)
             self._target_watts = watts

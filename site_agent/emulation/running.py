@@ -174,11 +174,12 @@ class RunningEngine:
         self._arm()
 
     def _show_load(self) -> None:
-        running = self.running
+        now, running = time.monotonic(), self.running
         if self.state in ("stopped", "crashed"):
-            self.gpus.set_load("stopped", 0, time.monotonic())
+            self.gpus.set_load("stopped", 0, now)
         else:
-            self.gpus.set_load("running" if running else "idle", running, time.monotonic())
+            ratio = self._engine.prefill_ratio
+            self.gpus.set_load("running" if running else "idle", running, now, prefill_ratio=ratio)
 
     # its life
     def _new_engine(self) -> EmulatedEngine:

@@ -108,7 +108,6 @@ def _record(path: str) -> None:
     rebuild = fleet_view.FleetView._rebuild
 
     def noted_rebuild(self: Any, kept: Any) -> None:
-        rebuild(self, kept)
         if kept.report is not None:
             note(
                 event="report",
@@ -116,6 +115,7 @@ def _record(path: str) -> None:
                 report=kept.report.to_json().decode(),
                 info=None if kept.info is None else kept.info.to_json().decode(),
             )
+        rebuild(self, kept)  # asks for those that wait before it returns
 
     fleet_view.FleetView._rebuild = noted_rebuild  # type: ignore[method-assign]
     take_power = fleet_view.FleetView.take_power
@@ -130,10 +130,17 @@ def _record(path: str) -> None:
     take_plan = fleet_view.FleetView.take_plan
 
     def noted_plan(self: Any, raw: bytes) -> None:
-        before = self.snapshot
-        take_plan(self, raw)
-        if self.snapshot is not before:
+        on_change = self.on_change
+
+        def changed() -> None:
             note(event="plan", now=self._clock(), plan=raw.decode())
+            on_change()
+
+        self.on_change = changed
+        try:
+            take_plan(self, raw)
+        finally:
+            self.on_change = on_change
 
     fleet_view.FleetView.take_plan = noted_plan  # type: ignore[method-assign]
 

@@ -15,6 +15,7 @@ from fleet.capacity import (
     alone_seconds,
     busy_watts,
     mean_running,
+    prefill_ratio,
     reference_slo,
     requests_per_second,
 )
@@ -91,7 +92,8 @@ def configuration_of(
             running = mean_running(profile, clock_mhz, work, rate, max_concurrency=max_concurrency)
             seconds = (1.0 if is_idle else rates.get(name, 0.0)) / rate
             busy_seconds += seconds
-            joules += seconds * busy_watts(profile, clock_mhz, running)
+            in_prefill = prefill_ratio(profile, clock_mhz, work, rate)
+            joules += seconds * busy_watts(profile, clock_mhz, running, prefill_ratio=in_prefill)
     full = joules / busy_seconds if busy_seconds > 0 else profile.watts(max_concurrency, clock_mhz)
     return Configuration(
         model=profile.model,

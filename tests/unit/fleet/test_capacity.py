@@ -17,6 +17,7 @@ from fleet.capacity import (
     busy_watts,
     mean_running,
     operating_point,
+    prefill_ratio,
     reference_slo,
     requests_per_second,
 )
@@ -138,6 +139,15 @@ def test_watts_go_from_idle_over_one_request_to_the_rows() -> None:
     assert busy_watts(TP4, 1980, 0.5) == pytest.approx((460 + one) / 2)
     assert busy_watts(TP4, 1980, 32) == pytest.approx(1794)
     assert busy_watts(TP4, 1980, 32, prefill_ratio=1.0) == pytest.approx(TP4.prefill_watts(1980))
+    parts = 0.5 * 460 + 0.4 * one + 0.1 * TP4.prefill_watts(1980)
+    assert busy_watts(TP4, 1980, 0.5, prefill_ratio=0.1) == pytest.approx(parts)
+
+
+def test_the_share_of_time_that_goes_to_prompts() -> None:
+    """Prompt tokens a second ÷ those that it reads, and never more than all."""
+    most = TP4.prefill_rate(1980) / CHAT.prompt_tokens
+    assert prefill_ratio(TP4, 1980, CHAT, most / 4) == pytest.approx(0.25)
+    assert prefill_ratio(TP4, 1980, CHAT, 2 * most) == 1.0
 
 
 def test_every_class_of_the_published_mixes_can_be_served_within_its_slo() -> None:

@@ -21,7 +21,27 @@ Times = dict[int, tuple[float, float]]
 """Arrival → first token and last token."""
 
 
-def stepped(arrivals: list[Arrival], *, max_concurrency: int, kv_tokens: int | None = None) -> Times:
+class PrefillTime:
+    """Adds up what of an engine's time goes to prompts, by what it says of itself."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._since = 0.0
+
+    def until(self, now: float, engine: EmulatedEngine | SimulatedEngine) -> None:
+        """Nothing has happened to it since."""
+        assert 0 <= engine.prefill_ratio <= 1
+        self.seconds += engine.prefill_ratio * (now - self._since)
+        self._since = now
+
+
+def stepped(
+    arrivals: list[Arrival],
+    *,
+    max_concurrency: int,
+    kv_tokens: int | None = None,
+    prefill: PrefillTime | None = None,
+) -> Times:
     """Times by the step-by-step engine, driven without any lateness."""
     engine = EmulatedEngine(
         PROFILE, max_concurrency=max_concurrency, kv_tokens=kv_tokens, max_waiting=1_000_000
@@ -29,13 +49,16 @@ def stepped(arrivals: list[Arrival], *, max_concurrency: int, kv_tokens: int | N
     pending = list(enumerate(arrivals))
     first: dict[int, float] = {}
     times: Times = {}
+    prefill = prefill or PrefillTime()
     while pending or engine.step_ends_at is not None:
         ends_at = engine.step_ends_at
         if pending and (ends_at is None or pending[0][1][0] <= ends_at):
             index, (at, prompt, output) = pending.pop(0)
+            prefill.until(at, engine)
             engine.submit(SteppedSequence(prompt_tokens=prompt, max_tokens=output, owner=index), at)
             continue
         assert ends_at is not None
+        prefill.until(ends_at, engine)
         for sequence in engine.complete_step():
             first.setdefault(sequence.owner, ends_at)
             if sequence.finish_reason is not None:
@@ -45,10 +68,15 @@ def stepped(arrivals: list[Arrival], *, max_concurrency: int, kv_tokens: int | N
 
 
 def simulated(
-    arrivals: list[Arrival], *, max_concurrency: int, kv_tokens: int | None = None
+    arrivals: list[Arrival],
+    *,
+    max_concurrency: int,
+    kv_tokens: int | None = None,
+    prefill: PrefillTime | None = None,
 ) -> tuple[Times, SimulatedEngine]:
     """Times by the simulator's engine."""
     times: Times = {}
+    prefill = prefill or PrefillTime()
 
     def finished(sequence: Sequence, now: float) -> None:
         assert sequence.first_token_at is not None
@@ -66,8 +94,10 @@ def simulated(
     while pending or engine.next_at != NEVER:
         if pending and pending[0][1][0] <= engine.next_at:
             index, (at, prompt, output) = pending.pop(0)
+            prefill.until(at, engine)
             assert engine.submit(Sequence(prompt_tokens=prompt, max_tokens=output, owner=index), at)
         else:
+            prefill.until(engine.next_at, engine)
             engine.advance()
     return times, engine
 
@@ -98,6 +128,18 @@ def test_times_are_those_of_the_step_by_step_engine(rate: float, max_concurrency
         assert quantile(ours, 0.99) == pytest.approx(quantile(theirs, 0.99), rel=0.20)
     off = max(abs(fast[index][part] - exact[index][part]) for index in fast for part in (0, 1))
     assert off < 1e-6
+
+
+@pytest.mark.parametrize("rate", [0.5, 4.0, 8.0])
+def test_both_say_how_much_of_the_time_goes_to_prompts(rate: float) -> None:
+    """All prompt tokens ÷ the rate at which they are read."""
+    arrivals = arrivals_of(rate, 300, seed=2)
+    ours, theirs = PrefillTime(), PrefillTime()
+    stepped(arrivals, max_concurrency=64, prefill=theirs)
+    simulated(arrivals, max_concurrency=64, prefill=ours)
+    seconds = sum(prompt for _, prompt, _ in arrivals) / PROFILE.prefill_rate(PROFILE.full_clock_mhz)
+    assert theirs.seconds == pytest.approx(seconds)
+    assert ours.seconds == pytest.approx(seconds, rel=1e-3)
 
 
 def test_a_full_cache_preempts_and_loses_nobody() -> None:

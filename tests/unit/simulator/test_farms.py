@@ -17,8 +17,8 @@ from simulator.settings import Fault, PlannerSettings, RouterSettings
 from simulator.summary import Summary
 from simulator.world import Block, Scene, World, simulate
 
-TWO = 0.5
-"""Of the nameplate: enough for both sites of a farm (some 5 kW each at most)."""
+TWO = 0.6
+"""Of the nameplate: enough for both sites of a farm (some 6 kW each at most)."""
 
 
 def nothing_counted_is_open(block: Block) -> bool:

@@ -30,8 +30,8 @@ def test_a_site_needs_three_keys(tmp_path: Path) -> None:
     assert fleet.name == "default"
     assert site.site_id == "north"
     assert site.engine.kind == "emulated"
-    assert site.site_watts_limit() == pytest.approx(6613.2 * 1.1)
-    assert site.ride_through().joules == pytest.approx(6613.2 * 1.1 * 5)
+    assert site.site_watts_limit() == pytest.approx(8756.55 * 1.1)
+    assert site.ride_through().joules == pytest.approx(8756.55 * 1.1 * 5)
     assert site.gpus_per_instance() == 4
 
 

@@ -7,11 +7,17 @@ import pytest
 from site_agent.correction import CORRECTION_DECAY_SECONDS, Correction
 
 
+def learn(one: Correction, *, draw_watts: float, now: float, **others: float) -> None:
+    """A reading, and a look at it."""
+    one.observe(draw_watts, now)
+    one.learn(now=now, **others)
+
+
 def settled(draw_watts: float, worst_watts: float) -> Correction:
     """Ten seconds of this, ten times a second, with orders long ago."""
     one = Correction(settle_seconds=1.5)
     for tick in range(100):
-        one.learn(draw_watts=draw_watts, worst_watts=worst_watts, changed_at=0.0, now=100.0 + tick / 10)
+        learn(one, draw_watts=draw_watts, worst_watts=worst_watts, changed_at=0.0, now=100.0 + tick / 10)
     return one
 
 
@@ -20,7 +26,7 @@ def test_what_is_measured_above_the_worst_case_is_learnt_and_fades():
     one = settled(1100.0, 1000.0)
     assert one.ratio == pytest.approx(1.1)
     for tick in range(round(10 * CORRECTION_DECAY_SECONDS)):
-        one.learn(draw_watts=900.0, worst_watts=1000.0, changed_at=0.0, now=110.0 + tick / 10)
+        learn(one, draw_watts=900.0, worst_watts=1000.0, changed_at=0.0, now=110.0 + tick / 10)
     assert 1.0 < one.ratio < 1.05
 
 
@@ -30,10 +36,10 @@ def test_an_engine_that_fails_is_no_wrong_model():
     one = settled(880.0, 1100.0)
     for tick in range(100):
         draw_watts = 660.0 + max(0.0, 220.0 - 44.0 * tick)
-        one.learn(draw_watts=draw_watts, worst_watts=660.0, changed_at=0.0, now=110.0 + tick / 10)
+        learn(one, draw_watts=draw_watts, worst_watts=660.0, changed_at=0.0, now=110.0 + tick / 10)
     assert one.ratio == 1.0
     for tick in range(30):
-        one.learn(draw_watts=760.0, worst_watts=660.0, changed_at=0.0, now=120.0 + tick / 10)
+        learn(one, draw_watts=760.0, worst_watts=660.0, changed_at=0.0, now=120.0 + tick / 10)
     assert one.ratio > 1.1, "what stays above is learnt all the same"
 
 
@@ -43,7 +49,7 @@ def test_gpus_whose_engine_has_just_ended_are_no_wrong_model():
     one = Correction(settle_seconds=1.5)
     for tick in range(300):
         draw_watts = 120.0 if tick < 100 else 71.0
-        one.learn(draw_watts=draw_watts, worst_watts=73.0, changed_at=0.0, now=tick / 10, is_bare=True)
+        learn(one, draw_watts=draw_watts, worst_watts=73.0, changed_at=0.0, now=tick / 10, is_bare=True)
     assert (one.ratio, one.bare_watts) == (1.0, 0.0)
 
 
@@ -51,10 +57,35 @@ def test_a_bare_site_above_the_model_is_off_by_watts_not_by_a_ratio():
     """A host that draws 400 W more than was configured does so beside busy engines too, and no more."""
     one = Correction(settle_seconds=1.5)
     for tick in range(300):
-        one.learn(draw_watts=1000.0, worst_watts=600.0, changed_at=0.0, now=tick / 10, is_bare=True)
+        learn(one, draw_watts=1000.0, worst_watts=600.0, changed_at=0.0, now=tick / 10, is_bare=True)
     assert one.ratio == 1.0
     assert one.bare_watts == pytest.approx(400.0)
     for tick in range(20):
-        one.learn(draw_watts=5400.0, worst_watts=5000.0, changed_at=0.0, now=30.0 + tick / 10)
+        learn(one, draw_watts=5400.0, worst_watts=5000.0, changed_at=0.0, now=30.0 + tick / 10)
     assert one.ratio == 1.0
     assert one.bare_watts == pytest.approx(400.0, rel=0.05)
+
+
+def test_what_is_looked_at_for_a_high_reading_is_not_learnt_from_it_alone():
+    """A governor decides once a second, and at once where a reading is high; those between count too."""
+    one = Correction(settle_seconds=1.5)
+    for tick in range(3000):
+        high = tick % 10 == 9
+        one.observe(1025.0 if high else 995.0, tick / 10)
+        if high:
+            one.learn(worst_watts=1000.0, changed_at=-10.0, now=tick / 10)
+    assert one.ratio == 1.0
+
+
+def test_one_reading_after_a_pause_is_not_the_whole_draw():
+    """Once a second, every fourth reading 2.5 % above: within what noise does."""
+    one = Correction(settle_seconds=1.5)
+    for second in range(300):
+        learn(
+            one,
+            draw_watts=1025.0 if second % 4 == 3 else 995.0,
+            worst_watts=1000.0,
+            changed_at=-10.0,
+            now=float(second),
+        )
+    assert one.ratio == 1.0

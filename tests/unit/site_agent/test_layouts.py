@@ -48,8 +48,8 @@ def test_the_model_counts_gpus_not_instances() -> None:
     assert (
         mixed
         == (
-            2 * max(TP[2].watts(row, 1980) for row in (1, 8, 16))
-            + max(TP[4].watts(row, 1980) for row in (1, 8, 16, 32))
+            2 * max(TP[2].prefill_watts(1980), *[TP[2].watts(row, 1980) for row in (1, 8, 16)])
+            + max(TP[4].prefill_watts(1980), *[TP[4].watts(row, 1980) for row in (1, 8, 16, 32)])
         )
         * 1.1
     )
@@ -57,14 +57,13 @@ def test_the_model_counts_gpus_not_instances() -> None:
     assert MODEL.modelled_watts([0], 1980, [8]) == TP[8].watts(0, 1980) * 1.1
 
 
-def test_prefill_counts_in_a_real_engines_worst_case() -> None:
-    """Real GPUs draw more in prefill than in decode at a small batch."""
+def test_prefill_counts_in_the_worst_case() -> None:
+    """GPUs draw more in prefill than in decode at a small batch."""
     real = SiteModel(
         profile=TP[4],
         power=SitePowerModel(),
         instances=2,
         max_concurrency=16,
         clocks_mhz=TP[4].clocks_mhz,
-        counts_prefill=True,
     )
     assert real.worst_watts(real.uniform(2), 1980) == 2 * TP[4].prefill_watts(1980) * 1.1

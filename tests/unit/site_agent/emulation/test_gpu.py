@@ -34,6 +34,18 @@ def test_draw_settles_at_the_profiles_watts(state: PowerState, running: int, wat
     assert sum(gpus.readings(11.0)) == pytest.approx(watts)
 
 
+def test_the_time_that_goes_to_prompts_draws_what_prefill_does() -> None:
+    """All of it, a part, and none again; an idle engine reads none."""
+    gpus = make_gpus(lag=0.0)
+    decode, prefill = PROFILE.watts(16, 1980), PROFILE.prefill_watts(1980)
+    for at, ratio in enumerate([1.0, 0.25, 0.0]):
+        gpus.set_load("running", 16, at, prefill_ratio=ratio)
+        assert sum(gpus.readings(at + 0.5)) == pytest.approx(decode + ratio * (prefill - decode))
+    gpus.set_load("running", 16, 3.0, prefill_ratio=1.0)
+    gpus.set_clock(800, 3.0)
+    assert sum(gpus.readings(3.5)) == pytest.approx(PROFILE.prefill_watts(800))
+
+
 def test_draw_follows_with_first_order_lag() -> None:
     """63 % of the way after one time constant."""
     gpus = make_gpus(lag=0.3)
