@@ -8,17 +8,17 @@ horizons says the same.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fleet.records import ForecastPoint, Plan, PowerReading, SiteInfo, SiteReport
 from power_feed.allocator import REST_SECONDS, START_MARGIN_RATIO, Allocator, SiteClaim
 from power_feed.claims import SiteState, SiteTerms, claim_of
-from power_feed.forecast import Forecaster, QuantileForecast
+from power_feed.forecast import Forecaster
 from power_feed.outlook import site_forecasts
 from power_feed.server_switch import LOOK_SECONDS, NO_SWITCH, ServerSwitch, SwitchView
 from simulator.events import Events
+from simulator.forecast_error import ForecastError
 from simulator.server import SimulatedServer
 from simulator.site import SimulatedSite
 from simulator.site_records import site_info
@@ -52,12 +52,10 @@ class SimulatedFarm:
         events: Events,
         nameplate_watts: float,
         history: History | None,
-        error_ratio: float,
-        rng: random.Random,
+        error: ForecastError,
     ) -> None:
-        """`history`: what was measured before the block; `error_ratio`: of forecasts, drawn by `rng`."""
-        self._error_ratio = error_ratio
-        self._rng = rng
+        """`history`: what was measured before the block; `error`: what its forecasts are off by."""
+        self._error = error
         self.farm_id = farm_id
         self.sites = sites
         self.nameplate_watts = nameplate_watts
@@ -106,7 +104,7 @@ class SimulatedFarm:
         grants = self._allocator.allocate(available, claims, float(second))
         if second % FORECAST_SECONDS == 0:
             self._forecaster.observe(available, float(second))
-            farm = [self._with_error(point) for point in self._forecaster.quantiles()]
+            farm = self._error.on(self._forecaster.quantiles(), float(second))
             self._forecasts = site_forecasts(farm, self._allocator.in_order(claims))
         for site in self.sites:
             self._look(site)
@@ -129,18 +127,6 @@ class SimulatedFarm:
                     forecast=self._forecasts.get(site.site_id, ()),
                 ),
             )
-
-    def _with_error(self, point: QuantileForecast) -> QuantileForecast:
-        """Off by a factor of mean 1, the same for its three quantiles."""
-        if not self._error_ratio:
-            return point
-        factor = max(0.0, self._rng.gauss(1.0, self._error_ratio))
-        return QuantileForecast(
-            horizon_seconds=point.horizon_seconds,
-            p10_watts=factor * point.p10_watts,
-            p50_watts=factor * point.p50_watts,
-            p90_watts=factor * point.p90_watts,
-        )
 
     def _claim(self, site: SimulatedSite, now: float) -> SiteClaim:
         kept = self._kept[site.site_id]

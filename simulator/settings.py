@@ -152,7 +152,7 @@ class Telemetry:
     report_loss_ratio: float = 0.0
     report_seconds: float = 1.0
     forecast_error_ratio: float = 0.0
-    """Standard deviation of a factor that every forecast is off by."""
+    """Standard deviation of the factor that a forecast of an hour is off by (`simulator.forecast_error`)."""
 
 
 FAULT_KINDS = ("crash", "trip", "silence")

@@ -19,6 +19,7 @@ from router.live.fleet_reader import SILENT_SECONDS
 from simulator.events import Events
 from simulator.faults import Faults
 from simulator.feed import SimulatedFarm, SimulatedFeed
+from simulator.forecast_error import ForecastError
 from simulator.planning import PastLoads, SimulatedPlanner
 from simulator.record import Record, SiteRecord
 from simulator.router import SimulatedRouter
@@ -164,8 +165,9 @@ class World:
                 events=self.events,
                 nameplate_watts=scene.nameplate_watts[name],
                 history=scene.history.get(name),
-                error_ratio=scene.telemetry.forecast_error_ratio,
-                rng=random.Random(f"{scene.seed}/{name}/forecast"),
+                error=ForecastError(
+                    scene.telemetry.forecast_error_ratio, random.Random(f"{scene.seed}/{name}/forecast")
+                ),
             )
             for name, sites in members.items()
         ]
