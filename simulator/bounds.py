@@ -5,7 +5,8 @@ Two forms. Of a *sampled* cell every counted minute is a step: the very requests
 Of *whole days* a step is the record's: the trace's expected rates, on the record's samples joined by lines.
 
 A step may use its servers' time and its joules whenever it likes, and lets nothing pass to the next; it knows
-no queue, no round trip, no start time. A class counts as its mean request.
+no queue, no round trip, no start time. A kind of request (`simulator.kinds`: classes in parts, each with its
+class's SLO) counts as its mean.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from fleet.capacity import Work
 from fleet.request import RequestClass
 from router.policy.planner.bound import (
     BASELINES,
@@ -27,11 +29,12 @@ from router.policy.planner.bound import (
     served_by_class,
     sustained,
 )
-from router.policy.planner.configurations import configuration_of, slos_of
+from router.policy.planner.configurations import configuration_for, slos_of
 from router.policy.planner.problem import CLASSES
 from simulator.cell import CellError
 from simulator.fleet_size import model_of, profiles_of
-from simulator.inputs import CUTOFFS, Inputs, blocks_of, class_indexes, scene, shifted_seconds, works_of
+from simulator.inputs import Inputs, blocks_of, scene, shifted_seconds, works_of
+from simulator.kinds import Kinds
 from simulator.settings import SiteSettings
 
 ATTAINMENTS = (0.99, 0.95, 0.9)
@@ -53,7 +56,7 @@ class Steps:
     old_watts: Floats
     """The mean cap `OLD_SECONDS` before, by the record: steps × sites."""
     offered: Floats
-    """Requests per second: steps × classes."""
+    """Requests per second: steps × kinds."""
     block_steps: tuple[int, ...]
     """How many of them each block has; whole days are one block."""
 
@@ -66,9 +69,10 @@ def bounds(inputs: Inputs, loads: Sequence[float], *, kinds: Iterable[str] = tup
     """
     if any(site.farm is not None for site in inputs.sites):
         raise CellError("the bound is known of fleets with one site a farm only; here farms have several")
-    shares, sites = _sites(inputs)
+    kinds_of = _kinds(inputs)
+    shares, sites = kinds_of.shares, _sites(inputs, kinds_of)
     unit = inputs.peak_requests_per_second
-    steps = {load: _steps(_with_load(inputs, load)) for load in loads}
+    steps = {load: _steps(_with_load(inputs, load), kinds_of) for load in loads}
     most = max(loads)
     result: dict[str, Any] = {
         "wind": inputs.series.name,
@@ -99,7 +103,9 @@ class _Fluid:
     def __init__(self, sites: Sequence[BoundSite], shares: Sequence[float], *, is_within_slo: bool) -> None:
         self._sites, self._is_within_slo = sites, is_within_slo
         self._shares = np.array(shares)
-        self._curves = [capacity_curve(site, shares, is_within_slo=is_within_slo) for site in sites]
+        alike = [replace(site, site_id="") for site in sites]
+        curves = {one: capacity_curve(one, shares, is_within_slo=is_within_slo) for one in set(alike)}
+        self._curves = [curves[one] for one in alike]
         self._most = np.array([site.max_site_watts for site in sites])
         self._idle = np.array([site.server_idle_watts for site in sites])
         self.full = np.array([curve(self._most[[index]])[0] for index, curve in enumerate(self._curves)])
@@ -152,7 +158,7 @@ class _Fluid:
         return found | {OLD_POWER: power_weights(old, capacity, installed)}
 
     def _best(self, steps: Steps, capacity: Floats) -> Floats:
-        """Requests per second that the best choice of classes and configurations serves in each step."""
+        """Requests per second that the best choice of requests and configurations serves in each step."""
         power = np.minimum(steps.watts, self._most[:, None])
         is_on = power >= self._idle[:, None]
         on_ratios = is_on.mean(axis=2)
@@ -183,16 +189,21 @@ def _by_block(rates: Floats, steps: Steps) -> list[float]:
     return [round(float(one), 6) for one in np.add.reduceat(rates, edges)]
 
 
-def _sites(inputs: Inputs) -> tuple[list[float], list[BoundSite]]:
-    """Shares of the nine classes, and the servers with their configurations for that load."""
-    prompt, output, weight = inputs.load.rows()
-    sums: dict[RequestClass, float] = dict.fromkeys(CLASSES, 0.0)
-    for one, other, part in zip(prompt.tolist(), output.tolist(), weight.tolist(), strict=True):
-        sums[CUTOFFS.classify(one, other)] += part
+def _class_works(inputs: Inputs) -> dict[RequestClass, Work]:
+    """Every class's mean; of one that does not come, the mean of all."""
     works, mean = works_of(inputs.load)
-    every = {name: works.get(name, mean) for name in CLASSES}
+    return {name: works.get(name, mean) for name in CLASSES}
+
+
+def _kinds(inputs: Inputs) -> Kinds:
+    return Kinds.of(inputs.load, _class_works(inputs))
+
+
+def _sites(inputs: Inputs, kinds: Kinds) -> list[BoundSite]:
+    """The servers with their configurations for that load."""
     profiles = list({one.profile_id: one for site in inputs.sites for one in profiles_of(site)}.values())
-    slos = slos_of(profiles, every)
+    by_class = slos_of(profiles, _class_works(inputs))
+    slos = [by_class[kinds.class_of(kind)] for kind in range(len(kinds.works))]
     made: dict[tuple[object, ...], Any] = {}
 
     def site_of(settings: SiteSettings) -> BoundSite:
@@ -201,12 +212,12 @@ def _sites(inputs: Inputs) -> tuple[list[float], list[BoundSite]]:
             for clock in profile.clocks_mhz:
                 key = (profile.profile_id, clock, settings.max_concurrency)
                 if key not in made:
-                    made[key] = configuration_of(
+                    made[key] = configuration_for(
                         profile,
                         clock,
-                        works=every,
+                        works=kinds.works,
                         slos=slos,
-                        rates=sums,
+                        rates=kinds.shares,
                         max_concurrency=settings.max_concurrency,
                         start_seconds=settings.start_seconds,
                     )
@@ -221,7 +232,7 @@ def _sites(inputs: Inputs) -> tuple[list[float], list[BoundSite]]:
             configurations=tuple(configurations),
         )
 
-    return [sums[name] for name in CLASSES], [site_of(settings) for settings in inputs.sites]
+    return [site_of(settings) for settings in inputs.sites]
 
 
 def _with_load(inputs: Inputs, load: float) -> Inputs:
@@ -234,11 +245,11 @@ def _mean_rate(steps: Steps) -> float:
     return float(steps.offered.sum(axis=1).mean())
 
 
-def _steps(inputs: Inputs) -> Steps:
-    return _expected(inputs) if inputs.cell.sample is None else _drawn(inputs)
+def _steps(inputs: Inputs, kinds: Kinds) -> Steps:
+    return _expected(inputs, kinds) if inputs.cell.sample is None else _drawn(inputs, kinds)
 
 
-def _drawn(inputs: Inputs) -> Steps:
+def _drawn(inputs: Inputs, kinds: Kinds) -> Steps:
     """The counted minutes of the blocks, as policies meet them."""
     watts, old, offered, block_steps = [], [], [], []
     for start, seconds, warm_up in blocks_of(inputs.cell):
@@ -256,9 +267,9 @@ def _drawn(inputs: Inputs) -> Steps:
         arrivals = one.arrivals
         minute = np.floor((arrivals.at_seconds - warm_up) / MINUTE_SECONDS).astype(np.int64)
         inside = (minute >= 0) & (minute < len(edges))
-        counts = np.zeros((len(edges), len(CLASSES)))
-        classes = class_indexes(arrivals.prompt_tokens, arrivals.output_tokens)
-        np.add.at(counts, (minute[inside], classes[inside]), 1.0 / MINUTE_SECONDS)
+        counts = np.zeros((len(edges), len(kinds.works)))
+        indexes = kinds.indexes(arrivals.prompt_tokens, arrivals.output_tokens)
+        np.add.at(counts, (minute[inside], indexes[inside]), 1.0 / MINUTE_SECONDS)
         offered.append(counts)
         block_steps.append(len(edges))
     return Steps(
@@ -269,14 +280,14 @@ def _drawn(inputs: Inputs) -> Steps:
     )
 
 
-def _expected(inputs: Inputs) -> Steps:
+def _expected(inputs: Inputs, kinds: Kinds) -> Steps:
     """Whole days in the record's steps."""
     period = inputs.series.period_seconds
     starts: Floats = np.arange(round(inputs.days_seconds / period), dtype=np.float64) * period
-    offered = np.zeros((len(starts), len(CLASSES)))
+    offered = np.zeros((len(starts), len(kinds.works)))
     for part in inputs.load.parts:
-        classes = class_indexes(part.sizes.prompt_tokens, part.sizes.output_tokens)
-        shares = np.bincount(classes, minlength=len(CLASSES)) / len(classes)
+        indexes = kinds.indexes(part.sizes.prompt_tokens, part.sizes.output_tokens)
+        shares = np.bincount(indexes, minlength=len(kinds.works)) / len(indexes)
         for step, start in enumerate(starts.tolist()):
             edges, rates = part.rate.of_block(start, period)
             offered[step] += float((rates * np.diff(edges)).sum()) / period * inputs.scale * shares

@@ -52,30 +52,30 @@ def rates_of(configuration: Configuration, *, is_within_slo: bool) -> tuple[floa
     return configuration.requests_per_second if is_within_slo else configuration.late_requests_per_second
 
 
-def mix_rate(configuration: Configuration, shares: Sequence[float], *, is_within_slo: bool) -> float:
-    """Requests per second of the mix, each class in its own time; 0 where a class cannot be served."""
-    rates = rates_of(configuration, is_within_slo=is_within_slo)
-    seconds = 0.0
-    for share, rate in zip(shares, rates, strict=True):
-        if share > 0:
-            if rate <= 0:
-                return 0.0
-            seconds += share / rate
-    return 1 / seconds if seconds > 0 else 0.0
-
-
 def capacity_at(site: BoundSite, shares: Sequence[float], watts: float, *, is_within_slo: bool) -> float:
-    """The most of the mix that a site serves with this power: a linear program over its configurations."""
+    """The most of the mix that a site serves with this power: a linear program over its configurations, each
+    kind of request in its own time, in whichever of them.
+    """
     watts = min(watts, site.max_site_watts)
     if watts < site.server_idle_watts:
         return 0.0
     lp = LinearProblem()
+    whole = lp.column(cost=-1.0)
+    flows = [[(whole, -share)] for share in shares]
     gpus, draw = [], []
     for configuration in site.configurations:
-        rate = mix_rate(configuration, shares, is_within_slo=is_within_slo)
-        column = lp.column(cost=-rate)
+        column = lp.column()
         gpus.append((column, float(configuration.tensor_parallel_degree)))
         draw.append((column, site.added_watts(configuration)))
+        used = [(column, -1.0)]
+        for index, rate in enumerate(rates_of(configuration, is_within_slo=is_within_slo)):
+            if rate > 0 and shares[index] > 0:
+                flow = lp.column()
+                used.append((flow, 1 / rate))
+                flows[index].append((flow, 1.0))
+        lp.row(used, upper=0.0)
+    for taken in flows:
+        lp.row(taken, lower=0.0, upper=0.0)
     lp.row(gpus, upper=float(site.gpu_count))
     lp.row(draw, upper=watts - site.server_idle_watts)
     return max(0.0, -solve(lp).objective)

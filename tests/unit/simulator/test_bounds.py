@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from router.policy.planner.problem import CLASSES
-from simulator.bounds import OLD_POWER, Steps, _drawn, _expected, _Fluid, _sites, bounds
+from simulator.bounds import OLD_POWER, Steps, _drawn, _expected, _Fluid, _kinds, _sites, bounds
 from simulator.cell import Cell, Sample
 from simulator.inputs import CUTOFFS, Inputs, blocks_of, read_inputs, scene
 from simulator.power_short import short_minutes
@@ -43,7 +43,8 @@ def bound_of(inputs: Inputs, load: float = 0.5) -> float:
 def test_a_samples_steps_are_the_requests_and_watts_of_its_counted_minutes() -> None:
     """Counted one at a time from the scenes: by minute and class, and each second's cap."""
     inputs = inputs_of(trips_per_day=500.0, seed=3)
-    steps = _drawn(inputs)
+    kinds = _kinds(inputs)
+    steps = _drawn(inputs, kinds)
     row = 0
     for start, seconds, warm_up in blocks_of(inputs.cell):
         one = scene(inputs, start, seconds, warm_up)
@@ -54,7 +55,10 @@ def test_a_samples_steps_are_the_requests_and_watts_of_its_counted_minutes() -> 
             ):
                 if minute <= at < minute + 60:
                     counts[CUTOFFS.classify(int(prompt), int(output))] += 1
-            assert steps.offered[row] * 60 == pytest.approx(list(counts.values()))
+            by_class = dict.fromkeys(CLASSES, 0.0)
+            for kind, rate in enumerate(steps.offered[row]):
+                by_class[kinds.class_of(kind)] += rate * 60
+            assert by_class == pytest.approx(counts)
             for index, site in enumerate(inputs.sites):
                 caps = one.watts[site.site_id][minute : minute + 60] * (1 - site.margin_ratio)
                 assert np.array_equal(steps.watts[row, index], caps)
@@ -75,14 +79,14 @@ def test_each_seed_and_load_has_its_own_bound() -> None:
 
 
 def test_no_policy_serves_more_than_the_bound() -> None:
-    """`heron` on the same blocks; the bound's own means by class leave it a per cent."""
+    """`heron` on the same blocks; the means of kinds leave the bound a per cent."""
     inputs = inputs_of()
     summary = Summary(inputs.class_slos)
     for start, seconds, warm_up in blocks_of(inputs.cell):
         one = scene(inputs, start, seconds, warm_up)
         summary.take(simulate(one), short_minutes(inputs, one, start))
     part = summary.as_dict()["all"]
-    assert part["offered"] == round(_drawn(inputs).offered.sum() * 60)
+    assert part["offered"] == round(_drawn(inputs, _kinds(inputs)).offered.sum() * 60)
     assert 0 < part["slo_attainment_ratio"] <= bound_of(inputs) * 1.01
 
 
@@ -96,9 +100,10 @@ def test_trips_lower_the_bound_and_constant_power_makes_it_whole() -> None:
 def test_a_server_that_is_on_for_half_a_minute_counts_half() -> None:
     """Neither nothing, as the minute's mean below the idle draw would say, nor the whole."""
     inputs = inputs_of(site_count=1)
-    shares, sites = _sites(inputs)
-    fluid = _Fluid(sites, shares, is_within_slo=True)
-    wanted = 1e6 * np.array([shares])
+    kinds = _kinds(inputs)
+    sites = _sites(inputs, kinds)
+    fluid = _Fluid(sites, kinds.shares, is_within_slo=True)
+    wanted = 1e6 * np.array([kinds.shares])
     idle, most = sites[0].server_idle_watts, sites[0].max_site_watts
 
     def served(watts: list[float]) -> float:
@@ -116,9 +121,9 @@ def test_a_server_that_is_on_for_half_a_minute_counts_half() -> None:
 
 
 def test_whole_days_have_the_expected_load_and_every_baseline() -> None:
-    """In the record's steps: all classes in their shares, no seed."""
+    """In the record's steps: all kinds in their shares, no seed."""
     inputs = inputs_of(sample=None)
-    steps = _expected(inputs)
+    steps = _expected(inputs, _kinds(inputs))
     assert len(steps.offered) == round(2 * 86_400 / inputs.series.period_seconds)
     mean = steps.offered.sum(axis=1).mean()
     assert mean == pytest.approx(0.5 * inputs.peak_requests_per_second, rel=1e-6)
@@ -134,6 +139,6 @@ def test_whole_days_have_the_expected_load_and_every_baseline() -> None:
 def test_columns_that_are_read_days_later_go_round_at_the_records_end() -> None:
     """Sixty sites on five columns of ninety days, on the last days."""
     inputs = inputs_of(sample=None, site_count=60, first_day=89, last_day=89)
-    assert _expected(inputs).watts.shape[1] == 60
+    assert _expected(inputs, _kinds(inputs)).watts.shape[1] == 60
     sampled = inputs_of(site_count=60, first_day=89, last_day=89)
-    assert _drawn(sampled).watts.shape[1] == 60
+    assert _drawn(sampled, _kinds(sampled)).watts.shape[1] == 60

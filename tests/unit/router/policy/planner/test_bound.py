@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,6 @@ from router.policy.planner.bound import (
     Floats,
     capacity_at,
     capacity_curve,
-    mix_rate,
     served,
     served_by_class,
     sustained,
@@ -49,11 +49,19 @@ def test_power_below_idle_is_worth_nothing() -> None:
 
 
 def test_a_mix_takes_the_sum_of_its_classes_times() -> None:
-    """One class that cannot be served within the SLO makes the mix impossible."""
-    full = configuration(4, 1980)
+    """One class that nothing serves within the SLO makes the mix impossible; beside a configuration that does
+    it takes nothing away."""
+    full, poor = configuration(4, 1980), configuration(2, 1000)
+    assert 0.0 in poor.requests_per_second
     seconds = sum(1 / 9 / rate for rate in full.late_requests_per_second)
-    assert mix_rate(full, SHARES, is_within_slo=False) == pytest.approx(1 / seconds)
-    assert mix_rate(configuration(2, 1000), SHARES, is_within_slo=True) == 0.0
+    plenty = replace(server(full), max_site_watts=1e6)
+    assert capacity_at(plenty, SHARES, 1e6, is_within_slo=False) == pytest.approx(2 / seconds)
+    alone = replace(plenty, configurations=(poor,))
+    assert capacity_at(alone, SHARES, 1e6, is_within_slo=True) == 0.0
+    both = replace(plenty, configurations=(full, poor))
+    assert capacity_at(both, SHARES, 1e6, is_within_slo=True) >= capacity_at(
+        plenty, SHARES, 1e6, is_within_slo=True
+    )
 
 
 def test_the_curve_is_the_programs_answer() -> None:
