@@ -19,7 +19,16 @@ from simulator.sizing_cost import Prices
 from simulator.traces import SIZE_SETS
 from simulator.workload import MODES
 
-EXPERIMENTS = ("bound", "paper_table", "power_short", "matrix", "ablation", "sensitivity", "grid")
+EXPERIMENTS = (
+    "bound",
+    "paper_table",
+    "power_short",
+    "matrix",
+    "ablation",
+    "sensitivity",
+    "grid",
+    "queueing",
+)
 
 
 def parser() -> argparse.ArgumentParser:

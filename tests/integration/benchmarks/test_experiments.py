@@ -18,6 +18,7 @@ ROWS = {
     "ablation": 15,
     "sensitivity": 30,
     "grid": 2,
+    "queueing": 2,
 }
 
 
