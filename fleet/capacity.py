@@ -166,7 +166,7 @@ def busy_watts(
     """Draw of an awake instance with this mean number of running requests.
 
     Below one request it is idle for the rest of the time. `prefill_ratio` is the share of all its time that
-    goes to prompts. (The measured rows have a little of that in them already, up to a tenth.)
+    goes to prompts; what the measured rows have of that in them, up to a tenth, counts twice.
     """
     at_work = profile.watts(max(1.0, running), clock_mhz)
     share = min(1.0, max(0.0, running))

@@ -17,19 +17,22 @@ from typing import Any
 
 import numpy as np
 
-from fleet.capacity import Work
+from fleet.capacity import Slo, Work, busy_watts, mean_running, prefill_ratio, requests_per_second
+from fleet.profile import PerformanceProfile
 from fleet.request import RequestClass
 from router.policy.planner.bound import (
     BASELINES,
+    BoundConfiguration,
     BoundSite,
     Floats,
+    KindFigures,
     capacity_curve,
     power_weights,
     served,
     served_by_class,
     sustained,
 )
-from router.policy.planner.configurations import configuration_for, slos_of
+from router.policy.planner.configurations import slos_of
 from router.policy.planner.problem import CLASSES
 from simulator.cell import CellError
 from simulator.fleet_size import model_of, profiles_of
@@ -199,12 +202,24 @@ def _kinds(inputs: Inputs) -> Kinds:
     return Kinds.of(inputs.load, _class_works(inputs))
 
 
+def _figures(
+    profile: PerformanceProfile, clock_mhz: int, work: Work, slo: Slo | None, max_concurrency: int
+) -> KindFigures:
+    rate = requests_per_second(profile, clock_mhz, work, max_concurrency=max_concurrency, slo=slo)
+    running = mean_running(profile, clock_mhz, work, rate, max_concurrency=max_concurrency)
+    in_prefill = prefill_ratio(profile, clock_mhz, work, rate)
+    return KindFigures(
+        requests_per_second=rate,
+        busy_watts=busy_watts(profile, clock_mhz, running, prefill_ratio=in_prefill),
+    )
+
+
 def _sites(inputs: Inputs, kinds: Kinds) -> list[BoundSite]:
     """The servers with their configurations for that load."""
     profiles = list({one.profile_id: one for site in inputs.sites for one in profiles_of(site)}.values())
     by_class = slos_of(profiles, _class_works(inputs))
     slos = [by_class[kinds.class_of(kind)] for kind in range(len(kinds.works))]
-    made: dict[tuple[object, ...], Any] = {}
+    made: dict[tuple[object, ...], BoundConfiguration] = {}
 
     def site_of(settings: SiteSettings) -> BoundSite:
         configurations = []
@@ -212,14 +227,18 @@ def _sites(inputs: Inputs, kinds: Kinds) -> list[BoundSite]:
             for clock in profile.clocks_mhz:
                 key = (profile.profile_id, clock, settings.max_concurrency)
                 if key not in made:
-                    made[key] = configuration_for(
-                        profile,
-                        clock,
-                        works=kinds.works,
-                        slos=slos,
-                        rates=kinds.shares,
-                        max_concurrency=settings.max_concurrency,
-                        start_seconds=settings.start_seconds,
+                    made[key] = BoundConfiguration(
+                        tensor_parallel_degree=profile.tensor_parallel_degree,
+                        idle_watts=profile.idle_watts,
+                        stopped_watts=profile.stopped_watts,
+                        within_slo=tuple(
+                            _figures(profile, clock, work, slo, settings.max_concurrency)
+                            for work, slo in zip(kinds.works, slos, strict=True)
+                        ),
+                        any_latency=tuple(
+                            _figures(profile, clock, work, None, settings.max_concurrency)
+                            for work in kinds.works
+                        ),
                     )
                 configurations.append(made[key])
         model = model_of(settings)

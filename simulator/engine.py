@@ -160,6 +160,12 @@ class SimulatedEngine:
             self._cut(now)
         self._set_times(clock_mhz)
 
+    def unread_tokens(self, now: float) -> int:
+        """Prompt tokens, of those in the batch and of those that wait, that no step has read by now."""
+        unread = sum([one.left_tokens for one in self._prefilling])
+        unread += sum([one.left_tokens for one in self.waiting])
+        return unread - self._steps_done(now) * self._run_chunk_tokens if self._chunks else unread
+
     def tokens_of(self, sequence: Sequence, now: float) -> int:
         """Output tokens that it has by now."""
         if sequence.join_step < 0:

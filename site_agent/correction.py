@@ -37,7 +37,10 @@ class Correction:
     _bare_since: float | None = None
     _draw_watts: float = 0.0
     _filtered_watts: float = 0.0
+    _readings: int = 0
+    """In that, since things have settled."""
     _heard_at: float | None = None
+    _settled_at: float = -math.inf
     _worst_watts: float = 0.0
     _fell_at: float = -math.inf
     _seen_at: float | None = None
@@ -45,11 +48,13 @@ class Correction:
     def observe(self, draw_watts: float, now: float) -> None:
         """Take a reading of the draw."""
         self._draw_watts = draw_watts
-        if self._heard_at is None:
-            self._filtered_watts = draw_watts
+        if self._heard_at is None or now < self._settled_at:
+            self._filtered_watts, self._readings = draw_watts, 1
         else:
+            self._readings += 1
             weight = 1 - math.exp(-max(0.0, now - self._heard_at) / DRAW_FILTER_SECONDS)
-            self._filtered_watts += min(MOST_WEIGHT, weight) * (draw_watts - self._filtered_watts)
+            weight = min(MOST_WEIGHT, max(weight, 1 / self._readings))  # the first few count alike
+            self._filtered_watts += weight * (draw_watts - self._filtered_watts)
         self._heard_at = now
 
     def learn(self, *, worst_watts: float, changed_at: float, now: float, is_bare: bool = False) -> None:
@@ -67,8 +72,11 @@ class Correction:
             self._bare_since = None
         elif self._bare_since is None:
             self._bare_since = now
-        if not self._is_settled(changed_at, now):
-            self._filtered_watts = self._draw_watts
+        self._settled_at = max(changed_at, self._fell_at) + self.settle_seconds
+        if self._bare_since is not None:
+            self._settled_at = max(self._settled_at, self._bare_since + BARE_SETTLE_SECONDS)
+        if now < self._settled_at:
+            self._filtered_watts, self._readings = self._draw_watts, 1
             self._decay(elapsed)
             return
         if is_bare:
@@ -82,11 +90,6 @@ class Correction:
         learnt = measured if measured > 1 + CORRECTION_TOLERANCE_RATIO else 1.0
         if self.ratio > 1 or learnt > 1:
             self.ratio = min(MAX_CORRECTION_RATIO, max(self._decayed(elapsed), learnt))
-
-    def _is_settled(self, changed_at: float, now: float) -> bool:
-        if self._bare_since is not None and now - self._bare_since < BARE_SETTLE_SECONDS:
-            return False
-        return now - max(changed_at, self._fell_at) >= self.settle_seconds
 
     def _decay(self, elapsed: float) -> None:
         if self.ratio > 1:

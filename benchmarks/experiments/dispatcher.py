@@ -81,7 +81,7 @@ class Dispatcher:
         self.offered += is_counted
         slo = self._slos[CUTOFFS.classify(prompt, output)]
         ranked = [
-            (*self._foresee(engine, profile, trip, prompt, output, slo), index)
+            (*self._foresee(engine, profile, trip, at, prompt, output, slo), index)
             for index, (engine, profile, trip) in enumerate(self._engines)
         ]
         is_late, _, index = min(ranked)
@@ -96,13 +96,13 @@ class Dispatcher:
         engine: SimulatedEngine,
         profile: PerformanceProfile,
         round_trip_seconds: float,
+        now: float,
         prompt: int,
         output: int,
         slo: Slo,
     ) -> tuple[bool, float]:
         """Whether it would be late there, and by what that engine is ranked."""
-        unread = sum(one.left_tokens for one in engine.running.values())
-        unread += sum(one.left_tokens for one in engine.waiting)
+        unread = engine.unread_tokens(now)
         clock, decoding = engine.clock_mhz, engine.decoding
         steps = -(-(unread + prompt) // profile.prefill_chunk_tokens)
         step_seconds = profile.itl_seconds(max(1, decoding), clock, engine.kv_used_tokens)

@@ -5,8 +5,9 @@ configurations for the power it has then, a server below its idle draw is off, a
 loss. The distance from a fluid baseline to the bound is the ceiling of any gain over that baseline.
 
 Rates are `fleet.capacity`'s in two readings: *within the SLO* (its estimate of waiting inside an instance is
-in them, so this is what an instance can promise) and *however late*. Each class is served in its own time on
-an instance; batches that mix classes do slightly better than that sum, which the bound leaves out.
+in them, so this is what an instance can promise) and *however late*. Each kind of request is served in its
+own time on an instance, at its own draw; batches that mix kinds do slightly better than that sum, which the
+bound leaves out. Which kinds there are is the caller's affair: the nine classes, or finer ones.
 
 The baselines are fluid approximations: each gives every site a share of the load, the site serves what it can
 of it, and nothing that one site cannot serve is tried elsewhere. Real ones do try; real ones also queue.
@@ -16,11 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from router.policy.planner.problem import Configuration
 from router.policy.planner.solver import LinearProblem, solve
 
 Floats = NDArray[np.float64]
@@ -29,6 +30,41 @@ GRID_POINTS = 240
 HALVINGS = 40
 MOST_LOAD = 4.0
 """Sustained load is looked for up to so many times the cluster's peak."""
+
+
+class KindFigures(NamedTuple):
+    """One kind of request on one instance that does nothing else."""
+
+    requests_per_second: float
+    """0: it cannot be served."""
+    busy_watts: float
+    """All GPUs of the instance at that rate, overhead not included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoundConfiguration:
+    """One way to run an instance: what it does with each kind, in the same order everywhere."""
+
+    tensor_parallel_degree: int
+    idle_watts: float
+    """Awake, with nothing to do."""
+    stopped_watts: float
+    """The same GPUs without an engine: they are part of the site's `server_idle_watts`."""
+    within_slo: tuple[KindFigures, ...]
+    any_latency: tuple[KindFigures, ...]
+
+    def kinds(self, *, is_within_slo: bool) -> tuple[KindFigures, ...]:
+        """Within the SLO or however late."""
+        return self.within_slo if is_within_slo else self.any_latency
+
+    @property
+    def awake_watts(self) -> float:
+        """What one that has nothing to do draws more than one that is stopped."""
+        return max(0.0, self.idle_watts - self.stopped_watts)
+
+    def request_joules(self, kind: KindFigures) -> float:
+        """What a request costs beyond that."""
+        return max(0.0, kind.busy_watts - self.idle_watts) / kind.requests_per_second
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,16 +76,7 @@ class BoundSite:
     server_idle_watts: float
     overhead_ratio: float
     max_site_watts: float
-    configurations: tuple[Configuration, ...]
-
-    def added_watts(self, configuration: Configuration) -> float:
-        """What one instance adds to the idle draw."""
-        return max(0.0, configuration.full_watts - configuration.stopped_watts) * self.overhead_ratio
-
-
-def rates_of(configuration: Configuration, *, is_within_slo: bool) -> tuple[float, ...]:
-    """Requests per second by class, within the SLO or however late."""
-    return configuration.requests_per_second if is_within_slo else configuration.late_requests_per_second
+    configurations: tuple[BoundConfiguration, ...]
 
 
 def capacity_at(site: BoundSite, shares: Sequence[float], watts: float, *, is_within_slo: bool) -> float:
@@ -66,18 +93,19 @@ def capacity_at(site: BoundSite, shares: Sequence[float], watts: float, *, is_wi
     for configuration in site.configurations:
         column = lp.column()
         gpus.append((column, float(configuration.tensor_parallel_degree)))
-        draw.append((column, site.added_watts(configuration)))
+        draw.append((column, configuration.awake_watts))
         used = [(column, -1.0)]
-        for index, rate in enumerate(rates_of(configuration, is_within_slo=is_within_slo)):
-            if rate > 0 and shares[index] > 0:
+        for index, kind in enumerate(configuration.kinds(is_within_slo=is_within_slo)):
+            if kind.requests_per_second > 0 and shares[index] > 0:
                 flow = lp.column()
-                used.append((flow, 1 / rate))
+                used.append((flow, 1 / kind.requests_per_second))
+                draw.append((flow, configuration.request_joules(kind)))
                 flows[index].append((flow, 1.0))
         lp.row(used, upper=0.0)
     for taken in flows:
         lp.row(taken, lower=0.0, upper=0.0)
     lp.row(gpus, upper=float(site.gpu_count))
-    lp.row(draw, upper=watts - site.server_idle_watts)
+    lp.row(draw, upper=(watts - site.server_idle_watts) / site.overhead_ratio)
     return max(0.0, -solve(lp).objective)
 
 
@@ -104,14 +132,16 @@ def served_by_class(
     is_within_slo: bool,
     on_ratios: Sequence[float] | None = None,
 ) -> float:
-    """The most requests per second of any class that the fleet serves in one step, however it chooses.
+    """The most requests per second of any kind that the fleet serves in one step, however it chooses.
 
-    Every request counts alike, so with too little power the cheap classes are served first. `on_ratios`: the
+    Every request counts alike, so with too little power the cheap kinds are served first. `on_ratios`: the
     part of the step in which each server has its idle draw at least (default: all of it), `watts` then
-    being the mean of that part.
+    being the mean of that part. Which site serves which kind is left open but for what its instances can draw
+    at most, which keeps the program small and the bound one.
     """
     lp = LinearProblem()
-    counts: dict[Configuration, list[tuple[int, float]]] = {}
+    instances: dict[BoundConfiguration, list[int]] = {}
+    works: dict[BoundConfiguration, list[int]] = {}
     parts = [1.0] * len(sites) if on_ratios is None else on_ratios
     for site, given, part in zip(sites, watts, parts, strict=True):
         power = min(given, site.max_site_watts)
@@ -119,23 +149,30 @@ def served_by_class(
             continue
         gpus, draw = [], []
         for configuration in site.configurations:
-            column = lp.column()
-            gpus.append((column, float(configuration.tensor_parallel_degree)))
-            draw.append((column, site.added_watts(configuration)))
-            counts.setdefault(configuration, []).append((column, -1.0))
+            kinds = configuration.kinds(is_within_slo=is_within_slo)
+            most = max(kind.busy_watts for kind in kinds) - configuration.idle_watts
+            count, work = lp.column(), lp.column()
+            gpus.append((count, float(configuration.tensor_parallel_degree)))
+            draw += [(count, configuration.awake_watts), (work, 1.0)]
+            lp.row([(work, 1.0), (count, -max(0.0, most))], upper=0.0)
+            instances.setdefault(configuration, []).append(count)
+            works.setdefault(configuration, []).append(work)
         lp.row(gpus, upper=part * site.gpu_count)
-        lp.row(draw, upper=part * (power - site.server_idle_watts))
-    if not counts:
+        lp.row(draw, upper=part * (power - site.server_idle_watts) / site.overhead_ratio)
+    if not instances:
         return 0.0
     flows: list[list[tuple[int, float]]] = [[] for _ in wanted]
-    for configuration, terms in counts.items():
-        used = list(terms)
-        for index, rate in enumerate(rates_of(configuration, is_within_slo=is_within_slo)):
-            if rate > 0 and wanted[index] > 0:
+    for configuration, counts in instances.items():
+        used = [(count, -1.0) for count in counts]
+        joules = [(work, -1.0) for work in works[configuration]]
+        for index, kind in enumerate(configuration.kinds(is_within_slo=is_within_slo)):
+            if kind.requests_per_second > 0 and wanted[index] > 0:
                 column = lp.column(cost=-1.0)
-                used.append((column, 1 / rate))
+                used.append((column, 1 / kind.requests_per_second))
+                joules.append((column, configuration.request_joules(kind)))
                 flows[index].append((column, 1.0))
         lp.row(used, upper=0.0)
+        lp.row(joules, upper=0.0)
     for index, taken in enumerate(flows):
         if taken:
             lp.row(taken, upper=wanted[index])

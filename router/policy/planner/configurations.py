@@ -72,34 +72,13 @@ def configuration_of(
     `rates`: requests per second by class, which weigh the watts; none at all weighs every class alike. A
     class with no SLO-keeping rate has rate 0 and a late one; one that does not fit at all has neither.
     """
-    return configuration_for(
-        profile,
-        clock_mhz,
-        works=[works[name] for name in CLASSES],
-        slos=[slos[name] for name in CLASSES],
-        rates=[rates.get(name, 0.0) for name in CLASSES],
-        max_concurrency=max_concurrency,
-        start_seconds=start_seconds,
-    )
-
-
-def configuration_for(
-    profile: PerformanceProfile,
-    clock_mhz: int,
-    *,
-    works: Sequence[Work],
-    slos: Sequence[Slo],
-    rates: Sequence[float],
-    max_concurrency: int,
-    start_seconds: float,
-) -> Configuration:
-    """The same for any kinds of requests, in the order given: the bound tells more of them apart."""
     within: list[float] = []
     late: list[float] = []
     ratios: list[float] = []
     busy_seconds = joules = 0.0
-    is_idle = not any(rate > 0 for rate in rates)
-    for work, slo, wanted in zip(works, slos, rates, strict=True):
+    is_idle = not any(rates.get(name, 0.0) > 0 for name in CLASSES)
+    for name in CLASSES:
+        work, slo = works[name], slos[name]
         most = requests_per_second(profile, clock_mhz, work, max_concurrency=max_concurrency)
         in_time = requests_per_second(profile, clock_mhz, work, max_concurrency=max_concurrency, slo=slo)
         within.append(in_time)
@@ -109,7 +88,7 @@ def configuration_for(
         rate = in_time or most
         if rate > 0:
             running = mean_running(profile, clock_mhz, work, rate, max_concurrency=max_concurrency)
-            seconds = (1.0 if is_idle else wanted) / rate
+            seconds = (1.0 if is_idle else rates.get(name, 0.0)) / rate
             busy_seconds += seconds
             in_prefill = prefill_ratio(profile, clock_mhz, work, rate)
             joules += seconds * busy_watts(profile, clock_mhz, running, prefill_ratio=in_prefill)

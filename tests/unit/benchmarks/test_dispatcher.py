@@ -67,7 +67,7 @@ def test_requests_of_one_moment_go_to_different_engines() -> None:
     scene = next(scenes(inputs))
     engines = sum(site.instances for site in inputs.sites)
     start = float(scene.warm_up_seconds)
-    assert run(inputs, with_requests(scene, [(start, 3000, 2)] * engines), refuses=False) == (
+    assert run(inputs, with_requests(scene, [(start, 6000, 2)] * engines), refuses=False) == (
         engines,
         engines,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -47,10 +46,8 @@ def test_kinds_divide_each_class_and_leave_nothing_out(parts: int) -> None:
             tokens = sum(kinds.shares[index] * getattr(kinds.works[index], axis) for index in own)
             assert tokens / share == pytest.approx(getattr(work, axis))
     prompt, output, weight = LOAD.rows()
-    found = Counter[str]()
     for kind, one, other in zip(kinds.indexes(prompt, output).tolist(), prompt, output, strict=True):
         assert kinds.class_of(kind) == CUTOFFS.classify(int(one), int(other))
-        found[kind] += 1
     counted = np.bincount(kinds.indexes(prompt, output), weights=weight, minlength=len(kinds.shares))
     assert counted.tolist() == pytest.approx(list(kinds.shares))
 

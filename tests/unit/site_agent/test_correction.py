@@ -89,3 +89,23 @@ def test_one_reading_after_a_pause_is_not_the_whole_draw():
             now=float(second),
         )
     assert one.ratio == 1.0
+
+
+def test_the_reading_at_which_a_change_has_settled_does_not_decide():
+    """One of 3 % above just before it, all others below."""
+    one = Correction(settle_seconds=1.5)
+    for tick in range(100):
+        draw_watts = 1030.0 if tick == 14 else 995.0
+        learn(one, draw_watts=draw_watts, worst_watts=1000.0, changed_at=0.0, now=tick / 10)
+    assert one.ratio == 1.0
+
+
+def test_a_fall_that_was_ordered_is_not_learnt_from_its_tail():
+    """From 8.7 to 3.55 kW within a second, looked at once a second: the worst case now is kept."""
+    one = Correction(settle_seconds=1.5)
+    for tick in range(120):
+        now = tick / 10
+        one.observe(3550.0 + (8700.0 - 3550.0) * 0.7**tick, now)
+        if tick in (0, 5) or tick % 10 == 5:
+            one.learn(worst_watts=3600.0, changed_at=0.0, now=now)
+    assert one.ratio == 1.0

@@ -13,20 +13,34 @@ from support.planning import ALL, configuration
 from power_feed.wind_files import read_wind_file
 from router.policy.planner.bound import (
     BASELINES,
+    BoundConfiguration,
     BoundSite,
     Floats,
+    KindFigures,
     capacity_at,
     capacity_curve,
     served,
     served_by_class,
     sustained,
 )
+from router.policy.planner.problem import Configuration
 from simulator.weeks import Days, peak_ratios, steps_of
 
 SHARES = [1 / 9] * 9
 
 
-def server(*configurations: object) -> BoundSite:
+def bound_configuration(one: Configuration) -> BoundConfiguration:
+    """Every kind at the same draw, and none without work."""
+    return BoundConfiguration(
+        tensor_parallel_degree=one.tensor_parallel_degree,
+        idle_watts=one.stopped_watts,
+        stopped_watts=one.stopped_watts,
+        within_slo=tuple(KindFigures(rate, one.full_watts) for rate in one.requests_per_second),
+        any_latency=tuple(KindFigures(rate, one.full_watts) for rate in one.late_requests_per_second),
+    )
+
+
+def server(*configurations: Configuration) -> BoundSite:
     """Eight GPUs, 900 W idle."""
     return BoundSite(
         site_id="a",
@@ -34,7 +48,7 @@ def server(*configurations: object) -> BoundSite:
         server_idle_watts=900.0,
         overhead_ratio=1.1,
         max_site_watts=6000.0,
-        configurations=configurations or ALL,  # type: ignore[arg-type]
+        configurations=tuple(bound_configuration(one) for one in configurations or ALL),
     )
 
 
@@ -56,9 +70,9 @@ def test_a_mix_takes_the_sum_of_its_classes_times() -> None:
     seconds = sum(1 / 9 / rate for rate in full.late_requests_per_second)
     plenty = replace(server(full), max_site_watts=1e6)
     assert capacity_at(plenty, SHARES, 1e6, is_within_slo=False) == pytest.approx(2 / seconds)
-    alone = replace(plenty, configurations=(poor,))
+    alone = replace(server(poor), max_site_watts=1e6)
     assert capacity_at(alone, SHARES, 1e6, is_within_slo=True) == 0.0
-    both = replace(plenty, configurations=(full, poor))
+    both = replace(server(full, poor), max_site_watts=1e6)
     assert capacity_at(both, SHARES, 1e6, is_within_slo=True) >= capacity_at(
         plenty, SHARES, 1e6, is_within_slo=True
     )
@@ -84,6 +98,27 @@ def test_choosing_classes_serves_at_least_as_many_requests_as_the_mix() -> None:
     light = served_by_class(sites, watts, [mix / 18] * 9, is_within_slo=False)
     assert light == pytest.approx(mix / 2)
     assert served_by_class(sites, [0.0, 0.0], [1.0] * 9, is_within_slo=False) == 0.0
+
+
+def test_a_kind_costs_what_it_draws() -> None:
+    """One dear and one cheap kind, both as quick: the cheap first, and one site's program agrees with that
+    of several. An instance that is awake for nothing draws its idle."""
+    kinds = (KindFigures(2.0, 1400.0), KindFigures(2.0, 900.0), KindFigures(0.0, 400.0))
+    one = BoundConfiguration(
+        tensor_parallel_degree=4, idle_watts=400.0, stopped_watts=300.0, within_slo=kinds, any_latency=kinds
+    )
+    site = replace(server(), configurations=(one,), overhead_ratio=1.0, max_site_watts=1e6)
+    watts = 900.0 + 600.0  # one instance at the cheap kind: 100 awake and 500 at work
+
+    def most(*wanted: float) -> float:
+        return served_by_class([site], [watts], wanted, is_within_slo=True)
+
+    assert most(0.0, 9.0, 9.0) == pytest.approx(2.0)
+    assert most(9.0, 0.0, 0.0) == pytest.approx(2.0 * 600 / 1100)
+    assert most(9.0, 1.0, 0.0) == pytest.approx(1.0 + 2.0 * 300 / 1100)
+    assert capacity_at(site, (1.0, 0.0, 0.0), watts, is_within_slo=True) == pytest.approx(2.0 * 600 / 1100)
+    assert capacity_at(site, (0.5, 0.5, 0.0), watts, is_within_slo=True) == pytest.approx(2.0 * 600 / 850)
+    assert capacity_at(site, (0.5, 0.0, 0.5), watts, is_within_slo=True) == 0.0
 
 
 def test_no_fluid_baseline_beats_the_bound() -> None:
