@@ -2,8 +2,8 @@
 
 A configuration is (layout, clock): how many instances of each tensor-parallel degree are awake, and the one
 clock that all their GPUs run at. Its *worst case* is every awake instance busy at the worst batch that
-admission allows, or with nothing but prompts where that draws more, every other GPU without an engine, overhead
-and hosts on top: what fits by this number fits whatever the load does.
+admission allows, or with nothing but prompts where that draws more, every other GPU without an engine,
+overhead and hosts on top: what fits by this number fits whatever the load does.
 """
 
 from __future__ import annotations

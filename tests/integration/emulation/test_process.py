@@ -122,6 +122,23 @@ async def test_engine_that_starts_answers_503_and_draws_idle_watts() -> None:
         assert await hardware.state() == "stopped"
 
 
+async def test_reading_a_long_prompt_draws_prefills_watts() -> None:
+    """More than a batch of one does, over the four steps that it takes."""
+    full = PROFILE.full_clock_mhz
+    async with fake_hardware(power_lag_seconds=0.0, power_noise_ratio=0.0) as hardware:
+        url = await hardware.start_engine()
+        async with httpx.AsyncClient(base_url=url, timeout=30.0) as raw:
+            prompt = {"prompt": list(range(1000, 8000)), "max_tokens": 1}
+            request = asyncio.create_task(raw.post("/v1/completions", json=prompt))
+            seen = 0.0
+            while not request.done():
+                power = (await hardware.control.get("/gpus/power")).json()
+                seen = max(seen, float(power["power_watts"]))
+                await asyncio.sleep(0.01)
+            assert (await request).status_code == 200
+    assert PROFILE.watts(1, full) * 1.1 < seen <= PROFILE.prefill_watts(full) * 1.001
+
+
 async def test_wrong_calls_are_refused_with_a_reason() -> None:
     """Unknown engine, port in use, fault of a stopped engine."""
     async with fake_hardware() as hardware:

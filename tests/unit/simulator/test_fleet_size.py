@@ -14,6 +14,7 @@ from power_feed.wind_series import WindSeries
 from simulator.cell import Cell, CellError
 from simulator.fleet_size import (
     SHIFT_DAYS,
+    _watts,
     model_of,
     nameplates_of,
     needed_watts,
@@ -145,3 +146,18 @@ def test_load_is_a_share_of_the_peak() -> None:
     inputs = read_inputs(CELL.with_(wind="synthetic-far", size_percentile=40.0), no_file)
     mean = inputs.scale * inputs.load.mean_rate
     assert mean == pytest.approx(0.5 * inputs.peak_requests_per_second)
+
+
+def test_needed_watts_have_the_prompts_in_them() -> None:
+    """As many tokens take more watts the more of them are read."""
+    site = sites_of(CELL, SERIES)[0]
+    model, profile = model_of(site), site.profile
+    rate = 3.0
+    running = capacity.mean_running(profile, 1980, WORK, rate, max_concurrency=site.max_concurrency)
+    batch = capacity.busy_watts(profile, 1980, running)
+    reading = capacity.prefill_ratio(profile, 1980, WORK, rate)
+    assert 0.3 < reading < 0.5
+    stopped = profile.stopped_watts
+    added = reading * (profile.prefill_watts(1980) - profile.watts(running, 1980))
+    found = _watts(model, profile, 1980, 1, rate, WORK, site.max_concurrency)
+    assert found == pytest.approx(model.power.site_watts(batch + added + stopped))

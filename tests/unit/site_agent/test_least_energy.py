@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from fleet.capacity import requests_per_second
+from fleet.capacity import busy_watts, prefill_ratio, requests_per_second
 from fleet.profile import PROFILES, SitePowerModel
 from site_agent.least_energy import LeastEnergy
 from site_agent.limits import MeanWork
@@ -173,3 +173,16 @@ def test_rates_are_those_of_the_profile() -> None:
     assert all(math.isfinite(value) for value in (*rates, *runs))
     assert subject._rate_of(4, 1980, 1000.0) == rates[-1]
     assert subject._rate_of(4, 1980, 0.0) == 0.0
+
+
+def test_prompts_count_at_what_reading_them_draws() -> None:
+    """The same requests with hardly any prompt, at the same batch, draw less."""
+    subject = chooser()
+    subject.worth.learn(WORK)
+    rate = 4.0
+    running = subject._running_at(4, 1980, rate / 2)
+    batches = MODEL.power.site_watts(2 * busy_watts(TP[4], 1980, running))
+    share = prefill_ratio(TP[4], 1980, subject.worth.work, rate / 2)
+    added = 2 * share * (TP[4].prefill_watts(1980) - TP[4].watts(running, 1980)) * 1.1
+    assert added > 100
+    assert subject._watts(BOTH, 1980, rate) == pytest.approx(batches + added)
