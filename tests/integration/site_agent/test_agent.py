@@ -31,7 +31,7 @@ from site_agent.processes import Processes
 
 FLOOR_GRANT = 1.1 * 1584 / 0.95
 """The scenario `sudden-drop`: just above what stopped engines draw."""
-FULL_GRANT = 8000.0
+FULL_GRANT = 10_000.0
 
 
 @dataclass(slots=True)

@@ -42,7 +42,7 @@ MODEL = SiteModel(
 class FakeCap:
     """CapSource."""
 
-    watts: float = 6000.0
+    watts: float = 7000.0
     has_reading: bool = True
     quality: PowerQuality | None = "good"
     news: asyncio.Event = field(default_factory=asyncio.Event)
