@@ -260,10 +260,6 @@ def _with_load(inputs: Inputs, load: float) -> Inputs:
     return replace(inputs, cell=inputs.cell.with_(load=load), scale=scale)
 
 
-def _mean_rate(steps: Steps) -> float:
-    return float(steps.offered.sum(axis=1).mean())
-
-
 def _steps(inputs: Inputs, kinds: Kinds) -> Steps:
     return _expected(inputs, kinds) if inputs.cell.sample is None else _drawn(inputs, kinds)
 
