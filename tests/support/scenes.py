@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -18,6 +19,11 @@ SIZES = Sizes(
     output_tokens=np.array([400, 60, 130, 300, 20]),
     description="five rows of a test",
 )
+
+
+def no_file(name: str) -> Path:
+    """Where wind and load are generated, nobody asks for a file."""
+    raise FileNotFoundError(name)
 
 
 def sites(

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.scenes import no_file
 
 from simulator.batch import Store, run_batch
 from simulator.cell import Cell, Sample
@@ -42,10 +43,6 @@ TO_WORKERS = (
     "[os.kill(int(p), signal.{signal}) for p in "
     "open(f'/proc/{{os.getpid()}}/task/{{os.getpid()}}/children').read().split()]"
 )
-
-
-def no_file(name: str) -> Path:
-    raise FileNotFoundError(name)
 
 
 def started(tmp_path: Path, then: str) -> subprocess.Popen[str]:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
+from support.scenes import no_file
 
 from benchmarks.experiments.dispatcher import Dispatcher
 from simulator.cell import Cell, Sample
 from simulator.inputs import Inputs, read_inputs, scenes
 from simulator.workload import Arrivals
 from simulator.world import Scene
-
-
-def no_file(name: str) -> Path:
-    raise FileNotFoundError(name)
 
 
 def inputs_of(**changes: object) -> Inputs:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from support.scenes import no_file
 
 from benchmarks.experiments.document import fill
 from benchmarks.experiments.late import counts_of
@@ -70,9 +71,6 @@ def test_late_answers_are_counted_by_their_classes_limit() -> None:
         sample=Sample.parse("1d:150s:90s"),
         site_count=2,
     )
-
-    def no_file(name: str) -> Path:
-        raise FileNotFoundError(name)
 
     inputs = read_inputs(cell, no_file)
     block = simulate(scene(inputs, *blocks_of(cell)[0]))

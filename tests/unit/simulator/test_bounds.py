@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support.scenes import no_file
 
 from router.policy.planner.problem import CLASSES
 from simulator.bounds import OLD_POWER, Steps, _drawn, _expected, _Fluid, _kinds, _sites, bounds
@@ -25,10 +25,6 @@ CELL = Cell(
     sample=Sample.parse("30h:3m:1m"),
     policy="heron",
 )
-
-
-def no_file(name: str) -> Path:
-    raise FileNotFoundError(name)
 
 
 def inputs_of(**changes: Any) -> Inputs:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from support.scenes import scene
+from support.scenes import no_file, scene
 
 from fleet.records import Plan, SolverReport
 from simulator.bounds import bounds
@@ -123,9 +121,6 @@ def test_a_planner_sees_that_sites_share_a_farm() -> None:
 def test_the_bound_says_that_it_is_not_of_such_fleets() -> None:
     """Rather than to count their wind twice."""
     cell = Cell(wind="synthetic-far", first_day=1, last_day=1, trace="synthetic-conv", sites_per_farm=2)
-
-    def no_file(name: str) -> Path:
-        raise FileNotFoundError(name)
 
     with pytest.raises(CellError, match="one site a farm only"):
         bounds(read_inputs(cell, no_file), [0.5])

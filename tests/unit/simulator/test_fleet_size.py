@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from array import array
-from pathlib import Path
 from typing import Any
 
 import pytest
+from support.scenes import no_file
 
 from fleet import capacity
 from fleet.capacity import Work
@@ -139,9 +139,6 @@ def test_needed_watts_rise_with_the_rate_up_to_the_peak() -> None:
 
 def test_load_is_a_share_of_the_peak() -> None:
     """The trace's mean rate, scaled."""
-
-    def no_file(name: str) -> Path:
-        raise FileNotFoundError(name)
 
     inputs = read_inputs(CELL.with_(wind="synthetic-far", size_percentile=40.0), no_file)
     mean = inputs.scale * inputs.load.mean_rate

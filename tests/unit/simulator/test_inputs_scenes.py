@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.measured import document_of, row_of
+from support.scenes import no_file
 
 from fleet.profile import LLAMA_70B_H100_TP4
 from simulator.cell import Cell, CellError, Sample
@@ -19,10 +20,6 @@ from simulator.world import Scene
 CELL = Cell(
     wind="synthetic-far", first_day=1, last_day=1, trace="synthetic-conv", sample=Sample.parse("12h:3m:1m")
 )
-
-
-def no_file(name: str) -> Path:
-    raise FileNotFoundError(name)
 
 
 def inputs(**changes: Any) -> Inputs:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from support.scenes import no_file
 
 from router.policy.planner.problem import CLASSES
 from simulator.cell import Cell, Sample
 from simulator.inputs import CUTOFFS, read_inputs, works_of
 from simulator.kinds import Kinds
-
-
-def no_file(name: str) -> Path:
-    raise FileNotFoundError(name)
-
 
 LOAD = read_inputs(
     Cell(

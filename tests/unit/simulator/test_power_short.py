@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from support.scenes import no_file
 
 from simulator.cell import Cell, Sample
 from simulator.fleet_size import needed_watts
@@ -24,10 +24,6 @@ CELL = Cell(
     policy="heron",
     constant_power=True,
 )
-
-
-def no_file(name: str) -> Path:
-    raise FileNotFoundError(name)
 
 
 def block(**changes: Any) -> tuple[Inputs, Scene, int]:
