@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from support.programs import need
 ROOT = Path(__file__).parents[2]
 FLEET = ROOT / "deploy" / "compose" / "fleet.toml"
 PROMETHEUS = ROOT / "deploy" / "prometheus"
+ALERTMANAGER = ROOT / "deploy" / "alertmanager" / "alertmanager.yml"
 GPU_SITE = "plains"
 LOOPBACK = "127.0.0.1"
 
@@ -43,6 +45,7 @@ class Scraped:
 
     base_url: str
     prometheus_url: str
+    alertmanager_url: str
     expected_targets: frozenset[str]
 
     def get(self, path: str, **parameters: str) -> Any:
@@ -86,9 +89,13 @@ def scraped_fleet(directory: Path) -> Iterator[Scraped]:
             )
             port = free_ports(1)[0]
             addresses["127.0.0.1:9090"] = f"{LOOPBACK}:{port}"  # Prometheus reads itself
-            config = _prometheus_config(addresses, directory)
-            command = [prometheus, f"--config.file={config}", f"--storage.tsdb.path={directory / 'tsdb'}"]
-            with _running([*command, f"--web.listen-address={LOOPBACK}:{port}"], directory, "prometheus"):
+            with contextlib.ExitStack() as stack:
+                alerts_url = stack.enter_context(alertmanager(ALERTMANAGER, directory))
+                addresses["alertmanager:9093"] = alerts_url.removeprefix("http://")
+                config = _prometheus_config(addresses, directory)
+                command = [prometheus, f"--config.file={config}", f"--storage.tsdb.path={directory / 'tsdb'}"]
+                command.append(f"--web.listen-address={LOOPBACK}:{port}")
+                stack.enter_context(_running(command, directory, "prometheus"))
                 url = f"http://{LOOPBACK}:{port}"
                 log = directory / "prometheus.log"
                 wait_until(
@@ -97,11 +104,26 @@ def scraped_fleet(directory: Path) -> Iterator[Scraped]:
                 yield Scraped(
                     base_url=f"http://{LOOPBACK}:{router['port']}",
                     prometheus_url=url,
+                    alertmanager_url=alerts_url,
                     expected_targets=frozenset(addresses.values()),
                 )
         assert pids_with(marker) == [], "processes are left behind"
     finally:
         kill_all_with(marker)
+
+
+@contextmanager
+def alertmanager(config: Path, directory: Path) -> Iterator[str]:
+    """A real Alertmanager with this configuration; its URL."""
+    program = need("prometheus-alertmanager", "prometheus-alertmanager")
+    address = f"{LOOPBACK}:{free_ports(1)[0]}"
+    command = [program, f"--config.file={config}", f"--storage.path={directory / 'alertmanager'}"]
+    command += [f"--web.listen-address={address}", "--cluster.listen-address="]
+    log = directory / "alertmanager.log"
+    with _running(command, directory, "alertmanager"):
+        url = f"http://{address}"
+        wait_until(lambda: _answers(f"{url}/-/ready"), seconds=30, what=lambda: log.read_text()[-4000:])
+        yield url
 
 
 def _on_loopback(tables: dict[str, Any], directory: Path) -> tuple[dict[str, Any], dict[str, str]]:
@@ -136,7 +158,7 @@ def _prometheus_config(addresses: dict[str, str], directory: Path) -> Path:
     config["global"] = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}
     config["rule_files"] = [str(PROMETHEUS / name) for name in config["rule_files"]]
     config["scrape_configs"] = [job for job in config["scrape_configs"] if "static_configs" in job]
-    for job in config["scrape_configs"]:
+    for job in [*config["scrape_configs"], *config["alerting"]["alertmanagers"]]:
         for group in job["static_configs"]:
             group["targets"] = [addresses[target] for target in group["targets"]]
     path = directory / "prometheus.yml"

@@ -21,7 +21,7 @@ from cli import main
 
 ROOT = Path(__file__).parents[3]
 HERON_SERVICES = ("power-feed", "router", "site-coast", "site-north", "site-plains", "site-ridge")
-OTHERS = ("grafana", "prometheus", "redis")
+OTHERS = ("alertmanager", "grafana", "prometheus", "redis")
 IMAGES = ("Dockerfile", "Dockerfile.vllm")
 
 
@@ -90,11 +90,11 @@ def test_every_mounted_and_every_built_file_exists(compose: dict[str, Any]) -> N
 
 
 def test_only_the_clients_port_is_for_clients(compose: dict[str, Any]) -> None:
-    """Published, on loopback unless told otherwise: router, Grafana, Prometheus; no operations port."""
+    """Published, on loopback unless told otherwise: clients' API, operators' pages; no operations port."""
     published = {
         name: service["ports"] for name, service in compose["services"].items() if "ports" in service
     }
-    assert sorted(published) == ["grafana", "prometheus", "router"]
+    assert sorted(published) == ["alertmanager", "grafana", "prometheus", "router"]
     for ports in published.values():
         assert all(str(port).startswith("127.0.0.1:") for port in ports)
     assert [str(port).split(":")[2].removesuffix("/tcp") for port in published["router"]] == ["8000"]
@@ -115,12 +115,15 @@ def test_addresses_agree_over_all_files(compose: dict[str, Any]) -> None:
         test = " ".join(compose["services"][name]["healthcheck"]["test"])
         assert f":{site['operations_port']}/healthz" in test
     scraped: set[str] = set()
-    for job in yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())["scrape_configs"]:
+    prometheus = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    told = prometheus["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"]
+    assert told == ["alertmanager:9093"]
+    for job in prometheus["scrape_configs"]:
         scraped.update(target for group in job.get("static_configs", []) for target in group["targets"])
         scraped.update(
             f"{n}:{group['port']}" for group in job.get("dns_sd_configs", []) for n in group["names"]
         )
-    assert scraped == targets | {"127.0.0.1:9090"}, "each service, and Prometheus itself"
+    assert scraped == targets | {"127.0.0.1:9090", *told}, "each service, and what tells of them"
 
 
 def test_redis_keeps_its_data_and_everything_is_bounded(compose: dict[str, Any]) -> None:
