@@ -11,6 +11,7 @@ import pytest
 from support.programs import need
 
 from cli import main
+from router.config import RouterConfig
 from site_agent.config import SiteConfig
 from site_agent.drivers.options import VllmOptions
 from site_agent.drivers.vllm import KILL_SECONDS
@@ -19,6 +20,7 @@ ROOT = Path(__file__).parents[3]
 UNITS = ROOT / "deploy" / "systemd"
 UNIT = UNITS / "heron-site.service"
 FEED = UNITS / "heron-power-feed.service"
+ROUTER = UNITS / "heron-router.service"
 
 
 def service_of(unit: Path) -> dict[str, str]:
@@ -41,6 +43,17 @@ def test_the_feed_runs_always_and_without_rights() -> None:
     assert (Path(program).name, parsed.command, parsed.action) == ("heron", "power-feed", "run")
     assert (feed["Restart"], feed["User"], feed["ProtectSystem"]) == ("always", "heron", "strict")
     assert "deploy/systemd/heron-power-feed.service" in (ROOT / "docs" / "power_feed.md").read_text()
+
+
+def test_the_router_runs_always_without_rights_and_ends_what_it_has_begun() -> None:
+    """Its command is Heron's; a stop gives requests in flight their grace."""
+    service = service_of(ROUTER)
+    program, *arguments = shlex.split(service["ExecStart"])
+    assert (Path(program).name, main.parse(arguments).command) == ("heron", "router")
+    assert (service["Restart"], service["User"], service["ProtectSystem"]) == ("always", "heron", "strict")
+    assert service["KillMode"] == "mixed"
+    assert float(service["TimeoutStopSec"]) > RouterConfig.model_fields["shutdown_grace_seconds"].default
+    assert "systemd/heron-router.service" in (ROOT / "deploy" / "README.md").read_text()
 
 
 def test_a_stop_is_the_agents_alone_and_has_the_time_that_it_takes(service: dict[str, str]) -> None:
@@ -71,7 +84,7 @@ def test_the_page_says_what_the_unit_does() -> None:
         assert line in UNIT.read_text()
 
 
-@pytest.mark.parametrize("path", [UNIT, FEED], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [UNIT, FEED, ROUTER], ids=lambda path: path.stem)
 def test_systemd_finds_no_fault_in_it(tmp_path: Path, path: Path) -> None:
     """With a command that is there: this machine has no /opt/heron."""
     unit = tmp_path / path.name
