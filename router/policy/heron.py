@@ -268,6 +268,7 @@ class Heron(Baseline):
                     site_id,
                     own_requests=load.total_in_flight(),
                     running_requests=known(view.running_requests),
+                    now=now,
                 )
             seconds = one.first_seconds
             token_seconds = one.prompt_token_seconds

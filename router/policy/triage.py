@@ -13,7 +13,8 @@ control and trunk reservation in loss networks", Probability in the Engineering 
 1990), there with free lines in place of seconds.
 
 Workers of one router share what each site has before it. Other routers send to the same sites: of a site's
-time this one counts on the share that its own requests have of those that run there.
+time this one counts on the share that its own requests have of those that run there. A report is of before:
+what runs there beyond the most that this router has had there of late is of others, and no less.
 """
 
 from __future__ import annotations
@@ -35,10 +36,35 @@ COST_WEIGHT = 0.005
 SHARE_WEIGHT = 0.2
 """Of each report in this router's share of a site."""
 LEAST_SHARE = 1 / 64
+OWN_MEMORY_SECONDS = 30.0
+"""For so long at least, and up to twice that, the most that this router has had at a site is kept in mind;
+a report that is older is not acted upon while there are others."""
 FEW_RUNNING = 4
 """With fewer there, a share says nothing; but then neither is anything scarce."""
 MAX_SITES = 20_000
 """Beyond that all shares are forgotten."""
+
+
+@dataclass(slots=True)
+class _There:
+    """This router at one site."""
+
+    since: float
+    share: float = 1.0
+    most_own: int = 0
+    """Since then."""
+    most_own_before: int = 0
+    """In the time before that."""
+
+    def reported(self, own_requests: int, running_requests: float, now: float) -> None:
+        if not 0.0 <= now - self.since < OWN_MEMORY_SECONDS:  # or a clock that jumped back
+            self.since, self.most_own_before, self.most_own = now, self.most_own, 0
+        self.most_own = max(self.most_own, own_requests)
+        of_others = running_requests - max(self.most_own, self.most_own_before)
+        share = 1.0
+        if of_others > 0.0 and running_requests >= FEW_RUNNING:
+            share = max(LEAST_SHARE, own_requests / (own_requests + of_others))
+        self.share += SHARE_WEIGHT * (share - self.share)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,7 +77,7 @@ class Triage:
     utilisation: float
     """How much of a site's time is given away."""
     _mean_seconds: float | None = None
-    _shares: dict[str, float] = field(default_factory=dict)
+    _there: dict[str, _There] = field(default_factory=dict)
 
     def note(self, costs: Sequence[float]) -> None:
         """A request came that would cost this much at the sites that could take it."""
@@ -84,21 +110,20 @@ class Triage:
 
     def give(self, load: Load, site_id: str, cost_seconds: float, now: float) -> None:
         """A request of this cost went there: the site works it off in this router's share of its time."""
-        seconds = cost_seconds / (self.utilisation * self._shares.get(site_id, 1.0))
+        there = self._there.get(site_id)
+        seconds = cost_seconds / (self.utilisation * (1.0 if there is None else there.share))
         most = MOST_BURSTS * self.burst_seconds / self.utilisation + MOST_BEYOND_SECONDS
         load.give_work(seconds, now, most)
 
-    def reported(self, site_id: str, *, own_requests: int, running_requests: float | None) -> None:
+    def reported(
+        self, site_id: str, *, own_requests: int, running_requests: float | None, now: float
+    ) -> None:
         """A site reported what runs there; so much of it is this router's, all workers together."""
         if running_requests is None:
             return
-        if running_requests < FEW_RUNNING:
-            share = 1.0
-        else:
-            share = min(1.0, max(LEAST_SHARE, own_requests / running_requests))
-        before = self._shares.get(site_id)
-        if before is None:
-            if len(self._shares) >= MAX_SITES:
-                self._shares.clear()
-            before = 1.0
-        self._shares[site_id] = before + SHARE_WEIGHT * (share - before)
+        there = self._there.get(site_id)
+        if there is None:
+            if len(self._there) >= MAX_SITES:
+                self._there.clear()
+            there = self._there[site_id] = _There(now)
+        there.reported(own_requests, running_requests, now)

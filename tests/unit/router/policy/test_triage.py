@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,22 +73,47 @@ def test_without_an_exponent_all_have_the_same(load: Load, cost: float):
 def test_of_a_site_that_others_use_too_this_router_counts_on_its_share(load: Load):
     """A quarter of what runs there is its own: a second of work takes four. A few requests say nothing."""
     one = triage()
-    for _ in range(100):
-        one.reported("a", own_requests=10, running_requests=40.0)
+    for second in range(100):
+        one.reported("a", own_requests=10, running_requests=40.0, now=second)
     one.give(load, "a", 1.0, 100.0)
     assert load.work_left_seconds(100.0) == pytest.approx(4.0)
-    for _ in range(100):
-        one.reported("a", own_requests=0, running_requests=3.0)
-    one.reported("a", own_requests=1, running_requests=None)
+    for second in range(100, 200):
+        one.reported("a", own_requests=0, running_requests=3.0, now=second)
+    one.reported("a", own_requests=1, running_requests=None, now=200.0)
     one.give(load, "a", 1.0, 200.0)
     assert load.work_left_seconds(200.0) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("delay_seconds", [1, 5, 30])
+def test_a_router_that_is_alone_takes_no_request_of_its_own_for_anothers(load: Load, delay_seconds: int):
+    """Reports are of before, and its requests there come and go in waves: the site is all its own."""
+    one = triage()
+    own = [int(40 + 35 * math.sin(second / 10)) for second in range(300)]
+    for second in range(delay_seconds, 300):
+        one.reported("a", own_requests=own[second], running_requests=own[second - delay_seconds], now=second)
+        one.give(load, "a", 1.0, 1000.0 * second)
+        left = load.work_left_seconds(1000.0 * second)
+        assert left == pytest.approx(1.0) or second < 120
+
+
+def test_what_this_router_had_there_long_ago_is_not_what_others_have_now(load: Load):
+    """A minute after its own have gone, the rest is of others."""
+    one = triage()
+    for second in range(200):
+        own = 40 if second < 40 else 4
+        one.reported("a", own_requests=own, running_requests=40.0, now=second)
+    one.give(load, "a", 0.1, 200.0)
+    assert load.work_left_seconds(200.0) == pytest.approx(1.0)
+    one.reported("a", own_requests=4, running_requests=40.0, now=3.0)  # a clock that jumped back
+    one.give(load, "a", 0.1, 300.0)
+    assert load.work_left_seconds(300.0) == pytest.approx(1.0)
 
 
 def test_a_share_is_never_nothing(load: Load):
     """A router that has nothing there yet may begin."""
     one = triage()
-    for _ in range(1000):
-        one.reported("a", own_requests=0, running_requests=1000.0)
+    for second in range(1000):
+        one.reported("a", own_requests=0, running_requests=1000.0, now=second)
     one.give(load, "a", 0.05, 100.0)
     assert load.work_left_seconds(100.0) == pytest.approx(0.05 / LEAST_SHARE)
 
