@@ -9,7 +9,9 @@ from typing import Any, Protocol
 from gateway.errors import error_body
 
 READ_TIMEOUT_SECONDS = 60.0
-"""A request must have arrived whole by then: one byte a minute is not a client."""
+"""A request must have arrived whole by then, and a body that is long at this pace at least: one byte a minute
+is not a client, a recording over a slow line is."""
+MIN_BODY_BYTES_PER_SECOND = 32 * 1024
 WRITE_STALL_SECONDS = 120.0
 """A client that takes nothing for so long, while its buffer is full or its connection closed, is gone."""
 
@@ -25,6 +27,10 @@ class ClientConnection(Protocol):
     write_paused_since: float | None
     closing: tuple[float, int] | None
     """Closed by us, and not gone yet: since when it has had so many bytes unsent."""
+
+    @property
+    def body_bytes(self) -> int:
+        """What has come of the body of the request that is being read."""
 
     @property
     def is_refused(self) -> bool:
@@ -57,9 +63,17 @@ def check(connection: ClientConnection, now: float) -> None:
         transport.close()
     elif connection.flow.read_paused or connection.read_since is None:
         return
-    elif now - connection.read_since > READ_TIMEOUT_SECONDS:
+    elif now - connection.read_since > _read_seconds(connection.body_bytes):
         if connection.is_in_message:
-            message = f"The request was not complete after {READ_TIMEOUT_SECONDS:g} s."
+            seconds = now - connection.read_since
+            message = (
+                f"The request was not complete after {seconds:.0f} s. It may take {READ_TIMEOUT_SECONDS:g} s, and one "
+                f"more for every {MIN_BODY_BYTES_PER_SECOND // 1024} KiB of its body."
+            )
             connection.refuse(408, error_body(message, type="invalid_request_error", code="request_timeout"))
         else:
             transport.close()
+
+
+def _read_seconds(body_bytes: int) -> float:
+    return READ_TIMEOUT_SECONDS + body_bytes / MIN_BODY_BYTES_PER_SECOND

@@ -38,8 +38,10 @@ logger = logging.getLogger(__name__)
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 256
 LINGER_SECONDS = 1.0
-"""After an early refusal the rest of the body is read and dropped for so long, or the answer would be lost
-in a reset."""
+"""After an early refusal the rest of the body is read and dropped until nothing has come for so long, or the
+answer would be lost in a reset: many clients read it only once all is sent."""
+MAX_LINGER_SECONDS = 60.0
+"""The same in all."""
 WRITE_HIGH_BYTES = 256 * 1024
 MAX_KNOWN_URLS = 64
 """Parsed ones that are kept: clients use a handful."""
@@ -73,8 +75,10 @@ class HotPathProtocol(HttpToolsProtocol):
         self._is_in_head = self.is_in_message = False
         self._is_plain = True
         """The parser stands between two messages, and the last one was plain."""
-        self._head_bytes = self._body_bytes = 0
+        self._head_bytes = self.body_bytes = 0
         self.is_refused = self._is_offer = False
+        self._heard_at = 0.0
+        """When bytes came last that nobody wants."""
         self._date: tuple[object, bytes] = (None, b"")
         self.read_since: float | None = None
         """When the request that is being read began; None between requests."""
@@ -134,6 +138,7 @@ class HotPathProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self.is_refused:
+            self._heard_at = self.loop.time()
             return
         is_plain = self._is_plain
         before = self.cycle
@@ -151,7 +156,7 @@ class HotPathProtocol(HttpToolsProtocol):
         if self.read_since is None:
             self.read_since = self.loop.time()
             self.idle_since = None
-        body_bytes, was_in_message, self._begun = self._body_bytes, self.is_in_message, 0
+        body_bytes, was_in_message, self._begun = self.body_bytes, self.is_in_message, 0
         try:
             is_plain = not feed(self, data) and is_plain
         except httptools.HttpParserError:
@@ -160,7 +165,7 @@ class HotPathProtocol(HttpToolsProtocol):
         if self.is_in_message:
             is_all_its = not self._begun or (self._begun == 1 and not was_in_message)
             if is_all_its and not self.is_refused:
-                self._bound_unfinished(len(data), has_body=self._body_bytes != body_bytes)
+                self._bound_unfinished(len(data), has_body=self.body_bytes != body_bytes)
         elif not (self.pipeline or self.is_refused) and isinstance(self.cycle, ClientRequest):
             self._is_plain = self.cycle.is_plain
             if is_plain and self._is_plain and self.cycle is not before:  # made of these bytes alone
@@ -170,8 +175,11 @@ class HotPathProtocol(HttpToolsProtocol):
         self.logger.warning("Invalid HTTP request received.")
         if self._is_answering_another():
             self.transport.close()  # nothing may come in the midst of that answer
-        else:
-            self.send_400_response("Invalid HTTP request received.")
+            return
+        error = error_body(
+            "This is no valid HTTP/1.1 request.", type="invalid_request_error", code="invalid_http"
+        )
+        self.refuse(400, error)
 
     def _bound_unfinished(self, size: int, *, has_body: bool) -> None:
         """`size` more bytes of a request that is not whole: head, body (with its own limit) or trailers."""
@@ -207,7 +215,7 @@ class HotPathProtocol(HttpToolsProtocol):
         self.headers = []
         self.expect_100_continue = self._is_offer = False
         self._is_in_head = self.is_in_message = True
-        self._head_bytes = self._body_bytes = self._bodyless_bytes = 0
+        self._head_bytes = self.body_bytes = self._bodyless_bytes = 0
         self._begun += 1
         if self.read_since is None:  # behind another one, in the same bytes
             self.read_since, self.idle_since = self.loop.time(), None
@@ -286,8 +294,8 @@ class HotPathProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         if self.is_refused:
             return
-        self._body_bytes += len(body)
-        if self._body_bytes > self._max_body_bytes:
+        self.body_bytes += len(body)
+        if self.body_bytes > self._max_body_bytes:
             self.refuse(*too_large(self._max_body_bytes))
             return
         cycle = self.cycle
@@ -378,7 +386,17 @@ class HotPathProtocol(HttpToolsProtocol):
                 cors=self._cors,
             )
         )
-        self.loop.call_later(LINGER_SECONDS, self.transport.close)
+        self._heard_at = now = self.loop.time()
+        self._linger(now + MAX_LINGER_SECONDS)
+
+    def _linger(self, until: float) -> None:
+        """Close once the client has stopped sending, or at that loop time."""
+        now = self.loop.time()
+        quiet = now - self._heard_at
+        if quiet >= LINGER_SECONDS or now >= until:
+            self.transport.close()
+        else:
+            self.loop.call_later(LINGER_SECONDS - quiet, self._linger, until)
 
     def _is_answering_another(self) -> bool:
         """Whether an answer is under way to a request before the one that is being read."""

@@ -24,9 +24,10 @@ from benchmarks.router.process import run_command
 from benchmarks.router.programs import MissingError
 from benchmarks.router.report import command_line, machine, section, today, write_json, write_section
 from benchmarks.router.site_ingress import SITE_INGRESS
+from benchmarks.router.span_sink import HERON_SPANS, HERON_SPANS_SAMPLED
 from benchmarks.router.table import Row, Sample, row, table
 
-ALL = (*PEERS, HERON, HERON_COMPILED, SITE_INGRESS)
+ALL = (*PEERS, HERON, HERON_COMPILED, HERON_SPANS, HERON_SPANS_SAMPLED, SITE_INGRESS)
 DIRECT = "direct"
 QUICK_SECONDS = 1.5
 

@@ -20,7 +20,8 @@ class AccessLog:
     def write(self, exchange: Exchange, now: float) -> None:
         """A request is over."""
         request = exchange.request
-        trace = request.fields.get(b"traceparent")
+        clients = request.fields.get(b"traceparent", b"").decode("latin-1")
+        traceparent = clients if exchange.trace is None else exchange.trace.traceparent
         self._write(
             request.method,
             request.path,
@@ -36,7 +37,7 @@ class AccessLog:
             body_bytes=len(request.body),
             retries=exchange.retries,
             resumes=exchange.resumes,
-            traceparent=None if trace is None else trace.decode("latin-1"),
+            traceparent=traceparent or None,
         )
 
     def write_other(self, scope: Mapping[str, Any], request_id: bytes, status: int) -> None:

@@ -97,7 +97,9 @@ class Attempt:
         exchange.cuts_ids = has_ids and not body.asks_token_ids
         if exchange.cuts_ids:
             raw, tail = splice_token_ids(exchange.request.body)
-        left = exchange.deadline_at - self._clock()
+        now = self._clock()
+        left = exchange.deadline_at - now
+        trace = exchange.trace
         head = site_head(
             site.origin.host_header,
             exchange.target,
@@ -106,6 +108,7 @@ class Attempt:
             deadline_seconds_left=left if exchange.features.deadline_seconds is not None else None,
             authorization=self._authorization,
             is_resume=exchange.is_cut,
+            more=() if trace is None else trace.begin_attempt(site.site_id, now, is_resume=exchange.is_cut),
         )
         timeout = min(left, self._config.first_byte_timeout_seconds) if body.stream else left
         return head, raw, tail, max(0.001, timeout)

@@ -7,6 +7,7 @@ or connections that a parent accepted) is the process's own affair.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -34,6 +35,7 @@ from router.live.metrics import RouterMetrics
 from router.live.response_calls import ResponseCalls
 from router.live.round_trips import measure_round_trips
 from router.live.sites import SiteRegistry
+from router.live.tracing import spans_of
 from router.live.watch import watch
 from router.policy.affinity import Affinity
 from router.policy.key_ring import KeyRing
@@ -77,6 +79,7 @@ class DataPlane:
         self._rng = rng
         self.cors = CorsPolicy(config.cors_origins) if config.cors_origins else None
         self._access_log = AccessLog() if config.access_log else None
+        self._spans = spans_of(os.environ, clock)
         self.metrics = RouterMetrics(self.registry)
         self.ledger = ledger
         self.view = FleetView(
@@ -130,6 +133,7 @@ class DataPlane:
             rng=rng,
             door=self._door,
             access_log=self._access_log,
+            spans=self._spans,
         )
         self._calls = ResponseCalls(
             config=config,
@@ -194,3 +198,5 @@ class DataPlane:
         await self._lookout.aclose()
         self.view.aclose()
         await self.pool.aclose()
+        if self._spans is not None:
+            await self._spans.aclose()

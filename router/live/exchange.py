@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fleet.request import RequestFeatures
 from gateway.server import ClientRequest
@@ -17,6 +17,9 @@ from router.policy.dispatch import FOREVER
 from router.policy.key_ring import Credential
 from router.policy.resumable import Resumability
 from router.policy.stream_scan import Mode
+
+if TYPE_CHECKING:
+    from router.live.spans import Trace
 
 
 class Exchange(LedgerEntry):
@@ -52,6 +55,8 @@ class Exchange(LedgerEntry):
     """A site had accepted it and lost its power: it goes before new work."""
     last_error: tuple[int, bytes] | None = None
     """Status and body of the last failure, for when no other site is left."""
+    trace: Trace | None = None
+    """Its spans, where they are asked for."""
     placement: Placement | None = None
     response: UpstreamResponse | None = None
     head_by = math.inf
@@ -68,8 +73,6 @@ class Exchange(LedgerEntry):
     """The client's socket is full."""
     cut_reason = ""
     """How the stream broke last."""
-    ends_at = math.inf
-    """Loop time at which a stream that has begun ends, where its client asked for a first token earlier."""
     is_between_sites = False
     """Its stream broke off, and the next site has not said anything yet."""
     is_terminated = False
@@ -99,7 +102,7 @@ class Exchange(LedgerEntry):
         self.hold_until = hold_until
         """Loop time until which it waits for room."""
         self.deadline_at = deadline_at
-        """Loop time at which the request ends, whatever it is doing; a client's own deadline until then."""
+        """Loop time at which the request ends, unless its stream has begun; a client's own may be earlier."""
         self.target = request.path
         self.excluded: dict[str, int] = {}
 
@@ -115,13 +118,13 @@ class Exchange(LedgerEntry):
         self.head_by = math.inf
 
     def begin_stream(self, now: float) -> None:
-        """The first event goes to the client: its own deadline, which asked for that, is met."""
+        """The first event goes to the client: every deadline was for that. What moves may take its time; what
+        stands still is the watch's."""
         self.is_committed = True
         self.first_token_at = now
         if self.placement is not None:
             self.placement.begun()
-        if self.ends_at < math.inf:
-            self.deadline_at = self.ends_at
+        self.deadline_at = math.inf
 
     def exclude(self, site_id: str) -> None:
         """That site failed it, and is not asked again for this request."""

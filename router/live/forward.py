@@ -18,7 +18,7 @@ import math
 import random
 from collections.abc import Awaitable, Callable, Coroutine
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway.errors import error_body
 from gateway.server import ClientRequest, HotHandler
@@ -45,6 +45,9 @@ from router.policy.dispatch import FOREVER, has_other_site
 from router.policy.retry_budget import RetryBudget
 from router.policy.snapshot import Shortage
 from router.policy.snapshot import shortage as shortage_of
+
+if TYPE_CHECKING:
+    from router.live.spans import Spans
 
 logger = logging.getLogger(__name__)
 
@@ -80,8 +83,10 @@ class Forwarder:
         rng: random.Random,
         door: Door,
         access_log: AccessLog | None = None,
+        spans: Spans | None = None,
     ) -> None:
         self._access_log = access_log
+        self._spans = spans
         self.homes = SiteHomes(clock)
         self._config = config
         self._hold_seconds = config.hold_seconds
@@ -154,6 +159,8 @@ class Forwarder:
             hold_until=received_at + self._hold_seconds,
             deadline_at=received_at + self._timeout_seconds,
         )
+        if self._spans is not None:
+            exchange.trace = self._spans.begin(request.headers, request.path, received_at)
         self._ledger.open()
         self.active.add(exchange)
         request.on_gone = functools.partial(self._client_gone, exchange)
@@ -204,6 +211,8 @@ class Forwarder:
         note_energy(self._metrics.energy, self._view.snapshot, exchange)
         self._ledger.close(exchange)
         self._metrics.finished(exchange, self._clock())
+        if exchange.trace is not None:
+            exchange.trace.end(exchange, self._clock())
         if self._access_log is not None:
             self._access_log.write(exchange, self._clock())
         if self._when_idle is not None and not self.active and not self._when_idle.done():
@@ -275,6 +284,8 @@ class Forwarder:
                 verdict = await self.attempt.send(exchange, placement)
             exchange.placement = None
             dispatcher.release(placement)
+            if exchange.trace is not None:
+                exchange.trace.end_part(verdict.value, self._clock())
             if verdict is Verdict.DONE:
                 return
             if verdict is Verdict.BROKEN_STREAM:
@@ -296,6 +307,8 @@ class Forwarder:
             if self._clock() + expected > exchange.start_by:
                 self._door.refuse_late(exchange)
                 return None
+        if exchange.trace is not None:
+            exchange.trace.begin_wait(self._clock())
         try:
             return await self._dispatcher.wait(
                 exchange,

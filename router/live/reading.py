@@ -19,6 +19,7 @@ from router.live.fleet_view import FleetView
 from router.live.request_body import decode_body
 from router.live.request_head import JSON, RequestHead, shared_head
 from router.live.response_homes import SiteHomes
+from router.live.tracing import without_trace
 from router.policy.affinity_hint import MIN_PROMPT_BYTES, read_hint
 from router.policy.body import Api, BadRequestError, RequestBody, features_of, read_body, read_form
 from router.policy.dispatch import FOREVER
@@ -79,9 +80,9 @@ class Reader:
         except BadRequestError as error:
             refuse_bad_request(exchange, error)
             return False
-        exchange.shared_head = shared_head(head.passed_on, exchange.features, request_id, content_type)
+        passed_on = head.passed_on if exchange.trace is None else without_trace(head.passed_on)
+        exchange.shared_head = shared_head(passed_on, exchange.features, request_id, content_type)
         if head.deadline_seconds is not None:
-            exchange.ends_at = exchange.deadline_at
             exchange.deadline_at = min(exchange.deadline_at, request.received_at + head.deadline_seconds)
         models = self._view.snapshot.models
         if model in models:

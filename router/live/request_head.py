@@ -84,8 +84,10 @@ def site_head(
     deadline_seconds_left: float | None = None,
     authorization: bytes | None = None,
     is_resume: bool = False,
+    more: Sequence[tuple[bytes, bytes]] = (),
 ) -> bytes:
-    """The whole head of one request to one site, to its blank line; `shared` is `shared_head`'s."""
+    """The whole head of one request to one site, to its blank line; `shared` is `shared_head`'s,
+    `more` what this site alone is told."""
     own = b""
     if deadline_seconds_left is not None:
         own = b"x-heron-deadline-seconds: %.3f\r\n" % max(0.0, deadline_seconds_left)
@@ -93,6 +95,8 @@ def site_head(
         own += b"x-heron-resume: 1\r\n"
     if authorization is not None:
         own += b"authorization: %b\r\n" % authorization
+    for header in more:
+        own += b"%b: %b\r\n" % header
     return b"POST %b HTTP/1.1\r\nhost: %b\r\n%b%bcontent-length: %d\r\n\r\n" % (
         target.encode("ascii"),
         host_header,

@@ -26,6 +26,7 @@ from router.live.relay import InterruptedRelayError, relay_first
 from router.live.request_head import JSON, RequestHead
 from router.live.response_homes import SiteHomes
 from router.live.site_answers import read_refusal
+from router.live.tracing import without_trace
 from router.policy.event_scan import EventStreamScanner
 
 MAX_SITES_ASKED = 64
@@ -113,6 +114,8 @@ class ResponseCalls:
             return _Result.UNKNOWN
         exchange.site_id = site_id
         headers = [*passed_on, (b"x-request-id", exchange.request_id)]
+        if exchange.trace is not None:
+            headers = [*without_trace(headers), *exchange.trace.begin_attempt(site_id, self._clock())]
         if exchange.request.body:
             headers.append((b"content-type", JSON))
         if self._authorization is not None:

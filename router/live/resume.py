@@ -133,9 +133,6 @@ class Resumer:
         scanner = exchange.scanner
         note_first_part(self._metrics.energy, self._view.snapshot, exchange)
         exchange.scanner = None
-        if exchange.cut_reason == "deadline":
-            self._lose(exchange, "its time is over", is_power=False)
-            return
         self._note_break(exchange, broken)
         if not isinstance(scanner, ChatStreamScanner) or exchange.resumability is None:
             self._lose(exchange, exchange.api.value, is_power=self._view.is_losing_power(exchange.site_id))
@@ -160,6 +157,8 @@ class Resumer:
                 return
             exchange.placement = placement
             step = await self._continue_at(resume, placement)
+            if exchange.trace is not None and step is Step.AGAIN:
+                exchange.trace.end_part("cut", self._clock())
             exchange.placement = None
             self._dispatcher.release(placement)
             if step is Step.DONE:
@@ -174,10 +173,10 @@ class Resumer:
         placement = self._place_with_ids(resume) or self._dispatcher.try_place(exchange, is_resume=True)
         if placement is not None:
             return placement
+        if exchange.trace is not None:
+            exchange.trace.begin_wait(self._clock())
         try:
-            return await self._dispatcher.wait(
-                exchange, until=min(resume.until, exchange.deadline_at), is_resume=True
-            )
+            return await self._dispatcher.wait(exchange, until=resume.until, is_resume=True)
         except NoRoomError as error:
             is_power = resume.is_power or error.shortage == "no_power"
             self._lose(exchange, "no site had room in time", is_power=is_power)
@@ -316,9 +315,6 @@ class Resumer:
             note_pushback(placement, "capacity", None, self._clock())
             return Step.AGAIN
         exchange.cut_reason = ending
-        if ending == "deadline":
-            self._lose(exchange, "its time is over", is_power=resume.is_power)
-            return Step.DONE
         if ending == "other_output":
             placement.entry.breaker.succeed(placement.probe)
             placement.entry.results["answered"] += 1
@@ -332,8 +328,8 @@ class Resumer:
         self, resume: _Resume, placement: Placement, path: str, body: bytes, *, timeout_seconds: float
     ) -> UpstreamResponse:
         exchange = resume.exchange
-        left = exchange.deadline_at - self._clock()
-        origin = placement.entry.origin
+        now = self._clock()
+        origin, site_id, trace = placement.entry.origin, placement.entry.site_id, exchange.trace
         head = site_head(  # a client's deadline was met when the stream began
             origin.host_header,
             path,
@@ -341,10 +337,9 @@ class Resumer:
             len(body),
             authorization=self._authorization,
             is_resume=True,
+            more=() if trace is None else trace.begin_attempt(site_id, now, is_resume=True),
         )
-        response = await self._pool.exchange(
-            origin, head, body, first_byte_timeout_seconds=max(0.001, min(timeout_seconds, left))
-        )
+        response = await self._pool.exchange(origin, head, body, first_byte_timeout_seconds=timeout_seconds)
         exchange.response = response
         return response
 

@@ -18,6 +18,10 @@ from router.live.relay import InterruptedRelayError
 from router.policy.stream_end import KEEP_ALIVE
 
 SWEEP_SECONDS = 0.5
+HIDDEN_OUTPUT_SECONDS = 300.0
+"""A stream that could not go on elsewhere may be silent for so long once its site has said anything. Tool
+parsers hold a call back until it is whole (half a minute and more for a long file), and a client may have
+reasoning left out: to end those as stalled would break what is well, and save nothing."""
 OVER_SECONDS = 1.0
 """After a stream's terminal event its connection may take so long to end."""
 
@@ -63,8 +67,15 @@ def check(exchange: Exchange, config: RouterConfig, now: float) -> None:
         if quiet > OVER_SECONDS:
             response.stop(InterruptedRelayError("over"))
         return
-    # a chat's role is no output yet: until that comes the client has nothing, and the engine may well think
-    has_begun = scanner.events and exchange.is_committed
-    limit = config.stall_timeout_seconds if has_begun else config.first_byte_timeout_seconds
-    if quiet > limit:
+    if quiet > _most_silent_seconds(exchange, config):
         response.stop(InterruptedRelayError("stalled"))
+
+
+def _most_silent_seconds(exchange: Exchange, config: RouterConfig) -> float:
+    """How long a stream may stand still as it is now."""
+    if not exchange.scanner.events:
+        return config.first_byte_timeout_seconds
+    if exchange.mode == "plain":
+        return max(HIDDEN_OUTPUT_SECONDS, config.stall_timeout_seconds)
+    # a chat's role is no output yet: until that comes the client has nothing, and the engine may well think
+    return config.stall_timeout_seconds if exchange.is_committed else config.first_byte_timeout_seconds

@@ -87,10 +87,16 @@ class RequestBody:
         """Parsed; dropped once the request is under way, a long prompt is not kept twice."""
         self.stream: bool = get("stream") is True
         self.max_tokens: int | None = None
-        self.choices: int = get("n") or 1
+        self.choices: int = (get("n") or 1) * _prompts(api, get("prompt"))
         self.asks_token_ids: bool = get("return_token_ids") is True
         options = get("stream_options")
         self.include_usage: bool = type(options) is dict and options.get("include_usage") is True
+
+
+def _prompts(api: Api, prompt: Any) -> int:
+    """How many a completion asks for: a list of texts, or of lists of ids."""
+    is_several = api is Api.COMPLETION and type(prompt) is list and prompt and type(prompt[0]) is not int
+    return len(prompt) if is_several else 1
 
 
 def read_body(api: Api, raw: bytes) -> tuple[RequestBody, str]:

@@ -22,6 +22,8 @@ from router.policy.stream_record import StreamRecord
 from router.policy.stream_scan import Ending, is_abort, text_of
 
 DONE = b"data: [DONE]\n\n"
+_IN_EVERY_EVENT = ("id", "object", "created", "model", "system_fingerprint", "service_tier")
+"""Of the first event; what else it has (a prompt's text) is said once."""
 
 
 class ClientStream:
@@ -35,11 +37,7 @@ class ClientStream:
         """Whether the client is told how many tokens there were."""
         self._record = record
         first = orjson.loads(data_of(record.first_event) or b"{}")
-        self._head = {
-            name: value
-            for name, value in first.items()
-            if name not in ("choices", "usage", "prompt_token_ids", "error")
-        }
+        self._head = {name: first[name] for name in _IN_EVERY_EVENT if name in first}
 
     def chunk(
         self, text: str, *, ids: list[Any] | None = None, finish: str | None = None, stop_reason: Any = None

@@ -85,6 +85,12 @@ def _refusal(api: Api, fields: Mapping[str, Any]) -> str | None:
         isinstance(response_format, dict) and response_format.get("type") == "text"
     ):
         return "structured_output"
+    if fields.get("include_reasoning") is False:
+        return (
+            "hidden_reasoning"  # by text the new engine's parser may take the rest for reasoning, and hide it
+        )
+    if fields.get("prompt_embeds") is not None:
+        return "prompt_embeds"  # its ids are placeholders
     if fields.get("tools") and fields.get("tool_choice") != "none":
         return "tools"
     prompt = fields.get("prompt")

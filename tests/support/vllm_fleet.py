@@ -89,7 +89,13 @@ class VllmFleet:
         model_path: Path,
         sites: Sequence[str] = SITES,
         instances: int = 1,
+        *,
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
+        """`arguments` and `environment` are the engines', beside their own."""
+        self._arguments = arguments
+        self._environment = environment or {}
         self.directory = directory
         self.sites = tuple(sites)
         self._instances = instances
@@ -137,11 +143,12 @@ class VllmFleet:
                 "model_path": str(model_path),
                 "gpus_per_instance": 0,
                 # bfloat16 leaves near ties, which two engines may decide differently
-                "arguments": ["--dtype", "float32"],
+                "arguments": ["--dtype", "float32", *self._arguments],
                 "start_timeout_seconds": START_SECONDS,
                 "environment": {
                     "OMP_NUM_THREADS": "1",  # two engines share the machine with the test
                     "VLLM_ENABLE_RESPONSES_API_STORE": "1",
+                    **self._environment,
                 },
             },
         }
@@ -282,7 +289,12 @@ class VllmFleet:
 
 @contextmanager
 def vllm_fleet(
-    directory: Path, command: str, model_path: Path, sites: Sequence[str] = SITES, instances: int = 1
+    directory: Path,
+    command: str,
+    model_path: Path,
+    sites: Sequence[str] = SITES,
+    instances: int = 1,
+    **options: Any,
 ) -> Iterator[VllmFleet]:
     """The fleet with its Redis, each in a directory of its own: what the fleet leaves is known by its."""
     for name in ("fleet", "redis"):
@@ -290,7 +302,7 @@ def vllm_fleet(
     redis = RedisServer(directory / "redis")
     redis.start()
     try:
-        made = VllmFleet(directory / "fleet", redis.url, command, model_path, sites, instances)
+        made = VllmFleet(directory / "fleet", redis.url, command, model_path, sites, instances, **options)
         with made.running() as fleet:
             yield fleet
     finally:
