@@ -65,10 +65,10 @@ def check(connection: ClientConnection, now: float) -> None:
         return
     elif now - connection.read_since > _read_seconds(connection.body_bytes):
         if connection.is_in_message:
-            seconds = now - connection.read_since
+            seconds, each = now - connection.read_since, MIN_BODY_BYTES_PER_SECOND // 1024
             message = (
-                f"The request was not complete after {seconds:.0f} s. It may take {READ_TIMEOUT_SECONDS:g} s, and one "
-                f"more for every {MIN_BODY_BYTES_PER_SECOND // 1024} KiB of its body."
+                f"The request was not complete after {seconds:.0f} s. It may take {READ_TIMEOUT_SECONDS:g} s "
+                f"and one more for every {each} KiB of its body."
             )
             connection.refuse(408, error_body(message, type="invalid_request_error", code="request_timeout"))
         else:
