@@ -7,10 +7,12 @@ import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
+import orjson
 import pytest
 from support.wait import until
 
-from gateway.client_timeouts import READ_TIMEOUT_SECONDS, WRITE_STALL_SECONDS
+from gateway import protocol
+from gateway.client_timeouts import MIN_BODY_BYTES_PER_SECOND, READ_TIMEOUT_SECONDS, WRITE_STALL_SECONDS
 from gateway.protocol import HotPathProtocol
 from gateway.server import ClientRequest, HttpServer
 
@@ -369,10 +371,43 @@ async def test_half_a_request_times_out_with_408(site: Site) -> None:
     reader, writer = await connect(site)
     writer.write(post("/hot/echo", b"hello")[:-2])
     await until(lambda: site.server.connections == 1 and connection_of(site).read_since is not None)
-    await until(lambda: connection_of(site)._body_bytes == 3)
+    await until(lambda: connection_of(site).body_bytes == 3)
     connection = connection_of(site)
     connection.check_timeouts(connection.loop.time() + READ_TIMEOUT_SECONDS + 1)
     assert (await answer(reader))[0] == 408
+    writer.close()
+
+
+async def test_a_long_body_may_take_its_time(site: Site) -> None:
+    """A second more for every so many bytes: a recording over a slow line is no attack."""
+    reader, writer = await connect(site)
+    writer.write(post("/hot/echo", b"x" * (2 * MIN_BODY_BYTES_PER_SECOND))[:-1])
+    await until(lambda: site.server.connections == 1)
+    await until(lambda: connection_of(site).body_bytes == 2 * MIN_BODY_BYTES_PER_SECOND - 1)
+    connection = connection_of(site)
+    began = connection.read_since
+    assert began is not None
+    connection.check_timeouts(began + READ_TIMEOUT_SECONDS + 1.5)
+    assert not connection.is_refused
+    connection.check_timeouts(began + READ_TIMEOUT_SECONDS + 2.5)
+    status, _, body = await answer(reader)
+    assert (status, orjson.loads(body)["error"]["code"]) == (408, "request_timeout")
+    writer.close()
+
+
+async def test_a_refusal_waits_for_a_client_that_goes_on_sending(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many read nothing until they have sent everything."""
+    monkeypatch.setattr(protocol, "LINGER_SECONDS", 0.3)
+    reader, writer = await connect(site)
+    writer.write(b"POST /hot/echo HTTP/1.1\r\nhost: h\r\ncontent-length: 999999999999\r\n\r\n")
+    for _ in range(12):
+        writer.write(b"x" * 1000)
+        await writer.drain()
+        await asyncio.sleep(0.1)
+    assert (await answer(reader))[0] == 413
+    assert await asyncio.wait_for(reader.read(), 10) == b"", "and once it has stopped the connection ends"
     writer.close()
 
 
@@ -478,7 +513,7 @@ async def test_trailers_are_bounded_and_say_nothing(site: Site, trailers: bytes)
     writer.write(head + b"2\r\nhi\r\n0\r\na: b\r\n\r\n")
     assert (await answer(reader))[2] == b"hi"
     writer.write(head + b"2\r\nhi\r\n0\r\n")
-    await until(lambda: connection_of(site)._body_bytes == 2)
+    await until(lambda: connection_of(site).body_bytes == 2)
     writer.write(trailers)
     status, _, body = await answer(reader)
     assert (status, b"trailers" in body) == (431, True)

@@ -12,6 +12,8 @@ from support.router_fleet import RouterFleet, chat, router_fleet
 from support.stub_site import POWER, Behaviour, stop_after
 from support.wait import until
 
+from router.live import watch
+
 CHAT_PATH = "/v1/chat/completions"
 BODY = chat(stream=True, stream_options={"include_usage": True})
 COMPLETION = {
@@ -214,6 +216,40 @@ async def test_a_stalled_stream_goes_on_elsewhere(store: Any, then: str):
         assert Answer(data) == unbroken(BODY)
         totals = await fleet.settled(completed=1)
         assert totals["resumed"] == 1
+
+
+TOOLS = [{"type": "function", "function": {"name": "write_file"}}]
+
+
+async def test_an_engine_that_holds_a_tool_call_back_is_not_stalled(store: Any):
+    """Its parser says nothing until the call is whole, and the stream could not go on elsewhere."""
+    async with router_fleet(store, "a", "b", stall_timeout_seconds=0.2) as fleet:
+        gate = asyncio.Event()
+        script(fleet, Behaviour(gate=gate))
+        asking = asyncio.create_task(fleet.stream(BODY | {"tools": TOOLS}))
+        await until(lambda: any(one.is_committed for one in fleet.router.forwarder.active), what="it began")
+        await asyncio.sleep(1.5)
+        gate.set()
+        _, data = await asking
+        assert Answer(data) == unbroken(BODY)
+        assert (await fleet.settled(completed=1))["resumed"] == 0
+
+
+@pytest.mark.parametrize("events", [1, 5])
+async def test_a_stream_that_cannot_go_on_and_stands_still_ends_at_last(
+    store: Any, monkeypatch: pytest.MonkeyPatch, events: int
+):
+    """After the role alone another site is asked; later it ends with the stated error."""
+    monkeypatch.setattr(watch, "HIDDEN_OUTPUT_SECONDS", 0.4)
+    async with router_fleet(store, "a", "b", stall_timeout_seconds=0.1) as fleet:
+        script(fleet, stop_after(events, "hang"))
+        _, data = await fleet.stream(BODY | {"tools": TOOLS})
+        if events == 1:
+            assert Answer(data) == unbroken(BODY)
+            await fleet.settled(completed=1)
+        else:
+            assert Answer(data).error == "stream_lost"
+            await fleet.settled(broken=1)
 
 
 async def test_a_stream_may_break_again_and_again(store: Any):

@@ -34,6 +34,23 @@ def test_a_good_body_is_read():
 
 
 @pytest.mark.parametrize(
+    ("prompt", "n", "choices"),
+    [
+        ("a", 2, 2),
+        (["a", "b"], 1, 2),
+        (["a", "b", "c"], 2, 6),
+        ([1, 2, 3], 1, 1),
+        ([[1], [2]], 1, 2),
+        ([], 1, 1),
+    ],
+)
+def test_every_prompt_of_a_completion_has_its_choices(prompt: Any, n: int, choices: int):
+    """One of them that is cut off makes the answer a broken one."""
+    body = read_body(Api.COMPLETION, orjson.dumps({"model": "m", "prompt": prompt, "n": n}))[0]
+    assert body.choices == choices
+
+
+@pytest.mark.parametrize(
     "raw",
     [b"", b"{", b"[]", b'"text"', b"1", b"null", b"\xff\xfe", b'{"model": NaN}', b"[" * 100_000],
     ids=["empty", "cut", "list", "string", "number", "null", "not utf-8", "nan", "deep"],

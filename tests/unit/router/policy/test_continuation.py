@@ -298,6 +298,19 @@ def test_a_usage_in_every_event_of_the_new_site_is_not_passed_on():
     assert last["usage"] == {"prompt_tokens": 2, "completion_tokens": 4 + 2, "total_tokens": 8}
 
 
+def test_what_the_first_event_alone_says_is_not_said_again():
+    """A prompt's text, sent once by the engine, is not in every event of the continuation."""
+    role = {"index": 0, "delta": {"role": "assistant"}, "finish_reason": None}
+    said = {"index": 0, "delta": {"content": "xy"}, "finish_reason": None, "token_ids": [3, 4]}
+    first = {"id": "1", "model": "m", "prompt_text": "long", "prompt_token_ids": [1], "choices": [role]}
+    data = b"".join(b"data: " + orjson.dumps(value) + b"\n\n" for value in (first, {"choices": [said]}))
+    continuation = start(data, FIELDS)
+    event = {"choices": [{"index": 0, "text": "z", "token_ids": [7], "finish_reason": None}]}
+    out = continuation.feed(b"data: " + orjson.dumps(event) + b"\n\n")
+    sent = orjson.loads(out.removeprefix(b"data: "))
+    assert set(sent) == {"id", "model", "choices"}
+
+
 @pytest.mark.parametrize(("min_tokens", "is_found"), [(0, True), (4, True), (20, False)])
 def test_a_stop_string_over_the_seam_is_not_looked_for_before_min_tokens(min_tokens: int, is_found: bool):
     """Nor would an engine have stopped there; where in the text the minimum lies is not known."""

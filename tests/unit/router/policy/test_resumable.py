@@ -37,6 +37,8 @@ EXACT: list[dict[str, Any]] = [
     {"stream_options": {"include_usage": True, "continuous_usage_stats": True}},
     {"return_token_ids": True},
     {"continue_final_message": True},
+    {"include_reasoning": True},
+    {"prompt_embeds": None},
 ]
 FAITHFUL: list[dict[str, Any]] = [
     {"temperature": 1},
@@ -57,6 +59,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"echo": True}, "echo"),
     ({"suffix": "x"}, "suffix"),
     ({"use_beam_search": True}, "use_beam_search"),
+    ({"include_reasoning": False}, "hidden_reasoning"),
+    ({"prompt_embeds": "AAAA"}, "prompt_embeds"),
     ({"response_format": {"type": "json_object"}}, "structured_output"),
     ({"structured_outputs": {"regex": "a"}}, "structured_output"),
     ({"guided_json": {}}, "structured_output"),
