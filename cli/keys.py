@@ -1,4 +1,4 @@
-"""`heron keys add | list | revoke`: who may use a router with `auth = "keys"`.
+"""`heron keys add | list | revoke | restore`: who may use a router with `auth = "keys"`.
 
 Rule: a key is printed once, by `add`, and stored nowhere; what is kept and shown is its SHA-256. Routers read
 the records every second, so that a new key works, and a revoked one does not, about a second later.
@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import secrets
 import sys
 import time
@@ -46,7 +47,7 @@ COLUMNS = ("ID", "TENANT", "NAME", "TIERS", "REQ/MIN", "TOK/MIN", "AT ONCE", "EX
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `heron keys`."""
-    actions = parser.add_subparsers(dest="action", metavar="add|list|revoke", required=True)
+    actions = parser.add_subparsers(dest="action", metavar="add|list|revoke|restore", required=True)
     adding = actions.add_parser("add", help="make a key and print it, this once")
     adding.add_argument("--tenant", required=True, metavar="NAME", help="whose key it is")
     adding.add_argument("--name", metavar="TEXT", help="what you call it, for the list")
@@ -63,7 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing = actions.add_parser("list", help="show all keys: what they may do, never the keys themselves")
     revoking = actions.add_parser("revoke", help="make a key open nothing any more")
     revoking.add_argument("key", metavar="ID", help="the first digits of its ID in the list, or a leaked key")
-    for action in (adding, listing, revoking):
+    restoring = actions.add_parser(
+        "restore", help="write back what Redis has lost, from what `heron keys list --json` printed"
+    )
+    restoring.add_argument("file", metavar="FILE", type=Path)
+    for action in (adding, listing, revoking, restoring):
         action.add_argument("--json", action="store_true", help="print JSON")
         action.add_argument(
             "--config",
@@ -89,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
             'auth = "keys"',
             file=sys.stderr,
         )
-    action: dict[str, Any] = {"add": _add, "list": _list, "revoke": _revoke}
+    action: dict[str, Any] = {"add": _add, "list": _list, "revoke": _revoke, "restore": _restore}
     return asyncio.run(
         _with_store(
             RedisStore(fleet.redis_url, Keys(fleet=fleet.name), timeout_seconds=PATIENCE_SECONDS),
@@ -182,6 +187,48 @@ async def _revoke(store: Store, arguments: argparse.Namespace, unix_now: float) 
     else:
         print(f"{sha256_hex[:SHOWN_ID]} is revoked; routers know it within 2 s.")
     return exit_codes.DONE
+
+
+async def _restore(store: Store, arguments: argparse.Namespace, unix_now: float) -> int:
+    """Only keys that Redis has no record of: one that was revoked since the backup stays revoked."""
+    records = _read_backup(arguments.file)
+    known = set(await store.api_key_ids())
+    missing = {sha256_hex: record for sha256_hex, record in records.items() if sha256_hex not in known}
+    for sha256_hex, record in missing.items():
+        await store.write_api_key(sha256_hex, record.to_hash())
+    there = len(records) - len(missing)
+    if arguments.json:
+        print(json.dumps({"restored": sorted(missing), "there_already": there}))
+    else:
+        print(f"{len(missing)} keys are restored, {there} were there already; routers know them within 2 s.")
+    return exit_codes.DONE
+
+
+def _read_backup(path: Path) -> dict[str, ApiKey]:
+    """All of it, or nothing.
+
+    Raises:
+        ConfigError: it cannot be read, or is not what `heron keys list --json` prints.
+    """
+    try:
+        rows = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"heron keys restore: {path}: {error}") from None
+    if not isinstance(rows, list):
+        raise ConfigError(f"heron keys restore: {path}: not a list, as `heron keys list --json` prints it")
+    records: dict[str, ApiKey] = {}
+    for number, row in enumerate(rows, 1):
+        where = f"heron keys restore: {path}: key {number}"
+        if not isinstance(row, dict) or not re.fullmatch("[0-9a-f]{64}", str(row.get("id"))):
+            raise ConfigError(f"{where} has no id of 64 hexadecimal digits")
+        if "error" in row:
+            continue  # it could not be read when the list was made: nothing is known of it
+        fields = {name: value for name, value in row.items() if name not in ("id", "state")}
+        try:
+            records[row["id"]] = ApiKey.model_validate(fields, strict=False)
+        except ValidationError as error:
+            raise ConfigError(f"{where}: {describe_validation_error(error)}") from None
+    return records
 
 
 async def _find(store: Store, shown: str) -> str:

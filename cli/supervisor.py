@@ -94,6 +94,8 @@ class Supervisor:
             StartError: one of them did not come up; the caller calls `stop`.
         """
         async with httpx.AsyncClient(trust_env=False) as client:
+            for service in self._services.values():
+                await _refuse_taken(service, client)
             for stage in self._stages:
                 for service in stage:
                     await self._launch(service)
@@ -239,6 +241,24 @@ async def _probe(url: str, client: httpx.AsyncClient) -> str | None:
     if answer.status_code == httpx.codes.OK:
         return None
     return f"it answers {answer.status_code}: {answer.text[:300]}"
+
+
+async def _refuse_taken(service: Service, client: httpx.AsyncClient) -> None:
+    """What answers there already is not ours, and would be taken for it.
+
+    Raises:
+        StartError: something does.
+    """
+    if service.ready_url is None:
+        return
+    try:
+        await _probe(service.ready_url, client)
+    except (httpx.TransportError, RedisError):
+        return
+    raise StartError(
+        f"{without_password(service.ready_url)} answers before {service.name} was started: does this fleet run "
+        "already? Stop that one, or give this one other ports"
+    )
 
 
 def _log_end(child: ChildProcess) -> str:

@@ -90,7 +90,9 @@ def _router_service(path: Path, router: router_config.RouterConfig) -> Service:
         name=ROUTER,
         arguments=("router", "--config", str(path)),
         ready_url=_url(router.operations_host, router.operations_port, "/healthz"),
-        stop_grace_seconds=router.shutdown_grace_seconds + STOP_MARGIN_SECONDS,
+        stop_grace_seconds=router.shutdown_delay_seconds
+        + router.shutdown_grace_seconds
+        + STOP_MARGIN_SECONDS,
     )
 
 

@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from fleet.keys import Keys, is_key_id, is_name
 from fleet.loops import errors_as
@@ -239,7 +240,12 @@ class RedisStore:
     async def _do(self, call: Any) -> Any:
         with self._as_store_error():
             async with asyncio.timeout(self._timeout_seconds):
-                return await call
+                try:
+                    return await call
+                except RedisConnectionError:
+                    # a Redis that was restarted has closed the others too: each would fail one call more
+                    await self._redis.connection_pool.disconnect(inuse_connections=False)
+                    raise
 
     @contextlib.contextmanager
     def _as_store_error(self) -> Iterator[None]:

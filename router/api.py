@@ -61,13 +61,15 @@ def create_app(snapshot: Callable[[], Snapshot]) -> FastAPI:
         redoc_url=None,
     )
 
-    @app.api_route("/v1/models", methods=["GET", "HEAD"])
+    @app.get("/v1/models")
+    @app.head("/v1/models", include_in_schema=False)
     async def list_models() -> JSONResponse:
         """The models of all sites together."""
         models = snapshot().models
         return JSONResponse({"object": "list", "data": [_model(name, snapshot()) for name in sorted(models)]})
 
-    @app.api_route("/v1/models/{model:path}", methods=["GET", "HEAD"])
+    @app.get("/v1/models/{model:path}")
+    @app.head("/v1/models/{model:path}", include_in_schema=False)
     async def read_model(model: str) -> Response:
         """One model; 404 with the list where no site has it."""
         models = snapshot().models
@@ -77,7 +79,8 @@ def create_app(snapshot: Callable[[], Snapshot]) -> FastAPI:
         message = f"The model {model!r} does not exist here. Models: {listed}."
         return _error(404, message, code="model_not_found", param="model")
 
-    @app.api_route("/health", methods=["GET", "HEAD"])
+    @app.get("/health")
+    @app.head("/health", include_in_schema=False)
     async def read_health() -> Response:
         """As vLLM answers it; what operators ask is on the operations port."""
         return Response(status_code=200)

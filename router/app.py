@@ -53,6 +53,8 @@ from router.live.state_metrics import (
 from router.policy.key_ring import KeyRing
 from router.workers.parent import ParentRouter
 
+logger = logging.getLogger(__name__)
+
 
 class Router:
     """Everything of a router that is one process; `start` and `stop` once each."""
@@ -181,12 +183,17 @@ class Router:
     async def stop(self) -> None:
         """Shut down within the grace; every request ends with an answer or a stated error."""
         self._is_stopping = True
+        delay = self.config.shutdown_delay_seconds
+        logger.info("stopping in %g s, %d requests under way", delay, self.ledger.in_flight)
+        await asyncio.sleep(delay)
         await self._plane.shut_down(self._server, self.config.shutdown_grace_seconds)
         await end(self._tasks)
         self.console.close()
         await self._operations.stop(OPERATIONS_STOP_SECONDS)
         await self._plane.aclose()
         await self._store.aclose()
+        broken, requests = self.ledger.count("broken"), self.ledger.requests
+        logger.info("stopped; of %d requests since the start %d ended broken", requests, broken)
 
     def failed_task(self) -> BaseException | None:
         """What ended a loop that should run for ever; None while all is well."""

@@ -113,6 +113,9 @@ class RouterConfig(ConfigModel):
     resume_reserve_ratio: Annotated[float, Field(ge=0, le=0.9)] = 0.1
     """Of a site's capacity, kept free of new work for streams that lost their site."""
     shutdown_grace_seconds: Annotated[float, Field(ge=0, le=3600)] = 20.0
+    shutdown_delay_seconds: Annotated[float, Field(ge=0, le=300)] = 0.0
+    """Before that `/readyz` says no for so long while everything is served: as long as what balances over
+    several routers takes to notice (5 to 10 s)."""
     sse_keep_alive_seconds: Positive = 5.0
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may read answers in a browser, such as `https://chat.example.org`; `*`: every one.

@@ -16,7 +16,7 @@ from router.policy.key_ring import KeyFault
 from router.policy.quota import OverQuota, Quota
 from router.policy.retry_after import DO_NOT_RETRY_SECONDS
 from router.policy.snapshot import Shortage
-from router.policy.stream_end import LossCode, loss_events
+from router.policy.stream_end import SHUTDOWN, LossCode, loss_events
 
 MAX_LISTED_MODELS = 100
 
@@ -231,7 +231,7 @@ def end_for_shutdown(exchange: Exchange) -> None:
     if exchange.request.response_complete:
         return
     if exchange.is_committed:
-        end_broken(exchange, "stream_lost", "the router is shutting down")
+        end_broken(exchange, "stream_lost", SHUTDOWN)
         return
     headers = [*JSON_HEADERS, (b"retry-after", b"1")]
     message = "This router is shutting down; another one will take the request."

@@ -42,6 +42,12 @@ LEVELS: dict[EventKind, EventLevel] = {
     "resume": "warning",
 }
 """Where nothing else is said; the rest is `info`."""
+_LOG_LEVELS: dict[EventLevel, int] = {
+    "info": logging.INFO,
+    "good": logging.INFO,
+    "warning": logging.WARNING,
+    "bad": logging.ERROR,
+}
 
 
 class EventRing:
@@ -59,6 +65,7 @@ class EventRing:
     ) -> None:
         """Note one event, in words for a person."""
         self.last_number = next(self._numbers)
+        level = level or LEVELS.get(kind, "info")
         text = text[:MAX_TEXT_CHARACTERS].encode("utf-8", "replace").decode()  # JSON has no half characters
         ring = self._refused if kind == "record_refused" else self._events
         ring.append(
@@ -67,11 +74,11 @@ class EventRing:
                 "unix_seconds": time.time(),
                 "site_id": site_id,
                 "kind": kind,
-                "level": level or LEVELS.get(kind, "info"),
+                "level": level,
                 "text": text,
             }
         )
-        logger.info(text, extra={"kind": kind, "site_id": site_id})
+        logger.log(_LOG_LEVELS[level], text, extra={"kind": kind, "site_id": site_id})
 
     def recent(self, after: int = 0) -> list[dict[str, Any]]:
         """All that are kept, oldest first; `after`: only those with a higher number."""

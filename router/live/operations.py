@@ -73,12 +73,12 @@ def create_operations_app(
         """Prometheus text format."""
         return Response(await surface.metrics_page(), media_type=CONTENT_TYPE_LATEST)
 
-    @app.get("/healthz")
+    @app.api_route("/healthz", methods=["GET", "HEAD"])
     async def read_health() -> JSONResponse:
         """The process lives and its loop turns."""
         return JSONResponse({"status": "ok"})
 
-    @app.get("/readyz")
+    @app.api_route("/readyz", methods=["GET", "HEAD"])
     async def read_readiness() -> JSONResponse:
         """Whether clients should be sent here."""
         reason = readiness()

@@ -10,6 +10,8 @@ from gateway.errors import error_event
 from router.policy.body import Api
 
 LossCode = Literal["power_lost", "stream_lost"]
+SHUTDOWN = "the router is shutting down"
+"""The one loss that is no site's."""
 
 _MESSAGES = {
     "power_lost": "The site that served this answer lost its power, and no other could continue it.",
@@ -21,6 +23,8 @@ KEEP_ALIVE = b": heron continues this answer on another site\n\n"
 def loss_events(api: Api, code: LossCode, detail: str) -> bytes:
     """The error event of an answer that had begun, and the terminal event where the API has one."""
     message = f"{_MESSAGES[code]} ({detail})"
+    if detail == SHUTDOWN:
+        message = "This router is shutting down, and the answer did not end in the time that it gave it."
     if api is Api.MESSAGES:
         payload = {"type": "error", "error": {"type": "api_error", "message": message, "code": code}}
         return b"event: error\ndata: " + orjson.dumps(payload) + b"\n\n"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import random
 import socket
 import time
@@ -48,6 +49,8 @@ from router.workers.frames import Kind, encode
 from router.workers.key_relay import RelayedKeyRing
 from router.workers.merge import merge
 from router.workers.prometheus import read_page, render
+
+logger = logging.getLogger(__name__)
 
 
 class ParentRouter:
@@ -189,6 +192,9 @@ class ParentRouter:
     async def stop(self) -> None:
         """Shut down within the grace; every request ends with an answer or a stated error."""
         self._is_stopping = True
+        delay = self.config.shutdown_delay_seconds
+        logger.info("stopping %d workers in %g s", self.config.workers, delay)
+        await asyncio.sleep(delay)
         if self._accepting is not None and not self._accepting.done():
             self._accepting.cancel()
             await asyncio.gather(self._accepting, return_exceptions=True)
@@ -202,6 +208,7 @@ class ParentRouter:
         await self._operations.stop(OPERATIONS_STOP_SECONDS)
         await self._pool.aclose()
         await self._store.aclose()
+        logger.info("stopped")
 
     def failed_task(self) -> BaseException | None:
         """What ended a loop that should run for ever; None while all is well."""

@@ -402,3 +402,19 @@ async def test_a_memory_store_can_be_switched_off() -> None:
     with pytest.raises(StoreError):
         await store.ping()
     await until(lambda: listener.error is not None)
+
+
+async def test_after_a_restart_of_redis_one_call_fails_at_most(redis_server: RedisServer) -> None:
+    """Every connection that was kept is dead; the first that is tried tells of all."""
+    store = RedisStore(redis_server.url, Keys(fleet="suite"))
+    await asyncio.gather(*(store.publish_site_info("a", b"x") for _ in range(6)))
+    redis_server.stop()
+    redis_server.start()
+    failures = 0
+    for _ in range(8):
+        try:
+            await store.publish_site_info("a", b"x")
+        except StoreError:
+            failures += 1
+    assert failures <= 1
+    await store.aclose()

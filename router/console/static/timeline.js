@@ -62,7 +62,7 @@ export class Timeline {
 function item(event) {
   const when = new Date(event.unix_seconds * 1000);
   const time = make("time", { datetime: when.toISOString(), title: when.toISOString() }, clock(event.unix_seconds));
-  const text = make("span", { class: "text" }, sign(event.level), event.text);
+  const text = make("span", { class: "text" }, sign(event.level), event.kind === "record_refused" && event.site_id ? `${event.site_id}: ${event.text}` : event.text);
   const node = make("li", { "data-level": event.level }, time, make("span", { class: "kind" }, KINDS[event.kind] ?? event.kind), text);
   node.dataset.key = event.key;
   return node;

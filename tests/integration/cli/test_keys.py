@@ -147,6 +147,46 @@ def test_a_key_is_revoked_by_its_id_or_by_itself(server: RedisServer, capsys: Ca
     assert sorted(row["state"] for row in json.loads(capsys.readouterr().out)) == ["revoked", "valid"]
 
 
+def test_what_redis_lost_is_restored(server: RedisServer, capsys: Captured, tmp_path: Path) -> None:
+    """From what `list --json` printed; what is there stays as it is, what could not be read is not made up."""
+    keys = [add(capsys, "--tenant", name, "--tier", "priority", "--tokens-per-minute", "9") for name in "ab"]
+    server.client().hset("heron:default:key:" + "0" * 64, "tenant", "no version")
+    before = [stored(server, key) for key in keys]
+    assert main(["keys", "list", "--json"]) == 0
+    backup = tmp_path / "keys.json"
+    backup.write_text(capsys.readouterr().out)
+    assert main(["keys", "revoke", keys[1]]) == 0
+    server.client().delete(f"heron:default:key:{key_id(keys[0].encode())}", "heron:default:key:" + "0" * 64)
+    capsys.readouterr()
+    assert main(["keys", "restore", str(backup)]) == 0
+    assert "1 keys are restored, 1 were there already" in capsys.readouterr().out
+    assert stored(server, keys[0]) == before[0]
+    assert stored(server, keys[1]).revoked_at_unix_seconds is not None
+    assert len(server.client().keys()) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "No such file"),
+        ("{", "line 1"),
+        ("{}", "not a list"),
+        ('[{"tenant": "a"}]', "key 1 has no id"),
+        ('[{"id": "' + "a" * 64 + '", "tenant": "has space"}]', "key 1: tenant"),
+    ],
+)
+def test_a_backup_that_is_none_restores_nothing(
+    server: RedisServer, capsys: Captured, tmp_path: Path, text: str | None, said: str
+) -> None:
+    """All of it, or nothing."""
+    backup = tmp_path / "keys.json"
+    if text is not None:
+        backup.write_text(text)
+    assert main(["keys", "restore", str(backup)]) == 2
+    assert said in capsys.readouterr().err
+    assert server.client().keys() == []
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -85,6 +85,19 @@ def events(tmp_path: Path) -> list[str]:
     return (tmp_path / "events").read_text().split("\n")[:-1]
 
 
+async def test_a_fleet_that_runs_already_is_not_started_again(tmp_path: Path, marker: str) -> None:
+    """Its answers would be taken for those of what was just started, whose port is taken."""
+    agent = service("agent")
+    first, _ = supervisor(tmp_path, marker, [agent])
+    await first.start()
+    second, _ = supervisor(tmp_path, marker, [agent])
+    with pytest.raises(StartError, match=r"answers before agent was started: does this fleet run already\?"):
+        await second.start()
+    await second.stop()
+    assert events(tmp_path) == ["start agent"], "and the one that runs is left alone"
+    await first.stop()
+
+
 async def test_stages_stop_in_reverse(tmp_path: Path, marker: str) -> None:
     """What others wait for starts first; stopping goes stage by stage the other way, and leaves nothing."""
     redis = replace(service("redis"), is_awaited=True)

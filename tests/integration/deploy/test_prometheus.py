@@ -51,9 +51,14 @@ QUIET = {
     "HeronRequestsShed": {'heron_router_refusals_total{code="rate_limit_exceeded"}': "0+5x20"},
     "HeronRequestsFail": {
         'heron_router_requests_total{model="m",outcome="client_error"}': "0+5x20",
-        'heron_router_requests_total{model="m",outcome="failed"}': "0x20",
+        'heron_router_requests_total{model="m",outcome="failed"}': "0x8 1x12",
         'heron_router_requests_total{model="m",outcome="completed"}': "0+5x20",
     },
+    "HeronSiteFailsRequests": {
+        'heron_router_site_requests_total{site="a"}': "0+1x40",
+        'heron_router_site_results_total{site="a",result="failed"}': "0x8 2x32",
+    },
+    "HeronTargetDown": {'up{job="heron-site",instance="a"}': "1x6 0 1x20"},
     "HeronSiteStale": {
         'heron_router_site_report_age_seconds{site="a"}': "1x4 stale",
         'up{job="heron-router"}': "1x4 0x20",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import httpx
 import pytest
 from support.router_fleet import chat, router_fleet
 from support.stub_site import Behaviour
@@ -43,3 +44,20 @@ async def test_a_site_that_drains(store: Any, is_streamed: bool, is_cut: bool):
         assert totals["resumed"] == (is_cut and is_streamed)
         assert totals["retried"] == (is_cut and not is_streamed)
         assert all(site.breaker.state == "closed" for site in fleet.router.view.registry.entries.values())
+
+
+async def test_a_router_says_that_it_will_stop_before_it_does(store: Any, caplog: pytest.LogCaptureFixture):
+    """So that what balances over several sends nothing more when it refuses connections."""
+    caplog.set_level("INFO")
+    async with router_fleet(store, "a", shutdown_delay_seconds=1.0) as fleet:
+        stopping = asyncio.create_task(fleet.router.stop())
+        await until(lambda: "stopping in 1 s" in caplog.text, what="it said so")
+        async with httpx.AsyncClient() as client:
+            ready = await client.get(f"{fleet.operations_url}/readyz")
+            assert (ready.status_code, ready.json()["reason"]) == (503, "shutting down")
+            assert (await client.head(f"{fleet.operations_url}/healthz")).status_code == 200
+        assert (await fleet.post(chat())).status_code == 200
+        await stopping
+        with pytest.raises(httpx.ConnectError):
+            await httpx.AsyncClient().get(f"{fleet.url}/health")
+    assert "of 1 requests since the start 0 ended broken" in caplog.text

@@ -1,44 +1,34 @@
-"""The ring of events."""
+"""What the router logs of its events."""
 
 from __future__ import annotations
 
-import orjson
+import logging
 
-from router.live.events import MAX_EVENTS, MAX_REFUSED_EVENTS, MAX_TEXT_CHARACTERS, EventRing
+import pytest
 
-
-def test_events_have_numbers_and_a_level() -> None:
-    """So that a page can ask for what is new, and show what is bad."""
-    ring = EventRing()
-    ring.add("policy", "one")
-    ring.add("record_refused", "two")
-    ring.add("store", "three", level="bad")
-    assert [(event["number"], event["level"]) for event in ring.recent()] == [
-        (1, "info"),
-        (2, "warning"),
-        (3, "bad"),
-    ]
-    assert [event["text"] for event in ring.recent(after=2)] == ["three"]
-    assert ring.last_number == 3
+from router.live.events import EventLevel, EventRing
 
 
-def test_a_text_is_bounded_and_can_be_written_as_json() -> None:
-    """Half a character of UTF-16, which Python can hold and JSON cannot, is replaced."""
-    ring = EventRing()
-    ring.add("record_refused", "refused: \ud800" + "x" * 5000)
-    [event] = ring.recent()
-    assert orjson.loads(orjson.dumps(event)) == event
-    assert event["text"].startswith("refused: ?x")
-    assert len(event["text"]) == MAX_TEXT_CHARACTERS
+@pytest.mark.parametrize(
+    ("level", "logged"),
+    [
+        (None, logging.INFO),
+        ("good", logging.INFO),
+        ("warning", logging.WARNING),
+        ("bad", logging.ERROR),
+    ],
+)
+def test_an_event_is_logged_at_its_own_level(
+    caplog: pytest.LogCaptureFixture, level: EventLevel | None, logged: int
+) -> None:
+    """Whoever shows warnings alone must see that Redis is gone."""
+    caplog.set_level(logging.INFO)
+    EventRing().add("site_state", "coast is dark", site_id="coast", level=level)
+    [record] = caplog.records
+    assert (record.levelno, record.getMessage()) == (logged, "coast is dark")
 
 
-def test_refused_records_do_not_push_out_what_happened() -> None:
-    """A writer that is wrong for an hour leaves the power drop before it in the ring."""
-    ring = EventRing()
-    ring.add("power", "the drop", site_id="a")
-    for number in range(3 * MAX_EVENTS):
-        ring.add("record_refused", f"refused {number}")
-    found = ring.recent()
-    assert len(found) == 1 + MAX_REFUSED_EVENTS
-    assert found[0]["text"] == "the drop"
-    assert found[-1]["text"] == f"refused {3 * MAX_EVENTS - 1}"
+def test_where_nothing_is_said_the_kind_has_a_level(caplog: pytest.LogCaptureFixture) -> None:
+    """As the console shows it."""
+    EventRing().add("clock", "clocks differ by 9 s")
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
