@@ -148,7 +148,7 @@ def test_a_key_is_revoked_by_its_id_or_by_itself(server: RedisServer, capsys: Ca
 
 
 def test_what_redis_lost_is_restored(server: RedisServer, capsys: Captured, tmp_path: Path) -> None:
-    """From what `list --json` printed; what is there stays as it is, what could not be read is not made up."""
+    """From what `list --json` printed; what is there stays as it is, what could not be read is left out."""
     keys = [add(capsys, "--tenant", name, "--tier", "priority", "--tokens-per-minute", "9") for name in "ab"]
     server.client().hset("heron:default:key:" + "0" * 64, "tenant", "no version")
     before = [stored(server, key) for key in keys]
