@@ -11,13 +11,16 @@ class EventTooLargeError(ValueError):
 
 
 class EventSplitter:
-    """Feeds on pieces as they come off the socket, returns whole events with their blank line."""
+    """Feeds on pieces as they come off the socket, returns whole events with their blank line.
+
+    Rule: each byte is looked at a fixed number of times, however small the pieces and the events are.
+    """
 
     __slots__ = ("_limit", "rest")
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._limit = max_event_bytes
-        self.rest = b""
+        self.rest = bytearray()
         """The beginning of an event whose end has not come."""
 
     def feed(self, data: bytes) -> list[bytes]:
@@ -26,34 +29,41 @@ class EventSplitter:
         Raises:
             EventTooLargeError: more than the limit without the end of an event.
         """
-        if self.rest:
-            data = self.rest + data
-            self.rest = b""
-        elif data.endswith(b"\n\n") and data.find(b"\n\n") == len(data) - 2 and b"\r" not in data:
-            return [data]  # one event in one piece: the common case
-        events = []
-        start = 0
-        while True:
-            end = _event_end(data, start)
-            if end < 0:
-                break
-            events.append(data[start:end])
-            start = end
-        self.rest = data[start:]
-        if len(self.rest) > self._limit:
+        rest = self.rest
+        if not rest:
+            if data.endswith(b"\n\n") and data.find(b"\n\n") == len(data) - 2 and b"\r" not in data:
+                return [data]  # one event in one piece: the common case
+            events, left = _cut(data)
+            if left:
+                rest += left
+        else:
+            searched = max(0, len(rest) - 3)  # a blank line may have begun
+            rest += data
+            if rest.find(b"\n\n", searched) < 0 and rest.find(b"\r\n\r\n", searched) < 0:
+                events = []
+            else:
+                events, left = _cut(bytes(rest))
+                self.rest = rest = bytearray(left)  # not the old one: it may be large
+        if len(rest) > self._limit:
             raise EventTooLargeError(f"a server-sent event of more than {self._limit} bytes")
         return events
 
 
-def _event_end(data: bytes, start: int) -> int:
-    """Index behind the next blank line, -1 where there is none."""
-    plain = data.find(b"\n\n", start)
-    windows = data.find(b"\r\n\r\n", start) if b"\r" in data else -1
-    if plain < 0:
-        return windows + 4 if windows >= 0 else -1
-    if windows < 0 or plain < windows:
-        return plain + 2
-    return windows + 4
+def _cut(data: bytes) -> tuple[list[bytes], bytes]:
+    """The events up to the last blank line, and what is behind it."""
+    events = []
+    start = 0
+    plain = data.find(b"\n\n")
+    windows = data.find(b"\r\n\r\n") if b"\r" in data else -1
+    while plain >= 0 or windows >= 0:
+        end = windows + 4 if plain < 0 or 0 <= windows < plain else plain + 2
+        events.append(data[start:end])
+        start = end
+        if 0 <= plain < end:  # only the one that is used up: the other may be far, or nowhere
+            plain = data.find(b"\n\n", end)
+        if 0 <= windows < end:
+            windows = data.find(b"\r\n\r\n", end)
+    return events, data[start:]
 
 
 def data_of(event: bytes) -> bytes | None:

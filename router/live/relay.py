@@ -48,7 +48,8 @@ def first_relay(
     exchange.progress = 0
     exchange.quiet_since = clock()
     feed, write = scanner.feed, request.write
-    held = b""
+    held: list[bytes] = []
+    held_bytes = 0
 
     def begin(out: bytes) -> None:
         exchange.begin_stream(clock())
@@ -63,7 +64,7 @@ def first_relay(
         write(out)
 
     def on_data(data: bytes) -> None:
-        nonlocal held
+        nonlocal held_bytes
         try:
             out = feed(data)
         except Exception as error:
@@ -71,10 +72,11 @@ def first_relay(
         if exchange.is_committed:
             write(out)
         elif out and scanner.events:
-            held += out
-            if scanner.has_begun or len(held) > MAX_HELD_BYTES:
-                begin(held)
-                held = b""
+            held.append(out)
+            held_bytes += len(out)
+            if scanner.has_begun or held_bytes > MAX_HELD_BYTES:
+                begin(b"".join(held))
+                held.clear()
         if scanner.ending is not None and scanner.ending != "complete":
             raise OverError
 

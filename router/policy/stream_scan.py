@@ -14,6 +14,7 @@ JSON. The event that breaks it is not passed on; nor is a part of an event, nor 
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 import orjson
@@ -33,7 +34,6 @@ _FAST_IDS = b',"token_ids":['
 _FAST_TEXT = {Api.CHAT: b'"content":"', Api.COMPLETION: b'"text":"'}
 _OTHER_OUTPUT = ("reasoning", "reasoning_content", "tool_calls", "function_call", "refusal", "audio")
 _BACKSLASH = 0x5C
-_SPACE = 0x20
 
 
 class ChatStreamScanner:
@@ -262,13 +262,18 @@ def cut_field(event: bytes, key: bytes) -> bytes:
     `key` is quoted. A value of another kind is left alone.
     """
     start = event.find(key)
+    if start < 0:
+        return event
+    pieces = []
+    kept_from = 0
+    last_bracket = event.rfind(b"]")
     while start >= 0:
         colon = _skip_spaces(event, start + len(key))
         value = _skip_spaces(event, colon + 1)
         if event[colon : colon + 1] != b":":
             end = -1
         elif event[value : value + 1] == b"[":
-            end = event.find(b"]", value) + 1
+            end = event.find(b"]", value) + 1 if value < last_bracket else -1
         elif event[value : value + 4] == b"null":
             end = value + 4
         else:
@@ -276,37 +281,36 @@ def cut_field(event: bytes, key: bytes) -> bytes:
         if end <= 0:
             start = event.find(key, start + 1)
             continue
-        before = start
-        while event[before - 1] == _SPACE:
-            before -= 1
-        if event[before - 1 : before] == b",":
-            event = event[: before - 1] + event[end:]
-        else:
+        before = event[kept_from:start].rstrip(b" ")
+        if before.endswith(b","):
+            pieces.append(before[:-1])
+        else:  # or the cut before took the comma between them
+            pieces.append(event[kept_from:start])
             after = _skip_spaces(event, end)
             if event[after : after + 1] == b",":
                 end = _skip_spaces(event, after + 1)
-            event = event[:start] + event[end:]
-        start = event.find(key, start - 1)
-    return event
+        kept_from = end
+        start = event.find(key, end)
+    pieces.append(event[kept_from:])
+    return b"".join(pieces)
 
 
 def _skip_spaces(event: bytes, at: int) -> int:
-    while event[at : at + 1] == b" ":
-        at += 1
-    return at
+    if event[at : at + 1] != b" ":
+        return at
+    spaces = _SPACES.match(event, at)
+    return at if spaces is None else spaces.end()
+
+
+_SPACES = re.compile(rb" *")
+_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+"', re.DOTALL)
+"""What is left of a JSON string, its last quote too."""
 
 
 def _string_end(event: bytes, start: int) -> int:
     """Index of the quote that ends the JSON string whose text begins at `start`."""
-    end = event.find(b'"', start)
-    while end >= 0:
-        slashes = 0
-        while end - 1 - slashes >= start and event[end - 1 - slashes] == _BACKSLASH:
-            slashes += 1
-        if slashes % 2 == 0:
-            return end
-        end = event.find(b'"', end + 1)
-    return start
+    string = _STRING.match(event, start)
+    return start if string is None else string.end() - 1
 
 
 def _raw_ids(ids: list[Any]) -> bytes:

@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.counted_bytes import CountedBuffer, Work, counted
 
 from gateway.sse import EventSplitter, EventTooLargeError, data_of
 
@@ -48,6 +49,29 @@ def test_an_endless_event_is_refused() -> None:
     splitter = EventSplitter(max_event_bytes=10)
     with pytest.raises(EventTooLargeError, match="more than 10 bytes"):
         splitter.feed(b"data: 12345678")
+
+
+def test_a_long_event_in_small_pieces_is_looked_at_once() -> None:
+    """A site must not stop the router with an event that comes byte by byte: all before stays where it is."""
+    splitter = EventSplitter()
+    splitter.rest = rest = CountedBuffer(b"data: " + b"x" * 100_000)
+    rest.work = Work()
+    for _ in range(1000):
+        assert splitter.feed(b"y") == []
+    assert splitter.rest is rest
+    assert 1000 <= rest.work.size_bytes <= 1000 * 2 * 4
+    assert splitter.feed(b"\n\ndata: 2") == [b"data: " + b"x" * 100_000 + b"y" * 1000 + b"\n\n"]
+    assert splitter.rest == b"data: 2"
+
+
+@pytest.mark.parametrize("first", [b":x\n\n", b":x\r\n\r\n", b":\r\n:x\n\n", b":\n:x\r\n\r\n", b":\r:x\n\n"])
+@pytest.mark.parametrize("other", [b":x\n\n", b":x\r\n\r\n"])
+def test_many_small_events_are_looked_at_once(first: bytes, other: bytes) -> None:
+    """However their lines end: a blank line of the other kind is not looked for again behind each."""
+    data = counted(first + other * 5000)
+    assert EventSplitter().feed(data) == [first] + [other] * 5000
+    assert data.work.calls >= 5000
+    assert data.work.size_bytes <= 8 * len(data)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import toy_engine
+from support.counted_bytes import counted
 
 from gateway.sse import data_of
 from router.policy.body import Api
@@ -304,6 +305,10 @@ KEY = b'"token_ids"'
         (b'{"token_ids":"text"}', b'{"token_ids":"text"}'),
         (b'{"a":"\\"token_ids\\":[1]"}', b'{"a":"\\"token_ids\\":[1]"}'),
         (b'{"a":"token_ids"}', b'{"a":"token_ids"}'),
+        (b'{"token_ids":[1], "token_ids" : null, "a":1}', b'{"a":1}'),
+        (b'{ "token_ids":[1] ,"token_ids":[2]}', b"{ }"),
+        (b'{"a":1, "token_ids":[1],"token_ids":[2]}', b'{"a":1}'),
+        (b'{"a":1, "token_ids":"","token_ids":[2]}', b'{"a":1,"token_ids":""}'),
     ],
 )
 def test_cutting_a_field(before: bytes, after: bytes):
@@ -311,3 +316,32 @@ def test_cutting_a_field(before: bytes, after: bytes):
     cut = cut_field(before, KEY)
     assert orjson.loads(cut) == orjson.loads(after)
     assert cut.replace(b" ", b"") == after.replace(b" ", b"")
+
+
+@pytest.mark.parametrize("value", [b"[]", b"[1,2]", b"null", b'"text"', b"  {}"])
+def test_a_field_that_comes_many_times_is_cut_in_one_pass(value: bytes):
+    """A site must not stop the router with it: each time, only what is new is looked at and copied."""
+    event = counted(b'data: {"choices":[],' + b'"token_ids" :%b,' % value * 5000 + b'"a":1}\n\n')
+    is_cut = value in (b"[]", b"[1,2]", b"null")
+    cut = cut_field(event, KEY)
+    assert cut == (b'data: {"choices":[],"a":1}\n\n' if is_cut else event)
+    assert event.work.calls >= 5000
+    assert event.work.size_bytes <= 8 * len(event)
+
+
+def test_a_list_without_its_end_is_looked_for_once():
+    """Beside its data an event may have a line that is no JSON."""
+    event = counted(b"data: {}\nid: " + b'"token_ids":[' * 5000 + b"\n\n")
+    assert cut_field(event, KEY) == event
+    assert event.work.size_bytes <= 8 * len(event)
+
+
+@given(st.text('\\"n a', max_size=20))
+def test_a_text_of_quotes_and_backslashes_is_kept_as_it_is(text: str):
+    """The end of a JSON string is the first quote that is not escaped."""
+    scanner = ChatStreamScanner(Api.CHAT, "text", cut=False)
+    for content in ("first", text):
+        event = {"choices": [{"index": 0, "delta": {"content": content}, "finish_reason": None}]}
+        scanner.feed(b"data: %b\n\n" % orjson.dumps(event))
+    assert scanner.ending is None
+    assert scanner.record.sent_text == "first" + text
