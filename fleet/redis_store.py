@@ -17,10 +17,12 @@ from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
 from fleet.keys import Keys, is_key_id, is_name
 from fleet.loops import errors_as
 from fleet.store import MAX_API_KEYS, MAX_ROUTERS, POWER_LOG_ENTRIES, SITE_TTL_SECONDS, StoreError
+from fleet.wire import MAX_PLAN_BYTES, MAX_RECORD_BYTES
 
 T = TypeVar("T")
 
@@ -180,7 +182,7 @@ class RedisStore:
         return [fields[b"record"] for _, fields in reversed(entries) if b"record" in fields]
 
     async def plan(self) -> bytes | None:
-        return (await self._get([self._keys.plan]))[0]
+        return (await self._get([self._keys.plan], MAX_PLAN_BYTES))[0]
 
     async def planner_lease(self) -> bytes | None:
         return (await self._get([self._keys.planner_lease]))[0]
@@ -233,9 +235,25 @@ class RedisStore:
         with contextlib.suppress(StoreError), self._as_store_error():
             await what.aclose()
 
-    async def _get(self, names: list[str]) -> list[bytes | None]:
-        """MGET, so that a key of a wrong type reads as missing and spoils nothing else."""
-        return list(await self._do(self._redis.mget(names))) if names else []
+    async def _get(self, names: list[str], max_bytes: int = MAX_RECORD_BYTES) -> list[bytes | None]:
+        """What the keys hold, in one round trip, of each no more than one byte over `max_bytes`.
+
+        One hostile value cannot fill the time and memory of the others, and who reads it sees that it is too
+        large. A key of a wrong type reads as missing, and so does an empty one: GETRANGE tells no difference.
+
+        Raises:
+            StoreError: as for every call; what the server says of a wrong type is none.
+        """
+        if not names:
+            return []
+        pipe = self._redis.pipeline(transaction=False)
+        for name in names:
+            pipe.getrange(name, 0, max_bytes)
+        answers = await self._do(pipe.execute(raise_on_error=False))
+        for answer in answers:
+            if isinstance(answer, ResponseError) and not str(answer).startswith("WRONGTYPE"):
+                raise StoreError(f"redis at {self._name}: {answer}") from answer
+        return [answer if isinstance(answer, bytes) and answer else None for answer in answers]
 
     async def _do(self, call: Any) -> Any:
         with self._as_store_error():

@@ -16,8 +16,10 @@ from support.wait import until
 from fleet import memory_store, redis_store
 from fleet.keys import Keys
 from fleet.memory_store import MAX_WAITING_EVENTS, MemoryStore
+from fleet.records import SiteReport
 from fleet.redis_store import RedisStore
 from fleet.store import POWER_LOG_ENTRIES, Store, StoreError
+from fleet.wire import MAX_PLAN_BYTES, MAX_RECORD_BYTES, RecordError
 
 
 @pytest.fixture
@@ -207,6 +209,52 @@ async def test_hostile_keys_spoil_nothing_else(redis_server: RedisServer) -> Non
     await store.write_api_key("a" * 64, {"tenant": "acme"})
     assert await store.api_key_ids() == ["a" * 64, "b" * 64]
     assert await store.api_keys(["b" * 64, "a" * 64]) == [{}, {b"tenant": b"acme"}]
+    await store.aclose()
+
+
+async def test_a_value_far_too_large_costs_one_byte_over_the_limit(redis_server: RedisServer) -> None:
+    """Only what is read of it is more than a record may be; the others are whole, and come with it."""
+    store = RedisStore(redis_server.url, Keys(fleet="f"))
+    client = redis_server.client()
+    largest = b"g" * MAX_RECORD_BYTES
+    client.setrange("heron:f:site:bad", 50_000_000, "x")
+    client.set("heron:f:site:good", largest)
+    client.set("heron:f:site:empty", "")
+    client.config_resetstat()
+    reports = await store.site_reports(["bad", "good", "none", "empty"])
+    sent_bytes = client.info("stats")["total_net_output_bytes"]
+    assert [report and len(report) for report in reports] == [
+        MAX_RECORD_BYTES + 1,
+        MAX_RECORD_BYTES,
+        None,
+        None,
+    ]
+    assert reports[1] == largest
+    assert sent_bytes < 3 * MAX_RECORD_BYTES
+    with pytest.raises(RecordError, match="at most") as caught:
+        SiteReport.from_json(reports[0] or b"")
+    assert caught.value.reason == "too_large"
+    for name in ("site-info:bad", "power:bad", "plan", "planner-lease", "router:r"):
+        client.setrange(f"heron:f:{name}", 5_000_000, "x")
+    read = [
+        *await store.site_infos(["bad"]),
+        *await store.power_readings(["bad"]),
+        await store.planner_lease(),
+        *await store.routers(),
+    ]
+    assert [len(record or b"") for record in read] == [MAX_RECORD_BYTES + 1] * 4
+    assert len(await store.plan() or b"") == MAX_PLAN_BYTES + 1
+    await store.aclose()
+
+
+async def test_what_the_server_refuses_is_a_store_error(redis_server: RedisServer) -> None:
+    """A user who may not read is not told that nothing is there."""
+    client = redis_server.client()
+    client.acl_setuser("blind", enabled=True, nopass=True, commands=["+ping"], keys=["*"], channels=["*"])
+    url = redis_server.url.replace("redis://", "redis://blind:any@")
+    store = RedisStore(url, Keys(fleet="f"))
+    with pytest.raises(StoreError, match="permissions"):
+        await store.site_reports(["a"])
     await store.aclose()
 
 
