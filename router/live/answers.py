@@ -7,7 +7,7 @@ from typing import Literal
 
 from gateway.content_encoding import ACCEPTED
 from gateway.errors import JSON_HEADERS, anthropic_body, error_body
-from gateway.headers import NOT_RETURNED, HeaderList, response_headers
+from gateway.headers import NOT_RETURNED, HeaderList, connection_names, response_headers
 from gateway.upstream import UpstreamErrorKind, UpstreamResponse
 from router.live.exchange import Exchange
 from router.live.ledger import Outcome
@@ -68,11 +68,14 @@ def pass_on(exchange: Exchange, response: UpstreamResponse, body: bytes) -> None
         return
     exchange.outcome = "completed"
     exchange.status = status
+    kept_back = _KEPT_BACK
+    if b"connection" in response.fields:
+        kept_back |= connection_names(response.headers)
     lines = b"".join(
         [
             b"%b: %b\r\n" % header
             for header in response.headers
-            if header[0] not in _KEPT_BACK and header[0][:8] != b"x-heron-"
+            if header[0] not in kept_back and header[0][:8] != b"x-heron-"
         ]
     )
     exchange.request.respond_lines(
@@ -93,7 +96,7 @@ def own_headers(exchange: Exchange) -> HeaderList:
     return headers
 
 
-def site_answer_headers(headers: Sequence[tuple[bytes, bytes]]) -> HeaderList:
+def site_answer_headers(headers: HeaderList) -> HeaderList:
     """A site's headers that go to the client."""
     return response_headers(headers, _OWN_HEADERS)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 import pytest
-from support.recorded_site import Asked, RecordedSite, Reply
+from support.recorded_site import EVENTS, JSON, Asked, RecordedSite, Reply, recorded
 from support.router_fleet import RouterFleet, chat, router_fleet
 from support.stub_site import Behaviour, stop_after
 from support.wait import until
@@ -262,6 +262,30 @@ async def test_no_answer_carries_cors_unless_configured(fleet: RouterFleet):
     ):
         assert not [name for name in response.headers if name.startswith("access-control")]
         assert "vary" not in response.headers
+
+
+@pytest.mark.parametrize(
+    ("status", "content_type"), [(200, JSON), (200, EVENTS), (422, JSON)], ids=["whole", "stream", "refusal"]
+)
+async def test_a_site_allows_no_origin_and_sets_no_cookie(fleet: RouterFleet, status: int, content_type: str):
+    """Nor does what its `Connection` header names pass; what else it says does."""
+    said = {
+        "access-control-allow-origin": "*",
+        "Access-Control-Allow-Credentials": "true",
+        "set-cookie": "a=b",
+        "connection": "keep-alive, X-Secret",
+        "x-secret": "1",
+        "x-ratelimit": "9",
+    }
+    body = recorded("responses.sse") if content_type == EVENTS else b"{}"
+    reply = Reply(status=status, content_type=content_type, body=body, headers=said)
+    site(fleet).override = lambda _asked: reply
+    fields = {"model": "tiny", "input": "hi", "stream": content_type == EVENTS}
+    response = await fleet.post(orjson.dumps(fields), PATH, headers={"origin": ORIGIN})
+    assert (response.status_code, response.content) == (status, body)
+    assert response.headers["content-type"] == content_type
+    assert response.headers["x-ratelimit"] == "9"
+    assert not {name.lower() for name in said} & set(response.headers) - {"x-ratelimit", "connection"}
 
 
 async def test_a_preflight_is_answered_by_the_router(browsed: RouterFleet):

@@ -29,3 +29,19 @@ def test_answers_keep_their_own_headers() -> None:
         (b"x-ratelimit", b"9"),
     ]
     assert response_headers(headers) == [(b"content-type", b"application/json"), (b"x-ratelimit", b"9")]
+
+
+def test_what_only_the_asked_server_may_say_stays_behind() -> None:
+    """Cookies and CORS of an upstream, and what its `Connection` headers name."""
+    headers = [
+        (b"connection", b"keep-alive, X-Secret"),
+        (b"x-secret", b"1"),
+        (b"connection", b"x-other ,"),
+        (b"x-other", b"2"),
+        (b"set-cookie", b"a=b"),
+        (b"access-control-allow-origin", b"*"),
+        (b"access-control-allow-credentials", b"true"),
+        (b"access-control-expose-headers", b"x-secret"),
+        (b"content-type", b"text/plain"),
+    ]
+    assert response_headers(headers) == [(b"content-type", b"text/plain")]
