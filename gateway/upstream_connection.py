@@ -96,6 +96,9 @@ class UpstreamConnection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             response.fail(UpstreamError("protocol", f"{self.origin}: not HTTP: {error}"))
             self.cut()
+        except httptools.HttpParserUpgrade:
+            response.fail(UpstreamError("protocol", f"{self.origin}: it changes the protocol unasked"))
+            self.cut()
         else:
             if self._is_released:
                 self._return()

@@ -170,3 +170,19 @@ def test_a_status_that_there_is_not_is_a_broken_answer(status: int):
     """No client could be told it."""
     seen, _ = answer(PLAIN.replace(b"200", b"%d" % status))
     assert seen["errors"] == [(UpstreamError, "protocol")]
+
+
+@pytest.mark.parametrize("follows", [b"", PLAIN], ids=["alone", "with an answer"])
+def test_a_change_of_protocol_is_no_answer(follows: bytes):
+    """Nobody offered one: it is the other side's fault, and told as such."""
+    head = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n"
+    seen, _ = answer(head + follows)
+    assert seen["errors"] == [(UpstreamError, "protocol")]
+    assert not seen["is_kept"]
+
+
+def test_a_whole_answer_that_offers_another_protocol_is_an_answer():
+    """Its connection is not used again where the parser takes it for the other protocol's."""
+    offer = PLAIN.replace(b"date", b"connection: upgrade\r\nupgrade: h2c\r\ndate")
+    seen, _ = answer(offer)
+    assert (seen["status"], seen["body"], seen["errors"]) == (200, b"hello", [None])
