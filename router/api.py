@@ -89,7 +89,8 @@ def create_app(snapshot: Callable[[], Snapshot]) -> FastAPI:
     async def refuse(request: Request, error: HTTPException) -> Response:
         """Unknown paths and methods, in the shape of the path's API."""
         path, method = request.url.path, request.method
-        allowed = ", ".join(allowed_methods(path))
+        spelled = request.scope["raw_path"].decode("ascii", "replace")  # `%2f` is no slash in a listed path
+        allowed = ", ".join(allowed_methods(spelled))
         if allowed:
             message = f"{method} is not allowed at {path}: use {allowed}."
             response = _error(405, message, code="method_not_allowed", path=path)

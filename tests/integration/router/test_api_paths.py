@@ -252,6 +252,17 @@ async def test_a_wrong_method_is_told_the_right_one(fleet: RouterFleet, path: st
     assert site(fleet).asked == []
 
 
+@pytest.mark.parametrize("path", ["/v1%2fchat/completions", "/v1/chat%2Fcompletions", "/v1/%63ompletions"])
+@pytest.mark.parametrize("method", ["POST", "PATCH", "OPTIONS"])
+async def test_a_path_in_another_spelling_is_not_there(fleet: RouterFleet, method: str, path: str):
+    """404: telling its client to use what it has used would help nobody."""
+    request = fleet.client.build_request(method, "/", content=b'{"model":"tiny"}')
+    request.url = request.url.copy_with(raw_path=path.encode())
+    response = await fleet.client.send(request)
+    assert (response.status_code, response.json()["error"]["code"]) == (404, "not_found")
+    assert site(fleet).asked == []
+
+
 async def test_options_of_what_there_is_not(fleet: RouterFleet):
     """404, also to a preflight."""
     assert (await fleet.client.options("/sleep")).status_code == 404
