@@ -161,6 +161,9 @@ class Continuation:
             return b""
         choices = value.get("choices")
         if isinstance(choices, list) and choices and isinstance(choices[0], dict):
+            if choices[0].get("index", 0) != 0:  # of an answer that nobody asked for
+                self.ending = "malformed"
+                return b""
             return self._choice(choices[0])
         usage = value.get("usage")
         return self._usage_reported(usage) if isinstance(usage, dict) else b""

@@ -258,6 +258,8 @@ def begun(*, site_takes_ids: bool = True, **changes: Any) -> Continuation:
         (b"data: nonsense\n\n", "malformed"),
         (b"data: " + b"x" * (9 << 20), "malformed"),
         (b"data: [1]\n\n", "malformed"),
+        (b'data: {"choices":[{"index":1,"text":"x","token_ids":[1],"finish_reason":null}]}\n\n', "malformed"),
+        (b'data: {"choices":[{"index":null,"text":"x","finish_reason":"stop"}]}\n\n', "malformed"),
     ],
 )
 @pytest.mark.parametrize("site_takes_ids", [True, False])
