@@ -42,6 +42,9 @@ _STRUCTURED = (
     "guided_grammar",
     "guided_decoding_backend",
 )
+MAX_STOPS = 64
+MAX_STOP_CHARACTERS = 2048
+"""Of all stop strings together: at each event of a continuation so much text is searched again for each."""
 _REFUSED_IF_TRUE = ("logprobs", "top_logprobs", "prompt_logprobs", "echo", "suffix", "use_beam_search")
 
 
@@ -52,6 +55,8 @@ def resumability(api: Api, fields: Mapping[str, Any]) -> Resumability:
     refusal = _refusal(api, fields)
     if refusal is not None:
         return _refused(refusal)
+    if _has_long_stops(fields.get("stop")):
+        return _refused("stop")
     by_text_only = api is Api.CHAT and _has_media(fields.get("messages"))
     for name in _COUNTS_OUTPUT_ONLY:
         if fields.get(name):
@@ -97,6 +102,18 @@ def _refusal(api: Api, fields: Mapping[str, Any]) -> str | None:
     if api is Api.COMPLETION and isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
         return "prompts" if len(prompt) > 1 else None
     return None
+
+
+def _has_long_stops(stop: object) -> bool:
+    """Whether there are more stop strings than can be looked for over a seam at each event."""
+    if isinstance(stop, str):
+        return len(stop) > MAX_STOP_CHARACTERS
+    if not isinstance(stop, list):
+        return False
+    return (
+        len(stop) > MAX_STOPS
+        or sum(len(text) for text in stop if isinstance(text, str)) > MAX_STOP_CHARACTERS
+    )
 
 
 def _has_media(messages: object) -> bool:

@@ -13,6 +13,8 @@ GREEDY = {"temperature": 0}
 EXACT: list[dict[str, Any]] = [
     {},
     {"stop": ["END"]},
+    {"stop": "x" * 2048},
+    {"stop": [*["x"] * 63, None]},
     {"max_tokens": 5},
     {"repetition_penalty": 1.3},
     {"logit_bias": {"5": 1}},
@@ -70,6 +72,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"guided_decoding_backend": "xgrammar"}, "structured_output"),
     ({"response_format": {"type": "json_schema", "json_schema": {}}}, "structured_output"),
     ({"tools": [{"type": "function"}]}, "tools"),
+    ({"stop": "x" * 2049}, "stop"),
+    ({"stop": ["x" * 1024, "y" * 1025]}, "stop"),
+    ({"stop": ["x"] * 65}, "stop"),
 ]
 
 
