@@ -68,6 +68,7 @@ class ClientRequest:
     on_gone: Callable[[], None] | None = None
     """Called when the client leaves a request that has no task."""
     task: asyncio.Task[None] | None = None
+    _let_go_bytes = 0
 
     def __init__(
         self,
@@ -126,6 +127,11 @@ class ClientRequest:
         request_id = self.fields.get(b"x-request-id")
         shown = None if request_id is None else request_id[:MAX_REQUEST_ID].decode("latin-1")
         return {"path": self.path[:MAX_SHOWN_PATH], "request_id": shown}
+
+    @property
+    def body_bytes(self) -> int:
+        """The size of its body, which itself is let go with the end of the answer."""
+        return self._let_go_bytes or len(self.body)
 
     @property
     def is_plain(self) -> bool:
@@ -203,7 +209,7 @@ class ClientRequest:
 
     def abort(self) -> None:
         """Close the connection without the final chunk: the other side sees a cut, not an end."""
-        self.response_complete = True
+        self._let_go()
         self.keep_alive = False
         if not self.disconnected:
             self._protocol.transport.close()
@@ -219,8 +225,15 @@ class ClientRequest:
             head += b"connection: close\r\n"
         return head
 
-    def _end(self) -> None:
+    def _let_go(self) -> None:
+        """It is answered: its connection keeps it until the next one comes, but not its body."""
         self.response_complete = True
+        if self.body:
+            self._let_go_bytes = len(self.body)
+            self.body = b""
+
+    def _end(self) -> None:
+        self._let_go()
         if self.disconnected:
             return
         if not self.keep_alive:

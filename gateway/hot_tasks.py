@@ -29,6 +29,8 @@ def run(
 
 def _done(tasks: set[asyncio.Task[Any]], request: ClientRequest, task: asyncio.Task[None]) -> None:
     tasks.discard(task)
+    if request.task is task:
+        request.task = None  # its exception leads back to the request
     error = None if task.cancelled() else task.exception()
     if error is not None:
         logger.error("a hot handler failed", exc_info=error, extra=request.about)

@@ -118,6 +118,8 @@ class HotPathProtocol(HttpToolsProtocol):
                 cycle.message_event.set()
                 if isinstance(cycle, ClientRequest):
                     cycle.client_gone()
+        # in a ring with this they would stay, bodies and all, until the collector comes round
+        self.cycle = self._serving = self.parser = None  # type: ignore[assignment]
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client sends no more: False closes the connection.

@@ -34,7 +34,7 @@ class AccessLog:
             ttft_seconds=None
             if exchange.first_token_at is None
             else round(exchange.first_token_at - exchange.received_at, 6),
-            body_bytes=len(request.body),
+            body_bytes=request.body_bytes,
             retries=exchange.retries,
             resumes=exchange.resumes,
             traceparent=traceparent or None,

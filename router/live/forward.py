@@ -195,7 +195,10 @@ class Forwarder:
 
     def _close(self, exchange: Exchange) -> None:
         """Release whatever a request still holds and close its entry; nothing more the second time."""
-        exchange.request.on_gone = None
+        request = exchange.request
+        request.on_gone = None
+        if request.on_pause is not None:
+            request.on_pause = request.on_resume = None
         if exchange.response is not None:
             exchange.response.close()
             exchange.response = None

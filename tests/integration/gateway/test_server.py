@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import orjson
 import pytest
+from support.memory import far_from_collector
 from support.wait import until
 
 from gateway import protocol
@@ -360,6 +361,34 @@ async def test_a_port_in_use_is_an_error_that_names_it(site: Site) -> None:
     """Not a server that silently listens nowhere."""
     with pytest.raises(OSError, match=str(site.server.port)):
         await HttpServer(None, port=site.server.port).start()
+
+
+@pytest.mark.parametrize("path", ["/hot/echo", "/hot/cut", "/hot/stream", "/hot/wait"])
+async def test_a_closed_connection_leaves_no_body_behind(site: Site, path: str) -> None:
+    """Whether its request was answered, cut or left."""
+    if path == "/hot/stream":
+        site.gate.set()
+    with far_from_collector(ClientRequest, HotPathProtocol) as left:
+        reader, writer = await connect(site)
+        writer.write(post(path, b"hello"))
+        if path == "/hot/wait":
+            await until(lambda: site.server.in_flight == 1)
+        else:
+            await reader.readuntil(b"\r\n\r\n")
+        writer.transport.abort()
+        await until(lambda: not (site.server.connections or site.server.in_flight))
+        await until(lambda: left() == 0)
+
+
+async def test_an_idle_connection_holds_no_body(site: Site) -> None:
+    """Only its size is still known."""
+    reader, writer = await connect(site)
+    writer.write(post("/hot/echo", b"hello"))
+    assert (await answer(reader))[2] == b"hello"
+    request = connection_of(site).cycle
+    assert isinstance(request, ClientRequest)
+    assert (request.body, request.body_bytes) == (b"", 5)
+    writer.close()
 
 
 def connection_of(site: Site) -> HotPathProtocol:

@@ -11,10 +11,14 @@ from typing import Any
 
 import orjson
 import pytest
+from support.memory import far_from_collector
 from support.recorded_site import EVENTS, JSON, Asked, RecordedSite, Reply, recorded
 from support.router_fleet import RouterFleet, chat, router_fleet
 from support.stub_site import Behaviour, stop_after
 from support.wait import until
+
+from gateway.client_request import ClientRequest
+from router.live.exchange import Exchange
 
 BODY = orjson.dumps({"model": "tiny", "input": "hi"})
 ORIGIN = "https://chat.example.org"
@@ -185,6 +189,22 @@ async def test_a_client_that_has_gone_is_told_from_one_that_is_half_closed(store
         writer.close()
         await until(lambda: fleet.site("a").disconnects == 1, what="the site was told")
         await fleet.settled(client_cancelled=1)
+
+
+@pytest.mark.parametrize("how", ["whole", "stream", "left"])
+async def test_a_closed_connection_leaves_no_body_behind(store: Any, how: str):
+    """Whether its request was answered in one piece, streamed, or left in the midst of a stream."""
+    async with router_fleet(store, "a") as fleet:
+        if how == "left":
+            fleet.site("a").default = stop_after(3, "end", Behaviour(gate=asyncio.Event()))
+        body = orjson.dumps(chat(stream=how != "whole"))
+        with far_from_collector(ClientRequest, Exchange) as left:
+            reader, writer = await connect(fleet)
+            writer.write(post(body, path="/v1/chat/completions"))
+            await reader.readuntil({"whole": b"}", "stream": b"0\r\n\r\n", "left": b"data: "}[how])
+            writer.transport.abort()
+            await until(lambda: not (fleet.router._server.connections or fleet.totals["in_flight"]))
+            await until(lambda: left() == 0)
 
 
 async def test_an_answer_in_one_piece_to_http_1_0(fleet: RouterFleet):
