@@ -31,17 +31,20 @@ def feed(reader: Reader, data: bytes) -> bool:
         httptools.HttpParserError: not HTTP, or CONNECT, which is no request of ours.
     """
     has_offer = False
+    rest: bytes | memoryview = data
     while True:
         try:
-            reader.parser.feed_data(data)
+            reader.parser.feed_data(rest)
         except httptools.HttpParserUpgrade as offer:
             parser = reader.parser
             method = parser.get_method()
             if method == b"CONNECT":
                 raise httptools.HttpParserError("CONNECT") from None
-            head = head_without_offer(method, reader.url, parser.get_http_version(), reader.headers)
-            data = head + data[offer.args[0] :]
+            rest = memoryview(rest)[offer.args[0] :]  # a copy for each of many offers would be a lot
             reader.parser = httptools.HttpRequestParser(reader)
+            reader.parser.feed_data(
+                head_without_offer(method, reader.url, parser.get_http_version(), reader.headers)
+            )
             has_offer = True
         else:
             return has_offer

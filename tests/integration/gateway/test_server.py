@@ -29,6 +29,12 @@ class Site:
     paused: int = 0
     resumed: int = 0
     gate: asyncio.Event = field(default_factory=asyncio.Event)
+    answered_at_once: int = 0
+
+    def answer_at_once(self, request: ClientRequest) -> None:
+        """No coroutine, as refusals have none."""
+        self.answered_at_once += 1
+        request.respond(200, [], request.body)
 
     async def handle(self, request: ClientRequest) -> None:
         try:
@@ -91,6 +97,8 @@ async def site() -> AsyncIterator[Site]:
     holder: list[Site] = []
 
     def hot(method: str, path: str):
+        if path == "/hot/now":
+            return holder[0].answer_at_once
         return holder[0].handle if method == "POST" and path.startswith("/hot/") else None
 
     server = HttpServer(_app, hot=hot, max_body_bytes=LIMIT)
@@ -160,6 +168,63 @@ async def test_pipelined_requests_are_answered_in_order(site: Site) -> None:
     site.gate.set()
     assert [(await answer(reader))[2] for _ in range(3)] == [b"waited", b"asgi:2", b"3"]
     writer.close()
+
+
+@pytest.mark.parametrize("path", ["/hot/wait", "/other"])
+async def test_as_many_pipelined_requests_as_come_are_answered(site: Site, path: str) -> None:
+    """Those that are answered at once, behind one that is not: the stack does not grow with them."""
+    site.gate.set()
+    reader, writer = await connect(site)
+    writer.write(post(path) + b"".join([post("/hot/now", b"%d" % number) for number in range(3000)]))
+    assert (await answer(reader))[0] == 200
+    for number in range(3000):
+        assert (await answer(reader))[2] == b"%d" % number
+    connection = connection_of(site)
+    assert connection.idle_since is not None
+    assert not connection.flow.read_paused
+    writer.close()
+
+
+async def test_pipelined_requests_hold_up_no_other_connection(site: Site) -> None:
+    """However many come in one piece: some are begun in each turn of the loop, in the order in which they came,
+    and no more wait behind one that takes its time."""
+    _, writer = await connect(site)
+    await until(lambda: site.server.connections == 1)
+    connection = connection_of(site)
+    connection.data_received(post("/hot/now") * 4000)
+    assert 0 < site.answered_at_once < 500
+    before = site.answered_at_once
+    await asyncio.sleep(0)
+    assert before < site.answered_at_once < before + 500
+    await until(lambda: site.answered_at_once == 4000)
+    connection.data_received(post("/hot/wait") + post("/hot/now") * 4000 + post("/hot/now", b"hello")[:-2])
+    await until(lambda: site.server.in_flight == 1)
+    assert 0 < len(connection.pipeline) < 500
+    site.gate.set()
+    await until(lambda: site.answered_at_once == 8000)
+    assert connection.read_since is not None
+    connection.data_received(b"lo")
+    assert site.answered_at_once == 8001
+    assert connection.idle_since is not None
+    writer.close()
+
+
+async def test_a_half_closed_client_gets_every_answer() -> None:
+    """However many it asked for before it closed its half; then the connection ends."""
+    behind = Site(HttpServer())
+    server = behind.server = HttpServer(
+        hot=lambda _method, path: behind.answer_at_once if path == "/hot/now" else behind.handle,
+        allows_half_close=True,
+    )
+    await server.start()
+    reader, writer = await connect(behind)
+    writer.write(post("/hot/wait") + post("/hot/now") * 3000)
+    writer.write_eof()
+    behind.gate.set()
+    answers = await asyncio.wait_for(reader.read(), 20)
+    assert answers.count(b"HTTP/1.1 200 OK") == 3001
+    writer.close()
+    await server.stop(0)
 
 
 async def test_a_chunked_request_body_is_put_together(site: Site) -> None:

@@ -98,3 +98,21 @@ def test_the_version_is_kept() -> None:
     """An HTTP/1.0 client stays one."""
     head = head_without_offer(b"GET", b"/", "1.0", [(b"connection", b"upgrade"), (b"upgrade", b"x")])
     assert head == b"GET / HTTP/1.0\r\n\r\n"
+
+
+def test_what_lies_behind_an_offer_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of many offers in one piece would copy all that came behind it."""
+    fed: list[bytes | memoryview] = []
+
+    class Parser(httptools.HttpRequestParser):  # type: ignore[misc]
+        def feed_data(self, data: bytes | memoryview) -> None:
+            fed.append(data)
+            super().feed_data(data)
+
+    monkeypatch.setattr(httptools, "HttpRequestParser", Parser)
+    recorder = Recorder()
+    data = SOCKET * 20 + PLAIN
+    assert feed(recorder, data)
+    assert len(recorder.requests) == 21
+    assert sum(len(piece) for piece in fed if isinstance(piece, bytes)) < 2 * len(data)
+    assert all(piece.obj is data for piece in fed if isinstance(piece, memoryview))
