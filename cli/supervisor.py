@@ -256,8 +256,8 @@ async def _refuse_taken(service: Service, client: httpx.AsyncClient) -> None:
     except (httpx.TransportError, RedisError):
         return
     raise StartError(
-        f"{without_password(service.ready_url)} answers before {service.name} was started: does this fleet run "
-        "already? Stop that one, or give this one other ports"
+        f"{without_password(service.ready_url)} answers before {service.name} was started: does this fleet "
+        "run already? Stop that one, or give this one other ports"
     )
 
 

@@ -185,7 +185,7 @@ class HotPathProtocol(HttpToolsProtocol):
                 self._known_heads.learn(data, self.cycle)
 
     def _feed(self, data: bytes) -> bool:
-        """Give the parser what came, up to a request that must wait. True: none of them offered an upgrade."""
+        """Give the parser what came, up to a request that must wait. True: none of them is an upgrade."""
         size, place, begun, is_plain = len(data), 0, 0, True
         while True:
             piece = data if size <= MAX_FED_BYTES else data[place : place + MAX_FED_BYTES]

@@ -252,9 +252,9 @@ class FeedService:
         return claim_of(self._terms[site_id], state, equal_part_watts=equal_part if sites > 1 else math.inf)
 
     def _switch_view(self, site_id: str) -> SwitchView | None:
-        """What the switch of a site's server is told; None before anything was shared out."""
+        """What the switch of a site's server is told; None while there may yet be something to share out."""
         farm = next(farm for farm in self._farms if site_id in farm.site_ids)
-        if not farm.readings:
+        if not farm.readings and not farm.is_silent(asyncio.get_running_loop().time()):
             return None
         claim = self._claim(farm, site_id)
         return SwitchView(
@@ -265,7 +265,7 @@ class FeedService:
             is_listening=claim.is_listening,
             ride_through_seconds=claim.ride_through_seconds,
             episode_seconds=self._watch.episode_seconds(site_id),
-            is_idle_firm=0 < claim.firm_watts >= claim.idle_watts,
+            is_idle_firm=0 < claim.idle_watts <= claim.firm_watts,  # 0: not known
         )
 
     def _note_reading(self, reading: PowerReading) -> None:

@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from fleet.power import CapRule, CapTracker
+from fleet.power import WALK_END_PERIODS, CapRule, CapTracker
 from fleet.records import ForecastPoint, PowerReading, next_sequence
 from power_feed.allocator import Allocator, SiteClaim
 from power_feed.forecast import PowerForecaster, QuantileForecast
@@ -30,6 +30,8 @@ MAX_SOURCE_CHARACTERS = 512
 """Of a reading's `source`."""
 START_WAIT_SECONDS = 2.5
 """Caps begin to walk down after 3 s of silence at the earliest (3 T, T ≥ 1 s)."""
+MAX_SILENT_PERIOD_SECONDS = 10.0
+"""How often a source speaks that has said nothing since the start is not known: no longer than this."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -124,6 +126,14 @@ class FarmFeed:
         if change is not None:
             wait = min(wait, change - unix_seconds)
         return max(wait, self._read_at + MIN_SPACING_SECONDS - now)
+
+    def is_silent(self, now: float) -> bool:
+        """Whether its source has said nothing since the start for so long that a cap would have walked to its
+        floor: no site has power by it, and a server draws idle all the same."""
+        if self._began_at is None or self.verdict is not None:
+            return False
+        period_seconds = min(self.source.period_seconds, MAX_SILENT_PERIOD_SECONDS)
+        return now - self._began_at >= START_WAIT_SECONDS + WALK_END_PERIODS * period_seconds
 
     def has_counted(self, heard_at: float | None) -> bool:
         """Whether power was shared out since a report came at that time."""

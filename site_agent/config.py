@@ -31,6 +31,8 @@ Name = Annotated[str, Field(pattern=f"^{FLEET_NAME.pattern}$")]
 Url = Annotated[str, Field(pattern=r"^https?://[^/\s?#@]+$")]
 """Scheme, host and port, no path."""
 Watts = Annotated[float, Field(gt=0, le=1e9)]
+MIN_WATCHDOG_TICKS = 4
+"""Of the governor, in `watchdog_seconds`."""
 
 
 class SiteConfig(ConfigModel):
@@ -110,6 +112,11 @@ class SiteConfig(ConfigModel):
             raise ValueError("safe_floor_watts above 0 needs firm_power_source: name what gives that power")
         if self.watchdog_seconds >= self.ride_through_seconds:
             raise ValueError("watchdog_seconds must be less than ride_through_seconds")
+        if self.watchdog_seconds < MIN_WATCHDOG_TICKS * self.governor.tick_seconds:
+            raise ValueError(
+                f"watchdog_seconds must be at least {MIN_WATCHDOG_TICKS} × governor.tick_seconds: it hears "
+                "of the agent once a tick, and kills the engines of one that is silent"
+            )
         self.profiles.check()
         if self.ingress_url is None and self.host in ("0.0.0.0", "::", ""):  # noqa: S104 - refused here
             raise ValueError("ingress_url must be given where host is every address of the machine")

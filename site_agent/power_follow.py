@@ -21,6 +21,7 @@ from fleet.loops import errors_as
 from fleet.power import CapTracker
 from fleet.records import PowerQuality, PowerReading
 from fleet.store import Store, StoreError
+from fleet.wire import RecordError
 from gateway.sse import EventSplitter, EventTooLargeError, data_of
 from site_agent.situation import CapForecast
 
@@ -177,9 +178,21 @@ class PowerFollow:
         [record] = await self._store.power_readings([self._site_id])
         if not self._has_reread:
             self._has_reread, self._left_over = True, record
-        elif record is not None and record != self._left_over:
+        elif record is not None and not self._is_left_over(record):
             self._take(record, "redis")
         await asyncio.sleep(REREAD_SECONDS)
+
+    def _is_left_over(self, record: bytes) -> bool:
+        """Whether it is of before this agent looked: what was there then, or an older one that Redis came
+        back with, as from its last save."""
+        if record == self._left_over:
+            return True
+        try:
+            return self._left_over is not None and (
+                PowerReading.from_json(record).sequence <= PowerReading.from_json(self._left_over).sequence
+            )
+        except RecordError:
+            return False  # the judge says what is wrong with it
 
     def _take(self, raw: bytes, path: PowerPath) -> None:
         now = asyncio.get_running_loop().time()

@@ -18,6 +18,8 @@ from fleet.wire import RecordError
 logger = logging.getLogger(__name__)
 
 REPORT_SECONDS = 1.0
+INFO_SECONDS = 60.0
+"""So often the info is written though nothing in it is new: Redis may have been emptied meanwhile."""
 MIN_SPACING_SECONDS = 0.05
 """Between two reports, however much changes: routers hear of a drop within this."""
 
@@ -46,6 +48,8 @@ class Reporter:
         self._highest_seen: int | None = None
         self._last_info: SiteInfo | None = None
         self._info_sequence: int | None = None
+        self._info_at = 0.0
+        """Loop time at which it was written last."""
         self._info_highest_seen: int | None = None
         self._has_seen_store = False
         self._is_failing = False
@@ -101,10 +105,16 @@ class Reporter:
     async def _publish_info(self) -> None:
         sequence = next_sequence(self._info_sequence, self._info_highest_seen, int(time.time() * 1000))
         info = self._make_info(sequence)
-        if self._last_info is not None and info == self._last_info.model_copy(update={"sequence": sequence}):
+        now = asyncio.get_running_loop().time()
+        is_due = now - self._info_at >= INFO_SECONDS
+        if (
+            self._last_info is not None
+            and not is_due
+            and info == self._last_info.model_copy(update={"sequence": sequence})
+        ):
             return
         await self._store.publish_site_info(self._site_id, info.to_json())
-        self._last_info, self._info_sequence = info, sequence
+        self._last_info, self._info_sequence, self._info_at = info, sequence, now
 
 
 def _sequence_of(kind: type[SiteReport | SiteInfo], raw: bytes | None) -> int | None:

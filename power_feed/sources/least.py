@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from power_feed.sources.interface import Measurement, Measures, Source
+
+SILENT_PERIODS = 3.0
+"""Of its own, after which a source says nothing any more, as a feed's single one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,15 +37,19 @@ class Least:
         return min(source.speed for source in self.sources)
 
     def measurement(self, at_unix_seconds: float) -> Measurement:
-        """The smallest power, observed when the newest of them was."""
+        """The smallest power, observed when the newest of them was; none where one of them has fallen silent,
+        which the others' age would hide."""
         found = [source.measurement(at_unix_seconds) for source in self.sources]
-        watts = [measurement.watts for measurement in found]
-        known = [value for value in watts if value is not None]
-        return Measurement(
-            observed_at_unix_seconds=max(measurement.observed_at_unix_seconds for measurement in found),
-            watts=min(known) if len(known) == len(watts) else None,
-            is_held=any(measurement.is_held for measurement in found),
-        )
+        observed_at = max(measurement.observed_at_unix_seconds for measurement in found)
+        least: Measurement | None = None
+        for source, measurement in zip(self.sources, found, strict=True):
+            age_seconds = at_unix_seconds - measurement.observed_at_unix_seconds
+            if measurement.watts is None or age_seconds > SILENT_PERIODS * source.period_seconds:
+                return Measurement(observed_at_unix_seconds=observed_at, watts=None)
+            if least is None or least.watts is None or measurement.watts < least.watts:
+                least = measurement
+        assert least is not None, "there is at least one"
+        return replace(least, observed_at_unix_seconds=observed_at)
 
     def next_change_after(self, at_unix_seconds: float) -> float | None:
         """The first change of any of them."""

@@ -68,10 +68,10 @@ class OpcUaLink:
         """Connect, subscribe, read for ever. Raises SourceFaultError when the connection ends."""
         try:
             client = await self._client()
-            await self._within(client.connect())
         except (OSError, UaError, TimeoutError, ConnectionError) as error:
             raise self._fault(error) from None
         try:
+            await self._within(client.connect())
             listener.connected()
             await self._follow(client, listener)
         except (OSError, UaError, TimeoutError, ConnectionError) as error:

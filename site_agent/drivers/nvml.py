@@ -343,6 +343,11 @@ class NvmlGpus:
                 self.problems.append(
                     f"the power limit of GPU {index} cannot be set ({error}): {HOW_TO_GRANT}"
                 )
+            except OSError as error:
+                self.problems.append(
+                    f"the power limit of GPU {index} stays as it is, for what it was cannot be noted in "
+                    f"{self._path}: {error}"
+                )
 
     def _restore(self) -> None:
         """Unlock the clocks and put limits back, those of an earlier agent that crashed too."""

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
 from fleet.config import ConfigModel
 
@@ -25,7 +26,20 @@ _VLLM_OWN_ARGUMENTS = (
 )
 """Heron sets these, or cannot work with them: it speaks plain HTTP to an address of its own choice."""
 
-EngineUrl = Annotated[str, Field(pattern=r"^https?://[^/\s?#@]+$", max_length=512)]
+
+def _has_port(url: str) -> str:
+    """One that a URL can be taken apart for."""
+    try:
+        parts = urlsplit(url)
+        is_good = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_good = False
+    if not is_good:
+        raise ValueError("must be scheme://host:port, the port from 1 to 65535")
+    return url
+
+
+EngineUrl = Annotated[str, Field(pattern=r"^https?://[^/\s?#@]+$", max_length=512), AfterValidator(_has_port)]
 
 
 class _CommonOptions(ConfigModel):
@@ -46,8 +60,8 @@ class _CommonOptions(ConfigModel):
     the same model and GPU, and must divide the number of GPUs. Who shares a GPU never runs at once."""
     other_max_concurrency: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = ()
     """Of those, in their order; empty: the same as `max_concurrency`."""
-    first_port: Annotated[int, Field(ge=0, le=65535)] = 0
-    """Instance i serves on first_port + i; 0: free ports are chosen."""
+    first_port: Annotated[int, Field(ge=0, le=65536 - MAX_INSTANCES)] = 0
+    """Instance i serves on first_port + i, in every layout; 0: free ports are chosen."""
     start_seconds: Annotated[float, Field(ge=0, le=3600)] = 2.0
     """How long a start takes: emulated engines take it, for others it is the first guess."""
     start_timeout_seconds: Annotated[float, Field(gt=0, le=7200)] = 60.0

@@ -186,7 +186,7 @@ async def test_as_many_pipelined_requests_as_come_are_answered(site: Site, path:
 
 
 async def test_pipelined_requests_hold_up_no_other_connection(site: Site) -> None:
-    """However many come in one piece: some are begun in each turn of the loop, in the order in which they came,
+    """However many come in one piece: some are begun in each turn of the loop, in the order they came,
     and no more wait behind one that takes its time."""
     _, writer = await connect(site)
     await until(lambda: site.server.connections == 1)

@@ -383,6 +383,35 @@ async def test_a_feed_switches_a_server_with_the_wind(controller: Controller) ->
         await feed.stop()
 
 
+@pytest.mark.parametrize("idle_watts", [100.0, None], ids=["known", "unknown"])
+async def test_a_feed_whose_source_never_speaks_switches_off(
+    controller: Controller, monkeypatch: pytest.MonkeyPatch, idle_watts: float | None
+) -> None:
+    """No power is known, and it draws idle; firm power covers that only where it is known."""
+    monkeypatch.setattr("power_feed.farm.MAX_SILENT_PERIOD_SECONDS", 0.1)
+    async with raw_server(None) as port:
+        site = {
+            "site_id": "coast",
+            "server_idle_watts": idle_watts,
+            "max_site_watts": 900.0,
+            "safe_floor_watts": 50.0,
+            "server": {"kind": "redfish", "system_url": controller.url, "min_off_seconds": 0},
+        }
+        farm = {
+            "farm_id": "coast-farm",
+            "nameplate_watts": 1000.0,
+            "source": {"kind": "http", "url": f"http://127.0.0.1:{port}/x", "json_path": "a", "unit": "W"},
+            "sites": [site],
+        }
+        config = FeedConfig.model_validate({"port": 0, "interval_seconds": 0.1, "farms": [farm]})
+        feed = FeedService(config, MemoryStore(clock=time.monotonic))
+        await feed.start()
+        try:
+            await until(lambda: controller.state == "Off", seconds=60)
+        finally:
+            await feed.stop()
+
+
 async def test_a_feed_switches_by_the_age_that_a_report_gives_the_ride_through(
     controller: Controller,
 ) -> None:

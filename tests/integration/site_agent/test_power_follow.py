@@ -97,6 +97,17 @@ async def test_what_redis_held_before_is_no_power_now() -> None:
         assert rig.follow.readings_taken == 1
 
 
+async def test_what_redis_held_before_that_is_no_power_either() -> None:
+    """A Redis that comes back from its last save has an older record than the one that was there."""
+    async with following("http://127.0.0.1:9", left_over=reading(9000, sequence=7).to_json()) as rig:
+        await until(lambda: rig.follow._has_reread, what="it saw what was there")
+        rig.store.power = reading(8000, sequence=6).to_json()
+        await asyncio.sleep(2.5)  # it is read again each second
+        assert rig.follow.readings_taken == 0
+        rig.store.power = reading(3000, sequence=8).to_json()
+        await until(lambda: rig.cap() == 3000)
+
+
 async def test_an_event_that_was_not_kept_counts_too() -> None:
     """The other way round."""
     async with following() as rig:

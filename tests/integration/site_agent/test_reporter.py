@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import pytest
 from support.scripted_store import ScriptedStore
 from support.wait import until
 
@@ -113,6 +114,15 @@ async def test_the_info_is_written_at_start_and_when_it_differs() -> None:
         first, second = (SiteInfo.from_json(raw) for raw in rig.store.infos)
         assert second.sequence > first.sequence
         assert second.capabilities.max_model_len == 4096
+
+
+async def test_the_info_is_written_again_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody may have emptied Redis, which nobody tells."""
+    monkeypatch.setattr("site_agent.reporter.INFO_SECONDS", 1.5)
+    async with reporting() as rig:
+        await until(lambda: len(rig.store.infos) == 2)
+        first, second = (SiteInfo.from_json(raw) for raw in rig.store.infos)
+        assert second == first.model_copy(update={"sequence": second.sequence})
 
 
 async def test_a_store_that_is_away_costs_nothing_and_gets_everything_when_it_is_back() -> None:

@@ -30,6 +30,13 @@ def test_the_least_that_is_needed(tmp_path: Path, text: str) -> None:
     assert source(tmp_path, text).unit == "kW"
 
 
+@pytest.mark.parametrize("url", ["http://h:99999/x", "http://[bad/x", "http:///x", "http://h:0/x"])
+def test_a_url_that_nobody_can_ask_is_refused(tmp_path: Path, url: str) -> None:
+    """At once, and not by a trace from the depths."""
+    with pytest.raises(ConfigError, match="url"):
+        source(tmp_path, HTTP.replace("http://h/x", url))
+
+
 @pytest.mark.parametrize("text", [MODBUS, MQTT, HTTP, OPCUA])
 def test_the_unit_is_never_guessed(tmp_path: Path, text: str) -> None:
     """A thousand times too much is not a detail."""

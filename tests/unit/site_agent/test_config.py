@@ -85,6 +85,15 @@ def test_one_of_several_sites_is_taken_by_name(tmp_path: Path) -> None:
         ("colour = 1", r"\[sites\] colour = 1: no such key; allowed are site_id, farm_id"),
         ("safe_floor_watts = 1750", "needs firm_power_source"),
         ("watchdog_seconds = 5", "watchdog_seconds must be less than ride_through_seconds"),
+        ("watchdog_seconds = 0.5\ngovernor = { tick_seconds = 1.0 }", "at least 4 × governor.tick_seconds"),
+        (
+            'engine = { kind = "vllm", model = "m", first_port = 65500 }',
+            "first_port = 65500: Input should be less than or equal to 65472",
+        ),
+        (
+            'engine = { kind = "external", model = "m", urls = ["http://127.0.0.1:99999"] }',
+            "the port from 1 to 65535",
+        ),
         ("governor = { drain_seconds = 4 }", "do not fit ride_through_seconds = 5"),
         (
             'engine = { kind = "emulated", profile = "x" }',

@@ -96,6 +96,15 @@ async def test_a_limit_that_the_gpu_does_not_take_is_not_set(tmp_path: Path) -> 
     await site.aclose()
 
 
+async def test_a_limit_that_cannot_be_noted_is_not_set(tmp_path: Path) -> None:
+    """A full disk: nobody would know any more what to put back."""
+    (tmp_path / SETTINGS_NAME).with_suffix(".partial").mkdir()  # nothing can be written there
+    fake = FakeNvml()
+    site = driver(fake, tmp_path, power_limit_watts=500.0)
+    assert "cannot be noted" in site.problems[0]
+    assert fake.devices[0].limit_milliwatts == 700_000
+
+
 async def test_a_gpu_without_instant_power_is_read_by_its_average(tmp_path: Path) -> None:
     """Said before anything is read: the average is a second late."""
     site = driver(FakeNvml(has_instant_power=False), tmp_path)

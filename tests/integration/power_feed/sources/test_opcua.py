@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -266,6 +267,27 @@ async def test_what_is_no_opcua_server_is_never_a_measurement(answer: bytes | No
             await until(lambda: sum(faults.values()) > 1, seconds=20, what="faults")
             assert subject.watts is None
             assert subject.source.status.connections == 0
+
+
+async def test_a_server_that_only_accepts_costs_no_connection() -> None:
+    """Each failed attempt closes its own: a hung SCADA must not make the whole feed deaf."""
+    open_now, accepted = set[asyncio.StreamWriter](), 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal accepted
+        accepted += 1
+        open_now.add(writer)
+        while await reader.read(4096):
+            pass
+        open_now.discard(writer)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as silent:
+        port = silent.sockets[0].getsockname()[1]
+        async with running_source(source(f"opc.tcp://127.0.0.1:{port}", timeout_seconds=0.2)):
+            await until(lambda: accepted >= 3, seconds=30, what="several attempts")
+            assert len(open_now) <= 1
+        await until(lambda: not open_now, seconds=10, what="all are closed")
 
 
 async def test_nobody_there_is_a_clear_message() -> None:

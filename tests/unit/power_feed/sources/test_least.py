@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from power_feed.sources.interface import Measurement, Measures
 from power_feed.sources.least import Least
 from power_feed.sources.playback import Playback
 from power_feed.sources.schedule import Schedule
 
 START = 1000.0
+
+
+@dataclass
+class LatestValue:
+    """A live source, once a second, of which the test says what came last."""
+
+    watts: float | None
+    observed_at_unix_seconds: float
+    period_seconds: float = 1.0
+    speed: float = 1.0
+    description: str = "live"
+    measures: Measures = "available"
+
+    def measurement(self, at_unix_seconds: float) -> Measurement:
+        return Measurement(observed_at_unix_seconds=self.observed_at_unix_seconds, watts=self.watts)
+
+    def next_change_after(self, at_unix_seconds: float) -> float | None:
+        return None
 
 
 def wind(*ratios: float | None) -> Playback:
@@ -36,6 +57,18 @@ def test_a_trip_over_wind_gives_the_smaller_of_both() -> None:
 def test_where_one_knows_nothing_nothing_is_known() -> None:
     """A gap in the wind is not covered by the trip's value."""
     assert Least(sources=(wind(None), TRIP)).measurement(START + 1).watts is None
+
+
+def test_one_that_has_fallen_silent_is_not_hidden_by_the_others_age() -> None:
+    """A grid limit over dead telemetry: the least is not known, however new the limit is."""
+    live = LatestValue(watts=60.0, observed_at_unix_seconds=START)
+    limit = LatestValue(watts=90.0, observed_at_unix_seconds=START + 3)
+    source = Least(sources=(live, limit))
+    assert source.measurement(START + 3).watts == 60.0
+    limit.observed_at_unix_seconds = START + 4
+    assert source.measurement(START + 4).watts is None
+    live.observed_at_unix_seconds = START + 4
+    assert source.measurement(START + 4).watts == 60.0
 
 
 def test_it_is_as_slow_as_the_slowest() -> None:
