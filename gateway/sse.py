@@ -43,7 +43,9 @@ class EventSplitter:
                 events = []
             else:
                 events, left = _cut(bytes(rest))
-                self.rest = rest = bytearray(left)  # not the old one: it may be large
+                rest.clear()  # its memory too
+                if left:
+                    rest += left
         if len(rest) > self._limit:
             raise EventTooLargeError(f"a server-sent event of more than {self._limit} bytes")
         return events
