@@ -185,7 +185,7 @@ class HotPathProtocol(HttpToolsProtocol):
                 self._known_heads.learn(data, self.cycle)
 
     def _feed(self, data: bytes) -> bool:
-        """Give the parser what came, up to a request that must wait. True: none of them is an upgrade."""
+        """Give the parser what came, up to a request that must wait. True: nobody offered an upgrade."""
         size, place, begun, is_plain = len(data), 0, 0, True
         while True:
             piece = data if size <= MAX_FED_BYTES else data[place : place + MAX_FED_BYTES]
@@ -253,9 +253,7 @@ class HotPathProtocol(HttpToolsProtocol):
             self._bodyless_bytes = 0 if has_body else self._bodyless_bytes + size
             what, total = "trailers are", self._bodyless_bytes
         if total > MAX_HEAD_BYTES:
-            self.refuse(
-                431, error_body(f"The {what} over {MAX_HEAD_BYTES} bytes.", type="invalid_request_error")
-            )
+            self.refuse(*_too_large_head(what))
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -292,6 +290,12 @@ class HotPathProtocol(HttpToolsProtocol):
         if self.is_refused:
             return
         headers = self.headers
+        if (  # its last bytes may have come with its end
+            self._head_bytes + self._fed_bytes > MAX_HEAD_BYTES - MAX_FED_BYTES
+            and _head_bytes(self.url, headers) > MAX_HEAD_BYTES
+        ):
+            self.refuse(*_too_large_head("head is"))
+            return
         if len(headers) > MAX_HEADERS:
             self.refuse(431, error_body(f"More than {MAX_HEADERS} headers.", type="invalid_request_error"))
             return
@@ -491,3 +495,13 @@ class HotPathProtocol(HttpToolsProtocol):
     def check_timeouts(self, now: float) -> None:
         """Called once a second: drop a client that sends or takes nothing."""
         client_timeouts.check(self, now)
+
+
+def _head_bytes(url: bytes, headers: list[tuple[bytes, bytes]]) -> int:
+    """Of a parsed head, less what is much the same in all."""
+    return len(url) + sum(len(name) + len(value) + 4 for name, value in headers)
+
+
+def _too_large_head(what: str) -> tuple[int, bytes]:
+    """Status and body."""
+    return 431, error_body(f"The {what} over {MAX_HEAD_BYTES} bytes.", type="invalid_request_error")

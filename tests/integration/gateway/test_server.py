@@ -186,8 +186,7 @@ async def test_as_many_pipelined_requests_as_come_are_answered(site: Site, path:
 
 
 async def test_pipelined_requests_hold_up_no_other_connection(site: Site) -> None:
-    """However many come in one piece: some are begun in each turn of the loop, in the order they came,
-    and no more wait behind one that takes its time."""
+    """However many come in one piece, some begin in each turn of the loop, and few wait behind a slow one."""
     _, writer = await connect(site)
     await until(lambda: site.server.connections == 1)
     connection = connection_of(site)
@@ -307,6 +306,25 @@ async def test_too_large_a_head_is_refused(site: Site, head: bytes) -> None:
     status, _, _ = await answer(reader)
     assert status in (400, 431)
     writer.close()
+
+
+@pytest.mark.parametrize("path", ["/hot/now", "/other"])
+@pytest.mark.parametrize("offer", [[], [b"connection: upgrade", b"upgrade: h2c"]])
+async def test_too_large_a_head_is_refused_when_it_comes_whole(
+    site: Site, path: str, offer: list[bytes]
+) -> None:
+    """With its body in one piece, alone or behind another request."""
+    for before in (b"", post("/hot/now", b"x" * 5000)):
+        for size in (65_500, 66_000, 80_000, 200_000):
+            reader, writer = await connect(site)
+            await until(lambda: site.server.connections == 1)
+            many = post(path, b"hello", *offer, b"a: " + b"b" * (size // 2), b"c: " + b"d" * (size // 2))
+            connection_of(site).data_received(before + many)
+            if before:
+                assert (await answer(reader))[0] == 200
+            assert (await answer(reader))[0] == 431
+            writer.close()
+            await until(lambda: site.server.connections == 0)
 
 
 async def test_a_head_that_was_refused_is_no_other_request_s_head(site: Site) -> None:
