@@ -229,6 +229,17 @@ def end_broken(exchange: Exchange, code: LossCode, detail: str) -> None:
     exchange.request.finish()
 
 
+def end_internal_error(exchange: Exchange) -> None:
+    """Something in here is wrong: say so to the client, whatever was sent already."""
+    if exchange.request.response_complete:
+        return
+    if exchange.is_committed:
+        end_broken(exchange, "stream_lost", "an internal error of the router")
+    elif not exchange.request.started:
+        answer(exchange, 500, error_body("Internal error of the router.", type="server_error"))
+    exchange.outcome = "broken" if exchange.is_committed else "failed"
+
+
 def end_for_shutdown(exchange: Exchange) -> None:
     """This router stops and the request did not end within the grace."""
     if exchange.request.response_complete:

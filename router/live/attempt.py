@@ -187,6 +187,8 @@ class Attempt:
         ):
             return self._failed(exchange, placement, "aborted")
         self._answered(placement)
+        if response.status == 200:
+            exchange.blame(self._clock())
         if exchange.taken_tokens is not None:
             exchange.used_tokens = total_tokens(data, exchange.features.prompt_tokens)
         if response.status == 200 and exchange.api in LEARNT_APIS:
@@ -269,12 +271,15 @@ class Attempt:
         return Verdict.PUSHED_BACK
 
     async def _refused(self, exchange: Exchange, placement: Placement, response: UpstreamResponse) -> Verdict:
-        """A 5xx is the site's fault; a 401 or 403 the fleet's: the site does not take this router's token."""
+        """A 5xx is the site's fault or the request's; a 401 or 403 the fleet's: the site does not take this
+        router's token."""
         is_token = response.status in (401, 403)
         kind = "site_token" if is_token else f"status_{response.status}"
         data = await read_refusal(response)
-        verdict = self._failed(exchange, placement, kind, is_fault=not is_token)
-        if data.startswith(b"{") and not is_token:
+        is_json = data.startswith(b"{")
+        is_error = response.status == 500 or is_json
+        verdict = self._failed(exchange, placement, kind, is_fault=not is_token, is_error=is_error)
+        if is_json and not is_token:
             exchange.last_error = (response.status, data)
         if is_token:
             logger.error(
@@ -284,9 +289,15 @@ class Attempt:
         return verdict
 
     def _failed(
-        self, exchange: Exchange, placement: Placement, kind: str, *, is_fault: bool = True
+        self,
+        exchange: Exchange,
+        placement: Placement,
+        kind: str,
+        *,
+        is_fault: bool = True,
+        is_error: bool = False,
     ) -> Verdict:
-        """The site did not answer; a site without power is not at fault."""
+        """The site did not answer; a site without power is not at fault. `is_error`: it said so itself."""
         site = placement.entry
         exchange.last_error = site_error(kind, site.site_id)
         exchange.cut_reason = kind
@@ -297,7 +308,9 @@ class Attempt:
         site.results["failed"] += 1
         if not is_fault:
             site.breaker.succeed(placement.probe)
-        elif kind in CUT_KINDS or _had_answered(exchange, kind):
+        elif is_error or kind == "error_event":
+            exchange.suspect(placement)
+        elif kind in CUT_KINDS or _had_answered(exchange):
             # it answered, and may do so to others: what broke may be this request's own
             site.breaker.break_stream(self._clock(), placement.probe)
         else:
@@ -306,6 +319,6 @@ class Attempt:
         return Verdict.FAILED
 
 
-def _had_answered(exchange: Exchange, kind: str) -> bool:
-    """Whether an event came before what ended it; an error is an event too."""
-    return exchange.scanner is not None and exchange.scanner.events > (kind == "error_event")
+def _had_answered(exchange: Exchange) -> bool:
+    """Whether an event came before what ended it."""
+    return exchange.scanner is not None and exchange.scanner.events > 0

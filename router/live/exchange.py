@@ -17,6 +17,7 @@ from router.policy.dispatch import FOREVER
 from router.policy.key_ring import Credential
 from router.policy.resumable import Resumability
 from router.policy.stream_scan import Mode
+from router.policy.suspicion import Suspicion
 
 if TYPE_CHECKING:
     from router.live.spans import Trace
@@ -55,6 +56,8 @@ class Exchange(LedgerEntry):
     """A site had accepted it and lost its power: it goes before new work."""
     last_error: tuple[int, bytes] | None = None
     """Status and body of the last failure, for when no other site is left."""
+    suspicion: Suspicion | None = None
+    """A site answered it with an error: from then on it is no probe, and no other site's fault."""
     trace: Trace | None = None
     """Its spans, where they are asked for."""
     placement: Placement | None = None
@@ -124,12 +127,24 @@ class Exchange(LedgerEntry):
         self.first_token_at = now
         if self.placement is not None:
             self.placement.begun()
+        self.blame(now)
         self.deadline_at = math.inf
 
     def exclude(self, site_id: str) -> None:
         """That site failed it, and is not asked again for this request."""
         self.failures += 1
         self.excluded[site_id] = FOREVER
+
+    def suspect(self, placement: Placement) -> None:
+        """That site answered it with an error; a probe's place is kept until its fault is known."""
+        if self.suspicion is None:
+            self.suspicion = Suspicion(placement.entry.breaker, placement.probe)
+            placement.probe = 0
+
+    def blame(self, now: float) -> None:
+        """A site answers it: the one that said that it cannot, if one did, was at fault."""
+        if self.suspicion is not None:
+            self.suspicion.confirm(now)
 
     def exclude_until_newer(self, site_id: str, sequence: int) -> None:
         """That site is asked again once it has reported anew."""

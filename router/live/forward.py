@@ -20,13 +20,12 @@ from collections.abc import Awaitable, Callable, Coroutine
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from gateway.errors import error_body
 from gateway.server import ClientRequest, HotHandler
 from gateway.upstream import UpstreamPool, UpstreamResponse
 from router.config import RouterConfig
 from router.live.access_log import AccessLog
 from router.live.admission import Door
-from router.live.answers import RefusalCode, answer, end_broken, end_for_shutdown, refuse_for_now
+from router.live.answers import RefusalCode, answer, end_for_shutdown, end_internal_error, refuse_for_now
 from router.live.attempt import Attempt, Verdict
 from router.live.energy import note_energy
 from router.live.exchange import Exchange
@@ -185,7 +184,7 @@ class Forwarder:
         """Something in here is wrong; called while the exception is handled."""
         logger.exception("a request failed inside the router", extra=exchange.about)
         try:
-            _end_internal_error(exchange)
+            end_internal_error(exchange)
         finally:
             self._close(exchange)
 
@@ -210,6 +209,8 @@ class Forwarder:
         self.active.discard(exchange)
         if exchange.taken_tokens is not None:
             self._door.leave(exchange)
+        if exchange.suspicion is not None:
+            exchange.suspicion.drop()
         note_length(self._reader.lengths, exchange)
         note_energy(self._metrics.energy, self._view.snapshot, exchange)
         self._ledger.close(exchange)
@@ -241,7 +242,7 @@ class Forwarder:
                 raise
         except Exception:
             logger.exception("a request failed inside the router", extra=exchange.about)
-            _end_internal_error(exchange)
+            end_internal_error(exchange)
         finally:
             self._close(exchange)
 
@@ -399,14 +400,3 @@ class Forwarder:
         assert exchange.last_error is not None
         answer(exchange, *exchange.last_error)
         return False
-
-
-def _end_internal_error(exchange: Exchange) -> None:
-    """Something in here is wrong: say so to the client, whatever was sent already."""
-    if exchange.request.response_complete:
-        return
-    if exchange.is_committed:
-        end_broken(exchange, "stream_lost", "an internal error of the router")
-    elif not exchange.request.started:
-        answer(exchange, 500, error_body("Internal error of the router.", type="server_error"))
-    exchange.outcome = "broken" if exchange.is_committed else "failed"

@@ -204,6 +204,7 @@ class Dispatcher:
             surplus_ratio=surplus_ratio,
             affinity=self.affinity,
             hint=None if is_resume else exchange.hint,
+            may_probe=exchange.suspicion is None,
         )
         exchange.is_patient = view is NOT_YET
         if view is None or view is NOT_YET:
@@ -215,7 +216,8 @@ class Dispatcher:
             self._flex_pace.take(now)
         if is_released:
             load.send_resume(features.prompt_tokens, view, now)
-        return Placement(self._registry.entries[view.site_id], load, view, now)
+        entry = self._registry.entries[view.site_id]
+        return Placement(entry, load, view, now, may_probe=exchange.suspicion is None)
 
     def _pump_model(self, model: str) -> None:
         self._queue.serve(model, self._offer, self._clock(), self._stays_shut)

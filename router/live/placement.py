@@ -12,7 +12,9 @@ class Placement:
 
     __slots__ = ("entry", "is_released", "load", "probe", "view")
 
-    def __init__(self, entry: SiteEntry, load: Load, view: ModelView, now: float) -> None:
+    def __init__(
+        self, entry: SiteEntry, load: Load, view: ModelView, now: float, *, may_probe: bool = True
+    ) -> None:
         self.entry = entry
         self.load = load
         self.view = view
@@ -20,7 +22,7 @@ class Placement:
         entry.in_flight += 1
         entry.requests += 1
         load.begin()
-        self.probe = 0 if entry.breaker.state == "closed" else entry.breaker.begin(now)
+        self.probe = 0 if entry.breaker.state == "closed" or not may_probe else entry.breaker.begin(now)
         """Its number where it asks whether the site is well again: only it may say so."""
 
     def begun(self) -> None:

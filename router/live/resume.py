@@ -309,6 +309,7 @@ class Resumer:
             placement.entry.breaker.succeed(placement.probe)
             placement.entry.results["answered"] += 1
             placement.load.finished()
+            exchange.blame(self._clock())
             self._complete(exchange)
             return Step.DONE
         if ending == "error_event" and error_status(continuation.error) == 503 and not continuation.tokens:
@@ -363,7 +364,10 @@ class Resumer:
             site.results["broken"] += 1
             return Step.AGAIN
         site.results["failed"] += 1
-        site.breaker.fail(self._clock(), placement.probe)
+        if kind.startswith("status_5"):
+            resume.exchange.suspect(placement)
+        else:
+            site.breaker.fail(self._clock(), placement.probe)
         self._metrics.count_resume("none", kind)
         return Step.AGAIN
 
@@ -375,7 +379,10 @@ class Resumer:
         exchange.wrote_at = self._clock()
         exchange.exclude_until_newer(site.site_id, placement.view.sequence)
         if not self._view.is_losing_power(site.site_id):
-            site.breaker.break_stream(self._clock(), placement.probe)
+            if exchange.cut_reason == "error_event":
+                exchange.suspect(placement)
+            else:
+                site.breaker.break_stream(self._clock(), placement.probe)
         self._view.note_break(site.site_id, exchange.cut_reason)
 
     def _complete(self, exchange: Exchange) -> None:
@@ -386,9 +393,6 @@ class Resumer:
         """End it with the stated error that names the cause."""
         code: LossCode = "power_lost" if is_power else "stream_lost"
         self._metrics.count_resume("none", code)
-        logger.warning(
-            "a stream ends broken: %s",
-            detail,
-            extra={**exchange.about, "code": code, "site_id": exchange.site_id},
-        )
+        about = {**exchange.about, "code": code, "site_id": exchange.site_id}
+        logger.warning("a stream ends broken: %s", detail, extra=about)
         end_broken(exchange, code, detail)

@@ -1,9 +1,10 @@
 """One circuit breaker per site: a site that fails gets no work until a single probe has come back well.
 
-What counts (FACTS.md, complaint 3: breakers that trip on "busy"): connect errors, time-outs, 5xx other than
-503, broken answers. A 4xx, a 429 and a pushback show that the site is alive and close it. A stream cut in its
-middle counts only towards the share of the last results: a site that stops one of its instances cuts many
-streams at once and still serves on the others.
+What counts (FACTS.md, complaint 3: breakers that trip on "busy"): connect errors, time-outs, broken answers,
+a 502 or the like from a gateway with nothing behind it. A 4xx, a 429 and a pushback show that the site is
+alive and close it. A stream cut in its middle counts only towards the share of the last results: a site that
+stops one of its instances cuts many streams at once and still serves on the others. So does an error that an
+engine answers with, and only once another site has answered the request (`router.policy.suspicion`).
 
 Rule: a half-open breaker is judged by its probes alone: opened again by the newest one's failure, closed by
 the success of any since it opened. What was sent before ends at any time and says nothing of the site as it

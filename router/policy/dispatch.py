@@ -3,7 +3,7 @@
 The cases, in order. A site is left out when it
   1. does not serve (draining, dark, faulted, nothing ready),
   2. is excluded for this request (it failed it, or pushed it back since its last report),
-  3. has its breaker open,
+  3. has its breaker open, or half open where this request met an error elsewhere and is no probe,
   4. has an expired report while a fresher site serves the model,
   5. has no room (less the reserve that is kept for resumes, unless this is one),
   6. is still reading the prompts of work released before (resumes and work that waited only),
@@ -93,6 +93,7 @@ def choose(
     surplus_ratio: float | None = None,
     affinity: Affinity | None = None,
     hint: Hint | None = None,
+    may_probe: bool = True,
 ) -> ModelView | NotYet | None:
     """The site for this request. None: nothing fits now, or the policy has all wait; NOT_YET: it has this
     one wait.
@@ -101,6 +102,7 @@ def choose(
     site) what this router has sent there. `is_paced`: it has waited, and does not go before the prompts of
     others that have are read. `is_patient`: it waits because the policy would have it wait. `surplus_ratio`:
     it is flex, and so much must stay free. `hint`: None where it is all the same which site it is.
+    `may_probe`: it may be the one that asks whether a site is well again.
     """
     asked = features
     if is_resume and features.slo is not None:
@@ -117,10 +119,11 @@ def choose(
         first = (*holders, *policy.shortlist(features, context, most // 2, now=now, rng=rng))
         looked_at = spread(views, first, start=turn if policy.is_in_turn else rng.getrandbits(32))
         turn = 0
-    terms = _terms((True, 0.0, surplus_ratio) if is_resume else (is_paced, reserve_ratio, surplus_ratio))
+    own = (True, 0.0) if is_resume else (is_paced, reserve_ratio)
+    terms = _terms((*own, surplus_ratio, may_probe))
     candidates = _filter(looked_at, loads, terms, excluded, most, now)
     if is_resume and not candidates:
-        candidates = _of_reserves(views, loads, excluded, most, now)
+        candidates = _of_reserves(views, loads, terms, excluded, most, now)
     if len(candidates) <= 1 and not (candidates and (policy.may_hold or is_choosy)):
         chosen = candidates[0].view if candidates else None
     else:
@@ -158,9 +161,10 @@ class Terms(NamedTuple):
     is_paced: bool
     reserve_ratio: float
     surplus_ratio: float | None
+    may_probe: bool
 
 
-_terms: Callable[[tuple[bool, float, float | None]], Terms] = partial(tuple.__new__, Terms)
+_terms: Callable[[tuple[bool, float, float | None, bool]], Terms] = partial(tuple.__new__, Terms)
 """As `_candidate`."""
 
 
@@ -173,7 +177,7 @@ def _filter(
     now: float,
 ) -> list[Candidate]:
     """The cases above, in their order; at most `most`."""
-    is_paced, reserve_ratio, surplus_ratio = terms
+    is_paced, reserve_ratio, surplus_ratio, may_probe = terms
     is_plain = not is_paced and surplus_ratio is None
     candidates: list[Candidate] = []
     expired: list[ModelView] = []
@@ -183,7 +187,7 @@ def _filter(
             continue
         load = loads[view.site_id]
         breaker = load.breaker
-        if breaker.state != "closed" and not breaker.admits(now):
+        if breaker.state != "closed" and not (may_probe and breaker.admits(now)):
             continue
         age = now - view.arrived_at
         if age > STALE_SECONDS:
@@ -224,7 +228,12 @@ def _of_expired(
 
 
 def _of_reserves(
-    views: Iterable[ModelView], loads: Mapping[str, Load], excluded: Excluded, most: int, now: float
+    views: Iterable[ModelView],
+    loads: Mapping[str, Load],
+    terms: Terms,
+    excluded: Excluded,
+    most: int,
+    now: float,
 ) -> list[Candidate]:
     """Sites that report no room and have a slot, for a resume; one at a time, so none of them weighs more."""
     candidates = []
@@ -233,6 +242,8 @@ def _of_reserves(
             continue
         load, freshness = loads[view.site_id], view.freshness(now)
         if freshness is EXPIRED or not load.breaker.admits(now) or load.is_blocked(now):
+            continue
+        if load.breaker.state != "closed" and not terms.may_probe:
             continue
         if view.capacity_requests is None or view.running_requests is None or not load.can_prefill(now):
             continue

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import orjson
 import pytest
 from support import toy_engine
 from support.router_fleet import RouterFleet, chat, router_fleet
-from support.stub_site import POWER, Behaviour, stop_after
+from support.stub_site import OK, POWER, Behaviour, stop_after
 from support.wait import until
 
 from router.live import watch
+from router.policy.breaker import WINDOW_FAILURES, WINDOW_RESULTS
 
 CHAT_PATH = "/v1/chat/completions"
+ERROR_EVENT = b'data: {"error": {"message": "EngineDead", "code": 500}}\n\n'
 BODY = chat(stream=True, stream_options={"include_usage": True})
 COMPLETION = {
     "model": "m",
@@ -116,16 +119,73 @@ async def test_what_breaks_after_the_role_everywhere_closes_no_site(store: Any):
         await fleet.settled(failed=3)
 
 
-async def test_a_site_that_answers_with_nothing_but_errors_is_closed(store: Any):
-    """Three in a row, as with any other failure before an answer."""
-    async with router_fleet(store, "a") as fleet:
-        error = b'data: {"error": {"message": "EngineDead", "code": 500}}\n\n'
-        fleet.sites[0].default = Behaviour(first_event=error)
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        Behaviour(first_event=ERROR_EVENT),
+        Behaviour(status=500),
+        stop_after(1, "error"),
+        stop_after(3, "error"),
+    ],
+)
+async def test_a_site_that_answers_with_nothing_but_errors_is_closed(store: Any, behaviour: Behaviour):
+    """Once another site has answered so many of the same requests that it is no chance."""
+    async with router_fleet(store, "a", "b", retry_budget_minimum=1000) as fleet:
+        fleet.site("a").default = behaviour
+        breaker = fleet.router.view.registry.entries["a"].breaker
+        count = 0
+        while breaker.state == "closed":
+            assert (await fleet.stream(BODY))[0] == 200
+            count += 1
+        assert len(fleet.site("a").inference) == WINDOW_FAILURES
+        await fleet.settled(completed=count)
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        Behaviour(status=500),
+        Behaviour(status=500, body=b"Internal Server Error"),
+        Behaviour(first_event=ERROR_EVENT),
+        stop_after(1, "error"),
+    ],
+)
+async def test_a_request_that_every_engine_answers_with_an_error_closes_no_site(
+    store: Any, behaviour: Behaviour
+):
+    """However often its tenant sends it, and with nobody else's requests between."""
+    async with router_fleet(store, "a", "b", "c", retry_budget_minimum=1000) as fleet:
+        for site in fleet.sites:
+            site.default = behaviour
+        for _ in range(2 * WINDOW_RESULTS):
+            await fleet.stream(BODY)
+        entries = fleet.router.view.registry.entries
+        assert [entries[name].breaker.state for name in "abc"] == ["closed"] * 3
+        for site in fleet.sites:
+            site.default = OK
+        assert (await fleet.stream(BODY))[0] == 200
+        await fleet.settled()
+
+
+async def test_a_request_that_met_an_error_asks_no_half_open_site(store: Any):
+    """It is no probe, whose failure would keep others out: a later request is, and makes the way free."""
+    async with router_fleet(store, "a", "b") as fleet:
+        a, b = fleet.site("a"), fleet.site("b")
+        b.headroom = 0
+        await fleet.announce()
+        breaker = fleet.router.view.registry.entries["b"].breaker
         for _ in range(3):
-            status, _ = await fleet.stream(BODY)
-            assert status == 502
-        assert fleet.router.view.registry.entries["a"].breaker.state == "open"
-        await fleet.settled(failed=3)
+            breaker.fail(time.monotonic() - 10)
+        a.script.append(Behaviour(status=500))
+        poison = asyncio.create_task(fleet.post(chat(user="poison")))
+        await until(lambda: fleet.router.dispatcher.held == 1, what="it waits for another site")
+        a.headroom, b.headroom = 0, 40
+        await fleet.announce()
+        assert (breaker.state, breaker.admits(time.monotonic()), len(b.inference)) == ("open", True, 0)
+        assert (await fleet.post(chat(user="honest"))).status_code == 200
+        assert (await poison).status_code == 200
+        assert [one.fields["user"] for one in b.inference] == ["honest", "poison"]
+        await fleet.settled(completed=2)
 
 
 async def test_an_engine_that_thinks_behind_the_role_is_not_stalled(store: Any):

@@ -30,6 +30,7 @@ def pick(
     is_resume: bool = False,
     reserve_ratio: float = 0.1,
     turn: int = 1,
+    may_probe: bool = True,
 ) -> str | None:
     chosen = choose(
         views,
@@ -42,6 +43,7 @@ def pick(
         turn=turn,
         now=now,
         rng=random.Random(1),
+        may_probe=may_probe,
     )
     assert chosen is not NOT_YET
     return None if chosen is None else chosen.site_id
@@ -161,6 +163,19 @@ def test_a_site_with_an_open_breaker_is_left_out():
         known["a"].breaker.fail(101.0)
     assert pick([view("a"), view("b", headroom_requests=4.0)], known) == "b"
     assert pick([view("a")], known, now=102.5) == "a"
+
+
+@pytest.mark.parametrize("is_resume", [False, True])
+@pytest.mark.parametrize("room", [0.0, 4.0])
+def test_a_request_that_met_an_error_is_no_probe(is_resume: bool, room: float):
+    """Also where a resume would go to a site that reports no room and has a slot."""
+    known = loads("a")
+    for _ in range(3):
+        known["a"].breaker.fail(101.0)
+    views = [view("a", headroom_requests=room, capacity_requests=8.0, running_requests=4.0)]
+    has_place = room > 0 or is_resume
+    assert pick(views, known, now=102.5, is_resume=is_resume) == ("a" if has_place else None)
+    assert pick(views, known, now=102.5, is_resume=is_resume, may_probe=False) is None
 
 
 def test_an_expired_site_is_used_only_where_no_fresher_one_serves():
