@@ -1,5 +1,4 @@
-"""Whose fault it is that a site answered a request with an error (a 5xx, or an event of a stream): its own, or
-the request's. Pure.
+"""Whose fault it is that a site answered a request with an error (a 5xx, or an event of a stream). Pure.
 
 Rule: a front end that answers is alive, so nothing is counted yet; what the next site says will tell. Once it
 answers the request well, the first site is at fault, for the share of its last results only. Where none does,
