@@ -58,8 +58,15 @@ _TIERS: dict[str, ServiceTier] = {
 }
 
 
-_LIMITS = ("max_output_tokens", "max_tokens", "max_completion_tokens")
-"""The last one given counts."""
+_LIMITS = {
+    Api.CHAT: ("max_tokens", "max_completion_tokens"),
+    Api.COMPLETION: ("max_tokens",),
+    Api.RESPONSES: ("max_output_tokens",),
+    Api.MESSAGES: ("max_tokens",),
+}
+"""What engines read as the limit of an answer: the last one given counts. Others are no limit there, and an
+estimate that followed them would be the client's to choose."""
+_OTHER_LIMITS = ("max_tokens",)
 
 
 class RequestBody:
@@ -124,7 +131,7 @@ def read_body(api: Api, raw: bytes) -> tuple[RequestBody, str]:
     if "n" in fields:
         _check_int(fields, "n", least=1)
     body = RequestBody(api, raw, fields)
-    for name in _LIMITS:
+    for name in _LIMITS.get(api, _OTHER_LIMITS):
         if name in fields and (value := _check_int(fields, name, least=0)) is not None:
             body.max_tokens = value
     options = fields.get("stream_options")
@@ -210,8 +217,8 @@ def features_of(
         BadRequestError: an unknown service tier.
     """
     assert body.fields is not None
-    prompt = body.fields.get("prompt")
-    if type(prompt) is list and prompt and type(prompt[0]) is int:
+    prompt = body.fields.get("prompt") if body.api is Api.COMPLETION else None
+    if type(prompt) is list and set(map(type, prompt)) == {int}:
         prompt_tokens = len(prompt)
     else:
         prompt_tokens = body.text_bytes // BYTES_PER_TOKEN

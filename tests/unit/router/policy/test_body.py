@@ -129,6 +129,38 @@ def test_ids_are_counted_and_text_is_estimated():
     assert (features.expected_output_tokens, features.request_class) == (3, "SS")
 
 
+@pytest.mark.parametrize(
+    ("api", "prompt"),
+    [
+        *((api, [1]) for api in (Api.CHAT, Api.RESPONSES, Api.MESSAGES, Api.OTHER)),
+        (Api.COMPLETION, [1, "x" * 4000]),
+        (Api.COMPLETION, []),
+        (Api.COMPLETION, [True]),
+    ],
+)
+def test_only_a_completion_s_prompt_is_ids_and_only_where_all_are(api: Api, prompt: list[Any]):
+    """Else a field that the engine ignores would make a prompt of any length one token."""
+    body = read(api, prompt=prompt, messages=[{"role": "user", "content": "x" * 4000}])
+    features = features_of(body, "m", ClassCutoffs(), affinity_key=None, deadline_seconds=None)
+    assert features.prompt_tokens == len(body.raw) // 4 > 1000
+
+
+@pytest.mark.parametrize(
+    ("api", "fields", "limit"),
+    [
+        (Api.CHAT, {"max_tokens": 50, "max_completion_tokens": 60, "max_output_tokens": 0}, 60),
+        (Api.COMPLETION, {"max_tokens": 50, "max_completion_tokens": 0, "max_output_tokens": 0}, 50),
+        (Api.COMPLETION, {"max_completion_tokens": 0}, None),
+        (Api.RESPONSES, {"max_tokens": 0, "max_completion_tokens": 0, "max_output_tokens": 70}, 70),
+        (Api.MESSAGES, {"max_tokens": 50, "max_completion_tokens": 0, "max_output_tokens": 0}, 50),
+        (Api.OTHER, {"max_tokens": 50, "max_completion_tokens": 0, "max_output_tokens": 0}, 50),
+    ],
+)
+def test_only_what_the_engine_reads_limits_an_answer(api: Api, fields: dict[str, int], limit: int | None):
+    """Another API's field is no promise."""
+    assert read(api, **fields).max_tokens == limit
+
+
 @given(
     st.dictionaries(st.text(), st.one_of(st.integers(-5, 5), st.text(), st.booleans()), min_size=1),
     st.sampled_from([b"", b" ", b"\n\t"]),
