@@ -2,7 +2,7 @@
 
 Rules:
 - A key is compared by its SHA-256 alone. What a client has shown before is found by the header's bytes, so
-  that the hash is computed once for each key; what is not known is never remembered.
+  that the hash is computed once for each key; what opens nothing, or is padded, is never remembered.
 - What was known stays known: a record that is gone from the store, or that cannot be read any more, changes
   nothing. Only a record that says so takes a key away (`expires_at_unix_seconds`, or anything at all in
   `revoked_at_unix_seconds`).
@@ -25,6 +25,8 @@ from router.policy.quota import Quota
 MAX_REMEMBERED = 4 * MAX_API_KEYS
 """Ways in which clients have written keys that are known; beyond it all are forgotten and hashed again."""
 BEARER = b"bearer "
+MAX_REMEMBERED_BYTES = MAX_KEY_BYTES + 16
+"""Of a header: the key, its scheme, a few spaces. A longer one is hashed each time."""
 
 KeyFault = Literal["missing", "unknown", "expired", "revoked", "not_read"]
 HashFields = Mapping[bytes, bytes]
@@ -117,9 +119,11 @@ class KeyRing:
             known = self._keys.get(key_id(key)) if len(key) <= MAX_KEY_BYTES else None
             if known is None:
                 return "unknown" if self.read_at is not None else "not_read"
-            if len(self._shown) >= MAX_REMEMBERED:
-                self._shown.clear()
-            credential = self._shown[shown] = known
+            credential = known
+            if len(shown) <= MAX_REMEMBERED_BYTES and credential.fault(unix_now) is None:
+                if len(self._shown) >= MAX_REMEMBERED:
+                    self._shown.clear()
+                self._shown[shown] = credential
         return credential.fault(unix_now) or credential
 
     def take(self, records: Mapping[str, HashFields], now: float) -> list[tuple[str, RecordError]]:

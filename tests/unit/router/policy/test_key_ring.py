@@ -49,6 +49,29 @@ def test_another_key_is_unknown_and_not_remembered(shown: bytes):
     assert not made._shown
 
 
+@pytest.mark.parametrize("spaces", [17, 60_000])
+def test_a_padded_header_is_not_remembered(spaces: int):
+    """A tenant with one key can write it in more ways than there is memory for."""
+    longest = b"k" * MAX_KEY_BYTES
+    made = ring(longest)
+    assert tenant(made, b"Bearer " + longest) == "acme"
+    assert len(made._shown) == 1
+    assert tenant(made, b"Bearer" + b" " * spaces + longest) == "acme"
+    assert len(made._shown) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"revoked_at_unix_seconds": 10.0}, {"expires_at_unix_seconds": 10.0}],
+    ids=["revoked", "expired"],
+)
+def test_a_key_that_opens_nothing_is_not_remembered(changes: dict[str, float]):
+    """Whoever lost it can fill no memory with it."""
+    made = ring(**changes)
+    assert tenant(made, b"Bearer " + KEY) in ("revoked", "expired")
+    assert not made._shown
+
+
 @pytest.mark.parametrize("shown", [None, b"", b"Bearer ", b"bearer    ", b"  "])
 def test_no_key_is_told_apart_from_a_wrong_one(shown: bytes | None):
     """So that the message helps."""
