@@ -7,6 +7,9 @@ import zlib
 ACCEPTED = b"gzip"
 """For `accept-encoding` in a 415."""
 _GZIP = 16 + zlib.MAX_WBITS
+MAX_RATIO = 64
+"""What comes out, to what came, beyond the first RATIO_FREE_BYTES: text gives 3 to 20, a bomb a thousand."""
+RATIO_FREE_BYTES = 2**20
 MAX_MEMBERS = 16
 """Of one gzip body: each costs a copy of what follows it, and an empty one gives no bytes."""
 
@@ -23,19 +26,26 @@ class DecodedTooLargeError(ValueError):
     """More bytes came out than are taken; not more than that were ever made."""
 
 
+class BombError(DecodedTooLargeError):
+    """More came out than MAX_RATIO allows for what came."""
+
+
 def decode(body: bytes, encoding: bytes, max_bytes: int) -> bytes:
     """The body as its sender meant it.
 
     Raises:
         UnknownEncodingError: neither `gzip` nor `identity`, or several in a row.
         BadEncodingError: it is not gzip, or ends too early.
-        DecodedTooLargeError: it would be larger than `max_bytes`.
+        DecodedTooLargeError: it would be larger than `max_bytes`; BombError: than MAX_RATIO allows.
     """
     name = encoding.strip().lower()
     if name in (b"", b"identity"):
         return body
     if name not in (b"gzip", b"x-gzip"):
         raise UnknownEncodingError(encoding[:40].decode("latin-1"))
+    error_type = DecodedTooLargeError
+    if (most := RATIO_FREE_BYTES + MAX_RATIO * len(body)) < max_bytes:
+        error_type, max_bytes = BombError, most
     pieces: list[bytes] = []
     size, rest = 0, body
     for _ in range(MAX_MEMBERS):
@@ -46,7 +56,7 @@ def decode(body: bytes, encoding: bytes, max_bytes: int) -> bytes:
             raise BadEncodingError(str(error)) from None
         size += len(piece)
         if size > max_bytes:
-            raise DecodedTooLargeError(max_bytes)
+            raise error_type(max_bytes)
         if not member.eof:
             raise BadEncodingError("it ends too early")
         pieces.append(piece)

@@ -1,10 +1,10 @@
 """The door: whose request it is, what that key may ask for, and whether it can still be in time (DESIGN §5).
 
-In order: the key (401), its tier (403), its quota (429), its deadline (503). Nothing here waits: keys come
-from a `KeyRing` that something else keeps current. Where no keys are asked for, and no deadline is set, a
-request passes with a few comparisons.
+In order: the key (401), its requests at once and a minute (429); then, of what it asks for, its tier (403), its
+tokens (429), its deadline (503). Nothing here waits: keys come from a `KeyRing` that something else keeps
+current. Where no keys are asked for, and no deadline is set, a request passes with a few comparisons.
 
-Rule: what `admit` takes of a quota, `leave` settles, once, however the request ends.
+Rule: what `enter` and `admit` take of a quota, `leave` settles, once, however the request ends.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from router.live.request_head import RequestHead
 from router.policy.deadline import start_by
 from router.policy.key_ring import Credential, KeyFault, KeyRing, shown_key
 from router.policy.promises import Promises
+from router.policy.quota import OverQuota
 from router.policy.retry_after import quota_retry_after_seconds
 
 
@@ -63,15 +64,24 @@ class Door:
             self._metrics.count_refusal("keys_not_read" if found == "not_read" else "invalid_api_key")
         return found
 
-    def enter(self, exchange: Exchange) -> bool:
-        """Before anything of it is looked at: False if the client was told that its key opens nothing."""
+    def enter(self, exchange: Exchange, *, takes_request: bool = True) -> bool:
+        """Before anything of it is looked at: False if the client was told that its key opens nothing, or has
+        too many requests. `takes_request`: it counts among those of a minute, too."""
         if self._ring is None:
             return True
         request = exchange.request
         found = self.find(request.fields.get(b"authorization"), request.fields.get(b"x-api-key"))
         if isinstance(found, Credential):
             exchange.credential = found
-            return True
+            if not found.quota.is_limited:
+                return True
+            over = found.quota.enter(self._clock(), takes_request=takes_request)
+            if over is None:
+                exchange.is_counted = True
+                return True
+            exchange.request_id = RequestHead(request, self._rng).request_id
+            self._refuse_over(exchange, over)
+            return False
         assert found is not None
         exchange.request_id = RequestHead(request, self._rng).request_id
         refuse_key(exchange, found)
@@ -87,7 +97,7 @@ class Door:
                 self._metrics.count_refusal("tier_not_allowed")
                 refuse_tier(exchange, sorted(credential.tiers))
                 return False
-            if credential.quota.is_limited and not self._take(exchange, credential):
+            if exchange.is_counted and not self._take(exchange, credential):
                 return False
         if self._promises is not None:
             slo = self._promises.of(features, self._view.snapshot, exchange.received_at)
@@ -98,12 +108,15 @@ class Door:
 
     def leave(self, exchange: Exchange) -> None:
         """The request is over: settle what it took by what it used."""
-        taken, credential = exchange.taken_tokens, exchange.credential
-        if taken is None or credential is None:
+        credential, taken = exchange.credential, exchange.taken_tokens
+        if credential is None or not exchange.is_counted:
             return
-        exchange.taken_tokens = None
-        used = _used_tokens(exchange)
-        credential.quota.settle(taken, taken if used is None else used)
+        exchange.is_counted = False
+        credential.quota.leave()
+        if taken is not None:
+            exchange.taken_tokens = None
+            used = _used_tokens(exchange)
+            credential.quota.settle(taken, taken if used is None else used)
 
     def refuse_late(self, exchange: Exchange) -> None:
         """Its deadline cannot be met, or has passed while it waited."""
@@ -118,9 +131,12 @@ class Door:
         if over is None:
             exchange.taken_tokens = tokens
             return True
+        self._refuse_over(exchange, over)
+        return False
+
+    def _refuse_over(self, exchange: Exchange, over: OverQuota) -> None:
         self._metrics.count_refusal("rate_limit_exceeded")
         refuse_over_quota(exchange, over, quota_retry_after_seconds(over.retry_seconds, self._rng))
-        return False
 
     def _can_be_in_time(self, exchange: Exchange) -> bool:
         features = exchange.features

@@ -89,6 +89,8 @@ class Exchange(LedgerEntry):
     """Loop time by which a site must begin, or the answer would come too late."""
     credential: Credential | None = None
     """Whose key it came with; None where none is asked for."""
+    is_counted = False
+    """Among the requests that its key has at once."""
     taken_tokens: int | None = None
     """Of the key's quota; None: nothing is taken."""
     used_tokens: int | None = None

@@ -207,7 +207,7 @@ class Forwarder:
         if exchange.is_closed:
             return
         self.active.discard(exchange)
-        if exchange.taken_tokens is not None:
+        if exchange.is_counted:
             self._door.leave(exchange)
         if exchange.suspicion is not None:
             exchange.suspicion.drop()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from gateway.content_encoding import (
+    MAX_RATIO,
     BadEncodingError,
+    BombError,
     DecodedTooLargeError,
     UnknownEncodingError,
     decode,
@@ -22,6 +24,11 @@ def decode_body(body: bytes, encoding: bytes, max_bytes: int) -> bytes:
     except UnknownEncodingError as error:
         message = f"The content-encoding {str(error)!r} is not taken: send the body plain or as gzip."
         raise BadRequestError(message, code="unsupported_content_encoding", status=415) from None
+    except BombError:
+        message = (
+            f"The request body grows by more than {MAX_RATIO} times when it is decompressed: send it plain."
+        )
+        raise BadRequestError(message, code="request_too_large", status=413) from None
     except DecodedTooLargeError:
         message = f"The request body is larger than {max_bytes} bytes once it is decompressed."
         raise BadRequestError(message, code="request_too_large", status=413) from None

@@ -1,8 +1,9 @@
 """What one API key may use: requests a minute, tokens a minute, requests at once. Pure: time is an argument.
 
-Each quota is a bucket that holds a minute's allowance and refills evenly; a request takes what it is
-expected to need and gives back, or pays, the difference when it is over. A bucket is one router process's
-own: several of them allow several times as much, until quotas are shared over the fleet (docs/admission.md).
+Each quota is a bucket that holds a minute's allowance and refills evenly. A request is counted before its body
+is looked at, for that costs more than all the rest. Its tokens are known after that: it takes what it is
+expected to need and gives back, or pays, the difference when it is over. A bucket is one router process's own:
+several of them allow several times as much, until quotas are shared over the fleet (docs/admission.md).
 """
 
 from __future__ import annotations
@@ -92,30 +93,41 @@ class Quota:
         limits = (requests_per_minute, tokens_per_minute, concurrent_requests)
         self.is_limited = any(limit is not None for limit in limits)
 
-    def take(self, tokens: int, now: float) -> OverQuota | None:
-        """Take one request of so many tokens, all of it or nothing; None: it may run.
+    def enter(self, now: float, *, takes_request: bool = True) -> OverQuota | None:
+        """Count one request, or nothing; None: it may come in. `takes_request`: of those of a minute too.
 
-        After None `settle` must be called once, when the request is over.
+        After None `leave` must be called once, when the request is over.
         """
         limit = self.concurrent_limit
         if limit is not None and self.in_flight >= limit:
             wait = CONCURRENCY_RETRY_SECONDS if limit else float("inf")
             return OverQuota("concurrent", limit, 1, wait)
-        requests, bucket = self.requests, self.tokens
-        if requests is not None and requests.refill(now) < 1.0:
-            return OverQuota("requests", requests.per_minute, 1, requests.seconds_until(1.0))
-        if bucket is not None and bucket.refill(now) < tokens:
-            return OverQuota("tokens", bucket.per_minute, tokens, bucket.seconds_until(tokens))
-        if requests is not None:
+        requests = self.requests
+        if requests is not None and takes_request:
+            if requests.refill(now) < 1.0:
+                return OverQuota("requests", requests.per_minute, 1, requests.seconds_until(1.0))
             requests.take(1.0)
-        if bucket is not None:
-            bucket.take(tokens)
         self.in_flight += 1
+        return None
+
+    def leave(self) -> None:
+        """A request that came in is over."""
+        self.in_flight -= 1
+
+    def take(self, tokens: int, now: float) -> OverQuota | None:
+        """Take the tokens of a request that came in, all of them or nothing; None: it may run.
+
+        After None `settle` must be called once, when the request is over.
+        """
+        bucket = self.tokens
+        if bucket is not None:
+            if bucket.refill(now) < tokens:
+                return OverQuota("tokens", bucket.per_minute, tokens, bucket.seconds_until(tokens))
+            bucket.take(tokens)
         return None
 
     def settle(self, taken_tokens: int, used_tokens: int) -> None:
         """A request is over: the difference between what it took and what it used is paid or given back."""
-        self.in_flight -= 1
         if self.tokens is not None and used_tokens != taken_tokens:
             self.tokens.take(used_tokens - taken_tokens)
 

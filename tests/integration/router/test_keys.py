@@ -235,9 +235,44 @@ async def test_so_many_requests_at_once_and_no_more(store: Any):
         assert await status(fleet) == 200
 
 
+@pytest.mark.parametrize("limit", [{"requests_per_minute": 0}, {"concurrent_requests": 0}])
+async def test_a_body_of_too_many_requests_is_not_looked_at(store: Any, limit: dict[str, int]):
+    """Undoing and parsing it may take a second, in which nobody else is served: a wrong one is a 429, too."""
+    await put_key(store, KEY, **limit)
+    async with router_fleet(store, "a", auth="keys") as fleet:
+        response = await fleet.post(b"{", headers={**bearer(KEY), "content-encoding": "gzip"})
+        assert (response.status_code, error_of(response)["code"]) == (429, "rate_limit_exceeded")
+        assert response.headers["x-request-id"]
+        assert response.headers["x-should-retry"] == "false"
+        await fleet.settled(shed=1)
+
+
+async def test_what_a_request_holds_of_a_quota_comes_back_however_it_ends(store: Any):
+    """One at once, and the next may come: refused for its body, its model, its tier, its tokens, or gone."""
+    await put_key(store, KEY, concurrent_requests=1, tokens_per_minute=10_000, requests_per_minute=100)
+    async with router_fleet(store, "a", auth="keys") as fleet:
+        for body, code in (
+            (b"{", 400),
+            (orjson.dumps(chat(model="other")), 404),
+            (orjson.dumps(chat(service_tier="priority")), 403),
+            (orjson.dumps(chat(messages=[{"role": "user", "content": "x" * 100_000}])), 429),
+            (orjson.dumps(chat()), 200),
+        ):
+            assert (await fleet.post(body, headers=bearer(KEY))).status_code == code
+        fleet.site("a").script.append(Behaviour(hang=True))
+        asking = asyncio.create_task(fleet.post(chat(), headers=bearer(KEY)))
+        await until(lambda: fleet.site("a").running == 1, what="it runs")
+        asking.cancel()
+        await until(lambda: fleet.totals["in_flight"] == 0, what="its client has gone")
+        response = await fleet.post(chat(), headers=bearer(KEY))
+        assert response.status_code == 200
+        assert response.headers["x-ratelimit-remaining-requests"] == "93"
+        await fleet.settled(client_error=3, shed=1, completed=2, client_cancelled=1)
+
+
 async def test_openai_s_client_raises_its_own_errors(store: Any):
     """AuthenticationError, PermissionDeniedError, RateLimitError."""
-    await put_key(store, KEY, requests_per_minute=1)
+    await put_key(store, KEY, requests_per_minute=2)
     async with router_fleet(store, "a", auth="keys") as fleet:
 
         async def ask(key: str, **changes: Any) -> Any:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import random
 
 import pytest
 
 from gateway.content_encoding import (
     MAX_MEMBERS,
+    RATIO_FREE_BYTES,
     BadEncodingError,
+    BombError,
     DecodedTooLargeError,
     UnknownEncodingError,
     decode,
@@ -28,6 +31,25 @@ def test_the_limit_is_of_what_comes_out():
     assert decode(packed, b"gzip", 100) == b"x" * 60 + b"y" * 40
     with pytest.raises(DecodedTooLargeError):
         decode(packed, b"gzip", 99)
+
+
+@pytest.mark.parametrize("members", [1, 4])
+def test_what_grows_too_much_is_a_bomb(members: int):
+    """A few kilobytes would cost as much as the largest body; a mebibyte of anything is taken."""
+    free = gzip.compress(b" " * (RATIO_FREE_BYTES // members)) * members
+    assert len(decode(free, b"gzip", 10**9)) == RATIO_FREE_BYTES
+    bomb = gzip.compress(b" " * (4 * RATIO_FREE_BYTES // members)) * members
+    with pytest.raises(BombError):
+        decode(bomb, b"gzip", 10**9)
+    with pytest.raises(DecodedTooLargeError) as caught:
+        decode(bomb, b"gzip", RATIO_FREE_BYTES)
+    assert not isinstance(caught.value, BombError)
+
+
+def test_a_large_body_that_grows_as_text_does_is_taken():
+    """Far beyond what is free."""
+    text = random.Random(1).randbytes(2**15).hex().encode() * 64
+    assert decode(gzip.compress(text), b"gzip", 10**9) == text
 
 
 def test_what_cannot_be_undone():

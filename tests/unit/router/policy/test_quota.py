@@ -20,17 +20,38 @@ def test_without_limits_everything_may_run():
     """None is "not set", never zero."""
     free = quota()
     assert not free.is_limited
-    assert [free.take(10**9, 100.0) for _ in range(3)] == [None] * 3
+    assert [free.enter(100.0) or free.take(10**9, 100.0) for _ in range(3)] == [None] * 3
 
 
 def test_a_minute_s_requests_may_be_used_at_once_and_come_back_evenly():
     """Sixty a minute: one a second."""
     limited = quota(requests=60)
-    assert [limited.take(1, 100.0) for _ in range(60)] == [None] * 60
-    assert limited.take(1, 100.0) == OverQuota("requests", 60, 1, 1.0)
-    assert limited.take(1, 100.5) == OverQuota("requests", 60, 1, 0.5)
-    assert limited.take(1, 101.0) is None
-    assert limited.take(1, 101.0) is not None
+    assert [limited.enter(100.0) for _ in range(60)] == [None] * 60
+    assert limited.enter(100.0) == OverQuota("requests", 60, 1, 1.0)
+    assert limited.enter(100.5) == OverQuota("requests", 60, 1, 0.5)
+    assert limited.enter(101.0) is None
+    assert limited.enter(101.0) is not None
+
+
+def test_a_call_that_is_no_request_of_the_minute_counts_among_those_at_once():
+    """It is refused for those alone."""
+    limited = quota(requests=0, concurrent=1)
+    assert limited.enter(100.0, takes_request=False) is None
+    assert limited.enter(100.0, takes_request=False) == OverQuota("concurrent", 1, 1, 1.0)
+    limited.leave()
+    assert limited.enter(100.0, takes_request=False) is None
+
+
+def test_a_request_that_is_refused_is_not_counted():
+    """Neither at once nor of the minute."""
+    limited = quota(requests=2, concurrent=1)
+    assert limited.enter(100.0) is None
+    assert [limited.enter(100.0) for _ in range(5)] == [OverQuota("concurrent", 1, 1, 1.0)] * 5
+    limited.leave()
+    assert limited.enter(100.0) is None
+    limited.leave()
+    assert limited.enter(100.0) == OverQuota("requests", 2, 1, 30.0)
+    assert limited.in_flight == 0
 
 
 def test_what_was_expected_is_settled_by_what_was_used():
@@ -44,8 +65,8 @@ def test_what_was_expected_is_settled_by_what_was_used():
 
 
 def test_a_request_larger_than_the_whole_allowance_never_fits():
-    """It is told so, and takes nothing."""
-    limited = quota(requests=10, tokens=600)
+    """It is told so, and takes none."""
+    limited = quota(tokens=600)
     refusal = limited.take(601, 100.0)
     assert refusal == OverQuota("tokens", 600, 601, float("inf"))
     assert [limited.take(60, 100.0) for _ in range(10)] == [None] * 10
@@ -54,17 +75,17 @@ def test_a_request_larger_than_the_whole_allowance_never_fits():
 def test_so_many_at_once_and_no_more():
     """Until one is over."""
     limited = quota(concurrent=2)
-    assert limited.take(1, 100.0) is None
-    assert limited.take(1, 100.0) is None
-    assert limited.take(1, 100.0) == OverQuota("concurrent", 2, 1, 1.0)
-    limited.settle(1, 1)
-    assert limited.take(1, 100.0) is None
+    assert limited.enter(100.0) is None
+    assert limited.enter(100.0) is None
+    assert limited.enter(100.0) == OverQuota("concurrent", 2, 1, 1.0)
+    limited.leave()
+    assert limited.enter(100.0) is None
 
 
 def test_a_limit_of_zero_admits_nothing_ever():
     """That is how a key is put to sleep without revoking it."""
     for limited in (quota(requests=0), quota(tokens=0), quota(concurrent=0)):
-        refusal = limited.take(1, 100.0)
+        refusal = limited.enter(100.0) or limited.take(1, 100.0)
         assert refusal is not None
         assert refusal.retry_seconds == float("inf")
 
@@ -73,7 +94,7 @@ def test_a_changed_limit_keeps_what_was_used():
     """Neither a fresh allowance nor a debt comes from editing a record."""
     limited = quota(requests=60)
     for _ in range(50):
-        assert limited.take(1, 100.0) is None
+        assert limited.enter(100.0) is None
     limited.configure(requests_per_minute=100, tokens_per_minute=None, concurrent_requests=None, now=100.0)
     assert limited.requests is not None
     assert limited.requests.level == 50
@@ -109,5 +130,5 @@ def test_over_any_time_no_more_runs_than_the_bucket_and_its_refill(per_minute: i
     limited, now, ran = quota(requests=per_minute), 100.0, 0
     for passed in times:
         now += passed
-        ran += limited.take(1, now) is None
+        ran += limited.enter(now) is None
     assert ran <= per_minute + (now - 100.0) * per_minute / 60 + 1e-6
