@@ -1,7 +1,7 @@
 """The door: whose request it is, what that key may ask for, and whether it can still be in time (DESIGN §5).
 
-In order: the key (401), its requests at once and a minute (429); then, of what it asks for, its tier (403), its
-tokens (429), its deadline (503). Nothing here waits: keys come from a `KeyRing` that something else keeps
+In order: the key (401), its requests at once and a minute (429); then, of what it asks for, its tier (403),
+its tokens (429), its deadline (503). Nothing here waits: keys come from a `KeyRing` that something else keeps
 current. Where no keys are asked for, and no deadline is set, a request passes with a few comparisons.
 
 Rule: what `enter` and `admit` take of a quota, `leave` settles, once, however the request ends.

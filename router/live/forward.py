@@ -144,7 +144,7 @@ class Forwarder:
 
     def _begin_other(self, api: Api, run: Run, request: ClientRequest) -> Coroutine[Any, Any, None] | None:
         exchange = self._open(api, request)
-        if not self._door.enter(exchange):
+        if not self._door.enter(exchange, takes_request=False):
             self._close(exchange)
             return None
         return self._own(exchange, functools.partial(run, exchange))

@@ -4,6 +4,9 @@ Engines keep responses in their own memory. The site that was seen with the id i
 another router may have seen it, every site that answers this API, in turn. A 404 from all of them is a 404;
 if one of those could not be asked, nobody knows, and that is a 503. What another tenant is known to have made
 is not found; of a response that another router answered with, nobody here knows whose it is.
+
+Rule: what one of these may cost is bounded: it counts among its key's requests at once, and no site gets the
+body that a client sent with it, for engines read none.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from router.live.attempt import is_encoded, is_stream
 from router.live.exchange import Exchange
 from router.live.fleet_view import FleetView
 from router.live.relay import InterruptedRelayError, relay_first
-from router.live.request_head import JSON, RequestHead
+from router.live.request_head import RequestHead
 from router.live.response_homes import SiteHomes
 from router.live.site_answers import read_refusal
 from router.live.tracing import without_trace
@@ -116,8 +119,6 @@ class ResponseCalls:
         headers = [*passed_on, (b"x-request-id", exchange.request_id)]
         if exchange.trace is not None:
             headers = [*without_trace(headers), *exchange.trace.begin_attempt(site_id, self._clock())]
-        if exchange.request.body:
-            headers.append((b"content-type", JSON))
         if self._authorization is not None:
             headers.append((b"authorization", self._authorization))
         try:
@@ -126,7 +127,7 @@ class ResponseCalls:
                 exchange.request.method,
                 exchange.target,
                 headers,
-                exchange.request.body,
+                b"",
                 first_byte_timeout_seconds=min(left, self._config.first_byte_timeout_seconds),
             )
         except UpstreamError:

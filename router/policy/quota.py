@@ -1,9 +1,9 @@
 """What one API key may use: requests a minute, tokens a minute, requests at once. Pure: time is an argument.
 
-Each quota is a bucket that holds a minute's allowance and refills evenly. A request is counted before its body
-is looked at, for that costs more than all the rest. Its tokens are known after that: it takes what it is
-expected to need and gives back, or pays, the difference when it is over. A bucket is one router process's own:
-several of them allow several times as much, until quotas are shared over the fleet (docs/admission.md).
+Each quota is a bucket that holds a minute's allowance and refills evenly. A request is counted before its
+body is looked at, for that costs more than all the rest. Its tokens are known after that: it takes what it is
+expected to need and gives back, or pays, the difference when it is over. A bucket is one router process's
+own: several of them allow several times as much, until quotas are shared over the fleet (docs/admission.md).
 """
 
 from __future__ import annotations

@@ -63,12 +63,15 @@ async def test_a_response_is_read_where_it_is(fleet: RouterFleet):
 
 
 async def test_a_response_is_cancelled_where_it_is(fleet: RouterFleet):
-    """With `POST`, which a body may come with."""
+    """With `POST`, whose body stays here: it might be large, and be sent to every site."""
     response_id, home = await create(fleet, background=True)
-    answer = await fleet.post(b"{}", f"/v1/responses/{response_id}/cancel")
+    answer = await fleet.post(b"x" * 1_000_000, f"/v1/responses/{response_id}/cancel")
     assert (answer.status_code, answer.json()["status"]) == (200, "cancelled")
     assert answer.headers["x-heron-site"] == home
-    assert site(fleet, home).asked[-1].raw == b"{}"
+    assert (site(fleet, home).asked[-1].raw, "content-type" in site(fleet, home).asked[-1].headers) == (
+        b"",
+        False,
+    )
     await fleet.settled(completed=2)
 
 
@@ -206,6 +209,28 @@ async def test_a_response_is_nobody_s_without_a_key(store: Any):
         assert site(fleet, "a").asked == []
         asked = {"origin": "https://a.example", "access-control-request-method": "GET"}
         assert (await fleet.client.options("/v1/responses/resp_1", headers=asked)).status_code == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_call_counts_among_its_key_s_requests_at_once(store: Any, method: str):
+    """It may ask every site; but not among those of a minute: whoever waits for a response polls it."""
+    key = "hk-" + "k" * 43
+    await put_key(store, key, requests_per_minute=1, concurrent_requests=1)
+    async with router_fleet(store, "a", make_site=RecordedSite, auth="keys") as fleet:
+        assert (await fleet.post(CREATE, "/v1/responses", headers=bearer(key))).status_code == 200
+        path = "/v1/responses/resp_unknown" + ("/cancel" if method == "POST" else "")
+        for _ in range(3):
+            assert (await fleet.client.request(method, path, headers=bearer(key))).status_code == 404
+        assert fleet.router.ring is not None
+        (credential,) = fleet.router.ring.credentials()
+        assert credential.quota.in_flight == 0
+        credential.quota.in_flight = 1
+        asked = len(site(fleet, "a").asked)
+        refused = await fleet.client.request(method, path, headers=bearer(key))
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+        assert len(site(fleet, "a").asked) == asked
+        credential.quota.in_flight = 0
+        await fleet.settled()
 
 
 async def test_a_response_is_not_found_for_another_tenant(store: Any):
