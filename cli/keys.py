@@ -189,7 +189,7 @@ async def _revoke(store: Store, arguments: argparse.Namespace, unix_now: float) 
     return exit_codes.DONE
 
 
-async def _restore(store: Store, arguments: argparse.Namespace, unix_now: float) -> int:
+async def _restore(store: Store, arguments: argparse.Namespace, _unix_now: float) -> int:
     """Only keys that Redis has no record of: one that was revoked since the backup stays revoked."""
     records = _read_backup(arguments.file)
     known = set(await store.api_key_ids())

@@ -21,7 +21,6 @@ from typing import Any
 
 import httptools
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from gateway import client_timeouts, hot_tasks
@@ -31,7 +30,7 @@ from gateway.errors import error_body
 from gateway.half_close import watch_client
 from gateway.known_heads import KnownHeads
 from gateway.refusal import early_refusal, too_large
-from gateway.upgrade import feed
+from gateway.turns import MAX_FED_BYTES, TurnsProtocol
 
 logger = logging.getLogger(__name__)
 
@@ -43,15 +42,11 @@ answer would be lost in a reset: many clients read it only once all is sent."""
 MAX_LINGER_SECONDS = 60.0
 """The same in all."""
 WRITE_HIGH_BYTES = 256 * 1024
-MAX_FED_BYTES = 16 * 1024
-"""Given to the parser at once, so that many small requests in one piece do not hold up other connections."""
-MAX_BEGUN_AT_ONCE = 16
-"""Where more requests began in one turn of the loop, what came behind them waits for the next."""
 MAX_KNOWN_URLS = 64
 """Parsed ones that are kept: clients use a handful."""
 
 
-class HotPathProtocol(HttpToolsProtocol):
+class HotPathProtocol(TurnsProtocol):
     """uvicorn's protocol, with the hot paths inside."""
 
     def __init__(
@@ -75,33 +70,17 @@ class HotPathProtocol(HttpToolsProtocol):
         self._max_body_bytes = max_body_bytes
         self._cors = cors
         self._allows_half_close = allows_half_close
-        self._is_half_closed = False
-        self._is_in_head = self.is_in_message = False
+        self._is_in_head = False
         self._is_plain = True
         """The parser stands between two messages, and the last one was plain."""
-        self._head_bytes = self.body_bytes = 0
-        self.is_refused = self._is_offer = False
+        self._head_bytes = 0
+        self._is_offer = False
         self._heard_at = 0.0
         """When bytes came last that nobody wants."""
         self._date: tuple[object, bytes] = (None, b"")
-        self.read_since: float | None = None
-        """When the request that is being read began; None between requests."""
-        self.idle_since: float | None = None
-        """When the last answer ended; None while a request is under way."""
         self.write_paused_since: float | None = None
-        self._serving: Any = None
-        """The request whose turn it is; `cycle` is the last one that came, which may wait behind it."""
         self._bodyless_bytes = 0
         """That came since the last byte of the body that is being read."""
-        self._begun = 0
-        """Requests that began in the bytes that are being parsed."""
-        self._fed_bytes = 0
-        """How many those are."""
-        self._unfed = b""
-        """What came behind a request that must wait for its turn, or for the loop's next one."""
-        self._is_feeding_on = False
-        """That is being fed, or will be in the loop's next turn."""
-        self._is_taking_turns = False
         self.closing: tuple[float, int] | None = None
         """Closed by us, and not gone yet: since when it has had so many bytes unsent."""
 
@@ -183,56 +162,6 @@ class HotPathProtocol(HttpToolsProtocol):
             self._is_plain = self.cycle.is_plain
             if is_plain and self._is_plain and self.cycle is not before:  # made of these bytes alone
                 self._known_heads.learn(data, self.cycle)
-
-    def _feed(self, data: bytes) -> bool:
-        """Give the parser what came, up to a request that must wait. True: nobody offered an upgrade."""
-        size, place, begun, is_plain = len(data), 0, 0, True
-        while True:
-            piece = data if size <= MAX_FED_BYTES else data[place : place + MAX_FED_BYTES]
-            self._fed_bytes = len(piece)
-            place += self._fed_bytes
-            body_bytes, was_in_message, self._begun = self.body_bytes, self.is_in_message, 0
-            try:
-                is_plain = not feed(self, piece) and is_plain
-            except httptools.HttpParserError:
-                self._refuse_malformed()
-                return False
-            if self.is_in_message and not self.is_refused:
-                is_all_its = not self._begun or (self._begun == 1 and not was_in_message)
-                if is_all_its:
-                    self._bound_unfinished(self._fed_bytes, has_body=self.body_bytes != body_bytes)
-            if place >= size or self.is_refused or self.transport.is_closing():
-                return is_plain
-            begun += self._begun
-            if self.pipeline or begun > MAX_BEGUN_AT_ONCE:
-                self._unfed = data[place:]
-                self.flow.pause_reading()
-                return is_plain
-
-    def _read_on(self) -> None:
-        """Go on behind what had to wait, unless something still must."""
-        if self.pipeline:
-            return
-        if self._unfed:
-            if not self._is_feeding_on:
-                self._is_feeding_on = True
-                self.loop.call_soon(self._feed_on)
-        elif self.flow.read_paused:
-            self.flow.resume_reading()
-            if self.read_since is not None:  # the next request waited for us, not for its client
-                self.read_since = self.loop.time()
-
-    def _feed_on(self) -> None:
-        data, self._unfed = self._unfed, b""
-        if data and not (self.is_refused or self.transport.is_closing()):
-            if self.read_since is None:
-                self.read_since, self.idle_since = self.loop.time(), None
-            self._feed(data)
-        self._is_feeding_on = False
-        self._read_on()
-        cycle = self.cycle
-        if not self._unfed and (cycle is None or cycle.response_complete):
-            self._rest()
 
     def _refuse_malformed(self) -> None:
         self.logger.warning("Invalid HTTP request received.")
@@ -388,56 +317,6 @@ class HotPathProtocol(HttpToolsProtocol):
         pieces.clear()
         if cycle.is_turn:
             self._start_hot(cycle)
-
-    # turns
-    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        """Called by uvicorn when a pipelined request's turn comes, or at once for one on the ASGI path."""
-        self._serving = cycle
-        if not isinstance(cycle, ClientRequest):
-            super()._start_asgi_task(cycle, app)
-            return
-        cycle.is_turn = True
-        if cycle.is_whole:
-            self._start_hot(cycle)
-        elif self.expect_100_continue:
-            self.transport.write(CONTINUE)
-
-    def on_response_complete(self) -> None:
-        """As uvicorn's, less its timer for every answer: `check_timeouts` closes idle connections."""
-        self.server_state.total_requests += 1
-        if self._is_taking_turns or self.transport.is_closing():
-            return
-        if self.pipeline:
-            self._take_turns()
-        else:
-            self._read_on()
-            self._rest()
-
-    def _take_turns(self) -> None:
-        """Begin the requests that wait, up to one that is not answered at once.
-
-        In a loop: else each would begin the next from within its own answer. `MAX_FED_BYTES` bounds them.
-        """
-        self._is_taking_turns = True
-        try:
-            while self.pipeline:
-                cycle, app = self.pipeline.pop()
-                self._read_on()
-                self._start_asgi_task(cycle, app)
-                if not cycle.response_complete or self.transport.is_closing():
-                    return
-        finally:
-            self._is_taking_turns = False
-        self._rest()
-
-    def _rest(self) -> None:
-        """All that was read is answered."""
-        if self._is_feeding_on:
-            return
-        if self._is_half_closed:
-            self.transport.close()
-        elif self.read_since is None:
-            self.idle_since = self.loop.time()
 
     def _start_hot(self, request: ClientRequest) -> None:
         try:

@@ -311,8 +311,6 @@ class Forwarder:
             if self._clock() + expected > exchange.start_by:
                 self._door.refuse_late(exchange)
                 return None
-        if exchange.trace is not None:
-            exchange.trace.begin_wait(self._clock())
         try:
             return await self._dispatcher.wait(
                 exchange,

@@ -110,6 +110,8 @@ class Dispatcher:
         """
         loop = asyncio.get_running_loop()
         features = exchange.features
+        if exchange.trace is not None:
+            exchange.trace.begin_wait(loop.time())
         if until <= loop.time():
             raise NoRoomError(self.shortage(features.model))
         future: asyncio.Future[Placement] = loop.create_future()

@@ -173,8 +173,6 @@ class Resumer:
         placement = self._place_with_ids(resume) or self._dispatcher.try_place(exchange, is_resume=True)
         if placement is not None:
             return placement
-        if exchange.trace is not None:
-            exchange.trace.begin_wait(self._clock())
         try:
             return await self._dispatcher.wait(exchange, until=resume.until, is_resume=True)
         except NoRoomError as error:
