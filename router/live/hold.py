@@ -126,10 +126,12 @@ class Dispatcher:
             is_late=exchange.is_retry,
             is_patient=exchange.is_patient,
             start_by=exchange.start_by,
+            body_bytes=len(exchange.request.body),
             payload=_Waiter(exchange, future),
         )
-        gives_way = self._queue.add(ticket)
-        if gives_way is not None:
+        give_way = self._queue.make_room(ticket)
+        one = ticket if give_way is None else self._queue.add(ticket)
+        for gives_way in (*(give_way or ()), *(() if one is None else (one,))):
             error = NoRoomError(self.shortage(gives_way.model), is_queue_full=True)
             if gives_way is ticket:
                 raise error

@@ -37,6 +37,7 @@ class Ticket:
     """One request that waits. `payload` is the caller's."""
 
     __slots__ = (
+        "body_bytes",
         "expires_at",
         "is_aside",
         "is_late",
@@ -66,6 +67,7 @@ class Ticket:
         is_late: bool = False,
         is_patient: bool = False,
         start_by: float = math.inf,
+        body_bytes: int = 0,
         payload: Any = None,
     ) -> None:
         self.model = model
@@ -76,6 +78,8 @@ class Ticket:
         self.waits_since = waits_since
         self.expires_at = expires_at
         self.lane = lane
+        self.body_bytes = body_bytes
+        """Kept in memory as long as it waits."""
         self.payload = payload
         self.is_late = is_late
         """From the beginning where its client was refused before."""

@@ -15,7 +15,8 @@ dark), stands aside: it is asked about first of its tier from then on, and holds
 Within a tier tenants are equals, whatever number of requests each has waiting (`router.policy.fair_line`).
 
 The queue is bounded per tier. When it is full, the tenant with the most waiting gives up its newest request,
-which may be the newcomer itself. A request waits until its own `expires_at` and no longer.
+which may be the newcomer itself. Over all tiers the bodies of what waits are bounded too: there the tenant
+with the most bytes gives up its newest (`make_room`). A request waits until its own `expires_at` and no longer.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ from router.policy.triage import PATIENCE_RATIO
 LATE_RESERVE_RATIO = 0.05
 """Of a site's capacity, kept free by those that are late for those that come: with every slot taken a new
 request would wait for one, and be late too."""
+MAX_WAITING_BYTES = 512 * 2**20
+"""Of the bodies of all that wait; `hold_requests` of the largest in each tier would be 200 GB."""
+MAX_GIVING_WAY = 16
+"""Of another tenant's requests, for one that needs their memory; where it needs more it is refused itself."""
 MAX_SKIPPED = 64
 """Resumes, returning or patient requests passed over, for sites that they exclude or are not worth, before
 the rest must wait too."""
@@ -58,9 +63,15 @@ class Offer(Enum):
 class HoldQueue:
     """Mutable, one per process: all models, all tiers."""
 
-    def __init__(self, *, max_waiting: int) -> None:
-        """`max_waiting`: new requests of each tier; resumes and returning ones are always taken in."""
+    def __init__(self, *, max_waiting: int, max_bytes: int = MAX_WAITING_BYTES) -> None:
+        """`max_waiting`: new requests of each tier; `max_bytes`: of the bodies of all. Resumes and returning
+        ones are always taken in."""
         self._max_waiting = max_waiting
+        self._max_bytes = max_bytes
+        self.waiting_bytes = 0
+        """Of all bodies."""
+        self._new_bytes: dict[str, int] = {}
+        """Of new requests by tenant."""
         self._models: dict[str, ModelQueue] = {}
         self._tickets: dict[int, Ticket] = {}
         self._waiting: dict[ServiceTier, dict[str, int]] = {tier: {} for tier in TIERS}
@@ -120,6 +131,28 @@ class HoldQueue:
         queue.age(now)
         return waiting + queue.tiers[tier].ahead_of_newcomer(tenant)
 
+    def make_room(self, ticket: Ticket) -> list[Ticket] | None:
+        """Where bodies take too much memory with this one's, let the tenant with the most bytes give up its
+        newest. Returns the tickets that had to give way, which are out then; None: it must itself."""
+        over = self.waiting_bytes + ticket.body_bytes - self._max_bytes
+        if over <= 0 or ticket.lane is not Lane.NEW:
+            return []
+        by_tenant = self._new_bytes
+        largest = max(by_tenant, key=lambda tenant: (by_tenant[tenant], tenant), default=ticket.tenant)
+        own = by_tenant.get(ticket.tenant, 0) + ticket.body_bytes
+        if largest == ticket.tenant or own >= by_tenant[largest]:
+            return None
+        tickets = (one for one in self._tickets.values() if one.tenant == largest and one.lane is Lane.NEW)
+        give_way: list[Ticket] = []
+        for one in sorted(tickets, key=lambda one: -one.sequence)[:MAX_GIVING_WAY]:
+            give_way.append(one)
+            over -= one.body_bytes
+            if over <= 0:
+                for other in give_way:
+                    self.remove(other)
+                return give_way
+        return None
+
     def add(self, ticket: Ticket) -> Ticket | None:
         """Take it in. Returns the ticket that had to give way because the tier is full: itself, or another
         one, which is out then."""
@@ -134,10 +167,13 @@ class HoldQueue:
         self._sequence += 1
         ticket.sequence = self._sequence
         self._tickets[ticket.sequence] = ticket
+        self.waiting_bytes += ticket.body_bytes
         if ticket.lane is Lane.NEW:
             self._new[ticket.tier] += 1
             tenants = self._waiting[ticket.tier]
             tenants[ticket.tenant] = tenants.get(ticket.tenant, 0) + 1
+            if ticket.body_bytes:
+                self._new_bytes[ticket.tenant] = self._new_bytes.get(ticket.tenant, 0) + ticket.body_bytes
         queue = self._models.setdefault(ticket.model, ModelQueue())
         fifo = queue.fifo_of(ticket)
         if fifo is None:
@@ -314,7 +350,12 @@ class HoldQueue:
 
     def _forget(self, ticket: Ticket, queue: ModelQueue) -> None:
         del self._tickets[ticket.sequence]
+        self.waiting_bytes -= ticket.body_bytes
         if ticket.lane is Lane.NEW:
+            if ticket.body_bytes:
+                self._new_bytes[ticket.tenant] -= ticket.body_bytes
+                if not self._new_bytes[ticket.tenant]:
+                    del self._new_bytes[ticket.tenant]
             self._new[ticket.tier] -= 1
             tenants = self._waiting[ticket.tier]
             tenants[ticket.tenant] -= 1

@@ -94,6 +94,28 @@ async def test_in_a_full_queue_the_largest_tenant_gives_way(store: Any):
         await fleet.settled(completed=3, shed=2)
 
 
+async def test_where_the_bodies_that_wait_take_too_much_memory_the_largest_tenant_gives_way(store: Any):
+    """In any tier: its newest request is told so; the other one's waits and is served."""
+    await put_key(store, "hk-greedy", tenant="greedy")
+    await put_key(store, "hk-modest", tenant="modest", tiers=("priority",))
+    async with router_fleet(store, "a", auth="keys") as fleet:
+        fleet.router.dispatcher._queue._max_bytes = 1000
+        await report(fleet, 0)
+        large = [{"role": "user", "content": "x" * 300}]
+        greedy = await ask(fleet, 2, headers=bearer("hk-greedy"), messages=large)
+        late = await fleet.post(chat(messages=large), headers=bearer("hk-greedy"))
+        assert (late.status_code, code_of(late)) == (503, "queue_full")
+        modest = asyncio.create_task(
+            fleet.post(chat(service_tier="priority", user="x" * 100), headers=bearer("hk-modest"))
+        )
+        refused = await greedy[1]
+        assert (refused.status_code, code_of(refused)) == (503, "queue_full")
+        assert int(refused.headers["retry-after"]) >= 1
+        await report(fleet, 40)
+        assert {(await one).status_code for one in (greedy[0], modest)} == {200}
+        await fleet.settled(completed=2, shed=2)
+
+
 async def test_each_tier_s_queue_has_its_own_bound(store: Any):
     """A flood of flex leaves room for the others."""
     async with router_fleet(store, "a", hold_requests=1) as fleet:

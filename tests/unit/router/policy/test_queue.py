@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fleet.request import ServiceTier
 from router.policy.fair_line import Lane, Ticket
 from router.policy.model_queue import PRIORITY_RUN, TIERS
-from router.policy.queue import MAX_SKIPPED, HoldQueue, Offer
+from router.policy.queue import MAX_GIVING_WAY, MAX_SKIPPED, HoldQueue, Offer
 
 LANES = tuple(Lane)
 
@@ -27,6 +27,7 @@ def ticket(
     expires_at: float = 1000.0,
     model: str = "m",
     is_patient: bool = False,
+    body_bytes: int = 0,
     payload: Any = None,
 ) -> Ticket:
     return Ticket(
@@ -39,6 +40,7 @@ def ticket(
         lane=lane,
         is_late=is_late,
         is_patient=is_patient,
+        body_bytes=body_bytes,
         payload=payload,
     )
 
@@ -153,6 +155,63 @@ def test_a_queue_of_no_length_takes_nothing_new():
     new = ticket()
     assert queue.add(new) is new
     assert queue.add(ticket(lane=Lane.RETURNING)) is None
+
+
+def add_within(queue: HoldQueue, one: Ticket) -> list[Ticket] | None:
+    """As the router's shell does; None: it was turned away."""
+    out = queue.make_room(one)
+    if out is not None:
+        assert queue.add(one) is None
+    return out
+
+
+def test_bodies_that_wait_are_bounded_over_all_tiers_and_models():
+    """One tenant alone is turned away; what has left makes room."""
+    queue = HoldQueue(max_waiting=100, max_bytes=100)
+    first = ticket(tier="flex", model="n", body_bytes=60)
+    assert add_within(queue, first) == []
+    assert add_within(queue, ticket(body_bytes=41)) is None
+    assert add_within(queue, ticket(body_bytes=40)) == []
+    assert add_within(queue, ticket()) == []
+    assert (queue.waiting_bytes, len(queue)) == (100, 3)
+    queue.remove(first)
+    assert add_within(queue, ticket(body_bytes=60)) == []
+    served(queue)
+    assert (queue.waiting_bytes, len(queue)) == (0, 0)
+    assert add_within(queue, ticket(body_bytes=101)) is None, "nobody else can give way"
+
+
+def test_the_tenant_with_the_most_bytes_gives_up_its_newest():
+    """As many as it takes, up to a limit, and not for one that has as much itself."""
+    queue = HoldQueue(max_waiting=100, max_bytes=100)
+    greedy = [ticket("greedy", "flex", body_bytes=20) for _ in range(5)]
+    assert [add_within(queue, one) for one in greedy] == [[]] * 5
+    assert add_within(queue, ticket("greedy", body_bytes=1)) is None
+    assert add_within(queue, ticket("modest", body_bytes=25)) == [greedy[4], greedy[3]]
+    assert add_within(queue, ticket("modest", body_bytes=35)) is None, "it would have as much"
+    assert add_within(queue, ticket("third", body_bytes=16)) == [greedy[2]]
+    assert queue.waiting_bytes == 81
+
+
+def test_a_large_request_does_not_turn_out_many_small_ones():
+    """It is turned away itself, and nobody for it."""
+    queue = HoldQueue(max_waiting=100, max_bytes=100)
+    for _ in range(50):
+        assert add_within(queue, ticket("many", body_bytes=2)) == []
+    assert add_within(queue, ticket("large", body_bytes=2 * MAX_GIVING_WAY + 1)) is None
+    assert len(queue) == 50
+    gone = add_within(queue, ticket("large", body_bytes=2 * MAX_GIVING_WAY))
+    assert gone is not None
+    assert len(gone) == MAX_GIVING_WAY
+
+
+def test_what_had_a_turn_is_taken_in_whatever_its_bytes():
+    """They count, and give way to nobody."""
+    queue = HoldQueue(max_waiting=100, max_bytes=100)
+    for lane in (Lane.RESUME, Lane.RETURNING):
+        assert add_within(queue, ticket("t", lane=lane, body_bytes=90)) == []
+    assert queue.waiting_bytes == 180
+    assert add_within(queue, ticket("other", body_bytes=1)) is None
 
 
 def test_who_excludes_the_sites_with_room_is_passed_over_but_keeps_its_place():
@@ -464,6 +523,7 @@ tickets = st.builds(
     expires_at=st.floats(0, 100),
     model=st.sampled_from(["m", "n"]),
     is_patient=st.booleans(),
+    body_bytes=st.integers(0, 8),
 )
 
 
@@ -472,12 +532,18 @@ class World:
 
     def __init__(self, data: st.DataObject) -> None:
         self.data = data
-        self.queue = HoldQueue(max_waiting=4)
+        self.queue = HoldQueue(max_waiting=4, max_bytes=20)
         self.inside: list[Ticket] = []
         self.now = 0.0
 
     def add(self) -> None:
         one = self.data.draw(tickets)
+        give_way = self.queue.make_room(one)
+        if give_way is None:
+            return
+        for other in give_way:
+            assert other.lane is Lane.NEW
+            self.inside.remove(other)
         self.inside.append(one)
         out = self.queue.add(one)
         if out is not None:
@@ -519,6 +585,11 @@ class World:
         assert queue.by_tier == {tier: sum(one.tier == tier for one in inside) for tier in TIERS}
         new = Counter(one.tier for one in inside if one.lane is Lane.NEW)
         assert all(count <= 4 for count in new.values())
+        assert queue.waiting_bytes == sum(one.body_bytes for one in inside)
+        waiting = Counter[str]()
+        for one in inside:
+            waiting[one.tenant] += one.body_bytes if one.lane is Lane.NEW else 0
+        assert queue._new_bytes == +waiting
         assert set(queue.models()) == {one.model for one in inside}
         assert all(queue.next_expiry_at <= one.expires_at for one in inside)
 
