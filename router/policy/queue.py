@@ -16,7 +16,7 @@ Within a tier tenants are equals, whatever number of requests each has waiting (
 
 The queue is bounded per tier. When it is full, the tenant with the most waiting gives up its newest request,
 which may be the newcomer itself. Over all tiers the bodies of what waits are bounded too: there the tenant
-with the most bytes gives up its newest (`make_room`). A request waits until its own `expires_at` and no longer.
+with the most bytes gives up its newest (`make_room`). A request waits until its own `expires_at`, no longer.
 """
 
 from __future__ import annotations
