@@ -27,7 +27,7 @@ from gateway import client_timeouts, hot_tasks
 from gateway.client_request import CONTINUE, ClientRequest, HotRoute
 from gateway.cors import CorsPolicy
 from gateway.errors import error_body
-from gateway.half_close import watch_client
+from gateway.half_close import is_half_closed, is_open, watch_client
 from gateway.known_heads import KnownHeads
 from gateway.refusal import early_refusal, too_large
 from gateway.turns import MAX_FED_BYTES, TurnsProtocol
@@ -70,7 +70,7 @@ class HotPathProtocol(TurnsProtocol):
         self._max_body_bytes = max_body_bytes
         self._cors = cors
         self._allows_half_close = allows_half_close
-        self._is_in_head = False
+        self._is_in_head = self._is_watched = False
         self._is_plain = True
         """The parser stands between two messages, and the last one was plain."""
         self._head_bytes = 0
@@ -122,12 +122,16 @@ class HotPathProtocol(TurnsProtocol):
         cycle = self.cycle
         if not self._allows_half_close or self.is_in_message or cycle is None or cycle.response_complete:
             return False
-        if not self._is_half_closed:
-            self._is_half_closed = True
-            if isinstance(cycle, ClientRequest) and not self.pipeline:
-                cycle.knock()
-            watch_client(self.loop, self.transport)
+        self._is_half_closed = True
+        self._watch_half_closed()
         return True
+
+    def _watch_half_closed(self) -> None:
+        if not self._is_watched:
+            self._is_watched = True
+            if isinstance(self._serving, ClientRequest):
+                self._serving.knock()
+            watch_client(self.loop, self.transport)
 
     def data_received(self, data: bytes) -> None:
         if self.is_refused:
@@ -372,7 +376,13 @@ class HotPathProtocol(TurnsProtocol):
         return self._is_in_head or not (self.is_in_message and serving is self.cycle)
 
     def check_timeouts(self, now: float) -> None:
-        """Called once a second: drop a client that sends or takes nothing."""
+        """Called once a second: drop a client that sends or takes nothing, or has left."""
+        is_blind = self.flow.read_paused and self.pipeline and not self.transport.is_closing()
+        if is_blind and not is_open(self.transport):
+            if self._allows_half_close and is_half_closed(self.transport):
+                self._watch_half_closed()
+            else:
+                self.transport.abort()
         client_timeouts.check(self, now)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -14,6 +15,7 @@ from support.wait import until
 
 from gateway import protocol
 from gateway.client_timeouts import MIN_BODY_BYTES_PER_SECOND, READ_TIMEOUT_SECONDS, WRITE_STALL_SECONDS
+from gateway.half_close import is_half_closed
 from gateway.protocol import HotPathProtocol
 from gateway.server import ClientRequest, HttpServer
 
@@ -45,6 +47,7 @@ class Site:
                     await self.gate.wait()
                     request.respond(200, [], b"waited")
                 case "/hot/stream":
+                    request.empty_piece = b":\n\n"
                     request.start(200, [(b"content-type", b"text/event-stream")])
                     request.write(b"data: 1\n\n")
                     await self.gate.wait()
@@ -218,10 +221,16 @@ async def test_a_half_closed_client_gets_every_answer() -> None:
     await server.start()
     reader, writer = await connect(behind)
     writer.write(post("/hot/wait") + post("/hot/now") * 3000)
+    await until(lambda: server.in_flight == 1)
     writer.write_eof()
+    connection = connection_of(behind)
+    await until(lambda: is_half_closed(connection.transport))
+    for _ in range(2):
+        connection.check_timeouts(connection.loop.time())
     behind.gate.set()
     answers = await asyncio.wait_for(reader.read(), 20)
     assert answers.count(b"HTTP/1.1 200 OK") == 3001
+    assert answers.count(b"HTTP/1.1 100 Continue") == 1
     writer.close()
     await server.stop(0)
 
@@ -360,6 +369,28 @@ async def test_a_client_that_leaves_cancels_its_handler(site: Site) -> None:
         writer.transport.abort()
         await until(lambda: site.server.in_flight == 0)
     assert site.released == ["/hot/wait", "/hot/stream"]
+
+
+@pytest.mark.parametrize("is_reset", [False, True])
+@pytest.mark.parametrize("allows_half_close", [False, True])
+@pytest.mark.parametrize("path", ["/hot/wait", "/hot/stream"])
+async def test_a_client_that_leaves_while_another_request_of_its_waits_is_noticed(
+    path: str, allows_half_close: bool, is_reset: bool
+) -> None:
+    """Though nothing is read from it, and so no end of it is."""
+    left = Site(HttpServer())
+    server = left.server = HttpServer(hot=lambda *_: left.handle, allows_half_close=allows_half_close)
+    await server.start()
+    _, writer = await connect(left)
+    writer.write(post(path) * 2)
+    await until(lambda: server.in_flight == 1)
+    if is_reset:
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    writer.transport.abort()
+    await until(lambda: server.in_flight == 0)
+    assert left.released == [path]
+    await server.stop(0)
 
 
 async def test_an_aborted_answer_ends_without_its_final_chunk(site: Site) -> None:
