@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from gateway.known_heads import KnownHead
+from gateway.pieces import Pieces
 from gateway.request_id import MAX_REQUEST_ID
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -86,7 +87,7 @@ class ClientRequest:
     ) -> None:
         self._protocol = protocol
         self._is_chunked = is_chunked
-        self.pieces: list[bytes] = []
+        self.pieces: Pieces = []
         """Of the body, until it is whole."""
         self.handler = handler
         self.method = method

@@ -29,6 +29,7 @@ from gateway.cors import CorsPolicy
 from gateway.errors import error_body
 from gateway.half_close import is_half_closed, is_open, watch_client
 from gateway.known_heads import KnownHeads
+from gateway.pieces import collect, joined
 from gateway.refusal import early_refusal, too_large
 from gateway.turns import MAX_FED_BYTES, TurnsProtocol
 
@@ -300,7 +301,7 @@ class HotPathProtocol(TurnsProtocol):
             return
         cycle = self.cycle
         if isinstance(cycle, ClientRequest):
-            cycle.pieces.append(body)
+            collect(cycle.pieces, body)
         else:
             super().on_body(body)
 
@@ -316,9 +317,8 @@ class HotPathProtocol(TurnsProtocol):
             super().on_message_complete()
             return
         cycle.is_whole = True
-        pieces = cycle.pieces
-        cycle.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        pieces.clear()
+        cycle.body = joined(cycle.pieces)
+        cycle.pieces.clear()
         if cycle.is_turn:
             self._start_hot(cycle)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Literal, Protocol
 
 from gateway.origin import Origin
+from gateway.pieces import Pieces, collect, joined
 
 UpstreamErrorKind = Literal[
     "connect", "connect_timeout", "first_byte_timeout", "closed", "protocol", "too_large"
@@ -97,18 +98,18 @@ class UpstreamResponse:
         Raises:
             UpstreamError: `closed` when it was cut short, `too_large` beyond `max_bytes`.
         """
-        pieces: list[bytes] = []
+        pieces: Pieces = []
         size = 0
 
-        def collect(data: bytes) -> None:
+        def take(data: bytes) -> None:
             nonlocal size
             size += len(data)
             if size > max_bytes:
                 raise UpstreamError("too_large", f"{self._origin}: an answer of more than {max_bytes} bytes")
-            pieces.append(data)
+            collect(pieces, data)
 
-        await self.relay(collect)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        await self.relay(take)
+        return joined(pieces)
 
     async def relay(self, on_data: Callable[[bytes], None]) -> None:
         """Call `on_data` with each piece of the body, in the reader's own callback, until the proper end.

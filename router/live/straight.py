@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from gateway.pieces import Pieces, collect, joined
 from gateway.upstream import STALE_SECONDS, UpstreamError, UpstreamResponse, is_stale
 from gateway.upstream_connection import UpstreamConnection
 from router.live.attempt import Attempt, Verdict, is_encoded, is_stream
@@ -52,7 +53,7 @@ class Straight:
         self._owner = owner
         self._exchange = exchange
         self._placement = placement
-        self._pieces: list[bytes] = []
+        self._pieces: Pieces = []
         self._size = 0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -133,7 +134,7 @@ class Straight:
         self._size += len(data)
         if self._size > self._owner.max_answer_bytes:
             raise UpstreamError("too_large", "the answer is too large")
-        self._pieces.append(data)
+        collect(self._pieces, data)
 
     def body_ended(self, error: Exception | None) -> None:
         """The attempt is over."""
@@ -159,9 +160,7 @@ class Straight:
         if exchange.scanner is not None:
             return attempt.after_stream(exchange, placement, first_ending(exchange.scanner, error))
         if error is None:
-            pieces = self._pieces
-            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            return attempt.whole(exchange, placement, response, data)
+            return attempt.whole(exchange, placement, response, joined(self._pieces))
         if isinstance(error, (UpstreamError, InterruptedRelayError)):
             return attempt.broke_off(exchange, placement, error)
         raise error

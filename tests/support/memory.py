@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import tracemalloc
 from collections.abc import Callable, Iterator
 
 
@@ -16,3 +17,13 @@ def far_from_collector(*kinds: type) -> Iterator[Callable[[], int]]:
         yield lambda: sum(isinstance(one, kinds) for one in gc.get_objects())
     finally:
         gc.enable()
+
+
+@contextlib.contextmanager
+def traced_bytes() -> Iterator[Callable[[], int]]:
+    """Gives a function that says how many bytes Python has taken since, and not given back."""
+    tracemalloc.start()
+    try:
+        yield lambda: tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()

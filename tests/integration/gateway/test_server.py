@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -243,6 +244,20 @@ async def test_a_chunked_request_body_is_put_together(site: Site) -> None:
         b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
     )
     assert (await answer(reader))[2] == b"abcde"
+    writer.close()
+
+
+async def test_a_body_in_tiny_chunks_takes_little_more_than_its_bytes(site: Site) -> None:
+    """Whoever sends it needs no key for that."""
+    reader, writer = await connect(site)
+    writer.write(b"POST /hot/echo HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n")
+    writer.write(b"2\r\nhi\r\n" * 20_000)
+    await until(lambda: site.server.connections and connection_of(site).body_bytes == 40_000)
+    request = connection_of(site).cycle
+    assert isinstance(request, ClientRequest)
+    assert sum(sys.getsizeof(piece) for piece in request.pieces) < 60_000
+    writer.write(b"0\r\n\r\n")
+    assert (await answer(reader))[2] == b"hi" * 20_000
     writer.close()
 
 
