@@ -98,7 +98,7 @@ class Reader:
             self._meter.came(exchange.features)
         if body.stream:
             exchange.resumability = resumability(exchange.api, body.fields)
-        body.fields = None
+        body.fields, body.raw = None, b""
         if request.query:
             exchange.target = f"{request.path}?{request.query.decode('ascii')}"
         return True

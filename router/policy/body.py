@@ -91,7 +91,7 @@ class RequestBody:
         self.text_bytes = len(raw)
         """What the prompt's length is estimated from; of a form its text fields only."""
         self.fields: dict[str, Any] | None = fields
-        """Parsed; dropped once the request is under way, a long prompt is not kept twice."""
+        """Parsed; dropped, as `raw` is, once it was read: a long prompt is kept once, by its request."""
         self.stream: bool = get("stream") is True
         self.max_tokens: int | None = None
         self.choices: int = (get("n") or 1) * _prompts(api, get("prompt"))

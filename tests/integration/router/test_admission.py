@@ -15,6 +15,7 @@ from support.stub_site import Behaviour, StubSite
 from support.wait import until, until_it_says
 
 from fleet.records import ForecastPoint, PowerReading
+from router.live.ledger import Ledger, LedgerEntry
 
 TIERS = ("priority", "default", "flex")
 
@@ -114,6 +115,25 @@ async def test_where_the_bodies_that_wait_take_too_much_memory_the_largest_tenan
         await report(fleet, 40)
         assert {(await one).status_code for one in (greedy[0], modest)} == {200}
         await fleet.settled(completed=2, shed=2)
+
+
+@pytest.mark.parametrize("is_refused", [True, False])
+async def test_a_request_that_is_over_keeps_no_body(
+    store: Any, monkeypatch: pytest.MonkeyPatch, is_refused: bool
+):
+    """What lives a little longer, for a trace or a collector, would hold more than what may wait."""
+    over: list[Any] = []
+    close = Ledger.close
+
+    def noted(ledger: Ledger, entry: LedgerEntry) -> None:
+        close(ledger, entry)
+        over.append(entry)
+
+    monkeypatch.setattr(Ledger, "close", noted)
+    async with router_fleet(store, "a", hold_requests=0) as fleet:
+        await report(fleet, 0 if is_refused else 40)
+        assert (await fleet.post(chat())).status_code == (503 if is_refused else 200)
+        assert [(one.request.body, one.body.raw) for one in over] == [(b"", b"")]
 
 
 async def test_each_tier_s_queue_has_its_own_bound(store: Any):

@@ -172,9 +172,9 @@ def test_quotas_go_on_when_a_record_is_edited():
     found = made.find(KEY, 1000.0)
     assert isinstance(found, Credential)
     for _ in range(60):
-        assert found.quota.take(1, 100.0) is None
+        assert found.quota.enter(100.0) is None
     made.take({key_id(KEY): fields(requests_per_minute=60, name="renamed")}, 100.0)
-    assert found.quota.take(1, 100.0) is not None
+    assert found.quota.enter(100.0) is not None
 
 
 def test_a_key_that_the_store_has_lost_is_missed_while_it_opens_something():
