@@ -13,10 +13,12 @@ from typing import Any
 import uvicorn
 from uvicorn.server import ServerState
 
+from gateway.body_room import BodyRoom
 from gateway.client_request import HotRoute
 from gateway.cors import CorsPolicy
 from gateway.known_heads import KnownHeads
 from gateway.protocol import HotPathProtocol
+from gateway.refusal import HeadRefusal
 
 
 class CountedProtocol(HotPathProtocol):
@@ -30,6 +32,8 @@ class CountedProtocol(HotPathProtocol):
         max_body_bytes: int,
         known_urls: dict[bytes, tuple[str, bytes]],
         known_heads: KnownHeads,
+        body_room: BodyRoom,
+        head_refusal: HeadRefusal | None,
         cors: CorsPolicy | None,
         allows_half_close: bool,
         config: uvicorn.Config,
@@ -42,6 +46,8 @@ class CountedProtocol(HotPathProtocol):
             max_body_bytes=max_body_bytes,
             known_urls=known_urls,
             known_heads=known_heads,
+            body_room=body_room,
+            head_refusal=head_refusal,
             cors=cors,
             allows_half_close=allows_half_close,
             config=config,

@@ -24,18 +24,19 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from gateway import client_timeouts, hot_tasks
+from gateway.body_room import BodyRoom
 from gateway.client_request import CONTINUE, ClientRequest, HotRoute
 from gateway.cors import CorsPolicy
 from gateway.errors import error_body
 from gateway.half_close import is_half_closed, is_open, watch_client
+from gateway.headers import HeaderList
 from gateway.known_heads import KnownHeads
 from gateway.pieces import collect, joined
-from gateway.refusal import early_refusal, too_large
-from gateway.turns import MAX_FED_BYTES, TurnsProtocol
+from gateway.refusal import HeadRefusal, early_refusal, too_large, too_large_head
+from gateway.unfinished import MAX_HEAD_BYTES, UnfinishedProtocol
 
 logger = logging.getLogger(__name__)
 
-MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 256
 LINGER_SECONDS = 1.0
 """After an early refusal the rest of the body is read and dropped until nothing has come for so long, or the
@@ -47,7 +48,7 @@ MAX_KNOWN_URLS = 64
 """Parsed ones that are kept: clients use a handful."""
 
 
-class HotPathProtocol(TurnsProtocol):
+class HotPathProtocol(UnfinishedProtocol):
     """uvicorn's protocol, with the hot paths inside."""
 
     def __init__(
@@ -57,6 +58,8 @@ class HotPathProtocol(TurnsProtocol):
         max_body_bytes: int,
         known_urls: dict[bytes, tuple[str, bytes]],
         known_heads: KnownHeads,
+        body_room: BodyRoom,
+        head_refusal: HeadRefusal | None = None,
         cors: CorsPolicy | None = None,
         allows_half_close: bool = False,
         config: uvicorn.Config,
@@ -64,24 +67,21 @@ class HotPathProtocol(TurnsProtocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
+        super().__init__(config, server_state, app_state, _loop, body_room, head_refusal)
         self._hot = hot
         self._known_urls = known_urls
         self._known_heads = known_heads
         self._max_body_bytes = max_body_bytes
         self._cors = cors
         self._allows_half_close = allows_half_close
-        self._is_in_head = self._is_watched = False
+        self._is_watched = False
         self._is_plain = True
         """The parser stands between two messages, and the last one was plain."""
-        self._head_bytes = 0
         self._is_offer = False
         self._heard_at = 0.0
         """When bytes came last that nobody wants."""
         self._date: tuple[object, bytes] = (None, b"")
         self.write_paused_since: float | None = None
-        self._bodyless_bytes = 0
-        """That came since the last byte of the body that is being read."""
         self.closing: tuple[float, int] | None = None
         """Closed by us, and not gone yet: since when it has had so many bytes unsent."""
 
@@ -112,6 +112,7 @@ class HotPathProtocol(TurnsProtocol):
         # in a ring with this they would stay, bodies and all, until the collector comes round
         self.cycle = self._serving = self.parser = None  # type: ignore[assignment]
         self._unfed = b""
+        self._give_room_back()
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client sends no more: False closes the connection.
@@ -178,17 +179,6 @@ class HotPathProtocol(TurnsProtocol):
         )
         self.refuse(400, error)
 
-    def _bound_unfinished(self, size: int, *, has_body: bool) -> None:
-        """`size` more bytes of a request that is not whole: head, body (with its own limit) or trailers."""
-        if self._is_in_head:
-            self._head_bytes += size
-            what, total = "head is", self._head_bytes
-        else:
-            self._bodyless_bytes = 0 if has_body else self._bodyless_bytes + size
-            what, total = "trailers are", self._bodyless_bytes
-        if total > MAX_HEAD_BYTES:
-            self.refuse(*_too_large_head(what))
-
     def pause_writing(self) -> None:
         super().pause_writing()
         self.write_paused_since = self.loop.time()
@@ -208,7 +198,7 @@ class HotPathProtocol(TurnsProtocol):
         # uvicorn's makes the ASGI scope here; hot requests have none
         self.url = b""
         self.headers = []
-        self.expect_100_continue = self._is_offer = False
+        self.expect_100_continue = self._is_offer = self._is_let_in = False
         self._is_in_head = self.is_in_message = True
         self._head_bytes = self.body_bytes = self._bodyless_bytes = 0
         self._begun += 1
@@ -224,11 +214,8 @@ class HotPathProtocol(TurnsProtocol):
         if self.is_refused:
             return
         headers = self.headers
-        if (  # its last bytes may have come with its end
-            self._head_bytes + self._fed_bytes > MAX_HEAD_BYTES - MAX_FED_BYTES
-            and _head_bytes(self.url, headers) > MAX_HEAD_BYTES
-        ):
-            self.refuse(*_too_large_head("head is"))
+        if self._is_head_too_large():
+            self.refuse(*too_large_head("head is", MAX_HEAD_BYTES))
             return
         if len(headers) > MAX_HEADERS:
             self.refuse(431, error_body(f"More than {MAX_HEADERS} headers.", type="invalid_request_error"))
@@ -270,7 +257,7 @@ class HotPathProtocol(TurnsProtocol):
         if before is None or before.response_complete:
             request.is_turn = True
             self._serving = request
-            if self.expect_100_continue:
+            if self.expect_100_continue and self._let_in(request):
                 self.transport.write(CONTINUE)
         else:
             self.flow.pause_reading()
@@ -312,6 +299,8 @@ class HotPathProtocol(TurnsProtocol):
         self.is_in_message = False
         if self.is_refused:
             return
+        if self._room_bytes:
+            self._give_room_back()
         cycle = self.cycle
         if not isinstance(cycle, ClientRequest):
             super().on_message_complete()
@@ -336,10 +325,13 @@ class HotPathProtocol(TurnsProtocol):
         """Go on with a request in a task, cancelled when its client leaves."""
         hot_tasks.run(self.loop, self.tasks, request, rest)
 
-    def refuse(self, status: int, body: bytes) -> None:
-        """Answer before the request is whole, then drop what still comes and close."""
+    def refuse(self, status: int, body: bytes, headers: HeaderList | None = None) -> None:
+        """Answer before the request is whole, then drop what has come and still comes, and close."""
         self.is_refused = True
+        self._give_room_back()
         cycle = self.cycle
+        if isinstance(cycle, ClientRequest):
+            cycle.pieces.clear()
         if cycle is not None and not cycle.response_complete:
             if getattr(cycle, "started", False) or getattr(cycle, "response_started", False) or self.pipeline:
                 self.transport.close()
@@ -350,6 +342,7 @@ class HotPathProtocol(TurnsProtocol):
             early_refusal(
                 status,
                 body,
+                headers or [],
                 url=self.url,
                 headers=self.headers or [],
                 date=self.date_header(),
@@ -384,13 +377,3 @@ class HotPathProtocol(TurnsProtocol):
             else:
                 self.transport.abort()
         client_timeouts.check(self, now)
-
-
-def _head_bytes(url: bytes, headers: list[tuple[bytes, bytes]]) -> int:
-    """Of a parsed head, less what is much the same in all."""
-    return len(url) + sum(len(name) + len(value) + 4 for name, value in headers)
-
-
-def _too_large_head(what: str) -> tuple[int, bytes]:
-    """Status and body."""
-    return 431, error_body(f"The {what} over {MAX_HEAD_BYTES} bytes.", type="invalid_request_error")

@@ -12,12 +12,14 @@ from typing import Any
 import uvicorn
 from uvicorn.server import Server
 
+from gateway.body_room import MAX_UNFINISHED_BYTES, BodyRoom
 from gateway.client_request import ClientRequest, HotHandler, HotRoute
 from gateway.cors import CorsPolicy
 from gateway.counted_protocol import CountedProtocol
 from gateway.errors import error_body
 from gateway.known_heads import KnownHeads
 from gateway.protocol import HotPathProtocol
+from gateway.refusal import HeadRefusal
 
 __all__ = ["ClientRequest", "HotHandler", "HotRoute", "HttpServer", "listen"]
 
@@ -82,7 +84,9 @@ class HttpServer:
         hot: HotRoute = _never_hot,
         host: str = "127.0.0.1",
         port: int = 0,
+        head_refusal: HeadRefusal | None = None,
         max_body_bytes: int = 16 << 20,
+        max_unfinished_bytes: int = MAX_UNFINISHED_BYTES,
         cors: CorsPolicy | None = None,
         allows_half_close: bool = False,
         keep_alive_seconds: int = 75,
@@ -92,7 +96,8 @@ class HttpServer:
         on_lost: Callable[[], None] | None = None,
     ) -> None:
         """`app` is any ASGI application (None: 404 for all that is not hot); `port` 0 takes a free one.
-        `on_lost` is called as each connection ends.
+        `on_lost` is called as each connection ends. `max_unfinished_bytes`: of all bodies that are still
+        coming in.
 
         `cors` is for the hot paths and for refusals; the application adds its own. `allows_half_close`: a
         client that closes its sending half still gets its answer. Without it that is a client gone, which
@@ -103,6 +108,7 @@ class HttpServer:
         self.host = host
         self.port = port
         self._is_listening = is_listening
+        self.body_room = BodyRoom(max_unfinished_bytes)
         protocol = HotPathProtocol if on_lost is None else functools.partial(CountedProtocol, on_lost=on_lost)
         config = uvicorn.Config(
             app or _not_found,
@@ -112,6 +118,8 @@ class HttpServer:
                 max_body_bytes=max_body_bytes,
                 known_urls={},
                 known_heads=KnownHeads(max_body_bytes),
+                body_room=self.body_room,
+                head_refusal=head_refusal,
                 cors=cors,
                 allows_half_close=allows_half_close,
             ),

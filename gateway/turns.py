@@ -61,7 +61,7 @@ class TurnsProtocol(HttpToolsProtocol):
     def _refuse_malformed(self) -> None:
         raise NotImplementedError
 
-    def _bound_unfinished(self, size: int, *, has_body: bool) -> None:
+    def _bound_unfinished(self, size: int, *, is_all_its: bool, has_body: bool) -> None:
         raise NotImplementedError
 
     def _feed(self, data: bytes) -> bool:
@@ -79,8 +79,8 @@ class TurnsProtocol(HttpToolsProtocol):
                 return False
             if self.is_in_message and not self.is_refused:
                 is_all_its = not self._begun or (self._begun == 1 and not was_in_message)
-                if is_all_its:
-                    self._bound_unfinished(self._fed_bytes, has_body=self.body_bytes != body_bytes)
+                has_body = self.body_bytes != body_bytes
+                self._bound_unfinished(self._fed_bytes, is_all_its=is_all_its, has_body=has_body)
             if place >= size or self.is_refused or self.transport.is_closing():
                 return is_plain
             begun += self._begun

@@ -113,6 +113,7 @@ class Router:
         self._server = HttpServer(
             plane.application(),
             hot=plane.hot_route(),
+            head_refusal=plane.head_refusal,
             cors=plane.cors,
             allows_half_close=True,
             host=config.host,

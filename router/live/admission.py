@@ -13,8 +13,11 @@ import random
 from collections.abc import Callable
 
 from fleet.request import ClassSlo
+from gateway.client_request import ClientRequest
+from gateway.errors import JSON_HEADERS
+from gateway.refusal import Refusal
 from router.config import RouterConfig
-from router.live.answers import refuse_key, refuse_late, refuse_over_quota, refuse_tier
+from router.live.answers import key_refusal, refuse_key, refuse_late, refuse_over_quota, refuse_tier
 from router.live.exchange import Exchange
 from router.live.fleet_view import FleetView
 from router.live.metrics import RouterMetrics
@@ -63,6 +66,16 @@ class Door:
         if not isinstance(found, Credential):
             self._metrics.count_refusal("keys_not_read" if found == "not_read" else "invalid_api_key")
         return found
+
+    def head_refusal(self, request: ClientRequest) -> Refusal | None:
+        """Of a request whose body is still to come: it need not be held for a key that opens nothing."""
+        if request.method == "OPTIONS":  # a browser's preflight carries none
+            return None
+        found = self.find(request.fields.get(b"authorization"), request.fields.get(b"x-api-key"))
+        if found is None or isinstance(found, Credential):
+            return None
+        status, headers, body = key_refusal(found)
+        return status, body, [header for header in headers if header not in JSON_HEADERS]
 
     def enter(self, exchange: Exchange, *, takes_request: bool = True) -> bool:
         """Before anything of it is looked at: False if the client was told that its key opens nothing, or has

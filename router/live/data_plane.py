@@ -18,7 +18,8 @@ from prometheus_client import CollectorRegistry
 from fleet.config import FleetConfig
 from gateway.cors import CorsPolicy
 from gateway.envelope import Application, enveloped
-from gateway.server import HotRoute, HttpServer
+from gateway.refusal import Refusal
+from gateway.server import ClientRequest, HotRoute, HttpServer
 from gateway.upstream import UpstreamPool
 from router.api import create_app, hot_route
 from router.config import RouterConfig
@@ -183,6 +184,10 @@ class DataPlane:
     def hot_route(self) -> HotRoute:
         """The hot paths."""
         return hot_route(self.forwarder, self._calls, self.cors)
+
+    def head_refusal(self, request: ClientRequest) -> Refusal | None:
+        """What a request is refused with by its head alone."""
+        return self._door.head_refusal(request)
 
     async def shut_down(self, server: HttpServer, grace_seconds: float) -> None:
         """Take no new connections, end every request with an answer or a stated error, within the grace."""

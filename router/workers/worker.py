@@ -103,6 +103,7 @@ class Worker:
         self._server = HttpServer(
             self._plane.application(),
             hot=self._plane.hot_route(),
+            head_refusal=self._plane.head_refusal,
             cors=self._plane.cors,
             allows_half_close=True,
             host=self._config.host,

@@ -18,6 +18,7 @@ from gateway import protocol
 from gateway.client_timeouts import MIN_BODY_BYTES_PER_SECOND, READ_TIMEOUT_SECONDS, WRITE_STALL_SECONDS
 from gateway.half_close import is_half_closed
 from gateway.protocol import HotPathProtocol
+from gateway.refusal import Refusal
 from gateway.server import ClientRequest, HttpServer
 
 LIMIT = 100_000
@@ -233,6 +234,81 @@ async def test_a_half_closed_client_gets_every_answer() -> None:
     assert answers.count(b"HTTP/1.1 200 OK") == 3001
     assert answers.count(b"HTTP/1.1 100 Continue") == 1
     writer.close()
+    await server.stop(0)
+
+
+@pytest.mark.parametrize("end", ["whole", "gone", "late", "malformed", "too large", "no room"])
+async def test_unfinished_bodies_have_room_together(end: str) -> None:
+    """What one takes of it is given back however it ends; who finds none is told to come back."""
+    behind = Site(HttpServer())
+    server = behind.server = HttpServer(
+        hot=lambda *_: behind.answer_at_once, max_body_bytes=LIMIT, max_unfinished_bytes=150_000
+    )
+    await server.start()
+    head = b"POST /hot/now HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n"
+    chunk = b"%x\r\n" % 90_000 + b"x" * 90_000 + b"\r\n"
+    reader, writer = await connect(behind)
+    writer.write(head + chunk)
+    await until(lambda: server.body_room.taken_bytes == 90_000)
+    connection = connection_of(behind)
+    if end == "whole":
+        writer.write(b"0\r\n\r\n")
+        assert (await answer(reader))[0] == 200
+    elif end == "gone":
+        writer.transport.abort()
+    elif end == "late":
+        connection.check_timeouts(connection.loop.time() + READ_TIMEOUT_SECONDS + 10)
+        assert (await answer(reader))[0] == 408
+    elif end == "malformed":
+        writer.write(b"ZZ\r\n")
+        assert (await answer(reader))[0] == 400
+    elif end == "too large":
+        writer.write(chunk)
+        assert (await answer(reader))[0] == 413
+        assert isinstance(connection.cycle, ClientRequest)
+        assert connection.cycle.pieces == []
+    else:
+        other_reader, other = await connect(behind)
+        other.write(post("/hot/now", b"small"))
+        assert (await answer(other_reader))[0] == 200, "what comes whole needs no room"
+        other.write(head + chunk)
+        status, headers, body = await answer(other_reader)
+        assert (status, headers[b"retry-after"]) == (503, b"2")
+        assert b"too_many_bodies" in body
+        assert server.body_room.taken_bytes == 90_000
+        writer.write(b"0\r\n\r\n")
+        assert (await answer(reader))[0] == 200
+        other.close()
+    await until(lambda: server.body_room.taken_bytes == 0)
+    writer.close()
+    await server.stop(0)
+
+
+async def test_a_head_may_be_enough_to_refuse_a_request() -> None:
+    """Before its body comes, and before it is asked to come; not where all of it is there already."""
+    behind = Site(HttpServer())
+
+    def refuse(request: ClientRequest) -> Refusal | None:
+        return None if b"x-key" in request.fields else (401, b"{}", [(b"www-authenticate", b"Bearer")])
+
+    server = behind.server = HttpServer(hot=lambda *_: behind.answer_at_once, head_refusal=refuse)
+    await server.start()
+    for more in ([], [b"expect: 100-continue"]):
+        message = post("/hot/now", b"hello", *more)
+        reader, writer = await connect(behind)
+        writer.write(message[:-5])
+        status, headers, _ = await answer(reader)
+        assert (status, headers[b"www-authenticate"], headers[b"connection"]) == (401, b"Bearer", b"close")
+        writer.close()
+        reader, writer = await connect(behind)
+        writer.write(post("/hot/now", b"hello", b"x-key: 1", *more)[:-5])
+        if more:
+            assert (await answer(reader))[0] == 100
+        writer.write(b"hello")
+        assert (await answer(reader))[2] == b"hello"
+        writer.write(post("/hot/now", b"again"))
+        assert (await answer(reader))[2] == b"again"
+        writer.close()
     await server.stop(0)
 
 

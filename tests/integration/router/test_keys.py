@@ -74,6 +74,28 @@ async def test_without_a_good_key_it_is_401_in_openai_s_shape(store: Any, header
         await fleet.settled(client_error=2)
 
 
+async def test_a_body_is_not_waited_for_without_a_good_key(store: Any):
+    """The head says enough: 401 at once, in the shape of the path's API; a good key's body may come."""
+    async with router_fleet(store, "a", auth="keys") as fleet:
+        await put_key(store, KEY)
+        await until_status(fleet, 200)
+        answers = {}
+        for key in ("hk-other", KEY):
+            reader, writer = await asyncio.open_connection("127.0.0.1", fleet.router.port)
+            body = orjson.dumps(chat())
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {key}\r\n"
+            writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body[:5])
+            if key == KEY:
+                writer.write(body[5:])
+            answers[key] = await asyncio.wait_for(reader.readuntil(b"}"), 10)
+            writer.close()
+        assert answers[KEY].startswith(b"HTTP/1.1 200")
+        assert answers["hk-other"].startswith(b"HTTP/1.1 401")
+        assert b"www-authenticate: Bearer" in answers["hk-other"]
+        assert answers["hk-other"].count(b"content-type") == 1
+        assert b"invalid_api_key" in answers["hk-other"]
+
+
 async def test_expired_and_revoked_keys_are_401_and_say_so(store: Any):
     """With what to do."""
     await put_key(store, KEY, expires_at_unix_seconds=1000.0)
