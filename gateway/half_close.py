@@ -39,5 +39,7 @@ def is_half_closed(transport: asyncio.Transport) -> bool:
 
 
 def _state(transport: asyncio.Transport) -> int:
-    state: int = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
-    return state
+    try:
+        return int(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0])
+    except OSError:  # closed in the meantime
+        return 0

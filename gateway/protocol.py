@@ -200,7 +200,7 @@ class HotPathProtocol(UnfinishedProtocol):
         self.headers = []
         self.expect_100_continue = self._is_offer = self._is_let_in = False
         self._is_in_head = self.is_in_message = True
-        self._head_bytes = self.body_bytes = self._bodyless_bytes = 0
+        self._head_bytes = self.body_bytes = self._bodyless_bytes = self._declared_bytes = 0
         self._begun += 1
         if self.read_since is None:  # behind another one, in the same bytes
             self.read_since, self.idle_since = self.loop.time(), None
@@ -225,9 +225,11 @@ class HotPathProtocol(UnfinishedProtocol):
             self._is_offer = True  # the parser gives it up behind its head; `feed` brings it again
             return
         length = fields.get(b"content-length")
-        if length is not None and length.isdigit() and int(length) > self._max_body_bytes:
-            self.refuse(*too_large(self._max_body_bytes))
-            return
+        if length is not None and length.isdigit():
+            self._declared_bytes = int(length)
+            if self._declared_bytes > self._max_body_bytes:
+                self.refuse(*too_large(self._max_body_bytes))
+                return
         if b"expect" in fields and fields[b"expect"].lower() == b"100-continue":
             self.expect_100_continue = True
         known = self._known_urls.get(self.url)

@@ -19,7 +19,7 @@ from gateway.client_request import CONTINUE, ClientRequest
 from gateway.upgrade import feed
 
 MAX_FED_BYTES = 16 * 1024
-"""Given to the parser at once, so that many small requests in one piece do not hold up other connections."""
+"""Given to the parser at once, beside the rest of a body: many small requests in one piece hold up nobody."""
 MAX_BEGUN_AT_ONCE = 16
 """Where more requests began in one turn of the loop, what came behind them waits for the next."""
 
@@ -38,6 +38,8 @@ class TurnsProtocol(HttpToolsProtocol):
         self.is_in_message = self.is_refused = self._is_half_closed = False
         self.body_bytes = 0
         """Of the request that is being read."""
+        self._declared_bytes = 0
+        """Of its body, where it says: they are one request's, and are fed together."""
         self.read_since: float | None = None
         """When the request that is being read began; None between requests."""
         self.idle_since: float | None = None
@@ -68,7 +70,8 @@ class TurnsProtocol(HttpToolsProtocol):
         """Give the parser what came, up to a request that must wait. True: nobody offered an upgrade."""
         size, place, begun, is_plain = len(data), 0, 0, True
         while True:
-            piece = data if size <= MAX_FED_BYTES else data[place : place + MAX_FED_BYTES]
+            most = max(MAX_FED_BYTES, self._declared_bytes - self.body_bytes)
+            piece = data if not place and size <= most else memoryview(data)[place : place + most]
             self._fed_bytes = len(piece)
             place += self._fed_bytes
             body_bytes, was_in_message, self._begun = self.body_bytes, self.is_in_message, 0

@@ -24,14 +24,14 @@ class Reader(Protocol):
     headers: Any
 
 
-def feed(reader: Reader, data: bytes) -> bool:
+def feed(reader: Reader, data: bytes | memoryview) -> bool:
     """Feed the reader's parser; each head with an offer is read again without it. True: there was one.
 
     Raises:
         httptools.HttpParserError: not HTTP, or CONNECT, which is no request of ours.
     """
     has_offer = False
-    rest: bytes | memoryview = data
+    rest = data
     while True:
         try:
             reader.parser.feed_data(rest)

@@ -323,6 +323,21 @@ async def test_a_chunked_request_body_is_put_together(site: Site) -> None:
     writer.close()
 
 
+async def test_a_body_of_known_length_is_not_cut_up(site: Site) -> None:
+    """Only what may be other requests is fed in small pieces."""
+    reader, writer = await connect(site)
+    await until(lambda: site.server.connections == 1)
+    connection = connection_of(site)
+    connection.data_received(post("/hot/echo", b"x" * 90_000)[:-5])
+    request = connection.cycle
+    assert isinstance(request, ClientRequest)
+    assert len(request.pieces) == 2
+    connection.data_received(b"xxxxx" + post("/hot/now", b"again"))
+    assert (await answer(reader))[2] == b"x" * 90_000
+    assert (await answer(reader))[2] == b"again"
+    writer.close()
+
+
 async def test_a_body_in_tiny_chunks_takes_little_more_than_its_bytes(site: Site) -> None:
     """Whoever sends it needs no key for that."""
     reader, writer = await connect(site)
