@@ -144,7 +144,10 @@ def bars(values: Mapping[str, Sequence[float]], *, title: str, x: str, ceiling: 
                 continue
             mean = sum(found) / len(found)
             axes.barh(place, mean, color=colour_of(name) if name in POLICY_ORDER else _PLAIN, height=0.7)
-            axes.text(mean, place, f" {mean:.3g}", ha="left", va="center", fontsize=9)
+            beyond = max(mean, *found) if len(found) > 1 else mean  # of all dots
+            axes.annotate(
+                f"{mean:.3f}", (beyond, place), (5, 0), textcoords="offset points", va="center", fontsize=9
+            )
             if len(found) > 1:
                 axes.plot(found, [place] * len(found), "k.", markersize=4)
         if ceiling is not None:
