@@ -63,6 +63,22 @@ def _checked_url(url: str) -> str:
     return url
 
 
+def with_host(url: str) -> str:
+    """A validator: the URL can be taken apart, and names a host that can be asked.
+
+    Raises:
+        ValueError: it does not.
+    """
+    try:
+        parts = urlsplit(url)
+        is_good = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_good = False
+    if not is_good:
+        raise ValueError("must be scheme://host:port, the port from 1 to 65535")
+    return url
+
+
 RedisUrl = Annotated[str, Field(pattern=r"^(rediss?|unix)://"), AfterValidator(_checked_url)]
 
 

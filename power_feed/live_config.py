@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from fleet.config import ConfigModel
+from fleet.config import ConfigModel, with_host
 from power_feed.sources.http_presets import HTTP_PRESETS
 from power_feed.sources.instants import TimeFormat
 from power_feed.sources.interface import Measures
@@ -256,27 +255,13 @@ class CurtailmentPath(Curtailment):
     json_path: Expression
 
 
-def _checked_http_url(url: str) -> str:
-    """One that httpx can ask."""
-    try:
-        parts = urlsplit(url)
-        is_good = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_good = False
-    if not is_good:
-        raise ValueError("must be http(s)://host[:port]/path, the port from 1 to 65535")
-    return url
-
-
 class HttpSource(JsonTime):
     """HTTP: a JSON document, asked for again and again."""
 
     kind: Literal["http"]
     preset: Literal["elia", "energinet", "elexon"] | None = None
     """Settings for an open API (docs/power_feed.md); keys given here go before them."""
-    url: Annotated[
-        str, Field(pattern=r"^https?://[^\s@]+$", max_length=4096), AfterValidator(_checked_http_url)
-    ]
+    url: Annotated[str, Field(pattern=r"^https?://[^\s@]+$", max_length=4096), AfterValidator(with_host)]
     json_path: Expression
     """JMESPath of the number."""
     poll_seconds: Annotated[float, Field(ge=0.1, le=86_400)] | None = None

@@ -11,11 +11,20 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from fleet.config import NO_FILE, ConfigError, ConfigModel, FleetConfig, Port, build, load_fleet, read_file
+from fleet.config import (
+    NO_FILE,
+    ConfigError,
+    ConfigModel,
+    FleetConfig,
+    Port,
+    build,
+    load_fleet,
+    read_file,
+    with_host,
+)
 from fleet.keys import FLEET_NAME
 from fleet.power import CapRule, RideThrough
 from fleet.profile import PerformanceProfile, SitePowerModel
@@ -100,11 +109,7 @@ class SiteConfig(ConfigModel):
     @field_validator("ingress_url", "feed_url")
     @classmethod
     def _is_url(cls, url: str | None) -> str | None:
-        if url is not None:
-            parts = urlsplit(url)
-            if not parts.hostname or parts.port == 0:
-                raise ValueError("must be scheme://host:port")
-        return url
+        return None if url is None else with_host(url)
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:

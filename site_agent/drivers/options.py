@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
-from fleet.config import ConfigModel
+from fleet.config import ConfigModel, with_host
 
 READ_ONLY = "nvml-read-only"
 MAX_INSTANCES = 64
@@ -26,20 +25,7 @@ _VLLM_OWN_ARGUMENTS = (
 )
 """Heron sets these, or cannot work with them: it speaks plain HTTP to an address of its own choice."""
 
-
-def _has_port(url: str) -> str:
-    """One that a URL can be taken apart for."""
-    try:
-        parts = urlsplit(url)
-        is_good = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_good = False
-    if not is_good:
-        raise ValueError("must be scheme://host:port, the port from 1 to 65535")
-    return url
-
-
-EngineUrl = Annotated[str, Field(pattern=r"^https?://[^/\s?#@]+$", max_length=512), AfterValidator(_has_port)]
+EngineUrl = Annotated[str, Field(pattern=r"^https?://[^/\s?#@]+$", max_length=512), AfterValidator(with_host)]
 
 
 class _CommonOptions(ConfigModel):
