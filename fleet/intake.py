@@ -24,6 +24,8 @@ from fleet.wire import Record
 
 WRITER_SILENCE_SECONDS = 2.0
 """A writer that is restarted writes under a new id: it is heard after this."""
+CROSSING_RECORDS = 3
+"""A record comes two ways: the one that is slower may bring one so far behind, and nothing is wrong."""
 MAX_CLOCK_SKEW_SECONDS = 30.0
 """Where `[fleet] max_clock_skew_seconds` is not at hand."""
 
@@ -35,7 +37,7 @@ class Refusal(NamedTuple):
     """Short, from a bounded set: `far_sequence`, `second_writer`, `stale_epoch`, `stale`, `duplicate`."""
     message: str
     is_worth_saying: bool
-    """A mere repeat is not worth a word: every record comes two ways."""
+    """A mere repeat is not worth a word, nor the one before: every record comes two ways."""
 
 
 class RecordJudge:
@@ -77,7 +79,9 @@ class RecordJudge:
             return Refusal("duplicate", f"sequence {record.sequence} again", False)
         if silent_seconds >= SITE_TTL_SECONDS and self._is_clock_right(record, unix_now):
             return None
-        return Refusal("stale", f"sequence {record.sequence} after {self._sequence}", True)
+        is_crossing = not is_other and silent_seconds < WRITER_SILENCE_SECONDS
+        is_worth_saying = not (is_crossing and self._sequence - record.sequence <= CROSSING_RECORDS)
+        return Refusal("stale", f"sequence {record.sequence} after {self._sequence}", is_worth_saying)
 
     def _is_clock_right(self, record: Record, unix_now: float) -> bool:
         """Whether the record says that it is of now; SiteInfo and Plan, without a time, cannot."""

@@ -191,3 +191,25 @@ def test_what_is_used_advances_or_follows_silence_with_a_right_clock(
             assert writer == last_writer or now - last_at >= 2.0
             assert sequence > last_sequence or (now - last_at >= 60.0 and abs(off) <= 30.0)
         used = (sequence, writer, now)
+
+
+@pytest.mark.parametrize(
+    ("sequence", "writer", "at", "is_worth_saying"),
+    [
+        (99, "a", 1.0, False),
+        (97, "a", 1.0, False),
+        (96, "a", 1.0, True),
+        (99, "a", 5.0, True),
+        (99, "b", 5.0, True),
+    ],
+    ids=["the one before", "three before", "an old one", "long after", "another writer"],
+)
+def test_a_record_that_the_next_one_overtook_is_not_worth_a_word(
+    sequence: int, writer: str, at: float, is_worth_saying: bool
+):
+    """It came by the slower of its two ways; what is older tells of a replay, or of a second writer."""
+    judge = RecordJudge()
+    assert judge.judge(reading(100), now=0.5, unix_now=UNIX) is None
+    refusal = judge.judge(reading(sequence, writer), now=at, unix_now=UNIX)
+    assert refusal is not None
+    assert (refusal.reason, refusal.is_worth_saying) == ("stale", is_worth_saying)
