@@ -140,7 +140,7 @@ def _described(exchange: Exchange) -> tuple[str, dict[str, Any]]:
     request, credential = exchange.request, exchange.credential
     operation = _OPERATIONS.get(exchange.api)
     first = exchange.first_token_at
-    features: Any = exchange.features
+    features: Any = getattr(exchange, "features", None)  # compiled, a body that was never read has set none
     name = f"{request.method} {request.path}" if operation is None else f"{operation} {exchange.model}"
     return name, {
         "http.request.method": request.method,

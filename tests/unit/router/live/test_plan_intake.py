@@ -95,5 +95,6 @@ def test_a_repeat_of_an_older_plan_is_passed_over() -> None:
     first, second = plan(), plan(sequence=EPOCH + 1)
     intake.take(first, INFOS, now=10.0, unix_now=UNIX)
     intake.take(second, INFOS, now=11.0, unix_now=UNIX)
-    assert refused(intake, first, INFOS, now=11.5) == "stale"
+    assert intake.take(first, INFOS, now=11.5, unix_now=UNIX) is None
     assert intake.raw == second
+    assert refused(intake, plan(sequence=EPOCH - 9), INFOS, now=11.5) == "stale"
