@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import orjson
+import pytest
 from pydantic import SecretStr
 
 from fleet.api_key import key_id
@@ -18,6 +19,8 @@ from fleet.records import ApiKey
 from gateway.upstream import UpstreamPool
 from router.app import Router
 from router.config import RouterConfig
+from router.live import watch
+from router.live.exchange import Exchange
 from support.stub_site import StubSite
 from support.wait import until
 
@@ -167,3 +170,16 @@ async def first(condition: asyncio.Event) -> None:
     """Wait for an event, not for ever."""
     async with asyncio.timeout(10):
         await condition.wait()
+
+
+def seconds_when_looked_at(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Gets the age of a request each time that the watch has looked at it."""
+    ages: list[float] = []
+    check = watch.check
+
+    def seen(exchange: Exchange, config: RouterConfig, now: float) -> None:
+        check(exchange, config, now)
+        ages.append(now - exchange.received_at)
+
+    monkeypatch.setattr(watch, "check", seen)
+    return ages

@@ -17,6 +17,7 @@ class ScriptedStore:
         self.report: bytes | None = None
         self.info: bytes | None = None
         self.power: bytes | None = None
+        self.power_reads = 0
         self.kept_plan: bytes | None = None
         self.is_closed = False
         self._is_down = False
@@ -75,6 +76,7 @@ class ScriptedStore:
 
     async def power_readings(self, site_ids: Sequence[str]) -> list[bytes | None]:
         self._check()
+        self.power_reads += 1
         return [self.power]
 
     async def plan(self) -> bytes | None:

@@ -9,7 +9,7 @@ import httpx
 import orjson
 import pytest
 from support import toy_engine
-from support.router_fleet import RouterFleet, bearer, chat, put_key, router_fleet
+from support.router_fleet import RouterFleet, bearer, chat, put_key, router_fleet, seconds_when_looked_at
 from support.stub_site import BUSY, OK, POWER, Behaviour, stop_after, whole_answer
 from support.wait import until
 
@@ -292,14 +292,15 @@ async def test_a_stream_that_does_not_begin_by_its_client_s_deadline_ends(store:
         await fleet.settled(failed=1)
 
 
-async def test_a_stream_that_has_begun_has_no_limit_of_time(store: Any):
+async def test_a_stream_that_has_begun_has_no_limit_of_time(store: Any, monkeypatch: pytest.MonkeyPatch):
     """A long answer is no late one; what stands still is another matter."""
     async with router_fleet(store, "a", "b", request_timeout_seconds=0.4) as fleet:
         gate = asyncio.Event()
         script(fleet, stop_after(9, base=Behaviour(gate=gate)))
         asking = asyncio.create_task(fleet.stream(STREAM_BODY))
         await until(lambda: any(one.is_committed for one in fleet.router.forwarder.active), what="it began")
-        await asyncio.sleep(1.2)  # three times what it had to begin in, and two sweeps
+        looked_at = seconds_when_looked_at(monkeypatch)
+        await until(lambda: looked_at and looked_at[-1] > 1.2, what="the watch has seen it late, twice")
         gate.set()
         status, data = await asking
         assert (status, text_of(data)) == (200, text_of(STREAM)), "over a break, too"

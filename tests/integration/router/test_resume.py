@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 from support import toy_engine
-from support.router_fleet import RouterFleet, chat, router_fleet
+from support.router_fleet import RouterFleet, chat, router_fleet, seconds_when_looked_at
 from support.stub_site import OK, POWER, Behaviour, stop_after
 from support.wait import until
 
@@ -281,14 +281,17 @@ async def test_a_stalled_stream_goes_on_elsewhere(store: Any, then: str):
 TOOLS = [{"type": "function", "function": {"name": "write_file"}}]
 
 
-async def test_an_engine_that_holds_a_tool_call_back_is_not_stalled(store: Any):
+async def test_an_engine_that_holds_a_tool_call_back_is_not_stalled(
+    store: Any, monkeypatch: pytest.MonkeyPatch
+):
     """Its parser says nothing until the call is whole, and the stream could not go on elsewhere."""
     async with router_fleet(store, "a", "b", stall_timeout_seconds=0.2) as fleet:
         gate = asyncio.Event()
         script(fleet, Behaviour(gate=gate))
         asking = asyncio.create_task(fleet.stream(BODY | {"tools": TOOLS}))
         await until(lambda: any(one.is_committed for one in fleet.router.forwarder.active), what="it began")
-        await asyncio.sleep(1.5)
+        looked_at = seconds_when_looked_at(monkeypatch)
+        await until(lambda: looked_at and looked_at[-1] > 1.5, what="the watch has seen it silent, twice")
         gate.set()
         _, data = await asking
         assert Answer(data) == unbroken(BODY)

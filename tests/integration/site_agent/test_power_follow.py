@@ -102,7 +102,8 @@ async def test_what_redis_held_before_that_is_no_power_either() -> None:
     async with following("http://127.0.0.1:9", left_over=reading(9000, sequence=7).to_json()) as rig:
         await until(lambda: rig.follow._has_reread, what="it saw what was there")
         rig.store.power = reading(8000, sequence=6).to_json()
-        await asyncio.sleep(2.5)  # it is read again each second
+        reads = rig.store.power_reads
+        await until(lambda: rig.store.power_reads >= reads + 3, what="it was read again, and looked at")
         assert rig.follow.readings_taken == 0
         rig.store.power = reading(3000, sequence=8).to_json()
         await until(lambda: rig.cap() == 3000)
