@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,3 +39,28 @@ def test_where_nothing_is_left_for_them_the_kernel_gives_ports(
     path.write_text(text)
     monkeypatch.setattr(module, "EPHEMERAL", path)
     assert len(set(free_ports(5))) == 5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="claims are names in Linux's abstract namespace")
+def test_what_another_process_was_given_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its services have not bound them yet; once it ends, they are free again."""
+    lines = (
+        "import sys; from cli.ports import free_ports; print(free_ports(40), flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", lines], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        theirs = json.loads(other.stdout.readline())
+        monkeypatch.setattr(module, "FIRST_PORT", theirs[0] - 10)
+        monkeypatch.setattr(module, "_first_ephemeral_port", lambda: theirs[0] + 10)
+        assert len(ours := set(free_ports(20))) == 20
+    assert not ours & set(theirs)
+
+
+def test_claims_are_bounded() -> None:
+    """A process that asks for ports all day keeps no more descriptors than that."""
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        free_ports(module.CLAIMS)
+    assert len(os.listdir("/proc/self/fd")) <= before + module.CLAIMS

@@ -17,11 +17,13 @@ def judge() -> IntakeJudge:
 
 
 def test_a_sequence_counts_once_and_only_upwards() -> None:
-    """The same one by the other path is no refusal; an older one is."""
+    """The same one by the other path is no refusal, nor the one before; an older one is."""
     one = judge()
     assert one.take(reading(1, sequence=10).to_json(), now=0.0, unix_now=NOW) is not None
     assert one.take(reading(1, sequence=10).to_json(), now=0.1, unix_now=NOW) is None
     assert one.take(reading(1, sequence=9).to_json(), now=0.2, unix_now=NOW) is None
+    assert not one.refused
+    assert one.take(reading(1, sequence=6).to_json(), now=0.2, unix_now=NOW) is None
     assert one.take(reading(1, sequence=11).to_json(), now=0.3, unix_now=NOW) is not None
     assert one.refused == {"stale": 1}
 
