@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -60,7 +59,7 @@ def test_what_another_process_was_given_is_passed_over(monkeypatch: pytest.Monke
 
 def test_claims_are_bounded() -> None:
     """A process that asks for ports all day keeps no more descriptors than that."""
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(3):
         free_ports(module.CLAIMS)
-    assert len(os.listdir("/proc/self/fd")) <= before + module.CLAIMS
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + module.CLAIMS
