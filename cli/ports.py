@@ -2,8 +2,8 @@
 
 Rule: none that the kernel gives to outgoing connections by itself. Between a look at a port and a service's
 own bind some connection may take one of those, and on a busy machine does: a demo whose agent then says
-"address already in use" is no bad luck but a matter of time. Nor one that another Heron process was just given:
-the services that will bind it are seconds away.
+"address already in use" is no bad luck but a matter of time. Nor one that another Heron process was just
+given: what will bind it is seconds away.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def free_ports(count: int) -> list[int]:
     tried = random.SystemRandom().sample(candidates, min(len(candidates), 20 * count + 100))
     with ExitStack() as held:
         ports: list[int] = []
-        for port in [*tried, *[0] * count]:
+        for candidate in [*tried, *[0] * count]:
             if len(ports) == count:
                 break
             one = held.enter_context(socket.socket())
             try:
-                one.bind((LOOPBACK, port))
+                one.bind((LOOPBACK, candidate))
                 port = one.getsockname()[1]
                 _claim(port)
             except OSError:  # somebody has it, or will have it in a moment
