@@ -36,8 +36,12 @@ class PathRule:
     """False: the engine's front end answers without the GPU, and a site need not have a slot free."""
     is_usual: bool = False
     """Every vLLM engine that generates text serves it."""
+    is_public: bool = True
+    """False: sites offer it to their routers, not to clients."""
 
 
+DERENDER_PATH = "/v1/chat/completions/derender"
+"""Tells reasoning, text and tool calls from token ids: a router continues such a chat by it."""
 RESPONSES_PATH = "/v1/responses"
 MODELS_PATH = "/v1/models"
 HEALTH_PATH = "/health"
@@ -46,6 +50,7 @@ PATHS: Mapping[str, PathRule] = MappingProxyType(
     {
         "/v1/chat/completions": PathRule(api=Api.CHAT, is_usual=True),
         "/v1/chat/completions/batch": PathRule(is_usual=True),
+        DERENDER_PATH: PathRule(takes_slot=False, is_public=False),
         "/v1/completions": PathRule(api=Api.COMPLETION, is_usual=True),
         RESPONSES_PATH: PathRule(api=Api.RESPONSES, is_usual=True),
         "/v1/messages": PathRule(api=Api.MESSAGES, is_usual=True),
@@ -70,6 +75,9 @@ PATHS: Mapping[str, PathRule] = MappingProxyType(
     }
 )
 """Path → rule. All are `POST`."""
+
+PUBLIC_PATHS = MappingProxyType({path: rule for path, rule in PATHS.items() if rule.is_public})
+"""What clients may ask a router for."""
 
 USUAL_PATHS = tuple(path for path, rule in PATHS.items() if rule.is_usual)
 """What a vLLM engine is taken to serve until it has said so itself."""
@@ -104,7 +112,7 @@ def response_call(path: str) -> ResponseCall | None:
 
 def allowed_methods(path: str) -> tuple[str, ...]:
     """What may be asked of a path, `OPTIONS` left out; empty: there is no such path."""
-    if path in PATHS:
+    if path in PUBLIC_PATHS:
         return ("POST",)
     if path in (MODELS_PATH, HEALTH_PATH) or path.startswith(f"{MODELS_PATH}/"):
         return ("GET", "HEAD")

@@ -13,7 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from gateway.api_paths import PATHS, RESPONSES_PATH, Api, allowed_methods, response_call
+from gateway.api_paths import PUBLIC_PATHS, RESPONSES_PATH, Api, allowed_methods, response_call
 from gateway.cors import CorsPolicy
 from gateway.errors import anthropic_body, error_body, speaks_anthropic
 from gateway.server import ClientRequest, HotHandler, HotRoute
@@ -24,7 +24,9 @@ from router.policy.snapshot import Snapshot
 
 def hot_route(forwarder: Forwarder, calls: ResponseCalls, cors: CorsPolicy | None) -> HotRoute:
     """(method, path) → the handler of an inference path."""
-    handlers: dict[str, HotHandler] = {path: forwarder.handler(rule.api) for path, rule in PATHS.items()}
+    handlers: dict[str, HotHandler] = {
+        path: forwarder.handler(rule.api) for path, rule in PUBLIC_PATHS.items()
+    }
     about_response = forwarder.handler(Api.RESPONSES, calls.run)
 
     def answer_options(request: ClientRequest) -> None:

@@ -31,7 +31,7 @@ from router.live.site_answers import (
 from router.policy.body import LEARNT_APIS, Api, splice_token_ids
 from router.policy.dispatch import FOREVER
 from router.policy.event_scan import StreamScanner, scanner_for
-from router.policy.resumable import Fidelity
+from router.policy.resumable import can_continue
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class Attempt:
         verdict = exchange.resumability
         raw: bytes | memoryview = exchange.request.body
         tail = b""
-        can_resume = verdict is not None and verdict.fidelity is not Fidelity.REFUSED
+        can_resume = verdict is not None and can_continue(verdict, placement.view)
         has_ids = can_resume and placement.view.token_ids and verdict is not None and not verdict.by_text_only
         exchange.mode = "ids" if has_ids else "text" if can_resume else "plain"
         exchange.cuts_ids = has_ids and not body.asks_token_ids
@@ -174,7 +174,14 @@ class Attempt:
 
     def scanner(self, exchange: Exchange) -> StreamScanner:
         """For the answer to the request as it was sent last."""
-        return scanner_for(exchange.api, exchange.mode, cut=exchange.cuts_ids, choices=exchange.body.choices)
+        verdict = exchange.resumability
+        return scanner_for(
+            exchange.api,
+            exchange.mode,
+            cut=exchange.cuts_ids,
+            choices=exchange.body.choices,
+            watches_calls=verdict is not None and verdict.needs_parser,
+        )
 
     def whole(
         self, exchange: Exchange, placement: Placement, response: UpstreamResponse, data: bytes

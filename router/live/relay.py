@@ -8,21 +8,25 @@ Rule: no task, timer or await per chunk; `on_data` runs inside the socket's own 
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from gateway.upstream import UpstreamError, UpstreamResponse
 from router.live.answers import own_headers, site_answer_headers
 from router.live.exchange import Exchange
 from router.policy.continuation import Continuation
 from router.policy.event_scan import StreamScanner
+from router.policy.parsed_continuation import ParsedContinuation
 
 logger = logging.getLogger(__name__)
 
 COMMENT = b":\n\n"
 """An event stream's comment: nothing to a client."""
-
-
+MIN_PARSE_PAUSE_SECONDS = 0.1
+PARSE_PAUSES = 2.0
+"""Parsers read the whole answer at each question: they are given so many times longer to rest."""
 MAX_HELD_BYTES = 64 * 1024
 """Of events without output before the first with some; a stream that has more of them begins all the same."""
 
@@ -133,6 +137,88 @@ async def relay_continuation(
 
     reason = await _run(response, on_data)
     return _ending(continuation.ending, reason)
+
+
+async def relay_parsed(
+    exchange: Exchange,
+    response: UpstreamResponse,
+    continuation: ParsedContinuation,
+    ask: Callable[[bytes], Awaitable[bytes]],
+    clock: Callable[[], float],
+) -> tuple[str, BaseException | None]:
+    """The same for a continuation by the site's parsers, which `ask` asks; (as `relay_first`, why the parsers
+    did not go on).
+
+    One question is under way at a time; the ids that come meanwhile go with the next.
+    """
+    exchange.scanner = continuation
+    exchange.progress = 0
+    exchange.quiet_since = clock()
+    news, urgent = asyncio.Event(), asyncio.Event()
+    telling = asyncio.create_task(_tell(exchange, continuation, ask, clock, news, urgent))
+
+    def told(done: asyncio.Task[None]) -> None:
+        if not done.cancelled() and done.exception() is not None:
+            response.stop(InterruptedRelayError("parser_failed"))
+
+    telling.add_done_callback(told)
+
+    def on_data(data: bytes) -> None:
+        try:
+            out = continuation.feed(data)
+        except Exception as error:
+            raise _nonsense(exchange, error) from error
+        if out:
+            exchange.request.write(out)
+        news.set()
+        if continuation.has_finished:
+            urgent.set()
+        if continuation.is_over and continuation.ending != "complete":
+            raise OverError
+        if exchange.is_paused:
+            response.pause()
+
+    failure: BaseException | None = None
+    try:
+        reason = await _run(response, on_data)
+        if not continuation.has_finished:
+            telling.cancel()  # ids that were not told are not in the record: the next site makes them anew
+        await asyncio.wait([telling])
+        if not telling.cancelled():
+            failure = telling.exception()
+    finally:
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
+    return _ending(continuation.ending, reason), failure
+
+
+async def _tell(
+    exchange: Exchange,
+    continuation: ParsedContinuation,
+    ask: Callable[[bytes], Awaitable[bytes]],
+    clock: Callable[[], float],
+    news: asyncio.Event,
+    urgent: asyncio.Event,
+) -> None:
+    """Ask and write until all is told."""
+    placement = exchange.placement
+    assert placement is not None
+    while not continuation.is_over and not continuation.is_told:
+        news.clear()
+        question = continuation.question
+        if question is None:
+            await news.wait()
+            continue
+        asked_at = clock()
+        out = continuation.note(await ask(question))
+        exchange.request.write(out)
+        if continuation.tokens and exchange.is_between_sites:
+            exchange.is_between_sites = False
+            placement.begun()
+        pause = max(MIN_PARSE_PAUSE_SECONDS, PARSE_PAUSES * (clock() - asked_at))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await urgent.wait()
 
 
 def _nonsense(exchange: Exchange, error: Exception) -> UpstreamError:

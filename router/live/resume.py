@@ -7,12 +7,10 @@ it waits, SSE comments keep the client alive. It ends with a stated error at wor
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
-
-import orjson
+from functools import partial
 
 from gateway.upstream import UpstreamError, UpstreamPool, UpstreamResponse
 from router.config import RouterConfig
@@ -23,7 +21,7 @@ from router.live.fleet_view import FleetView
 from router.live.hold import Dispatcher, NoRoomError
 from router.live.metrics import RouterMetrics
 from router.live.placement import Placement
-from router.live.relay import InterruptedRelayError, relay_continuation
+from router.live.relay import InterruptedRelayError, relay_continuation, relay_parsed
 from router.live.request_head import site_head
 from router.live.site_answers import (
     RefusedError,
@@ -32,7 +30,9 @@ from router.live.site_answers import (
     note_pushback,
     read_refusal,
 )
+from router.live.site_questions import SiteQuestions
 from router.policy.continuation import ClientStream, Continuation
+from router.policy.parsed_continuation import ParsedContinuation
 from router.policy.resume_plan import (
     Continue,
     Finish,
@@ -41,10 +41,11 @@ from router.policy.resume_plan import (
     ResumePlan,
     ends_inside_a_character,
     has_use_for_ids,
+    needs_parser,
     owed_text,
     plan_resume,
 )
-from router.policy.stop_search import StopSearch
+from router.policy.snapshot import ModelView
 from router.policy.stream_end import LossCode
 from router.policy.stream_record import StreamRecord
 from router.policy.stream_scan import ChatStreamScanner
@@ -53,8 +54,6 @@ logger = logging.getLogger(__name__)
 
 MAX_FRUITLESS_RESUMES = 16
 """Sites that took a stream and broke it again without a single token."""
-DETOKENIZE_TIMEOUT_SECONDS = 5.0
-MAX_TEXT_BYTES = 16 << 20
 MAX_IDS_TAKEN_BACK = 64
 """A character has four bytes at most; more are a run of bytes that are none."""
 
@@ -127,6 +126,7 @@ class Resumer:
         self._metrics = metrics
         self._authorization = authorization
         self._clock = clock
+        self._questions = SiteQuestions(pool=pool, authorization=authorization)
 
     async def run(self, exchange: Exchange, broken: Placement) -> None:
         """See a stream through that `broken`'s site cut; sets the outcome."""
@@ -141,7 +141,7 @@ class Resumer:
         resume.until = self._clock() + self._config.resume_wait_seconds
         while True:
             resume.is_power |= self._view.is_losing_power(exchange.site_id)
-            plan = self._plan(resume, site_takes_ids=True, max_model_len=resume.first_max_model_len)
+            plan = self._plan(resume, None)
             if isinstance(plan, Finish):
                 client = ClientStream(resume.request, resume.record)
                 exchange.request.write(client.close(plan.finish_reason))
@@ -185,8 +185,12 @@ class Resumer:
         if resume.by_text or not has_use_for_ids(resume.request, resume.record):
             return None
         exchange = resume.exchange
-        views = self._view.snapshot.models.get(exchange.features.model, ())
-        without = {view.site_id: view.sequence for view in views if not view.token_ids}
+        is_parsed = needs_parser(resume.request, resume.record)
+        without = {
+            view.site_id: view.sequence
+            for view in self._views(exchange)
+            if not view.token_ids or (is_parsed and not view.parses_ids)
+        }
         if not without:
             return None
         excluded = exchange.excluded
@@ -196,20 +200,26 @@ class Resumer:
         finally:
             exchange.excluded = excluded
 
-    def _plan(self, resume: _Resume, *, site_takes_ids: bool, max_model_len: int | None) -> ResumePlan:
+    def _views(self, exchange: Exchange) -> Sequence[ModelView]:
+        return self._view.snapshot.models.get(exchange.features.model, ())
+
+    def _plan(self, resume: _Resume, view: ModelView | None) -> ResumePlan:
+        """What to do at one site; None: at the best one that there may be."""
+        views = self._views(resume.exchange) if view is None else (view,)
         return plan_resume(
             resume.request,
             resume.record,
-            site_takes_ids=site_takes_ids,
+            site_takes_ids=view is None or view.token_ids,
+            site_parses_ids=any(one.parses_ids for one in views),
             first_max_model_len=resume.first_max_model_len,
-            max_model_len=max_model_len,
+            max_model_len=resume.first_max_model_len if view is None else view.max_model_len,
             by_text=resume.by_text,
         )
 
     async def _continue_at(self, resume: _Resume, placement: Placement) -> Step:
         """Try one site."""
         view = placement.view
-        plan = self._plan(resume, site_takes_ids=view.token_ids, max_model_len=view.max_model_len)
+        plan = self._plan(resume, view)
         if not isinstance(plan, Continue):  # by ids it could go on, but not there
             resume.exchange.exclude_until_newer(view.site_id, view.sequence)
             resume.fruitless += 1
@@ -217,7 +227,7 @@ class Resumer:
         owed = ""
         try:
             if plan.detokenize is not None:
-                whole = await self._ask_text(resume, placement, plan.detokenize)
+                whole = await self._questions.text(resume.exchange, placement, plan.detokenize)
                 sent = resume.record.sent_text
                 is_inside = whole is not None and ends_inside_a_character(whole)
                 if is_inside and resume.may_take_back(sent):
@@ -239,44 +249,6 @@ class Resumer:
         except RefusedError as error:
             return self._refused(resume, placement, error)
 
-    async def _ask_text(self, resume: _Resume, placement: Placement, body: bytes) -> str | None:
-        """The text of the ids so far; None: ids cannot be used there.
-
-        Raises:
-            UpstreamError: the site did not answer.
-            RefusedError: it is not ready to.
-        """
-        response = await self._send(
-            resume, placement, "/detokenize", body, timeout_seconds=DETOKENIZE_TIMEOUT_SECONDS
-        )
-        try:
-            async with asyncio.timeout(DETOKENIZE_TIMEOUT_SECONDS):
-                data = await response.read(MAX_TEXT_BYTES)
-            if response.status >= 500:
-                raise RefusedError.from_response(response)
-        finally:
-            resume.exchange.response = None
-            response.close()
-        if response.status != 200:
-            return None
-        try:
-            value = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            return None
-        whole = value.get("prompt") if isinstance(value, dict) else None
-        return whole if isinstance(whole, str) else None
-
-    async def _count(self, resume: _Resume, placement: Placement, search: StopSearch) -> None:
-        """Let the site say which ids are the answer's; where it does not, all of them are counted."""
-        try:
-            while (body := search.question) is not None:
-                if (text := await self._ask_text(resume, placement, body)) is None:
-                    return
-                search.note(text)
-        except (UpstreamError, InterruptedRelayError, TimeoutError, RefusedError) as error:
-            about = {**resume.exchange.about, "site_id": placement.entry.site_id}
-            logger.warning("tokens after a stop string are counted too: %r", error, extra=about)
-
     async def _stream_from(self, resume: _Resume, placement: Placement, plan: Continue, owed: str) -> Step:
         exchange, before = resume.exchange, resume.record.output_tokens
         response = await self._send(
@@ -288,15 +260,22 @@ class Resumer:
             if response.status != 200 or not content_type.startswith(b"text/event-stream"):
                 await read_refusal(response)
                 raise RefusedError.from_response(response)
-            continuation = Continuation(resume.request, resume.record, plan)
-            ending = await relay_continuation(exchange, response, continuation, owed, self._clock())
+            continuation: Continuation | ParsedContinuation
+            failure = None
+            if plan.method == "parsed":
+                continuation = ParsedContinuation(resume.request, resume.record, plan)
+                ask = partial(self._questions.meaning, exchange, placement)
+                ending, failure = await relay_parsed(exchange, response, continuation, ask, self._clock)
+            else:
+                continuation = Continuation(resume.request, resume.record, plan)
+                ending = await relay_continuation(exchange, response, continuation, owed, self._clock())
         finally:
             energy, snapshot = self._metrics.energy, self._view.snapshot
             note_continuation(energy, snapshot, exchange, placement.entry.site_id, resume.record, before)
             exchange.response = None
             response.close()
-        if continuation.stop_search is not None:
-            await self._count(resume, placement, continuation.stop_search)
+        if isinstance(continuation, Continuation) and continuation.stop_search is not None:
+            await self._questions.count(exchange, placement, continuation.stop_search)
             exchange.request.write(continuation.end(continuation.stop_search.count))
         if continuation.tokens or ending == "complete":
             exchange.resumes += 1
@@ -310,6 +289,8 @@ class Resumer:
             exchange.blame(self._clock())
             self._complete(exchange)
             return Step.DONE
+        if failure is not None:
+            return self._not_parsed(resume, placement, failure)
         if ending == "error_event" and error_status(continuation.error) == 503 and not continuation.tokens:
             note_pushback(placement, "capacity", None, self._clock())
             return Step.AGAIN
@@ -341,6 +322,17 @@ class Resumer:
         response = await self._pool.exchange(origin, head, body, first_byte_timeout_seconds=timeout_seconds)
         exchange.response = response
         return response
+
+    def _not_parsed(self, resume: _Resume, placement: Placement, failure: BaseException) -> Step:
+        """The site's parsers did not say what the ids mean; the ids it gave were well."""
+        exchange, site = resume.exchange, placement.entry
+        site.breaker.succeed(placement.probe)
+        about = {**exchange.about, "site_id": site.site_id}
+        logger.warning("a site's parsers do not continue a stream: %r", failure, extra=about)
+        self._metrics.count_resume("none", "not_parsed")
+        exchange.exclude(site.site_id)
+        resume.fruitless += 1
+        return Step.AGAIN
 
     def _refused(self, resume: _Resume, placement: Placement, error: RefusedError) -> Step:
         """The site answered, and did not continue."""

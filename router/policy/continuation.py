@@ -60,6 +60,12 @@ class ClientStream:
             self._record.finish_reason = finish
         return self._event({"choices": [choice]})
 
+    def delta(self, delta: dict[str, Any]) -> bytes:
+        """One event of a chat with reasoning or tool calls."""
+        self._record.add_parsed(delta)
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}
+        return self._event({"choices": [choice]})
+
     def usage(self, prompt_tokens: int | None, output_tokens: int) -> bytes:
         """The usage event, once, if the client asked for it and the numbers are known."""
         if not self._include_usage or self._record.usage_sent or prompt_tokens is None:

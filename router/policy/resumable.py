@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from router.policy.body import Api
+from router.policy.snapshot import ModelView
 
 
 class Fidelity(StrEnum):
@@ -30,6 +31,8 @@ class Resumability(NamedTuple):
     """The feature that decides; "" for an exact one."""
     by_text_only: bool = False
     """Token ids do not hold the whole prompt (images, audio)."""
+    needs_parser: bool = False
+    """A tool may be called: only a site whose engines tell what token ids mean can continue it."""
 
 
 EXACT = Resumability(Fidelity.EXACT, "")
@@ -57,15 +60,25 @@ def resumability(api: Api, fields: Mapping[str, Any]) -> Resumability:
         return _refused(refusal)
     if _has_long_stops(fields.get("stop")):
         return _refused("stop")
+    needs_parser = api is Api.CHAT and _has_tools(fields)
     by_text_only = api is Api.CHAT and _has_media(fields.get("messages"))
+    if needs_parser and by_text_only:
+        return _refused("tools")  # by text the new engine does not know how a call began
+    if needs_parser and fields.get("stop"):
+        return _refused("stop")  # the new engine would look for it in the text of calls, from the seam on
     for name in _COUNTS_OUTPUT_ONLY:
         if fields.get(name):
-            return Resumability(Fidelity.FAITHFUL, name, by_text_only)
+            return Resumability(Fidelity.FAITHFUL, name, by_text_only, needs_parser)
     if fields.get("temperature") != 0 and fields.get("top_k") != 1:
-        return Resumability(Fidelity.FAITHFUL, "sampling", by_text_only)
+        return Resumability(Fidelity.FAITHFUL, "sampling", by_text_only, needs_parser)
     if by_text_only:
         return Resumability(Fidelity.FAITHFUL, "media", by_text_only)
-    return EXACT
+    return Resumability(Fidelity.EXACT, "", needs_parser=True) if needs_parser else EXACT
+
+
+def can_continue(verdict: Resumability, view: ModelView) -> bool:
+    """Whether a stream that begins at this site may be continued, as far as the request goes."""
+    return verdict.fidelity is not Fidelity.REFUSED and (view.parses_ids or not verdict.needs_parser)
 
 
 def _refusal(api: Api, fields: Mapping[str, Any]) -> str | None:
@@ -90,17 +103,31 @@ def _refusal(api: Api, fields: Mapping[str, Any]) -> str | None:
         isinstance(response_format, dict) and response_format.get("type") == "text"
     ):
         return "structured_output"
+    # By text the new engine's parser may take the rest for reasoning, and hide it.
     if fields.get("include_reasoning") is False:
-        return (
-            "hidden_reasoning"  # by text the new engine's parser may take the rest for reasoning, and hide it
-        )
+        return "hidden_reasoning"
     if fields.get("prompt_embeds") is not None:
         return "prompt_embeds"  # its ids are placeholders
-    if fields.get("tools") and fields.get("tool_choice") != "none":
-        return "tools"
+    if api is Api.CHAT and _has_tools(fields):
+        return _tools_refusal(fields)
     prompt = fields.get("prompt")
     if api is Api.COMPLETION and isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
         return "prompts" if len(prompt) > 1 else None
+    return None
+
+
+def _has_tools(fields: Mapping[str, Any]) -> bool:
+    tools = fields.get("tools")
+    return isinstance(tools, list) and bool(tools) and fields.get("tool_choice") != "none"
+
+
+def _tools_refusal(fields: Mapping[str, Any]) -> str | None:
+    if fields.get("tool_choice") not in (None, "auto"):
+        return "tool_choice"  # a grammar makes the call
+    tools = fields["tools"]
+    functions = [tool.get("function") for tool in tools if isinstance(tool, dict)]
+    if any(isinstance(function, dict) and function.get("strict") is True for function in functions):
+        return "strict_tools"  # a grammar makes its arguments
     return None
 
 

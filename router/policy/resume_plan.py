@@ -3,9 +3,11 @@
 The cases, in the order in which `plan_resume` looks at them:
   1. the client's request, or what was sent so far, cannot be continued  → Refuse
   2. a real finish_reason was seen, or the token limit is used up        → Finish, no site is asked
-     (a chat of which no text was sent → Refuse: what its ids hold, reasoning maybe, is not known)
-  3. ids of prompt and answer are known and the site takes ids           → by ids, through /v1/completions
-  4. else                                                                → by text, through the same path
+  3. reasoning or tool calls were sent, or a tool may be called          → parsed: by ids, of which the site's
+                                                                           parsers say what they mean
+     (a chat of which nothing was sent → Refuse: what its ids hold is not known)
+  4. ids of prompt and answer are known and the site takes ids           → by ids, through /v1/completions
+  5. else                                                                → by text, through the same path
 """
 
 from __future__ import annotations
@@ -59,6 +61,10 @@ _CHAT_FIELDS = (
 """Without meaning in a completion of ids, or set anew."""
 
 
+Method = Literal["ids", "text", "parsed"]
+"""ids and text: what is sent to the new site; parsed: ids, of which the site's parsers say what they mean."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResumableRequest:
     """What the client asked for, as far as a continuation needs it."""
@@ -88,7 +94,7 @@ class Finish:
 class Continue:
     """Ask a site to go on."""
 
-    method: Literal["ids", "text"]
+    method: Method
     path: str
     body: bytes
     detokenize: bytes | None
@@ -112,6 +118,7 @@ def plan_resume(
     record: StreamRecord,
     *,
     site_takes_ids: bool,
+    site_parses_ids: bool = False,
     first_max_model_len: int | None,
     max_model_len: int | None,
     by_text: bool = False,
@@ -121,17 +128,16 @@ def plan_resume(
     `first_max_model_len` is that of the site where it began: the limit of a chat without one. `max_model_len`
     is that of the site that may continue it. `by_text`: ids were tried and do not fit the text.
     """
-    if request.resumability.fidelity is Fidelity.REFUSED:
-        return Refuse(reason=request.resumability.reason)
-    if record.has_other_output:
-        return Refuse(reason="other_output")
-    if not record.is_readable:
-        return Refuse(reason="unreadable")
+    if (refusal := _refusal(request, record)) is not None:
+        return refusal
     if record.finish_reason is not None:
         return Finish(finish_reason=record.finish_reason)
-    if request.api is Api.CHAT and not record.text:
-        return Refuse(reason="no_text")
+    must_parse = needs_parser(request, record)
     fields = orjson.loads(request.raw)
+    if must_parse and not (site_takes_ids and site_parses_ids and record.has_ids and not fields.get("stop")):
+        return Refuse(reason="tools" if request.resumability.needs_parser else "reasoning")
+    if request.api is Api.CHAT and not record.text and not must_parse:
+        return Refuse(reason="no_text")
     limit = _token_limit(request.api, fields, record, first_max_model_len)
     done = record.output_tokens
     if limit is not None and done >= limit:
@@ -145,7 +151,20 @@ def plan_resume(
             left = max_model_len - prompt_tokens - done
         if left is not None:
             return _by_ids(request, record, fields, max(1, left))
-    return _by_text(request, record, fields, left)
+    return Refuse(reason="no_limit") if must_parse else _by_text(request, record, fields, left)
+
+
+def _refusal(request: ResumableRequest, record: StreamRecord) -> Refuse | None:
+    if request.resumability.fidelity is Fidelity.REFUSED:
+        return Refuse(reason=request.resumability.reason)
+    if record.has_other_output:
+        return Refuse(reason="other_output")
+    return None if record.is_readable else Refuse(reason="unreadable")
+
+
+def needs_parser(request: ResumableRequest, record: StreamRecord) -> bool:
+    """Whether only parsers can tell what the rest of its ids means."""
+    return request.resumability.needs_parser or record.parsed is not None
 
 
 def has_use_for_ids(request: ResumableRequest, record: StreamRecord) -> bool:
@@ -180,13 +199,14 @@ def _by_ids(request: ResumableRequest, record: StreamRecord, fields: dict[str, A
     prompt = record.prompt_ids or b""
     whole = prompt + b"," + ids if prompt and ids else prompt or ids
     detokenize = None
-    if ids:
+    is_parsed = needs_parser(request, record)
+    if ids and not is_parsed:
         detokenize = detokenize_body(fields.get("model"), ids)
     return _continue(
         request,
         fields,
         kept,
-        method="ids",
+        method="parsed" if is_parsed else "ids",
         path="/v1/completions",
         prefix=b'"prompt":[%b]' % whole,
         detokenize=detokenize,
@@ -256,7 +276,7 @@ def _continue(
     fields: dict[str, Any],
     kept: dict[str, Any],
     *,
-    method: Literal["ids", "text"],
+    method: Method,
     path: str,
     prefix: bytes,
     detokenize: bytes | None,
@@ -277,7 +297,7 @@ def _continue(
     body = orjson.dumps(kept)
     if prefix:
         body = b"{%b,%b" % (prefix, body[1:])
-    is_exact = method == "ids" and request.resumability.fidelity is Fidelity.EXACT
+    is_exact = method != "text" and request.resumability.fidelity is Fidelity.EXACT
     return Continue(
         method=method,
         path=path,

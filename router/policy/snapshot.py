@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from fleet.records import InstanceReport, ModelReport, SiteInfo, SiteReport, SiteState
-from gateway.api_paths import PATHS
+from gateway.api_paths import DERENDER_PATH, PATHS
 from router.policy.outlook import PowerOutlook
 from router.policy.plan_view import PlanView
 
@@ -69,6 +69,8 @@ class ModelView:
     """False when the site says that cap less draw is nothing."""
     token_ids: bool = False
     """Its engines return and take token ids: exact resume."""
+    parses_ids: bool = False
+    """They also tell what ids mean, reasoning and tool calls."""
     max_model_len: int | None = None
     lacks: frozenset[str] = NO_PATHS
     """Inference paths that its engines do not answer, as far as is known: the site said which they do."""
@@ -240,6 +242,7 @@ def view_of(
             instances=entry.instances,
             has_power=has_power,
             token_ids=capabilities.token_ids if capabilities is not None else False,
+            parses_ids=capabilities is not None and capabilities.token_ids and DERENDER_PATH in offered,
             max_model_len=capabilities.max_model_len if capabilities is not None else None,
             lacks=lacks,
         )

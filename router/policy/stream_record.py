@@ -5,13 +5,17 @@ open at once, so ids and text are kept as the bytes they came in, and parsed onl
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import orjson
 
 from gateway.sse import data_of
+from router.policy.parsed_output import ParsedOutput
 
 _IDS = re.compile(rb"(?:\s*\d{1,18}\s*,)*")
 """Each with its comma."""
+_NOT_CONTINUED = ("function_call", "refusal", "audio")
+"""Of a delta."""
 
 
 class StreamRecord:
@@ -24,6 +28,7 @@ class StreamRecord:
         "has_other_output",
         "ids",
         "ids_again",
+        "parsed",
         "prompt_ids",
         "text",
         "text_events",
@@ -46,7 +51,9 @@ class StreamRecord:
         self.has_missing_ids = False
         """Text came without ids: only the text can be continued."""
         self.has_other_output = False
-        """Tool calls, reasoning or the like were sent: their parsers' state is lost with the engine."""
+        """Something was sent that is neither text, reasoning nor a tool call."""
+        self.parsed: ParsedOutput | None = None
+        """Reasoning and tool calls, once some were sent: the next engine's parsers must tell them on."""
         self.finish_reason: str | None = None
         """A real one, once seen."""
         self.usage_sent = False
@@ -68,6 +75,13 @@ class StreamRecord:
         if text:
             self.text += orjson.dumps(text)[1:-1]
             self.text_events += 1
+
+    def add_parsed(self, delta: dict[str, Any]) -> None:
+        """Take what a chat's delta has beside text."""
+        if self.parsed is None:
+            self.parsed = ParsedOutput()
+        if any(delta.get(name) for name in _NOT_CONTINUED) or not self.parsed.add(delta):
+            self.has_other_output = True
 
     @property
     def has_ids(self) -> bool:

@@ -31,6 +31,7 @@ _ABORT_REASONS = frozenset({"abort", "error"})
 """Finish reasons of an engine that gave up."""
 _ID_KEYS = (b'"token_ids"', b'"prompt_token_ids"')
 _FAST_IDS = b',"token_ids":['
+_CALLS = b'"tool_calls":[{'
 _FAST_TEXT = {Api.CHAT: b'"content":"', Api.COMPLETION: b'"text":"'}
 _OTHER_OUTPUT = ("reasoning", "reasoning_content", "tool_calls", "function_call", "refusal", "audio")
 _BACKSLASH = 0x5C
@@ -48,6 +49,7 @@ class ChatStreamScanner:
         "_splitter",
         "_text_key",
         "_text_key_length",
+        "_watches_calls",
         "ending",
         "error",
         "events",
@@ -55,13 +57,17 @@ class ChatStreamScanner:
         "record",
     )
 
-    def __init__(self, api: Api, mode: Mode, *, cut: bool, choices: int = 1) -> None:
-        """`cut`: take token ids out of the events; `choices`: how many must finish."""
+    def __init__(
+        self, api: Api, mode: Mode, *, cut: bool, choices: int = 1, watches_calls: bool = False
+    ) -> None:
+        """`cut`: take token ids out of the events; `choices`: how many must finish. `watches_calls`: events
+        of text may hold tool calls too."""
         self._splitter = EventSplitter()
         self._mode: Mode = mode
         self._cut = cut
         self._text_key = _FAST_TEXT.get(api, b'"text":"')
         self._text_key_length = len(self._text_key)
+        self._watches_calls = watches_calls
         self._choices_left = choices
         self._early_usage = b""
         """A usage event before the finish: an engine that gives up sends one of zero tokens."""
@@ -116,7 +122,7 @@ class ChatStreamScanner:
             self.events += 1
             return event
         start = event.find(self._text_key)
-        if start < 0:
+        if start < 0 or (self._watches_calls and event.find(_CALLS) >= 0):
             return self._parse(event)
         start += self._text_key_length
         end = event.find(b'"', start)
@@ -204,7 +210,8 @@ class ChatStreamScanner:
         prompt_ids = value.get("prompt_token_ids")
         for choice in choices:
             text, has_other_output = text_of(choice)
-            record.has_other_output |= has_other_output
+            if has_other_output:
+                record.add_parsed(choice["delta"])
             ids = choice.get("token_ids")
             prompt_ids = choice.get("prompt_token_ids") or prompt_ids
             if isinstance(ids, list):

@@ -241,7 +241,7 @@ class VllmEngines:
             raise DriverError("bad_model", f"engine.model_path: {directory} has no config.json: not a model")
 
     def _launch(self, spec: InstanceSpec, port: int) -> _Engine:
-        arguments = vllm_command.build_arguments(spec, self._options, port)
+        arguments = vllm_command.build_arguments(spec, self._options, port, flags=self._flags or ())
         environment = vllm_command.build_environment(spec, self._options, self._environment)
         log_path = self._context.state_dir / f"{spec.instance_id}.log"
         if shutil.which(arguments[0], path=environment.get("PATH")) is None:

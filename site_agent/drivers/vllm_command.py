@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from site_agent.drivers.interface import DriverError, InstanceSpec
@@ -12,6 +12,8 @@ HOST = "127.0.0.1"
 """Engines are reached through their agent only."""
 CUDA_VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 DEV_MODE = "VLLM_SERVER_DEV_MODE"
+SCALE_OUT = "--enable-scale-out"
+"""Has the engine say what token ids mean: without it no stream with reasoning or tool calls goes on elsewhere."""
 _OWN_PYTHON = ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV")
 """Of the agent's own interpreter; vLLM has another."""
 
@@ -92,8 +94,13 @@ def is_local(path: str) -> bool:
     return path.startswith(("/", "./", "../", "~")) or Path(path).is_dir()
 
 
-def build_arguments(spec: InstanceSpec, options: VllmOptions, port: int) -> tuple[str, ...]:
-    """The whole command line. `[sites.engine] arguments` come last, and so win."""
+def build_arguments(
+    spec: InstanceSpec, options: VllmOptions, port: int, *, flags: Collection[str] = ()
+) -> tuple[str, ...]:
+    """The whole command line. `[sites.engine] arguments` come last, and so win.
+
+    `flags` are those that the build is known to have, for what not every version does.
+    """
     path = model_path(options)
     made = [
         *options.command,
@@ -111,6 +118,8 @@ def build_arguments(spec: InstanceSpec, options: VllmOptions, port: int) -> tupl
     if not spec.gpu_indices:
         # Compiling takes a minute and a CPU gains nothing from it.
         made += ["--dtype", "bfloat16", "--enforce-eager"]
+    if SCALE_OUT in flags:
+        made.append(SCALE_OUT)
     return (*made, *options.arguments)
 
 

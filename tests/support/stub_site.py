@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from gateway.api_paths import DERENDER_PATH
 from support import toy_engine
 from support.wait import until
 
@@ -73,7 +74,9 @@ class Seen:
 class StubSite:
     """Start it, announce it in a store, script it, look at what it saw."""
 
-    def __init__(self, site_id: str, *, model: str = "m", token_ids: bool = True) -> None:
+    def __init__(
+        self, site_id: str, *, model: str = "m", token_ids: bool = True, parses_ids: bool = False
+    ) -> None:
         self.site_id = site_id
         self.model = model
         self.token_ids = token_ids
@@ -82,6 +85,9 @@ class StubSite:
         self.detokenize_status = 200
         self.detokenize_statuses: deque[int] = deque()
         """Of the first questions, before that."""
+        self.parses_ids = parses_ids
+        self.derender_statuses: deque[int] = deque()
+        """Of the first questions to its parsers; then they answer."""
         self.seen: list[Seen] = []
         self.reports_asked = 0
         self.running = 0
@@ -182,6 +188,7 @@ class StubSite:
                 "capabilities": {
                     "token_ids": self.token_ids,
                     "max_model_len": toy_engine.MAX_MODEL_LEN,
+                    **({"paths": [*INFERENCE, "/detokenize", DERENDER_PATH]} if self.parses_ids else {}),
                 },
                 **self.info_fields,
             }
@@ -226,6 +233,11 @@ class StubSite:
             statuses = self.detokenize_statuses
             status = statuses.popleft() if statuses else self.detokenize_status
             self._whole(writer, status, toy_engine.detokenize(raw) if status == 200 else b"{}")
+            return True
+        if path == DERENDER_PATH and self.parses_ids:
+            statuses = self.derender_statuses
+            status = statuses.popleft() if statuses else 200
+            self._whole(writer, status, toy_engine.derender(raw) if status == 200 else b"{}")
             return True
         if path not in INFERENCE or not raw:  # a stranger that knew this port's last owner
             self._whole(writer, 404, b"{}")

@@ -12,6 +12,9 @@ from typing import Any
 
 import orjson
 
+from support.toy_parser import Meaning, delta_between, meaning_of
+from support.toy_parser import derender as _derender
+
 PIECES: tuple[bytes, ...] = (
     b"a", b" bee", b"END", b"N", b"D", b"\n", b'"', b"\\", b" {", b"]", "ü".encode(), b"<x>",
     "é".encode()[:1], "é".encode()[1:],
@@ -50,6 +53,11 @@ def decode(ids: list[int]) -> str:
 def detokenize(body: bytes) -> bytes:
     """`/detokenize`."""
     return orjson.dumps({"prompt": decode(orjson.loads(body)["tokens"])})
+
+
+def derender(body: bytes) -> bytes:
+    """`/v1/chat/completions/derender`."""
+    return _derender(body, decode)
 
 
 class _Detokenizer:
@@ -95,17 +103,16 @@ def _events(
     keeps_stop = fields.get("include_stop_str_in_output") is True
     hold = 0 if keeps_stop else max((len(stop) for stop in stops), default=1) - 1
     with_ids = fields.get("return_token_ids") is True
-    head = {
-        "id": "chatcmpl-1" if is_chat else "cmpl-1",
-        "object": "chat.completion.chunk" if is_chat else "text_completion",
-        "created": 7,
-        "model": fields["model"],
-    }
+    head = _head_of(fields, is_chat)
+
+    is_parsed = is_chat and bool(fields.get("tools") or fields.get("chat_template_kwargs"))
+    parser = _Parser(fields)
 
     def event(text: str, ids: list[int] | None, finish: str | None = None, *, role: bool = False) -> bytes:
         choice: dict[str, Any] = {"index": 0}
         if is_chat:
-            choice["delta"] = {"role": "assistant", "content": ""} if role else {"content": text}
+            said = parser.delta(safe, finish) if is_parsed else {"content": text}
+            choice["delta"] = {"role": "assistant", "content": ""} if role else said
         else:
             choice["text"] = text
         choice |= {"logprobs": None, "finish_reason": finish}
@@ -121,8 +128,9 @@ def _events(
         return b"data: " + orjson.dumps(value) + b"\n\n"
 
     written: list[int] = []
+    safe = ""
     yield from [event("", None, role=True)] * is_chat
-    detokenizer = _Detokenizer(prompt, hides=not stops)
+    detokenizer = _Detokenizer(prompt, hides=not stops and not is_parsed)
     text = sent = ""
     finish = stopped_by = None
     fresh: list[int] = []
@@ -150,6 +158,29 @@ def _events(
         }
         yield b"data: " + orjson.dumps({**head, "choices": [], "usage": usage}) + b"\n\n"
     yield b"data: [DONE]\n\n"
+
+
+class _Parser:
+    """Says of a text that grows what is new."""
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        self._fields = fields
+        self._told = Meaning("", "", ())
+        self._call_ids: list[str] = []
+
+    def delta(self, text: str, finish: str | None) -> dict[str, Any]:
+        before = self._told
+        self._told = meaning_of(text, self._fields, is_whole=finish is not None)
+        return delta_between(before, self._told, self._call_ids)
+
+
+def _head_of(fields: dict[str, Any], is_chat: bool) -> dict[str, Any]:
+    return {
+        "id": "chatcmpl-1" if is_chat else "cmpl-1",
+        "object": "chat.completion.chunk" if is_chat else "text_completion",
+        "created": 7,
+        "model": fields["model"],
+    }
 
 
 def _stops_of(fields: dict[str, Any]) -> list[str]:

@@ -11,10 +11,10 @@ import pytest
 from support.recorded_site import Asked, RecordedSite, Reply
 from support.router_fleet import RouterFleet, router_fleet
 
-from gateway.api_paths import PATHS, USUAL_PATHS, Api
+from gateway.api_paths import PUBLIC_PATHS, USUAL_PATHS, Api
 
-JSON_PATHS = [path for path, rule in PATHS.items() if rule.api is not Api.FORM]
-FORM_PATHS = [path for path, rule in PATHS.items() if rule.api is Api.FORM]
+JSON_PATHS = [path for path, rule in PUBLIC_PATHS.items() if rule.api is not Api.FORM]
+FORM_PATHS = [path for path, rule in PUBLIC_PATHS.items() if rule.api is Api.FORM]
 ODD_JSON = (
     b'{ "model" :"tiny", "messages":[{"role":"user","content":"\\u00e9\\ud83d\\ude00 \xc3\xa9"}],\n\t'
     b'"x-unknown": {"n": 1.0, "e": 1e2, "big": 123456789012345678901234567890, "deep": [[]]}, '
@@ -237,7 +237,9 @@ async def test_control_paths_reach_no_site(fleet: RouterFleet, method: str, path
     assert site(fleet).asked == []
 
 
-@pytest.mark.parametrize("path", [*PATHS, "/v1/models", "/v1/models/tiny", "/v1/responses/resp_1", "/health"])
+@pytest.mark.parametrize(
+    "path", [*PUBLIC_PATHS, "/v1/models", "/v1/models/tiny", "/v1/responses/resp_1", "/health"]
+)
 async def test_a_wrong_method_is_told_the_right_one(fleet: RouterFleet, path: str):
     """405 with `Allow`, the same that `OPTIONS` says."""
     response = await fleet.client.request("PATCH", path, content=b"{}")

@@ -139,6 +139,16 @@ def test_arguments_on_one_gpu():
     )
 
 
+def test_a_build_that_tells_what_ids_mean_is_asked_to():
+    """vLLM 0.32 has it, off unless asked for; an older one would not start."""
+    assert vllm_command.SCALE_OUT in vllm_command.build_arguments(
+        spec(0), options(), 8123, flags={"--host", vllm_command.SCALE_OUT}
+    )
+    assert vllm_command.SCALE_OUT not in vllm_command.build_arguments(
+        spec(0), options(), 8123, flags={"--host"}
+    )
+
+
 def test_several_gpus_make_one_tensor_parallel_engine():
     """All the GPUs of an instance serve one model."""
     made = vllm_command.build_arguments(spec(4, 5, 6, 7), options(gpus_per_instance=4), 8123)

@@ -1,0 +1,114 @@
+"""What a site is asked about token ids while a stream goes on there: their text, their meaning."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import orjson
+
+from gateway.api_paths import DERENDER_PATH
+from gateway.upstream import UpstreamError, UpstreamPool, UpstreamResponse
+from router.live.exchange import Exchange
+from router.live.placement import Placement
+from router.live.relay import InterruptedRelayError
+from router.live.request_head import site_head
+from router.live.site_answers import RefusedError
+from router.policy.stop_search import StopSearch
+
+logger = logging.getLogger(__name__)
+
+DETOKENIZE_TIMEOUT_SECONDS = 5.0
+DERENDER_TIMEOUT_SECONDS = 20.0
+"""Parsers read the whole answer anew."""
+MAX_ANSWER_BYTES = 16 << 20
+
+
+class SiteQuestions:
+    """One per process."""
+
+    def __init__(self, *, pool: UpstreamPool, authorization: bytes | None) -> None:
+        self._pool = pool
+        self._authorization = authorization
+
+    async def text(self, exchange: Exchange, placement: Placement, body: bytes) -> str | None:
+        """The text of the ids so far; None: ids cannot be used there.
+
+        Raises:
+            UpstreamError: the site did not answer.
+            TimeoutError: not in time.
+            RefusedError: it is not ready to.
+        """
+
+        def sent(response: UpstreamResponse) -> None:
+            exchange.response = response
+
+        try:
+            status, data = await self._ask(
+                exchange, placement, "/detokenize", body, DETOKENIZE_TIMEOUT_SECONDS, sent
+            )
+        finally:
+            exchange.response = None
+        if status != 200:
+            return None
+        try:
+            value = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            return None
+        whole = value.get("prompt") if isinstance(value, dict) else None
+        return whole if isinstance(whole, str) else None
+
+    async def count(self, exchange: Exchange, placement: Placement, search: StopSearch) -> None:
+        """Let the site say which ids are the answer's; where it does not, all of them are counted."""
+        try:
+            while (body := search.question) is not None:
+                if (text := await self.text(exchange, placement, body)) is None:
+                    return
+                search.note(text)
+        except (UpstreamError, InterruptedRelayError, TimeoutError, RefusedError) as error:
+            about = {**exchange.about, "site_id": placement.entry.site_id}
+            logger.warning("tokens after a stop string are counted too: %r", error, extra=about)
+
+    async def meaning(self, exchange: Exchange, placement: Placement, body: bytes) -> bytes:
+        """What the site's parsers say. It is asked beside the stream of ids, which `exchange.response` stays.
+
+        Raises:
+            UpstreamError, TimeoutError: as `text`.
+            RefusedError: they say nothing.
+        """
+        status, data = await self._ask(exchange, placement, DERENDER_PATH, body, DERENDER_TIMEOUT_SECONDS)
+        if status != 200:
+            raise RefusedError(status, "capacity", None)
+        return data
+
+    async def _ask(
+        self,
+        exchange: Exchange,
+        placement: Placement,
+        path: str,
+        body: bytes,
+        seconds: float,
+        sent: Callable[[UpstreamResponse], None] | None = None,
+    ) -> tuple[int, bytes]:
+        """Status and body of an answer that is none of 5xx."""
+        origin = placement.entry.origin
+        head = site_head(
+            origin.host_header,
+            path,
+            exchange.shared_head,
+            len(body),
+            authorization=self._authorization,
+            is_resume=True,
+        )
+        async with asyncio.timeout(seconds):
+            response = await self._pool.exchange(
+                origin, head, body, first_byte_timeout_seconds=seconds, sent=sent
+            )
+            try:
+                data = await response.read(MAX_ANSWER_BYTES)
+                if response.status >= 500:
+                    raise RefusedError.from_response(response)
+                return response.status, data
+            finally:
+                response.close()

@@ -1,0 +1,230 @@
+"""Streams with reasoning and tool calls go on elsewhere, by what the new site's parsers say."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+import pytest
+from support import toy_engine
+from support.router_fleet import RouterFleet, chat, router_fleet
+from support.stub_site import Behaviour, StubSite, stop_after
+from support.wait import until
+
+from gateway.api_paths import DERENDER_PATH
+
+CHAT_PATH = "/v1/chat/completions"
+TOOLS = [{"type": "function", "function": {"name": "write"}}]
+WITH_TOOLS = chat(stream=True, stream_options={"include_usage": True}, tools=TOOLS, max_tokens=60)
+THINKING = chat(
+    messages=[{"role": "user", "content": "think"}],
+    stream=True,
+    stream_options={"include_usage": True},
+    chat_template_kwargs={"thinks": True},
+    max_tokens=60,
+)
+BODIES = {"tools": WITH_TOOLS, "reasoning": THINKING, "both": THINKING | {"tools": TOOLS}}
+
+
+@asynccontextmanager
+async def parsing_fleet(
+    store: Any, *sites: str, parses: str = "abc", **options: Any
+) -> AsyncIterator[RouterFleet]:
+    """`parses`: the sites whose engines tell what ids mean."""
+    make = lambda name: StubSite(name, parses_ids=name in parses)  # noqa: E731
+    async with router_fleet(store, *sites, make_site=make, **options) as fleet:
+        yield fleet
+
+
+def script(fleet: RouterFleet, *behaviours: Behaviour) -> None:
+    shared = fleet.sites[0].script
+    shared.extend(behaviours)
+    for site in fleet.sites[1:]:
+        site.script = shared
+
+
+class Answer:
+    """What a client makes of a stream."""
+
+    def __init__(self, data: bytes) -> None:
+        assert data.endswith(b"data: [DONE]\n\n"), data[-300:]
+        assert data.count(b"[DONE]") == 1
+        assert b"token_ids" not in data
+        self.text = self.reasoning = ""
+        self.roles = 0
+        self.calls: dict[int, str] = {}
+        self.call_ids: dict[int, str] = {}
+        self.finish: list[str] = []
+        self.usage: list[Any] = []
+        self.ids: set[str] = set()
+        self.error: str | None = None
+        for event in data.split(b"\n\n")[:-2]:
+            if event.startswith(b":"):
+                continue
+            value = orjson.loads(event.removeprefix(b"data: "))
+            if "error" in value:
+                self.error = value["error"]["code"]
+                continue
+            self.ids.add(value["id"])
+            self.usage += [value["usage"]] if value.get("usage") else []
+            for choice in value["choices"]:
+                delta = choice["delta"]
+                self.roles += "role" in delta
+                self.text += delta.get("content") or ""
+                self.reasoning += delta.get("reasoning") or ""
+                for piece in delta.get("tool_calls") or ():
+                    index = piece["index"]
+                    self.calls[index] = self.calls.get(index, "") + piece["function"]["arguments"]
+                    if "id" in piece:
+                        assert index not in self.call_ids
+                        self.call_ids[index] = piece["id"]
+                self.finish += [choice["finish_reason"]] if choice["finish_reason"] else []
+
+    def same(self, body: dict[str, Any]) -> bool:
+        """Whether it is what an unbroken stream would have said; calls' ids are anybody's choice."""
+        whole = Answer(b"".join(toy_engine.answer(CHAT_PATH, orjson.dumps(body))))
+        assert whole.call_ids.keys() == self.call_ids.keys()
+        assert len(set(self.call_ids.values())) == len(self.call_ids)
+        return {**vars(self), "call_ids": {}} == {**vars(whole), "call_ids": {}}
+
+
+@pytest.mark.parametrize("then", ["cut", "cut_in_event", "error", "abort", "end"])
+@pytest.mark.parametrize("name", BODIES)
+async def test_it_goes_on_elsewhere(store: Any, name: str, then: str) -> None:
+    """The client sees one answer, wherever it breaks."""
+    async with parsing_fleet(store, "a", "b") as fleet:
+        for events in (4, 9, 20, 45):
+            script(fleet, stop_after(events, then))
+            _, data = await fleet.stream(BODIES[name])
+            assert Answer(data).same(BODIES[name]), events
+            for site in fleet.sites:
+                await site.announce(store)
+        totals = await fleet.settled(completed=4)
+        assert totals["resumed"] == 4
+        assert totals["broken"] == 0
+
+
+async def test_it_may_break_again_and_again(store: Any) -> None:
+    """Also while it goes on."""
+    async with parsing_fleet(store, "a", "b", "c") as fleet:
+        script(fleet, stop_after(6), stop_after(5), stop_after(9, "error"), stop_after(1), stop_after(8))
+        asking = asyncio.create_task(fleet.stream(BODIES["both"]))
+        while not asking.done():
+            for site in fleet.sites:
+                await site.announce(store)
+            await asyncio.sleep(0.05)
+        _, data = await asking
+        assert Answer(data).same(BODIES["both"])
+        assert (await fleet.settled(completed=1))["resumed"] == 1
+        assert not fleet.sites[0].script, "each break came"
+
+
+async def test_the_site_whose_parsers_fail_is_left_for_another(store: Any) -> None:
+    """What its engine said is not lost with it."""
+    async with parsing_fleet(store, "a", "b", "c") as fleet:
+        script(fleet, stop_after(12))
+        statuses = fleet.sites[0].derender_statuses
+        statuses.extend([500])
+        for site in fleet.sites:
+            site.derender_statuses = statuses
+        _, data = await fleet.stream(WITH_TOOLS)
+        assert Answer(data).same(WITH_TOOLS)
+        await fleet.settled(completed=1)
+        assert len({site.site_id for site in fleet.sites if site.inference}) == 3
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 500])
+async def test_where_no_site_s_parsers_answer_it_ends_with_a_stated_error(store: Any, status: int) -> None:
+    """And no site is closed for it."""
+    async with parsing_fleet(store, "a", "b", resume_wait_seconds=1) as fleet:
+        script(fleet, stop_after(12))
+        for site in fleet.sites:
+            site.derender_statuses.extend([status] * 99)
+        _, data = await fleet.stream(WITH_TOOLS)
+        assert Answer(data).error == "stream_lost"
+        await fleet.settled(broken=1)
+        _, data = await fleet.stream(chat(stream=True))
+        await fleet.settled(broken=1, completed=1)
+
+
+async def test_only_a_site_with_parsers_goes_on(store: Any) -> None:
+    """One without would pass a call's markup on as text."""
+    async with parsing_fleet(store, "a", "b", "c", parses="ab") as fleet:
+        script(fleet, stop_after(12))
+        fleet.site("b").headroom = fleet.site("a").headroom = 3
+        await fleet.announce()
+        for _ in range(6):
+            script(fleet, stop_after(12))
+            _, data = await fleet.stream(WITH_TOOLS)
+            answer = Answer(data)
+            assert answer.error == "stream_lost" or answer.same(WITH_TOOLS)
+            await fleet.announce()
+        resumes = [one for one in fleet.site("c").seen if one.headers.get("x-heron-resume")]
+        assert resumes == []
+
+
+@pytest.mark.parametrize("parses", ["", "a"])
+async def test_without_parsers_anywhere_else_it_ends_with_a_stated_error(store: Any, parses: str) -> None:
+    """No ids are asked for where nobody could read them."""
+    async with parsing_fleet(store, "a", parses=parses, resume_wait_seconds=0.5) as fleet:
+        script(fleet, stop_after(12, "cut"))
+        asking = asyncio.create_task(fleet.stream(WITH_TOOLS))
+        _, data = await asking
+        assert Answer(data).error == "stream_lost"
+        await fleet.settled(broken=1)
+        [first, *_] = fleet.site("a").inference
+        assert first.fields.get("return_token_ids") is (True if parses else None)
+
+
+REFUSED: list[dict[str, Any]] = [
+    {"tool_choice": "required"},
+    {"tool_choice": {"type": "function", "function": {"name": "write"}}},
+    {"tools": [{"type": "function", "function": {"name": "write", "strict": True}}]},
+    {"stop": ["END"]},
+]
+
+
+@pytest.mark.parametrize("changes", REFUSED, ids=["required", "named", "strict", "stop"])
+async def test_what_a_grammar_makes_is_not_continued(store: Any, changes: dict[str, Any]) -> None:
+    """Its state is lost with the engine."""
+    async with parsing_fleet(store, "a", "b") as fleet:
+        script(fleet, stop_after(12))
+        _, data = await fleet.stream(WITH_TOOLS | changes)
+        assert Answer(data).error == "stream_lost"
+        await fleet.settled(broken=1)
+
+
+async def test_a_client_that_goes_away_frees_all(store: Any) -> None:
+    """While the parsers are asked, too."""
+    async with parsing_fleet(store, "a", "b") as fleet:
+        gate = asyncio.Event()
+        script(fleet, stop_after(12), Behaviour(gate=gate))
+        asking = asyncio.create_task(fleet.stream(WITH_TOOLS))
+        await until(
+            lambda: any(one.path == DERENDER_PATH for site in fleet.sites for one in site.seen), what="asked"
+        )
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        gate.set()
+        await fleet.settled(client_cancelled=1)
+
+
+async def test_a_stalled_one_goes_on_elsewhere(store: Any) -> None:
+    """A continuation that stands still is a break as any."""
+    async with parsing_fleet(store, "a", "b", "c", stall_timeout_seconds=0.5) as fleet:
+        script(fleet, stop_after(12), stop_after(6, "hang"))
+        _, data = await fleet.stream(BODIES["both"])
+        assert Answer(data).same(BODIES["both"])
+        assert (await fleet.settled(completed=1))["resumed"] == 1
+        assert len([one for site in fleet.sites for one in site.inference]) == 3
+
+
+async def test_no_client_reaches_the_parsers(store: Any) -> None:
+    """They are for routers."""
+    async with parsing_fleet(store, "a") as fleet:
+        answer = await fleet.post({"model": "m"}, DERENDER_PATH)
+        assert answer.status_code == 404
+        assert fleet.site("a").seen == [] or all(one.path != DERENDER_PATH for one in fleet.site("a").seen)
