@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from router.live.exchange import Exchange
+from router.live.lengths import output_tokens
 
 logger = logging.getLogger("heron.access")
 
@@ -27,6 +28,7 @@ class AccessLog:
             request.path,
             exchange.request_id,
             exchange.status,
+            tenant=None if exchange.credential is None else exchange.credential.tenant,
             model=exchange.model,
             outcome=exchange.outcome,
             site_id=exchange.site_id or None,
@@ -35,6 +37,7 @@ class AccessLog:
             if exchange.first_token_at is None
             else round(exchange.first_token_at - exchange.received_at, 6),
             body_bytes=request.body_bytes,
+            output_tokens=output_tokens(exchange),
             retries=exchange.retries,
             resumes=exchange.resumes,
             traceparent=traceparent or None,

@@ -334,3 +334,16 @@ async def test_a_real_redis_carries_keys(redis_store: Any):
         await put_key(redis_store, KEY, tiers=("flex",))
         await until_status(fleet, 200, service_tier="flex")
         await fleet.settled()
+
+
+async def test_the_access_log_says_whose_request_it_was(store: Any, caplog: Any) -> None:
+    """And how long its answer was."""
+    await put_key(store, KEY, tenant="acme")
+    async with router_fleet(store, "a", auth="keys", access_log=True) as fleet:
+        await fleet.post(chat(), headers=bearer(KEY) | {"x-request-id": "one"})
+        await fleet.post(chat(stream=True), headers=bearer(KEY) | {"x-request-id": "two"})
+        await fleet.settled(completed=2)
+    lines = {vars(one)["request_id"]: vars(one) for one in caplog.records if one.name == "heron.access"}
+    assert {lines[name]["tenant"] for name in ("one", "two")} == {"acme"}
+    assert lines["two"]["output_tokens"] == 30
+    assert lines["one"]["output_tokens"] == 30
