@@ -13,7 +13,7 @@ HOST = "127.0.0.1"
 CUDA_VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 DEV_MODE = "VLLM_SERVER_DEV_MODE"
 SCALE_OUT = "--enable-scale-out"
-"""Has engines say what token ids mean: without it no stream with reasoning or tool calls goes on elsewhere."""
+"""Has engines say what token ids mean: else no stream with reasoning or tool calls goes on elsewhere."""
 _OWN_PYTHON = ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV")
 """Of the agent's own interpreter; vLLM has another."""
 
