@@ -4,6 +4,8 @@ HERON_VLLM_COMMAND="$(scripts/vllm-env)" .venv/bin/python -m benchmarks.resume
     180 cuts and 20 kills of greedy streams: the issue's figure (goal: 99 % the same)
   … -m benchmarks.resume --cuts 0 --kills 0 --stop 12 --faithful 12 --text 12
     other kinds, each counted apart
+  … -m benchmarks.resume --cuts 0 --kills 0 --parsed 30
+    streams with reasoning and tool calls, by a model that has learnt to (made in a minute, once)
 HERON_VLLM_COMMAND=vllm … -m benchmarks.resume --gpus 0 --engine-arguments "--gpu-memory-utilization 0.3"
     both engines on GPU 0 (--gpus 0,1: each on its own)
 """
@@ -22,7 +24,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.resume import campaign
+from benchmarks.resume import campaign, parsed
 from benchmarks.resume.campaign import KINDS_OF, Group, Result
 from benchmarks.resume.fleet import EngineSetting
 
@@ -32,6 +34,7 @@ JUDGED: tuple[tuple[tuple[Group, ...], float], ...] = (
     (("stop",), GOAL_RATIO),
     (("faithful",), 1.0),
     (("text",), 1.0),
+    (("parsed",), GOAL_RATIO),
 )
 """Groups that are judged together, and which part of their answers must be as they must be."""
 
@@ -61,7 +64,7 @@ def main() -> int:
     }
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="heron-resume-") as directory:
-        results = asyncio.run(campaign.run(Path(directory), setting, counts, seed=options.seed, report=_show))
+        results = asyncio.run(_run(Path(directory), setting, counts, options))
     print("\n" + "\n".join(table(results)))
     print(f"\n{time.monotonic() - began:.0f} s")
     if options.json is not None:
@@ -72,6 +75,17 @@ def main() -> int:
     return 1 if missed or not results else 0
 
 
+async def _run(
+    directory: Path, setting: EngineSetting, counts: dict[Group, int], options: argparse.Namespace
+) -> list[Result]:
+    results = []
+    if any(counts.values()):
+        results += await campaign.run(directory, setting, counts, seed=options.seed, report=_show)
+    if options.parsed:
+        results += await parsed.run(directory, setting, options.parsed, seed=options.seed, report=_show)
+    return results
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     for name, default, text in (
@@ -80,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         ("stop", 0, "greedy streams with a stop string, cut before, inside and after it"),
         ("faithful", 0, "streams with a seed or penalties, which cannot go on word for word"),
         ("text", 0, "greedy streams of engines without token ids"),
+        ("parsed", 0, "greedy streams with reasoning and tool calls"),
     ):
         parser.add_argument(f"--{name}", type=int, default=default, help=f"{text} (default {default})")
     parser.add_argument("--seed", type=int, default=1)
@@ -95,10 +110,10 @@ def _parser() -> argparse.ArgumentParser:
 def table(results: list[Result]) -> list[str]:
     """A row for each kind, and a sum for those that must be exact by the issue's figure."""
     lines = [
-        "| cut | tries | as it must be | the same text | gone on by ids | by text | no site asked |",
-        "|---|---|---|---|---|---|---|",
+        "| cut | tries | as it must be | the same text | by ids | by text | by parsers | no site asked |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for group, kinds in KINDS_OF.items():
+    for group, kinds in {**KINDS_OF, "parsed": parsed.KINDS}.items():
         for kind in kinds:
             lines += _row(kind, [one for one in results if (one.group, one.kind) == (group, kind)])
         if group == "killed":
@@ -111,7 +126,7 @@ def _row(name: str, results: list[Result]) -> list[str]:
         return []
     right = sum(not one.difference for one in results)
     same = sum(one.is_same_text for one in results)
-    ways = [sum(way in one.methods.split() for one in results) for way in ("ids", "text", "none")]
+    ways = [sum(way in one.methods.split() for one in results) for way in ("ids", "text", "parsed", "none")]
     return [f"| {name} | {len(results)} | {right} | {same} | {' | '.join(map(str, ways))} |"]
 
 

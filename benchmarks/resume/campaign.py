@@ -44,7 +44,7 @@ IDS = b'"token_ids":['
 BY_TEXT = "by text"
 KILLED = "engine killed"
 
-Group = Literal["exact", "killed", "stop", "faithful", "text"]
+Group = Literal["exact", "killed", "stop", "faithful", "text", "parsed"]
 KINDS_OF: dict[Group, tuple[str, ...]] = {
     "exact": KINDS,
     "killed": (KILLED,),
@@ -66,12 +66,12 @@ class Result:
     is_same_text: bool
     """As in the unbroken stream."""
     methods: str
-    """How it went on, by the router's count: "ids", "text", "none" (no site was asked); "" where there was
-    nothing to continue: asked anew, or cut behind its end."""
+    """How it went on, by the router's count: "ids", "text", "parsed", "none" (no site was asked); "" where
+    there was nothing to continue: asked anew, or cut behind its end."""
 
 
 @dataclass(slots=True)
-class _Broken:
+class Broken:
     """A stream that was cut."""
 
     told: Told
@@ -85,12 +85,13 @@ class _Broken:
             kind=kind,
             path=case.path,
             difference=difference,
-            is_same_text=self.told.text == whole.text,
+            is_same_text=(self.told.text, self.told.reasoning, self.told.calls)
+            == (whole.text, whole.reasoning, whole.calls),
             methods=" ".join(sorted(self.methods.elements())),
         )
 
 
-async def _unbroken(fleet: Fleet, case: Case) -> tuple[Told, bytes]:
+async def ask_whole(fleet: Fleet, case: Case) -> tuple[Told, bytes]:
     """What a client is told, and what its site said."""
     said = [b""]
 
@@ -106,7 +107,7 @@ async def _unbroken(fleet: Fleet, case: Case) -> tuple[Told, bytes]:
     return told, said[0]
 
 
-async def _broken(fleet: Fleet, case: Case, rule: CutRule) -> _Broken | None:
+async def ask_broken(fleet: Fleet, case: Case, rule: CutRule) -> Broken | None:
     """The same, cut once; None where the stream ended before its place came.
 
     An engine that runs behind puts several tokens into one event, and the next stream is shorter.
@@ -128,14 +129,14 @@ async def _broken(fleet: Fleet, case: Case, rule: CutRule) -> _Broken | None:
         await site.announce()
     if not struck:
         return None
-    return _Broken(told, text_in(struck[0]), await fleet.resumes() - before)
+    return Broken(told, text_in(struck[0]), await fleet.resumes() - before)
 
 
 async def run_cut(fleet: Fleet, kind: str, rng: random.Random) -> Result | None:
     """One cut of a greedy stream; None where the stream ended before its place came."""
     case = Case.draw(rng)
-    whole, said = await _unbroken(fleet, case)
-    broken = await _broken(fleet, case, cut_rule(kind, rng, len(said)))
+    whole, said = await ask_whole(fleet, case)
+    broken = await ask_broken(fleet, case, cut_rule(kind, rng, len(said)))
     return broken and broken.result("exact", kind, case, whole, broken.told.differs_from(whole))
 
 
@@ -143,7 +144,7 @@ async def run_stop(fleet: Fleet, kind: str, rng: random.Random) -> Result | None
     """One cut of a stream that ends by a stop string, taken from what the engine says without one."""
     case = Case.draw(rng)
     case = case.changed(max_tokens=max(80, case.limit_tokens))
-    plain, said = await _unbroken(fleet, case)
+    plain, said = await ask_whole(fleet, case)
     stop = draw_stop(said, rng)
     if stop is None:
         return None
@@ -151,11 +152,11 @@ async def run_stop(fleet: Fleet, kind: str, rng: random.Random) -> Result | None
     case = case.changed(stop=[stop.text], include_stop_str_in_output=keeps or None)
     if case.path.endswith("chat/completions") and rng.random() < 0.5:
         case = case.changed(max_tokens=None)
-    whole, _ = await _unbroken(fleet, case)
+    whole, _ = await ask_whole(fleet, case)
     end = plain.text.index(stop.text) + (len(stop.text) if keeps else 0)
     if (whole.text, whole.finish, whole.stop_reasons) != (plain.text[:end], ["stop"], [stop.text]):
         raise RuntimeError(f"the unbroken stream does not end by {stop.text!r}: {whole}")
-    broken = await _broken(fleet, case, stop_rule(kind, stop, rng))
+    broken = await ask_broken(fleet, case, stop_rule(kind, stop, rng))
     return broken and broken.result("stop", kind, case, whole, broken.told.differs_from(whole))
 
 
@@ -164,10 +165,10 @@ async def run_faithful(fleet: Fleet, kind: str, rng: random.Random) -> Result | 
     case = Case.draw(rng)
     is_text = kind == BY_TEXT
     case = case.changed(ignore_eos=True) if is_text else faithful(case, kind, rng)
-    whole, said = await _unbroken(fleet, case)
+    whole, said = await ask_whole(fleet, case)
     if is_text and IDS in said:
         raise RuntimeError("the router asks an engine for ids that its site says it does not know")
-    broken = await _broken(fleet, case, cut_rule(rng.choice(KINDS), rng, len(said)))
+    broken = await ask_broken(fleet, case, cut_rule(rng.choice(KINDS), rng, len(said)))
     if broken is None:
         return None
     difference = broken.told.breaks_a_promise(
@@ -183,7 +184,7 @@ async def run_faithful(fleet: Fleet, kind: str, rng: random.Random) -> Result | 
 async def run_kill(fleet: Fleet, rng: random.Random) -> Result:
     """SIGKILL of the engine that serves the stream; returns once it is up again."""
     case = Case.draw(rng).changed(max_tokens=1000, ignore_eos=True)
-    whole, _ = await _unbroken(fleet, case)
+    whole, _ = await ask_whole(fleet, case)
     before = await fleet.resumes()
     victim = rng.choice(sorted(fleet.engines))
     await fleet.serve_at(victim)  # the stream begins where the engine is killed
@@ -193,7 +194,7 @@ async def run_kill(fleet: Fleet, rng: random.Random) -> Result:
     await begun.wait()
     await fleet.serve_at(*(name for name in fleet.sites if name != victim))
     fleet.engines[victim].kill()
-    broken = _Broken(await asking, methods=await fleet.resumes() - before)
+    broken = Broken(await asking, methods=await fleet.resumes() - before)
     fleet.engines[victim].start()
     await fleet.engines[victim].wait_until_ready()
     await fleet.serve_at(*fleet.sites)
@@ -211,7 +212,7 @@ async def _forget_ids(fleet: Fleet) -> None:
         await fleet.serve_at(name)
         for _ in range(100):
             await asyncio.sleep(0.1)
-            if IDS not in (await _unbroken(fleet, case))[1]:
+            if IDS not in (await ask_whole(fleet, case))[1]:
                 break
         else:
             raise RuntimeError(f"the router does not see that {name} has no token ids")

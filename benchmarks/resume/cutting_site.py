@@ -16,6 +16,8 @@ from typing import Any
 
 import redis.asyncio as redis
 
+from gateway.api_paths import DERENDER_PATH, USUAL_PATHS
+
 ANNOUNCE_SECONDS = 0.5
 KEY = "heron:default:"
 
@@ -38,6 +40,8 @@ class CuttingSite:
     """What it reports, where somebody counts; None: it does not say."""
     takes_ids: bool = True
     """False: it says that its engine knows no token ids, so that streams can only go on by text."""
+    parses_ids: bool = False
+    """It says that its engine tells what ids mean."""
     rule: CutRule | None = None
     """For the next event stream; None again once it has struck."""
     port: int = 0
@@ -89,7 +93,11 @@ class CuttingSite:
             "ride_through_joules": 0.0,
             "safe_floor_watts": 0.0,
             "max_site_watts": 0.0,
-            "capabilities": {"token_ids": self.takes_ids, "max_model_len": self.max_model_len},
+            "capabilities": {
+                "token_ids": self.takes_ids,
+                "max_model_len": self.max_model_len,
+                **({"paths": [*USUAL_PATHS, DERENDER_PATH]} if self.parses_ids else {}),
+            },
         }
         await self.store.set(f"{KEY}site-info:{self.site_id}", json.dumps(info))
         await self.store.set(f"{KEY}site:{self.site_id}", json.dumps(report), ex=60)

@@ -51,6 +51,8 @@ class EngineSetting:
     """A model's directory; None: the tiny one with random weights."""
     arguments: tuple[str, ...] = ()
     """More arguments of `vllm serve`; of two equal ones the last counts, so these win."""
+    parses_ids: bool = False
+    """Its engines have parsers and `--enable-scale-out`, and their sites say so."""
     gpus: tuple[str, ...] = ()
     """GPU of each engine, by CUDA's number; one: both share it. Empty: no GPU is named, as on a CPU."""
 
@@ -218,7 +220,7 @@ async def running(directory: Path, setting: EngineSetting) -> AsyncIterator[Flee
         for engine in engines.values():
             await engine.wait_until_ready()
         sites = {
-            name: CuttingSite(name, MODEL, engine.port, MAX_MODEL_LEN, store)
+            name: CuttingSite(name, MODEL, engine.port, MAX_MODEL_LEN, store, parses_ids=setting.parses_ids)
             for name, engine in engines.items()
         }
         for site in sites.values():

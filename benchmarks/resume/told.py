@@ -21,6 +21,11 @@ class Told:
     """One stream, as its client got it."""
 
     text: str = ""
+    reasoning: str = ""
+    calls: dict[int, tuple[str, str]] = field(default_factory=dict)
+    """Name and arguments of each tool call, by index."""
+    call_ids: dict[int, list[str]] = field(default_factory=dict)
+    """The ids that it was given: one, and no other call's."""
     ids: set[str] = field(default_factory=set)
     roles: int = 0
     finish: list[str] = field(default_factory=list)
@@ -38,15 +43,21 @@ class Told:
     def is_whole(self) -> bool:
         """One stream as OpenAI's API describes it."""
         shape = (len(self.ids), len(self.finish), len(self.usage), self.done)
-        return shape == (1, 1, 1, 1) and self.roles <= 1 and not self.foreign and not self.error
+        given = [call_id for ids in self.call_ids.values() for call_id in ids]
+        has_ids = self.call_ids.keys() == self.calls.keys() and len(given) == len(set(given)) == len(
+            self.calls
+        )
+        is_one = shape == (1, 1, 1, 1) and self.roles <= 1
+        return is_one and has_ids and not self.foreign and not self.error
 
     def differs_from(self, whole: Told) -> str:
         """What is not as in the unbroken stream; "" if nothing."""
         if not self.is_whole:
             return self._shape()
-        if self.text != whole.text:
-            return f"text {_first_difference(self.text, whole.text)}"
-        for name in ("roles", "finish", "stop_reasons", "usage"):
+        for name in ("text", "reasoning"):
+            if getattr(self, name) != getattr(whole, name):
+                return f"{name} {_first_difference(getattr(self, name), getattr(whole, name))}"
+        for name in ("calls", "roles", "finish", "stop_reasons", "usage"):
             if getattr(self, name) != getattr(whole, name):
                 return f"{name}: {getattr(self, name)} for {getattr(whole, name)}"
         return ""
@@ -143,6 +154,18 @@ def take(told: Told, event: dict[str, Any], *, asks_ids: bool = False) -> None:
         delta = choice.get("delta", choice)
         told.roles += 1 if delta.get("role") else 0
         told.text += delta.get("content") or delta.get("text") or ""
+        told.reasoning += delta.get("reasoning") or ""
+        for piece in delta.get("tool_calls") or ():
+            _take_call(told, piece)
         if choice.get("finish_reason"):
             told.finish.append(choice["finish_reason"])
             told.stop_reasons.append(choice.get("stop_reason"))
+
+
+def _take_call(told: Told, piece: dict[str, Any]) -> None:
+    function = piece.get("function") or {}
+    name, arguments = told.calls.get(piece["index"], ("", ""))
+    name, arguments = name + (function.get("name") or ""), arguments + (function.get("arguments") or "")
+    told.calls[piece["index"]] = name, arguments
+    if piece.get("id"):
+        told.call_ids.setdefault(piece["index"], []).append(piece["id"])
