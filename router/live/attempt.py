@@ -174,14 +174,7 @@ class Attempt:
 
     def scanner(self, exchange: Exchange) -> StreamScanner:
         """For the answer to the request as it was sent last."""
-        verdict = exchange.resumability
-        return scanner_for(
-            exchange.api,
-            exchange.mode,
-            cut=exchange.cuts_ids,
-            choices=exchange.body.choices,
-            watches_calls=verdict is not None and verdict.needs_parser,
-        )
+        return scanner_for(exchange.api, exchange.mode, cut=exchange.cuts_ids, choices=exchange.body.choices)
 
     def whole(
         self, exchange: Exchange, placement: Placement, response: UpstreamResponse, data: bytes

@@ -88,10 +88,8 @@ def _object(payload: bytes | None) -> dict[str, Any]:
 StreamScanner = ChatStreamScanner | EventStreamScanner
 
 
-def scanner_for(
-    api: Api, mode: Mode, *, cut: bool, choices: int, watches_calls: bool = False
-) -> StreamScanner:
+def scanner_for(api: Api, mode: Mode, *, cut: bool, choices: int) -> StreamScanner:
     """The scanner of one answer."""
     if api is Api.CHAT or api is Api.COMPLETION:
-        return ChatStreamScanner(api, mode, cut=cut, choices=choices, watches_calls=watches_calls)
+        return ChatStreamScanner(api, mode, cut=cut, choices=choices)
     return EventStreamScanner(api)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
+
 REASONING_NAMES = ("reasoning", "reasoning_content")
 """Of a delta; vLLM's, and what it was called before and elsewhere still is. An engine may write both."""
 MAX_CALLS = 1024
@@ -42,6 +44,7 @@ class ParsedOutput:
 
     def __init__(self) -> None:
         self._reasoning = bytearray()
+        """Escaped as in a JSON string: so it comes."""
         self.reasoning_names: tuple[str, ...] = ()
         """The names under which the reasoning came."""
         self.calls: dict[int, ToolCall] = {}
@@ -49,8 +52,16 @@ class ParsedOutput:
 
     @property
     def reasoning(self) -> str:
-        """All of it."""
-        return self._reasoning.decode()
+        """All of it.
+
+        Raises:
+            ValueError: an engine's JSON was not valid.
+        """
+        return str(orjson.loads(b'"%b"' % bytes(self._reasoning)))
+
+    def add_raw_reasoning(self, escaped: bytes) -> None:
+        """A further piece of reasoning under the same name, as it stands in the event."""
+        self._reasoning += escaped
 
     def add(self, delta: dict[str, Any]) -> bool:
         """Take what a delta has; False where it is not understood."""
@@ -59,7 +70,7 @@ class ParsedOutput:
             text = delta[names[0]]
             if not isinstance(text, str):
                 return False
-            self._reasoning += text.encode()
+            self._reasoning += orjson.dumps(text)[1:-1]
             self.reasoning_names = names
         calls = delta.get("tool_calls") or []
         return isinstance(calls, list) and all(self._add_call(call) for call in calls)

@@ -93,7 +93,7 @@ class StreamRecord:
         """Whether an engine's JSON was valid where it matters; events pass unread while they come."""
         try:
             first = orjson.loads(data_of(self.first_event) or b"{}")
-            _ = self.sent_text
+            _ = self.sent_text, self.parsed and self.parsed.reasoning
         except ValueError:
             return False
         prompt = b"" if self.prompt_ids is None or not self.prompt_ids.strip() else self.prompt_ids + b","

@@ -31,10 +31,13 @@ _ABORT_REASONS = frozenset({"abort", "error"})
 """Finish reasons of an engine that gave up."""
 _ID_KEYS = (b'"token_ids"', b'"prompt_token_ids"')
 _FAST_IDS = b',"token_ids":['
-_CALLS = b'"tool_calls":[{'
+_DELTA = b'"delta":{'
+_FAST_REASONING = b'"reasoning":"'
+_PARSED = (b'"tool_calls":[{', _FAST_REASONING, b'"reasoning_content":"')
 _FAST_TEXT = {Api.CHAT: b'"content":"', Api.COMPLETION: b'"text":"'}
 _OTHER_OUTPUT = ("reasoning", "reasoning_content", "tool_calls", "function_call", "refusal", "audio")
 _BACKSLASH = 0x5C
+_OPEN, _CLOSE = 0x7B, 0x7D
 
 
 class ChatStreamScanner:
@@ -44,12 +47,12 @@ class ChatStreamScanner:
         "_choices_left",
         "_cut",
         "_early_usage",
+        "_is_chat",
         "_is_learning",
         "_mode",
         "_splitter",
         "_text_key",
         "_text_key_length",
-        "_watches_calls",
         "ending",
         "error",
         "events",
@@ -57,17 +60,14 @@ class ChatStreamScanner:
         "record",
     )
 
-    def __init__(
-        self, api: Api, mode: Mode, *, cut: bool, choices: int = 1, watches_calls: bool = False
-    ) -> None:
-        """`cut`: take token ids out of the events; `choices`: how many must finish. `watches_calls`: events
-        of text may hold tool calls too."""
+    def __init__(self, api: Api, mode: Mode, *, cut: bool, choices: int = 1) -> None:
+        """`cut`: take token ids out of the events; `choices`: how many must finish."""
         self._splitter = EventSplitter()
         self._mode: Mode = mode
         self._cut = cut
         self._text_key = _FAST_TEXT.get(api, b'"text":"')
         self._text_key_length = len(self._text_key)
-        self._watches_calls = watches_calls
+        self._is_chat = api is Api.CHAT
         self._choices_left = choices
         self._early_usage = b""
         """A usage event before the finish: an engine that gives up sends one of zero tokens."""
@@ -122,34 +122,58 @@ class ChatStreamScanner:
             self.events += 1
             return event
         start = event.find(self._text_key)
-        if start < 0 or (self._watches_calls and event.find(_CALLS) >= 0):
-            return self._parse(event)
+        if start < 0:
+            return self._reasoning(event)
+        is_first = event[start - 1] == _OPEN
         start += self._text_key_length
         end = event.find(b'"', start)
         if event[end - 1] == _BACKSLASH:
             end = _string_end(event, start)
-        record = self.record
-        if mode == "ids":
-            ids = event.rfind(_FAST_IDS)
-            if ids < 0:
-                return self._parse(event)
-            ids_end = event.find(b"]", ids)
-            if ids_end <= ids + 14:
-                return self._parse(event)
-            record.ids += event[ids + 14 : ids_end]
-            record.ids += b","
-            if end > start:
-                record.text += event[start:end]
-                record.text_events += 1
-            self.events += 1
-            return event[:ids] + event[ids_end + 1 :] if self._cut else event
-        if self._cut and event.find(b'token_ids"') >= 0:
+        if self._is_chat and not (is_first and event[end + 1] == _CLOSE) and _has_parsed(event):
+            return self._parse(event)
+        out = self._without_ids(event)
+        if not out:
             return self._parse(event)
         if end > start:
-            record.text += event[start:end]
-            record.text_events += 1
+            self.record.text += event[start:end]
+            self.record.text_events += 1
         self.events += 1
-        return event
+        return out
+
+    def _reasoning(self, event: bytes) -> bytes:
+        """An event whose delta has reasoning alone, or nothing: a parser holds text back."""
+        start = event.find(_DELTA) + len(_DELTA)
+        parsed = self.record.parsed
+        if self._mode != "ids" or start < len(_DELTA):
+            return self._parse(event)
+        end = start
+        if event.startswith(_FAST_REASONING, start) and parsed is not None:
+            start += len(_FAST_REASONING)
+            end = event.find(b'"', start)
+            if event[end - 1] == _BACKSLASH:
+                end = _string_end(event, start)
+            close = end + 1
+        else:
+            close = start
+        out = self._without_ids(event) if event[close] == _CLOSE else b""
+        if not out:
+            return self._parse(event)
+        if parsed is not None:
+            parsed.add_raw_reasoning(event[start:end])
+        self.events += 1
+        return out
+
+    def _without_ids(self, event: bytes) -> bytes:
+        """The event as it goes on; its ids are noted. b"": it is not as most are."""
+        if self._mode != "ids":
+            return b"" if self._cut and event.find(b'token_ids"') >= 0 else event
+        start = event.rfind(_FAST_IDS)
+        end = event.find(b"]", start)
+        if start < 0 or end <= start + 14:
+            return b""
+        self.record.ids += event[start + 14 : end]
+        self.record.ids += b","
+        return event[:start] + event[end + 1 :] if self._cut else event
 
     def _parse(self, event: bytes) -> bytes:
         payload = data_of(event)
@@ -174,7 +198,7 @@ class ChatStreamScanner:
             self.has_begun = any(has_output(choice) for choice in choices)
         if self._mode != "plain":
             self._take(value, choices, out)
-            if self._is_learning and any(text_of(choice)[0] for choice in choices):
+            if self._is_learning and any(any(text_of(choice)) for choice in choices):
                 # The next events look like this one, unless it is a first one with the prompt's ids.
                 self._is_learning = self._cut and b'"prompt_token_ids"' in event
         elif self.has_begun:
@@ -318,6 +342,11 @@ def _string_end(event: bytes, start: int) -> int:
     """Index of the quote that ends the JSON string whose text begins at `start`."""
     string = _STRING.match(event, start)
     return start if string is None else string.end() - 1
+
+
+def _has_parsed(event: bytes) -> bool:
+    """Whether an event with text has reasoning or tool calls too."""
+    return any(event.find(name) >= 0 for name in _PARSED)
 
 
 def _raw_ids(ids: list[Any]) -> bytes:

@@ -91,9 +91,7 @@ def broken(fields: dict[str, Any], cut: int) -> tuple[ResumableRequest, ChatStre
     request = request_of(fields)
     asks = request.asks_token_ids
     raw = request.raw if asks else request.raw[:-1] + b',"return_token_ids":true}'
-    scanner = ChatStreamScanner(
-        Api.CHAT, "ids", cut=not asks, watches_calls=request.resumability.needs_parser
-    )
+    scanner = ChatStreamScanner(Api.CHAT, "ids", cut=not asks)
     out = b""
     left = cut
     for event in toy_engine.answer(CHAT, raw):

@@ -221,7 +221,8 @@ def test_output_of_another_kind_is_noted(name: str):
     for data in (event, chunk() + chunk() + event):
         scanner = ChatStreamScanner(Api.CHAT, "text", cut=False)
         scanner.feed(data)
-        assert scanner.record.has_other_output
+        assert scanner.record.parsed is not None
+        assert scanner.record.has_other_output == (name == "tool_calls"), "its pieces are a list"
 
 
 def test_an_engine_that_ignores_the_wish_for_ids_is_continued_by_text():
@@ -345,3 +346,65 @@ def test_a_text_of_quotes_and_backslashes_is_kept_as_it_is(text: str):
         scanner.feed(b"data: %b\n\n" % orjson.dumps(event))
     assert scanner.ending is None
     assert scanner.record.sent_text == "first" + text
+
+
+def call_piece(arguments: str) -> list[dict[str, Any]]:
+    return [{"index": 0, "function": {"arguments": arguments}}]
+
+
+PIECE = st.text(alphabet=st.sampled_from(list('ab "\\\n{}[]é😀,:')), min_size=1, max_size=6)
+DELTAS = st.one_of(
+    st.fixed_dictionaries({"content": PIECE}),
+    st.fixed_dictionaries({"reasoning": PIECE}),
+    st.fixed_dictionaries({"reasoning": PIECE, "content": PIECE}),
+    st.fixed_dictionaries({"content": PIECE, "reasoning": PIECE}),
+    st.fixed_dictionaries({"reasoning": PIECE, "reasoning_content": PIECE}),
+    st.fixed_dictionaries({"content": PIECE, "tool_calls": st.none()}),
+    st.just({}),
+    st.fixed_dictionaries({"tool_calls": PIECE.map(call_piece)}),
+    st.fixed_dictionaries({"content": PIECE, "tool_calls": PIECE.map(call_piece)}),
+)
+
+
+@given(st.lists(st.tuples(DELTAS, st.lists(st.integers(0, 9), min_size=1, max_size=3)), max_size=12))
+def test_reasoning_and_calls_are_noted_however_events_mix_them(
+    said: list[tuple[dict[str, Any], list[int]]],
+) -> None:
+    """By byte search or by parsing: the same record, and the events without their ids."""
+    scanner = ChatStreamScanner(Api.CHAT, "ids", cut=True)
+    head = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    first = {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
+    scanner.feed(b"data: " + orjson.dumps({**head, "choices": [first], "prompt_token_ids": [1]}) + b"\n\n")
+    text = reasoning = arguments = ""
+    all_ids: list[int] = []
+    for delta, ids in said:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}
+        out = scanner.feed(
+            b"data: " + orjson.dumps({**head, "choices": [{**choice, "token_ids": ids}]}) + b"\n\n"
+        )
+        assert orjson.loads(out.removeprefix(b"data: ")) == {**head, "choices": [choice]}
+        text += delta.get("content") or ""
+        reasoning += delta.get("reasoning") or ""
+        for piece in delta.get("tool_calls") or ():
+            arguments += piece["function"]["arguments"]
+        all_ids += ids
+    record = scanner.record
+    assert record.is_readable
+    assert record.sent_text == text
+    assert orjson.loads(b"[%b]" % bytes(record.ids).rstrip(b",")) == all_ids
+    assert (record.parsed.reasoning if record.parsed else "") == reasoning
+    assert (record.parsed.calls[0].arguments if record.parsed and record.parsed.calls else "") == arguments
+    assert not record.has_other_output
+    assert scanner.events == len(said) + 1
+
+
+def test_reasoning_that_is_no_json_is_not_continued() -> None:
+    """Events pass unread; when the stream breaks it shows."""
+    scanner = ChatStreamScanner(Api.CHAT, "ids", cut=True)
+    event = (
+        b'data: {"id":"c","choices":[{"index":0,"delta":{"reasoning":"%b"},"finish_reason":null,'
+        b'"token_ids":[1]}]}\n\n'
+    )
+    scanner.feed(event % b"fine")
+    scanner.feed(event % b"\\x")
+    assert not scanner.record.is_readable
