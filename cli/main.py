@@ -122,6 +122,15 @@ COMMANDS: dict[str, Command] = {
             "heron keys revoke 4fd1c02a9b3e",
         ),
     ),
+    "cordon": Command(
+        module="cli.cordon",
+        help="take a site out of service: no new work, what runs there goes on",
+        examples=(
+            "heron cordon north --reason 'new fans' --for 2h",
+            "heron cordon north --lift",
+            "heron cordon",
+        ),
+    ),
     "data": Command(
         module="cli.data",
         help="list and fetch the official wind and trace files",
@@ -147,8 +156,7 @@ def build_parser(chosen: str | None) -> argparse.ArgumentParser:
     """The parser of the whole command line; only `chosen`'s module is imported, for its arguments."""
     parser = argparse.ArgumentParser(
         prog="heron",
-        description="Serves LLM inference on wind power: an OpenAI-compatible router over many sites.\n"
-        "heron COMMAND --help has each command's arguments and an example. Start with: heron demo",
+        description="LLM inference on wind power. Start with: heron demo. Each COMMAND has --help.",
         formatter_class=_Formatter,
     )
     parser.add_argument("--version", action="version", version=f"heron {installed_version()}")

@@ -49,6 +49,9 @@ class Keys:
     def site(self, site_id: str) -> str:
         return f"{self.prefix}site:{site_id}"
 
+    def cordon(self, site_id: str) -> str:
+        return f"{self.prefix}cordon:{site_id}"
+
     @property
     def sites(self) -> str:
         return f"{self.prefix}sites"

@@ -292,6 +292,16 @@ class PlannerLease(Record):
     acquired_at_unix_seconds: UnixSeconds
 
 
+class Cordon(Document):
+    """`cordon:<site>`: an operator wants no new work sent there. What runs there goes on."""
+
+    kind: ClassVar[str] = "Cordon"
+
+    reason: Text = ""
+    """What people are told."""
+    since_unix_seconds: UnixSeconds
+
+
 class ApiKey(Document):
     """`key:<sha256>`: what an API key may do. The key itself is stored nowhere.
 

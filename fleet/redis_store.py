@@ -135,6 +135,13 @@ class RedisStore:
         updated: Awaitable[Any] = self._redis.eval(_UPDATE_HASH, 1, self._keys.api_key(sha256_hex), *words)
         return bool(await self._do(updated))
 
+    async def write_cordon(self, site_id: str, record: bytes, ttl_seconds: float | None) -> None:
+        milliseconds = None if ttl_seconds is None else max(1, round(ttl_seconds * 1000))
+        await self._do(self._redis.set(self._keys.cordon(site_id), record, px=milliseconds))
+
+    async def remove_cordon(self, site_id: str) -> bool:
+        return bool(await self._do(self._redis.delete(self._keys.cordon(site_id))))
+
     # reading
 
     async def api_key_ids(self) -> list[str]:
@@ -173,6 +180,9 @@ class RedisStore:
 
     async def site_infos(self, site_ids: Sequence[str]) -> list[bytes | None]:
         return await self._get([self._keys.site_info(site_id) for site_id in site_ids])
+
+    async def cordons(self, site_ids: Sequence[str]) -> list[bytes | None]:
+        return await self._get([self._keys.cordon(site_id) for site_id in site_ids])
 
     async def power_readings(self, site_ids: Sequence[str]) -> list[bytes | None]:
         return await self._get([self._keys.power(site_id) for site_id in site_ids])

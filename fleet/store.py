@@ -67,6 +67,15 @@ class Store(Protocol):
 
     async def site_infos(self, site_ids: Sequence[str]) -> list[bytes | None]: ...
 
+    async def cordons(self, site_ids: Sequence[str]) -> list[bytes | None]:
+        """Cordon per site, None where there is none (or its time is over)."""
+
+    async def write_cordon(self, site_id: str, record: bytes, ttl_seconds: float | None) -> None:
+        """SET `cordon:<site>`, with a TTL if there is one."""
+
+    async def remove_cordon(self, site_id: str) -> bool:
+        """DEL `cordon:<site>`; False where there was none."""
+
     async def power_readings(self, site_ids: Sequence[str]) -> list[bytes | None]: ...
 
     async def power_log(self, site_id: str, count: int) -> list[bytes]:

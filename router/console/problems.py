@@ -21,6 +21,7 @@ ACTIONS: dict[StatusName, str] = {
     "faulted": "Read its agent's log; run heron doctor there.",
     "dark": "Nothing to do: it comes back with the wind, or once its engines have started.",
     "draining": "Nothing to do: its streams finish there or go on elsewhere.",
+    "cordoned": "Once that is over: heron cordon SITE --lift.",
     "breaker_open": "Read its agent's log: the events say what failed.",
     "late": "Look at its network and at Redis if it goes on.",
     "probing": "Nothing to do: the probe decides.",

@@ -1,7 +1,8 @@
 """How one site is, and why requests go there or do not, in words for a person. Pure.
 
-Cases, the first that holds: it may not be called; no report for long; faulted; dark; draining; its breaker is
-open; its report is late; a probe is under way; no engine is ready; no watts left; no room; it serves.
+Cases, the first that holds: it may not be called; no report for long; faulted; dark; draining; cordoned; its
+breaker is open; its report is late; a probe is under way; no engine is ready; no watts left; no room; it
+serves.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ StatusName = Literal[
     "faulted",
     "dark",
     "draining",
+    "cordoned",
     "breaker_open",
     "late",
     "probing",
@@ -82,6 +84,11 @@ def site_status(facts: SiteFacts, now: float) -> SiteStatus:
         left = view.drain_seconds_left
         until = "" if left is None else f", over in {left:.0f} s"
         return _status("draining", "warning", f"it takes no new work{until}: {why_state(view)}".rstrip(": "))
+    if view.cordon is not None:
+        reason = view.cordon.reason
+        return _status(
+            "cordoned", "warning", f"an operator wants no new work there{reason and f': {reason}'}"
+        )
     if facts.breaker == "open":
         return _status("breaker_open", "bad", "requests failed there: it gets none but a probe")
     if age > FRESH_SECONDS:

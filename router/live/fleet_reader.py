@@ -117,6 +117,9 @@ class FleetReader:
         ids = ids[self._part :: parts]
         if not ids:
             return
+        cordons = await self._store.cordons(ids)  # first: no site is given work before its cordon is known
+        for site_id, raw in zip(ids, cordons, strict=True):
+            self._view.take_cordon(raw or b"", site_id)
         reports = await self._store.site_reports(ids)
         for site_id, raw in zip(ids, reports, strict=True):
             if raw is None:

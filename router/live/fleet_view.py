@@ -16,11 +16,12 @@ from typing import Literal
 from fleet.keys import is_name
 from fleet.records import PowerReading, SiteInfo, SiteReport
 from fleet.wire import RecordError
-from router.console.status import why_state
+from router.live.cordons import Cordons
 from router.live.events import EventLevel, EventRing
 from router.live.metrics import RouterMetrics
 from router.live.networks import Network, NotAllowedError, check_literal, check_name
 from router.live.plan_intake import PlanIntake, PlanRefusedError
+from router.live.site_changes import state_change
 from router.live.site_records import SiteRecords, Source
 from router.live.sites import SiteRegistry
 from router.policy.outlook import power_outlook
@@ -29,9 +30,7 @@ from router.policy.snapshot import Shortage, Snapshot, shortage, view_of
 
 logger = logging.getLogger(__name__)
 
-RecordKind = Literal["report", "info", "power", "plan", "forgotten"]
-STATE_LEVELS: dict[str, EventLevel] = {"serving": "good", "faulted": "bad"}
-"""Of a site's new state; the others are `warning`."""
+RecordKind = Literal["report", "info", "power", "plan", "cordon", "forgotten"]
 MAX_SITES = 10_000
 """Beyond this further site ids are refused: Redis is writable by every site."""
 FORGET_SECONDS = 60.0
@@ -63,6 +62,7 @@ class FleetView:
         self.snapshot = Snapshot()
         self.on_change: Callable[[], None] = lambda: None
         self.plans = PlanIntake()
+        self.cordons = Cordons()
         self._plan_refused: tuple[bytes, int] | None = None
         self._infos_taken = 0
         self.on_record: Callable[[RecordKind, str, bytes], None] = lambda _kind, _site_id, _raw: None
@@ -232,6 +232,22 @@ class FleetView:
                 level: EventLevel = "good" if step > 0 else "warning"
                 self._events.add("power", text, site_id=reading.site_id, level=level)
 
+    def take_cordon(self, raw: bytes, site_id: str) -> None:
+        """An operator's word on a site; b"": there is none."""
+        if self._is_refused_before("Cordon", site_id, raw):
+            return
+        try:
+            change = self.cordons.take(raw, site_id)
+        except RecordError as error:
+            self._refuse("Cordon", error.reason, str(error), site_id, raw)
+            return
+        if not change:
+            return
+        self._events.add("cordon", change, site_id=site_id, level="warning" if raw else "good")
+        self.on_record("cordon", site_id, raw)
+        if (kept := self._records.get(site_id)) is not None:
+            self._rebuild(kept)
+
     def infos(self) -> dict[str, SiteInfo]:
         """Of every site that says what it is."""
         return {site_id: kept.info for site_id, kept in self._records.items() if kept.info is not None}
@@ -264,7 +280,7 @@ class FleetView:
         """The site is no longer known."""
         if self._records.pop(site_id, None) is None:
             return
-        for kind in ("SiteReport", "SiteInfo", "PowerReading"):
+        for kind in ("SiteReport", "SiteInfo", "PowerReading", "Cordon"):
             self._refused.pop((kind, site_id), None)
         self.registry.forget(site_id)
         self.snapshot = self.snapshot.without_site(site_id)
@@ -338,6 +354,7 @@ class FleetView:
             arrived_at=kept.arrived_at,
             is_confirmed=kept.is_confirmed,
             known_models=kept.known_models(),
+            cordon=self.cordons.of(kept.site_id),
         )
         entry = self.registry.entry(kept.site_id, kept.origin)
         is_newer = before is None or before.sequence != view.sequence
@@ -346,17 +363,10 @@ class FleetView:
             if is_newer:
                 load.reported(model)
         self.snapshot = self.snapshot.with_site(view)
-        level = STATE_LEVELS.get(view.state, "warning")
-        if before is None:
-            text = f"{kept.site_id} is {view.state}"
-            self._events.add("site_appeared", text, site_id=kept.site_id, level=level)
-        else:
-            if before.agent_id != view.agent_id:
-                entry.breaker.allow_probe()
-            if before.state != view.state:
-                why = why_state(view, before.draw_watts)
-                text = f"{kept.site_id} is {view.state}, was {before.state}{why and f': {why}'}"
-                self._events.add("site_state", text, site_id=kept.site_id, level=level)
+        if before is not None and before.agent_id != view.agent_id:
+            entry.breaker.allow_probe()
+        if (change := state_change(before, view)) is not None:
+            self._events.add(change.kind, change.text, site_id=kept.site_id, level=change.level)
         self.on_change()
 
     def _check_clock(self, kept: SiteRecords) -> None:

@@ -213,7 +213,7 @@ class Planner:
         found = {}
         for site_id in self._view.known_sites():
             kept = self._view.records(site_id)
-            if kept is not None:
+            if kept is not None and self._view.cordons.of(site_id) is None:
                 found[site_id] = SiteRecordsView(
                     info=kept.info, report=kept.report, outlook=power.get(site_id)
                 )

@@ -157,6 +157,12 @@ def fleet_families(view: FleetView, *, is_store_up: bool | None, now: float) -> 
         {(): 1.0 if is_store_up else 0.0},
     )
     yield gauge(
+        "heron_router_site_cordoned",
+        "1 where an operator wants no new work sent to the site, else 0.",
+        ["site"],
+        {(site_id,): float(site.cordon is not None) for site_id, site in views.items()},
+    )
+    yield gauge(
         "heron_router_site_state",
         "1 for the state that the site reports.",
         ["site", "state"],

@@ -13,7 +13,7 @@ from operator import attrgetter
 from types import MappingProxyType
 from typing import Literal
 
-from fleet.records import InstanceReport, ModelReport, SiteInfo, SiteReport, SiteState
+from fleet.records import Cordon, InstanceReport, ModelReport, SiteInfo, SiteReport, SiteState
 from gateway.api_paths import DERENDER_PATH, PATHS
 from router.policy.outlook import PowerOutlook
 from router.policy.plan_view import PlanView
@@ -74,11 +74,14 @@ class ModelView:
     max_model_len: int | None = None
     lacks: frozenset[str] = NO_PATHS
     """Inference paths that its engines do not answer, as far as is known: the site said which they do."""
+    is_cordoned: bool = False
+    """An operator wants no new work sent there."""
     is_serving: bool = field(init=False)
     """Whether new work may go there at all."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "is_serving", self.state == "serving" and self.ready_instances != 0)
+        is_serving = self.state == "serving" and self.ready_instances != 0 and not self.is_cordoned
+        object.__setattr__(self, "is_serving", is_serving)
 
     def freshness(self, now: float) -> Freshness:
         """By age since arrival, not by the writer's clock."""
@@ -108,6 +111,8 @@ class SiteView:
     region: str | None = None
     info: SiteInfo | None = None
     """As the site wrote it: GPUs, farm, ride-through, configurations. None: it says nothing of itself."""
+    cordon: Cordon | None = None
+    """An operator wants no new work sent there."""
     lacks: frozenset[str] = NO_PATHS
     """See ModelView."""
     models: tuple[ModelView, ...] = ()
@@ -200,6 +205,7 @@ def view_of(
     arrived_at: float,
     is_confirmed: bool,
     known_models: Collection[str] = (),
+    cordon: Cordon | None = None,
 ) -> SiteView:
     """Turn a report into the view that decisions use.
 
@@ -241,6 +247,7 @@ def view_of(
             joules_per_output_token=entry.joules_per_output_token,
             instances=entry.instances,
             has_power=has_power,
+            is_cordoned=cordon is not None,
             token_ids=capabilities.token_ids if capabilities is not None else False,
             parses_ids=capabilities is not None and capabilities.token_ids and DERENDER_PATH in offered,
             max_model_len=capabilities.max_model_len if capabilities is not None else None,
@@ -269,6 +276,7 @@ def view_of(
         server_idle_watts=info.server_idle_watts if info is not None else None,
         region=info.region if info is not None else None,
         info=info,
+        cordon=cordon,
         lacks=lacks,
         models=tuple(models),
     )

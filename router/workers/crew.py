@@ -59,6 +59,7 @@ RELAYED: dict[RecordKind, Kind] = {
     "info": Kind.INFO,
     "power": Kind.POWER,
     "plan": Kind.PLAN,
+    "cordon": Kind.CORDON,
     "forgotten": Kind.FORGET,
 }
 
@@ -181,6 +182,7 @@ class Crew:
         if kept is None:
             return
         for kind, raw in (
+            (Kind.CORDON, self._view().cordons.raw_of(site_id)),
             (Kind.REPORT, kept.raw_report),
             (Kind.INFO, kept.raw_info),
             (Kind.POWER, kept.raw_power),

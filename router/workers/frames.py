@@ -27,8 +27,9 @@ class Kind(IntEnum):
     INFO = 4
     POWER = 5
     PLAN = 13
+    CORDON = 14
     FORGET = 6
-    """A record under its site's name; FORGET has an empty one."""
+    """A record under its site's name; FORGET has an empty one, CORDON where there is none any more."""
     KEYS = 10
     """JSON: records of API keys, by their SHA-256."""
     KEYS_READ = 11

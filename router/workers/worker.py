@@ -121,7 +121,7 @@ class Worker:
     def take(self, frame: Frame) -> None:
         """What the parent says."""
         match frame.kind:
-            case Kind.REPORT | Kind.INFO | Kind.POWER | Kind.PLAN | Kind.FORGET:
+            case Kind.REPORT | Kind.INFO | Kind.POWER | Kind.PLAN | Kind.CORDON | Kind.FORGET:
                 self._take_record(frame.kind, *decode_record(frame.body))
             case Kind.SLOT:
                 self._take_slot(*orjson.loads(frame.body))
@@ -156,6 +156,8 @@ class Worker:
                 view.take_power(raw, site_id)
             case Kind.PLAN:
                 view.take_plan(raw)
+            case Kind.CORDON:
+                view.take_cordon(raw, site_id)
             case Kind.FORGET:
                 view.forget(site_id)
 

@@ -68,6 +68,7 @@ def test_the_page_names_every_key_and_channel() -> None:
         keys.power_log("<site>"),
         keys.site_info("<site>"),
         keys.site("<site>"),
+        keys.cordon("<site>"),
         keys.sites,
         keys.plan,
         keys.planner_lease,

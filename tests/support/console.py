@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from fleet.records import ModelReport, Plan, PowerReading, SiteInfo, SitePower, SiteReport, SolverReport
+from fleet.records import (
+    Cordon,
+    ModelReport,
+    Plan,
+    PowerReading,
+    SiteInfo,
+    SitePower,
+    SiteReport,
+    SolverReport,
+)
 from router.console.facts import SiteFacts
 from router.policy.snapshot import view_of
 
@@ -63,6 +72,7 @@ def site_facts(
     drain_seconds_left: float | None = None,
     has_info: bool = True,
     is_allowed: bool = True,
+    cordon: Cordon | None = None,
     **fields: Any,
 ) -> SiteFacts:
     """One site, well unless told otherwise."""
@@ -87,7 +97,9 @@ def site_facts(
         }
     )
     about = info(site_id) if has_info else None
-    view = view_of(report, about, arrived_at=arrived_at, is_confirmed=True) if is_allowed else None
+    view = None
+    if is_allowed:
+        view = view_of(report, about, arrived_at=arrived_at, is_confirmed=True, cordon=cordon)
     return SiteFacts(site_id=site_id, report=report, info=about, view=view, arrived_at=arrived_at, **fields)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from fleet.records import (
     ApiKey,
+    Cordon,
     Plan,
     PlannerLease,
     PowerReading,
@@ -26,6 +27,7 @@ RECORDS: tuple[type[Document], ...] = (
     RouterPresence,
     PlannerLease,
     ApiKey,
+    Cordon,
 )
 KINDS = tuple(record.kind for record in RECORDS)
 MINIMAL_SITE_REPORT = "SiteReport.minimal"

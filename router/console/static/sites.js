@@ -17,6 +17,7 @@ const STATE_WORDS = {
   silent: "no report",
   late: "late report",
   not_allowed: "not allowed",
+  cordoned: "cordoned",
   breaker_open: "breaker open",
   probing: "being probed",
   no_engine: "no engine ready",

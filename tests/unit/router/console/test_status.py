@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.console import site_facts
 
-from fleet.records import ModelReport
+from fleet.records import Cordon, ModelReport
 from router.console.facts import SiteFacts
 from router.console.status import power_text, site_status, why_state
 
@@ -39,6 +39,10 @@ FULL = (ModelReport(model="m", ready_instances=1, headroom_requests=0, waiting_r
         (
             site_facts(arrived_at=99.5, state="draining", cap_watts=2000.0, drain_seconds_left=4.2),
             *("draining", "warning", False, "over in 4 s: its cap is 2.0 kW, it drew 5.0 kW"),
+        ),
+        (
+            site_facts(arrived_at=99.5, cordon=Cordon(reason="fans", since_unix_seconds=1.0)),
+            *("cordoned", "warning", False, "no new work there: fans"),
         ),
         (site_facts(arrived_at=99.5, breaker="open"), "breaker_open", "bad", False, "probe"),
         (site_facts(arrived_at=95.0), "late", "warning", True, "5 s old"),

@@ -1,0 +1,149 @@
+"""`heron cordon`: an operator takes a site out of service, and puts it back (`--lift`).
+
+A cordoned site gets no new work from any router of the fleet; what runs there goes on, and may be resumed
+elsewhere. Routers read it every second. Nothing is asked of the site.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from cli import exit_codes
+from cli.services import CONFIG_VARIABLE
+from fleet.config import NO_FILE, ConfigError, load_fleet, read_file
+from fleet.keys import Keys, is_name
+from fleet.records import Cordon
+from fleet.redis_store import RedisStore
+from fleet.store import Store, StoreError
+from fleet.wire import RecordError, describe_validation_error
+
+PATIENCE_SECONDS = 10.0
+"""With Redis: a person waits, no request does."""
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)([smhd])")
+SHOWN_SITES = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `heron cordon`."""
+    parser.add_argument(
+        "site", metavar="SITE", nargs="?", help="its site_id; left out: show which are cordoned"
+    )
+    parser.add_argument("--lift", action="store_true", help="put it back into service")
+    parser.add_argument("--reason", metavar="TEXT", default="", help="what others are told")
+    parser.add_argument(
+        "--for", dest="duration", metavar="TIME", help="over by itself after 30m, 2h, 1d (default: never)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        type=Path,
+        default=os.environ.get(CONFIG_VARIABLE),
+        help=f"the fleet's configuration, for [fleet] name and redis_url (default: ${CONFIG_VARIABLE})",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run `heron cordon`; 1 if Redis does not answer.
+
+    Raises:
+        ConfigError: wrong arguments or configuration.
+    """
+    if arguments.lift and (arguments.site is None or arguments.duration or arguments.reason):
+        raise ConfigError("heron cordon: --lift takes the SITE alone")
+    path: Path | None = arguments.config
+    fleet = load_fleet({} if path is None else read_file(path), NO_FILE if path is None else str(path))
+    store = RedisStore(fleet.redis_url, Keys(fleet=fleet.name), timeout_seconds=PATIENCE_SECONDS)
+    return asyncio.run(_with_store(store, arguments))
+
+
+async def _with_store(store: Store, arguments: argparse.Namespace) -> int:
+    try:
+        if arguments.site is None:
+            return await _list(store, arguments)
+        return await (_lift if arguments.lift else _cordon)(store, arguments)
+    except StoreError as error:
+        print(f"heron cordon: {error}: is [fleet] redis_url right, and does Redis run?", file=sys.stderr)
+        return exit_codes.BAD_RUN
+    finally:
+        await store.aclose()
+
+
+async def _cordon(store: Store, arguments: argparse.Namespace) -> int:
+    site_id, seconds = arguments.site, _seconds(arguments.duration)
+    known = await store.site_ids()
+    if site_id not in known:
+        shown = ", ".join(known[:SHOWN_SITES]) or "none"
+        raise ConfigError(f"heron cordon: there is no site {site_id[:64]!r} in this fleet; known: {shown}")
+    try:
+        record = Cordon(reason=arguments.reason, since_unix_seconds=float(int(time.time())))
+    except ValidationError as error:
+        raise ConfigError(f"heron cordon: {describe_validation_error(error)}") from None
+    await store.write_cordon(site_id, record.to_json(), seconds)
+    if arguments.json:
+        print(json.dumps({"site_id": site_id, "reason": record.reason, "seconds": seconds}))
+    else:
+        until = f"until heron cordon {site_id} --lift" if seconds is None else f"for {arguments.duration}"
+        print(f"{site_id} is cordoned {until}; routers know it within 5 s. What runs there goes on.")
+    return exit_codes.DONE
+
+
+async def _lift(store: Store, arguments: argparse.Namespace) -> int:
+    if not is_name(arguments.site):
+        raise ConfigError(f"heron cordon: {arguments.site[:64]!r} is no site's name")
+    was = await store.remove_cordon(arguments.site)
+    if arguments.json:
+        print(json.dumps({"site_id": arguments.site, "was_cordoned": was}))
+    elif was:
+        print(f"{arguments.site} is cordoned no more; routers know it within 5 s.")
+    else:
+        print(f"{arguments.site} was not cordoned.")
+    return exit_codes.DONE
+
+
+async def _list(store: Store, arguments: argparse.Namespace) -> int:
+    rows: list[dict[str, Any]] = []
+    known = await store.site_ids()
+    for site_id, raw in zip(known, await store.cordons(known), strict=True):
+        if raw is None:
+            continue
+        try:
+            record = Cordon.from_json(raw)
+        except RecordError as error:
+            rows.append({"site_id": site_id, "error": str(error)})
+        else:
+            fields = {"since_unix_seconds": record.since_unix_seconds, "reason": record.reason}
+            rows.append({"site_id": site_id, **fields})
+    if arguments.json:
+        print(json.dumps(rows, indent=2))
+    for row in () if arguments.json else rows:
+        if "error" in row:
+            print(f"{row['site_id']}  unreadable, so it does not count: {row['error']}")
+            continue
+        since = datetime.fromtimestamp(row["since_unix_seconds"], UTC).strftime("%Y-%m-%d %H:%M UTC")
+        print(f"{row['site_id']}  since {since}  {row['reason']}".rstrip())
+    if not rows and not arguments.json:
+        print("No site is cordoned.", file=sys.stderr)
+    return exit_codes.DONE
+
+
+def _seconds(duration: str | None) -> float | None:
+    if duration is None:
+        return None
+    found = _DURATION.fullmatch(duration)
+    seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
+    if not 0 < seconds <= 365 * 86_400:
+        raise ConfigError(f"heron cordon: --for {duration[:64]!r}: such as 30m, 2h or 1d, a year at most")
+    return seconds

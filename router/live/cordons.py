@@ -1,0 +1,37 @@
+"""Which sites an operator has cordoned: they get no new work, what runs there goes on (`heron cordon`)."""
+
+from __future__ import annotations
+
+from fleet.records import Cordon
+
+
+class Cordons:
+    """As the store says. Kept for sites that are not known, too: one that comes back is cordoned at once."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[bytes, Cordon]] = {}
+
+    def of(self, site_id: str) -> Cordon | None:
+        """None: it is not cordoned."""
+        kept = self._kept.get(site_id)
+        return None if kept is None else kept[1]
+
+    def raw_of(self, site_id: str) -> bytes:
+        """The record; b"" where there is none."""
+        kept = self._kept.get(site_id)
+        return b"" if kept is None else kept[0]
+
+    def take(self, raw: bytes, site_id: str) -> str:
+        """Use what the store says, b"" for nothing; returns what changed, in words, or "".
+
+        Raises:
+            RecordError: it may not be used; what was before holds.
+        """
+        if raw == self.raw_of(site_id):
+            return ""
+        if not raw:
+            del self._kept[site_id]
+            return f"{site_id} is cordoned no more"
+        cordon = Cordon.from_json(raw)
+        self._kept[site_id] = raw, cordon
+        return f"{site_id} is cordoned: it gets no new work{cordon.reason and f' ({cordon.reason})'}"

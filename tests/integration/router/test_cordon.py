@@ -1,0 +1,113 @@
+"""An operator takes a site out of service: no new work goes there, what runs there goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+from support.router_fleet import RouterFleet, chat, router_fleet
+from support.router_process import router_process
+from support.stub_site import Behaviour, StubSite
+from support.wait import until
+
+from fleet.records import Cordon
+
+RECORD = Cordon(reason="new fans", since_unix_seconds=1.8e9).to_json()
+
+
+def is_cordoned(fleet: RouterFleet, site_id: str) -> bool:
+    site = fleet.router.view.snapshot.sites.get(site_id)
+    return site is not None and site.cordon is not None
+
+
+async def cordon(fleet: RouterFleet, site_id: str, seconds: float | None = None) -> None:
+    await fleet.store.write_cordon(site_id, RECORD, seconds)
+    await until(lambda: is_cordoned(fleet, site_id), what="the router has read it")
+
+
+async def test_new_work_goes_elsewhere_and_what_runs_goes_on(store: Any) -> None:
+    """And comes back when the cordon is taken away."""
+    async with router_fleet(store, "a", "b") as fleet:
+        gate = asyncio.Event()
+        for site in fleet.sites:
+            site.default = Behaviour(gate=gate)
+        under_way = [asyncio.create_task(fleet.stream(chat(stream=True))) for _ in range(8)]
+        await until(lambda: all(site.running for site in fleet.sites), what="both work")
+        await cordon(fleet, "a")
+        before = len(fleet.site("a").inference)
+        gate.set()
+        for _ in range(10):
+            assert (await fleet.post(chat())).status_code == 200
+        assert {status for status, _ in await asyncio.gather(*under_way)} == {200}
+        assert len(fleet.site("a").inference) == before
+        events = [event["text"] for event in fleet.router.events.recent()]
+        assert "a is cordoned: it gets no new work (new fans)" in events
+        assert await store.remove_cordon("a")
+        await until(lambda: not is_cordoned(fleet, "a"), what="the router has read it")
+        for _ in range(20):
+            await fleet.post(chat())
+        assert len(fleet.site("a").inference) > before
+        await fleet.settled(completed=38)
+
+
+async def test_it_ends_by_itself(store: Any) -> None:
+    """After its time."""
+    async with router_fleet(store, "a") as fleet:
+        await cordon(fleet, "a", 1.0)
+        await until(lambda: not is_cordoned(fleet, "a"), what="over")
+        assert (await fleet.post(chat())).status_code == 200
+
+
+async def test_where_every_site_is_cordoned_requests_wait_and_are_told_to_come_back(store: Any) -> None:
+    """As where there is no room."""
+    async with router_fleet(store, "a", hold_seconds=0.2) as fleet:
+        await cordon(fleet, "a")
+        refused = await fleet.post(chat())
+        assert refused.status_code == 503
+        assert int(refused.headers["retry-after"]) >= 1
+        assert fleet.site("a").inference == []
+
+
+async def test_a_site_that_comes_back_is_cordoned_from_the_first(store: Any) -> None:
+    """A router that has forgotten the site has not forgotten the operator's word."""
+    async with router_fleet(store, "a", "b") as fleet:
+        await cordon(fleet, "a")
+        fleet.router.view.forget("a")
+        assert not is_cordoned(fleet, "a")
+        fleet.router.view.take_report(fleet.site("a").report(), "event")
+        assert is_cordoned(fleet, "a")
+
+
+async def test_a_record_that_makes_no_sense_is_counted_and_passed_over(store: Any) -> None:
+    """What was before holds."""
+    async with router_fleet(store, "a") as fleet:
+        await store.write_cordon("a", b"nonsense", None)
+        refused = fleet.router.metrics.records_refused
+        await until(lambda: refused.get(("Cordon", "malformed")), what="it was read")
+        assert not is_cordoned(fleet, "a")
+        await store.write_cordon("a", RECORD, None)
+        await until(lambda: is_cordoned(fleet, "a"), what="the good one")
+        await store.write_cordon("a", b"x" * 300_000, None)
+        await until(lambda: refused.get(("Cordon", "too_large")), what="it was read")
+        assert is_cordoned(fleet, "a")
+        assert refused == {("Cordon", "malformed"): 1, ("Cordon", "too_large"): 1}
+
+
+async def test_workers_and_the_console_know(redis_server: Any, redis_store: Any, tmp_path: Path) -> None:
+    """All of them, those too that were started since."""
+    sites = StubSite("a"), StubSite("b")
+    async with router_process(redis_server, redis_store, tmp_path, *sites, workers=2) as router:
+        await redis_store.write_cordon("a", RECORD, None)
+        deadline = time.monotonic() + 20
+        while (await router.metrics())['heron_router_site_cordoned{site="a"}'] != 1:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(0.5)  # the workers hear of it from their parent
+        before = len(sites[0].inference)
+        async with httpx.AsyncClient(base_url=router.url, timeout=30) as client:
+            for _ in range(20):
+                assert (await client.post("/v1/chat/completions", json=chat())).status_code == 200
+        assert len(sites[0].inference) == before
