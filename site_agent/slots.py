@@ -176,8 +176,11 @@ class Slots:
 
     def choose(self, ask: Ask, tried: Container[str] = ()) -> Instance | Pushback:
         """The instance for a request, or why there is none. `tried` ones have failed it already."""
-        seated = [(one, count) for one, count in self._seated if one.is_admitted]
-        if self.is_closed or not seated:
+        if ask.is_resume and not ask.takes_slot:  # about a stream that goes on here: it is let finish
+            seated = [(one, count) for one, count in self._seated if one.is_serving]
+        else:
+            seated = [(one, count) for one, count in self._seated if one.is_admitted and not self.is_closed]
+        if not seated:
             return self._pushback()
         open_to_it = [(one, count) for one, count in seated if count.instance_id not in tried]
         if ask.takes_slot:

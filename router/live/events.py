@@ -20,6 +20,7 @@ EventKind = Literal[
     "site_appeared",
     "site_forgotten",
     "site_state",
+    "cordon",
     "power",
     "cap",
     "report",

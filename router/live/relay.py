@@ -146,8 +146,8 @@ async def relay_parsed(
     ask: Callable[[bytes], Awaitable[bytes]],
     clock: Callable[[], float],
 ) -> tuple[str, BaseException | None]:
-    """The same for a continuation by the site's parsers, which `ask` asks; (as `relay_first`, why the parsers
-    did not go on).
+    """The same for a continuation by the site's parsers, which `ask` asks; (as `relay_first`, why they did
+    not go on, if that ended it).
 
     One question is under way at a time; the ids that come meanwhile go with the next.
     """
@@ -181,10 +181,10 @@ async def relay_parsed(
     failure: BaseException | None = None
     try:
         reason = await _run(response, on_data)
-        if not continuation.has_finished:
+        if not continuation.has_finished or continuation.ending not in (None, "complete"):
             telling.cancel()  # ids that were not told are not in the record: the next site makes them anew
         await asyncio.wait([telling])
-        if not telling.cancelled():
+        if not telling.cancelled() and reason in ("parser_failed", "ended", "over"):
             failure = telling.exception()
     finally:
         telling.cancel()

@@ -32,7 +32,8 @@ from router.live.site_answers import (
 )
 from router.live.site_questions import SiteQuestions
 from router.policy.continuation import ClientStream, Continuation
-from router.policy.parsed_continuation import ParsedContinuation
+from router.policy.dispatch import FOREVER
+from router.policy.parsed_continuation import ParsedContinuation, ParsersDisagreeError
 from router.policy.resume_plan import (
     Continue,
     Finish,
@@ -170,6 +171,10 @@ class Resumer:
     async def _place(self, resume: _Resume) -> Placement | None:
         """A place at some site, or None: there was none in time and the client was told."""
         exchange = resume.exchange
+        if needs_parser(resume.request, resume.record):
+            for view in self._views(exchange):
+                if not view.parses_ids:
+                    exchange.excluded[view.site_id] = FOREVER
         placement = self._place_with_ids(resume) or self._dispatcher.try_place(exchange, is_resume=True)
         if placement is not None:
             return placement
@@ -185,12 +190,8 @@ class Resumer:
         if resume.by_text or not has_use_for_ids(resume.request, resume.record):
             return None
         exchange = resume.exchange
-        is_parsed = needs_parser(resume.request, resume.record)
-        without = {
-            view.site_id: view.sequence
-            for view in self._views(exchange)
-            if not view.token_ids or (is_parsed and not view.parses_ids)
-        }
+        views = self._views(exchange)
+        without = {view.site_id: view.sequence for view in views if not view.token_ids}
         if not without:
             return None
         excluded = exchange.excluded
@@ -289,7 +290,7 @@ class Resumer:
             exchange.blame(self._clock())
             self._complete(exchange)
             return Step.DONE
-        if failure is not None:
+        if failure is not None and not _is_gone(failure):
             return self._not_parsed(resume, placement, failure)
         if ending == "error_event" and error_status(continuation.error) == 503 and not continuation.tokens:
             note_pushback(placement, "capacity", None, self._clock())
@@ -324,14 +325,17 @@ class Resumer:
         return response
 
     def _not_parsed(self, resume: _Resume, placement: Placement, failure: BaseException) -> Step:
-        """The site's parsers did not say what the ids mean; the ids it gave were well."""
+        """The site's parsers do not go on from what the client has; the ids it gave were well."""
         exchange, site = resume.exchange, placement.entry
+        resume.fruitless += 1
         site.breaker.succeed(placement.probe)
         about = {**exchange.about, "site_id": site.site_id}
-        logger.warning("a site's parsers do not continue a stream: %r", failure, extra=about)
+        trace = None if isinstance(failure, (ParsersDisagreeError, RefusedError, ValueError)) else failure
+        logger.warning("parsers do not continue a stream: %r", failure, exc_info=trace, extra=about)
         self._metrics.count_resume("none", "not_parsed")
         exchange.exclude(site.site_id)
-        resume.fruitless += 1
+        exchange.is_between_sites = True
+        exchange.wrote_at = self._clock()
         return Step.AGAIN
 
     def _refused(self, resume: _Resume, placement: Placement, error: RefusedError) -> Step:
@@ -386,3 +390,9 @@ class Resumer:
         about = {**exchange.about, "code": code, "site_id": exchange.site_id}
         logger.warning("a stream ends broken: %s", detail, extra=about)
         end_broken(exchange, code, detail)
+
+
+def _is_gone(failure: BaseException) -> bool:
+    """Whether parsers did not answer because their site has lost its power, say: a break as any."""
+    is_busy = isinstance(failure, RefusedError) and failure.status >= 500
+    return is_busy or isinstance(failure, (UpstreamError, TimeoutError))

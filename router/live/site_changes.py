@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from router.console.status import why_state
-from router.live.events import EventLevel
+from router.live.events import EventKind, EventLevel
 from router.policy.snapshot import SiteView
 
 STATE_LEVELS: dict[str, EventLevel] = {"serving": "good", "faulted": "bad"}
@@ -15,7 +15,7 @@ STATE_LEVELS: dict[str, EventLevel] = {"serving": "good", "faulted": "bad"}
 class SiteChange(NamedTuple):
     """An event."""
 
-    kind: str
+    kind: EventKind
     text: str
     level: EventLevel
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from weakref import WeakValueDictionary
 
 import orjson
 
@@ -22,6 +23,8 @@ logger = logging.getLogger(__name__)
 DETOKENIZE_TIMEOUT_SECONDS = 5.0
 DERENDER_TIMEOUT_SECONDS = 20.0
 """Parsers read the whole answer anew."""
+MEANINGS_AT_ONCE = 4
+"""Of one site: its front end has one processor for all of them, and all its streams' tokens."""
 MAX_ANSWER_BYTES = 16 << 20
 
 
@@ -31,6 +34,7 @@ class SiteQuestions:
     def __init__(self, *, pool: UpstreamPool, authorization: bytes | None) -> None:
         self._pool = pool
         self._authorization = authorization
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def text(self, exchange: Exchange, placement: Placement, body: bytes) -> str | None:
         """The text of the ids so far; None: ids cannot be used there.
@@ -77,7 +81,9 @@ class SiteQuestions:
             UpstreamError, TimeoutError: as `text`.
             RefusedError: they say nothing.
         """
-        status, data = await self._ask(exchange, placement, DERENDER_PATH, body, DERENDER_TIMEOUT_SECONDS)
+        turns = self._turns.setdefault(placement.entry.site_id, asyncio.Semaphore(MEANINGS_AT_ONCE))
+        async with turns:
+            status, data = await self._ask(exchange, placement, DERENDER_PATH, body, DERENDER_TIMEOUT_SECONDS)
         if status != 200:
             raise RefusedError(status, "capacity", None)
         return data

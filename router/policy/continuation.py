@@ -93,7 +93,7 @@ class Continuation:
 
     def __init__(self, request: ResumableRequest, record: StreamRecord, plan: Continue) -> None:
         self._request = request
-        self._record = record
+        self.record = record
         self._by_ids = plan.method == "ids"
         self._plan = plan
         self._client = ClientStream(request, record)
@@ -149,7 +149,7 @@ class Continuation:
             return event
         self.events += 1
         if payload.strip() == b"[DONE]":
-            if self._record.finish_reason is None:
+            if self.record.finish_reason is None:
                 self.ending = "no_finish"
                 return b""
             self.ending = "complete"
@@ -186,9 +186,9 @@ class Continuation:
         ids = choice.get("token_ids")
         ids = ids if isinstance(ids, list) else None
         if ids:
-            self._record.add_ids(orjson.dumps(ids)[1:-1])
+            self.record.add_ids(orjson.dumps(ids)[1:-1])
         elif self._by_ids and text:
-            self._record.has_missing_ids = True
+            self.record.has_missing_ids = True
         if ids or text:
             self.tokens += 1
             self._tokens_here += len(ids) if ids else 1
@@ -218,7 +218,7 @@ class Continuation:
 
     def _without_known(self, ids: list[Any] | None) -> list[Any] | None:
         """Ids less those that were taken back: the client has them."""
-        known = self._record.ids_again
+        known = self.record.ids_again
         if not ids or not known:
             return ids
         count = min(len(ids), len(known))
@@ -242,7 +242,7 @@ class Continuation:
         self.ending = "complete"
         self.is_stopped_here = True
         self._last_ids = ids
-        whole = bytes(self._record.ids).rstrip(b",").split(b",")
+        whole = bytes(self.record.ids).rstrip(b", ").split(b",")
         stop = self._stop.stopped_by
         assert stop is not None
         self.stop_search = StopSearch(
@@ -263,7 +263,7 @@ class Continuation:
 
     def _usage_known(self) -> bytes:
         """The usage from what was counted here."""
-        return self._client.usage(self._record.prompt_tokens, self._tokens_all())
+        return self._client.usage(self.record.prompt_tokens, self._tokens_all())
 
     def _usage_reported(self, usage: dict[str, Any]) -> bytes:
         """The usage of a continuation by text: its prompt holds the answer so far.
@@ -271,12 +271,12 @@ class Continuation:
         Without a finish before it, it is that of an engine which gives up.
         """
         prompt, output = usage.get("prompt_tokens"), usage.get("completion_tokens")
-        if self._record.finish_reason is None:
+        if self.record.finish_reason is None:
             return b""
         if self._by_ids or not isinstance(prompt, int) or not isinstance(output, int):
             return b""
         before = self._plan.tokens_before
-        known = self._record.prompt_tokens
+        known = self.record.prompt_tokens
         return self._client.usage(max(0, prompt - before) if known is None else known, before + output)
 
     def _tokens_all(self) -> int:

@@ -11,7 +11,8 @@ on from there.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import orjson
 
@@ -35,6 +36,10 @@ _DERENDER_FIELDS = (
 """What parsers read of a request; of its messages they count the tool calls."""
 
 
+MAX_REPLAYED_EVENTS = 1024
+"""Of a longer answer the ids so far are given to the parsers as one piece: each question replays them all."""
+
+
 class ParsersDisagreeError(Exception):
     """The new site's parsers say something else than the client was sent."""
 
@@ -43,7 +48,7 @@ class ParsedContinuation:
     """One site's continuation of a stream."""
 
     def __init__(self, request: ResumableRequest, record: StreamRecord, plan: Continue) -> None:
-        self._record = record
+        self.record = record
         self._plan = plan
         self._client = ClientStream(request, record)
         self._splitter = EventSplitter()
@@ -51,26 +56,34 @@ class ParsedContinuation:
         self._chat_request = orjson.dumps(_chat_request(fields))
         self._model = orjson.dumps(fields.get("model"))
         self._keeps_stop = fields.get("include_stop_str_in_output") is True
-        self._so_far = bytes(record.ids).rstrip(b",")
+        self._so_far = bytes(record.ids).rstrip(b", ")
         """Ids from before, until the parsers have been told of them."""
         self._fresh: list[int] = []
         """Ids that came and that no parser was asked about."""
-        self._asked: list[int] = []
-        """Those of the question under way."""
         self._last: list[int] = []
         """The token that ended the answer, which is no text."""
+        self._step: Literal["check", "ids", "end"] = "ids"
+        """What the question under way is about."""
+        self._asked: list[int] = []
+        """Its ids."""
         self._tokens_here = 0
-        self._state: dict[str, Any] | None = None
-        self._content = ""
-        self._said = ParsedOutput()
-        self._is_saying_end = False
         self._finish: str | None = None
         self._stop_reason: Any = None
         self._is_done = False
-        sent = record.parsed
-        self._sent_content = record.sent_text
-        self._sent_reasoning = "" if sent is None else sent.reasoning
-        self._sent_calls = {} if sent is None else {i: call.arguments for i, call in sent.calls.items()}
+        self._sent = _Output.sent(record)
+        self._said = _Output()
+        self._state: dict[str, Any] | None = None
+        events = record.ids_by_event
+        self._is_replayed = 0 < len(events) <= MAX_REPLAYED_EVENTS
+        self._must_check = self._is_replayed
+        if self._is_replayed:
+            self._replayed = {
+                "output_token_ids": orjson.loads(b"[%b]" % self._so_far),
+                "output_chunk_lens": events,
+                "role_sent": True,
+                "tools_streamed": bool(self._sent.calls),
+                "last_tool_call_ids": _call_ids(record),
+            }
         self.events = 0
         """Events with data: what a stall is measured by."""
         self.tokens = 0
@@ -86,7 +99,7 @@ class ParsedContinuation:
     @property
     def is_told(self) -> bool:
         """The client has all of the answer, but for what only the site's own end brings."""
-        return self._record.finish_reason is not None
+        return self.record.finish_reason is not None
 
     @property
     def has_finished(self) -> bool:
@@ -150,21 +163,28 @@ class ParsedContinuation:
         if finish is None:
             return
         self._finish, self._stop_reason = str(finish), choice.get("stop_reason")
-        if finish == "stop" and self._fresh and not self._keeps_stop:
+        if finish == "stop" and ids and not self._keeps_stop:
             self._last = [self._fresh.pop()]
 
     @property
     def question(self) -> bytes | None:
         """The body for `/v1/chat/completions/derender`; None: there is nothing to ask. The next comes after
-        its `note`."""
-        has_more = bool(self._fresh) or (self._finish is not None and self._record.finish_reason is None)
-        if not has_more or (self.ending is not None):
+        its `note`.
+
+        The parsers replay the events from before as they came, since a parser may say another thing of many
+        ids at once; but first they are asked about all of those at once, to see that they are the same.
+        """
+        has_more = bool(self._fresh) or (self._finish is not None and not self.is_told)
+        if not has_more or self.ending is not None:
             return None
-        # The end is told by itself: some parsers give the last pieces only after it.
-        self._is_saying_end = not self._fresh
-        self._asked, self._fresh = self._fresh, []
+        if self._must_check:
+            self._step, self._asked = "check", []
+        else:
+            # The end is told by itself: some parsers give the last pieces only after it.
+            self._step = "ids" if self._fresh or self._so_far else "end"
+            self._asked, self._fresh = self._fresh, []
         raw = b",".join(filter(None, (self._so_far, orjson.dumps(self._asked)[1:-1])))
-        finish = orjson.dumps(self._finish) if self._is_saying_end else b"null"
+        finish = orjson.dumps(self._finish) if self._step == "end" else b"null"
         return (
             b'{"stream":true,"model":%b,"generate_chunk":{"request_id":"heron","choices":[{"index":0,'
             b'"token_ids":[%b],"finish_reason":%b}]},"stream_state":%b,"chat_request":%b,'
@@ -175,7 +195,7 @@ class ParsedContinuation:
             finish,
             orjson.dumps(self._state),
             self._chat_request,
-            self._record.prompt_ids or b"",
+            self.record.prompt_ids or b"",
         )
 
     def note(self, answer: bytes) -> bytes:
@@ -185,76 +205,134 @@ class ParsedContinuation:
             ValueError: it is not what such an answer is.
             ParsersDisagreeError: it does not go on from what the client has.
         """
-        delta, self._state = _read(answer)
-        self._pin_call_ids()
-        record, ids = self._record, self._asked
-        if self._is_saying_end:
-            ids = self._last
+        delta, state = _read(answer)
+        self._said.add(delta)
+        if self._step == "check":
+            self._said.check_begins(self._sent)
+            self._must_check = False
+            self._so_far, self._state, self._said = b"", self._replayed, self._sent.copy()
+            return b""
+        lacks = self._said.beyond(self._sent)
+        is_end = self._step == "end"
+        if is_end:
+            self._said.check_is_all(self._sent)
+        # From here on nothing is raised: what is noted as sent is sent.
+        self._state = state
+        _pin_call_ids(state, self.record)
+        ids, self._so_far = self._last if is_end else self._asked, b""
         if ids:
-            record.add_ids(orjson.dumps(ids)[1:-1])
+            self.record.add_ids(orjson.dumps(ids)[1:-1])
             self.tokens += 1
             self._tokens_here += len(ids)
-        self._so_far, self._asked = b"", []
-        text = delta.get("content")
-        if isinstance(text, str):
-            self._content += text
-        if not self._said.add(delta):
-            raise ValueError("a delta that makes no sense")
-        out = self._tell_text(ids) + self._tell_calls()
-        if not self._is_saying_end:
+        out = self._tell(lacks, ids)
+        if not is_end:
             return out
         finish = self._finish
         assert finish is not None
-        if finish == "stop" and self._sent_calls:
+        if finish == "stop" and self._sent.calls:
             finish = "tool_calls"
         return out + self._client.chunk("", finish=finish, stop_reason=self._stop_reason) + self._end()
 
-    def _tell_text(self, ids: list[int]) -> bytes:
-        """Reasoning and text that the client lacks."""
+    def _tell(self, lacks: _Output, ids: list[int]) -> bytes:
+        """Events of what the client lacks: reasoning, text with the ids, tool calls."""
         out = b""
-        reasoning = _missing(self._sent_reasoning, self._said.reasoning, "reasoning")
-        if reasoning:
-            self._sent_reasoning += reasoning
-            parsed = self._record.parsed
+        if lacks.reasoning:
+            parsed = self.record.parsed
             names = (parsed.reasoning_names if parsed is not None else ()) or self._said.reasoning_names
-            out += self._client.delta(dict.fromkeys(names, reasoning))
-        content = _missing(self._sent_content, self._content, "text")
-        self._sent_content += content
-        return out + self._client.chunk(content, ids=ids)
-
-    def _tell_calls(self) -> bytes:
+            out += self._client.delta(dict.fromkeys(names, lacks.reasoning))
+        out += self._client.chunk(lacks.content, ids=ids)
         pieces = []
-        for index, call in sorted(self._said.calls.items()):
-            sent = self._sent_calls.get(index)
-            whole = call.arguments
-            more = _missing(sent or "", whole, f"tool call {index}")
-            if sent is None and call.name:
-                start = {"name": call.name, "arguments": more}
-                pieces.append({"index": index, "id": call.call_id, "type": "function", "function": start})
-            elif sent is not None and more:
-                pieces.append({"index": index, "function": {"arguments": more}})
+        for index, (call_id, name, arguments) in sorted(lacks.calls.items()):
+            if index in self._sent.calls:
+                pieces.append({"index": index, "function": {"arguments": arguments}})
             else:
-                continue
-            self._sent_calls[index] = (sent or "") + more
-        return self._client.delta({"tool_calls": pieces}) if pieces else b""
-
-    def _pin_call_ids(self) -> None:
-        """Calls that began at another site keep their ids."""
-        sent = self._record.parsed
-        known = self._state.get("last_tool_call_ids") if self._state is not None else None
-        if sent is None or not isinstance(known, list):
-            return
-        for index, call in sent.calls.items():
-            if index < len(known) and call.call_id:
-                known[index] = call.call_id
+                start = {"name": name, "arguments": arguments}
+                pieces.append({"index": index, "id": call_id, "type": "function", "function": start})
+        if pieces:
+            out += self._client.delta({"tool_calls": pieces})
+        self._sent = _Output.sent(self.record)
+        return out
 
     def _end(self) -> bytes:
         """Usage and terminal event, once the site has ended its stream and the client has all of it."""
-        if not self._is_done or self._record.finish_reason is None or self.ending is not None:
+        if not self._is_done or not self.is_told or self.ending is not None:
             return b""
         self.ending = "complete"
         tokens = self._plan.tokens_before + self._tokens_here
-        return self._client.usage(self._record.prompt_tokens, tokens) + DONE
+        return self._client.usage(self.record.prompt_tokens, tokens) + DONE
+
+
+@dataclass(slots=True)
+class _Output:
+    """Reasoning, text and tool calls, as a client or a parser has them."""
+
+    reasoning: str = ""
+    reasoning_names: tuple[str, ...] = ()
+    content: str = ""
+    calls: dict[int, tuple[str, str, str]] = field(default_factory=dict)
+    """Id, name and arguments by index."""
+
+    @classmethod
+    def sent(cls, record: StreamRecord) -> _Output:
+        """What the client has."""
+        parsed = record.parsed
+        if parsed is None:
+            return cls(content=record.sent_text)
+        calls = {index: (call.call_id, call.name, call.arguments) for index, call in parsed.calls.items()}
+        return cls(parsed.reasoning, parsed.reasoning_names, record.sent_text, calls)
+
+    def copy(self) -> _Output:
+        """Another one of the same."""
+        return replace(self, calls=dict(self.calls))
+
+    def add(self, delta: dict[str, Any]) -> None:
+        """What a delta says more.
+
+        Raises:
+            ValueError: it makes no sense.
+        """
+        more = ParsedOutput()
+        text = delta.get("content")
+        if not more.add(delta) or not isinstance(text, str | None):
+            raise ValueError("a delta that makes no sense")
+        self.content += text or ""
+        self.reasoning += more.reasoning
+        self.reasoning_names = more.reasoning_names or self.reasoning_names
+        for index, call in more.calls.items():
+            call_id, name, arguments = self.calls.get(index, ("", "", ""))
+            self.calls[index] = call_id or call.call_id, name + call.name, arguments + call.arguments
+
+    def beyond(self, sent: _Output) -> _Output:
+        """What a client with `sent` lacks; a call whose name has not come is none yet.
+
+        Raises:
+            ParsersDisagreeError: they are not of one answer.
+        """
+        lacks = _Output(
+            reasoning=_missing(sent.reasoning, self.reasoning, "reasoning"),
+            content=_missing(sent.content, self.content, "text"),
+        )
+        for index, (call_id, name, arguments) in self.calls.items():
+            more = _missing(sent.calls.get(index, ("", "", ""))[2], arguments, f"tool call {index}")
+            if index in sent.calls:
+                lacks.calls |= {index: ("", "", more)} if more else {}
+            elif name:
+                lacks.calls[index] = call_id, name, more
+        return lacks
+
+    def check_begins(self, sent: _Output) -> None:
+        """Raise ParsersDisagreeError where this cannot be what was sent, or less of it."""
+        self.beyond(sent)
+        if sent.reasoning and not self.reasoning:
+            raise ParsersDisagreeError("no reasoning is seen there")
+
+    def check_is_all(self, sent: _Output) -> None:
+        """Raise ParsersDisagreeError where a client with `sent` has more, or a call before another is not."""
+        calls = {index: arguments for index, (_, _, arguments) in self.calls.items()}
+        is_less = any(calls.get(index, "") < arguments for index, (_, _, arguments) in sent.calls.items())
+        is_less |= len(self.reasoning) < len(sent.reasoning) or len(self.content) < len(sent.content)
+        if is_less or sorted(calls) != list(range(len(calls))):
+            raise ParsersDisagreeError("less is seen there than was sent")
 
 
 def _missing(sent: str, whole: str, what: str) -> str:
@@ -262,6 +340,21 @@ def _missing(sent: str, whole: str, what: str) -> str:
     if missing is None:
         raise ParsersDisagreeError(f"the {what} so far is another one there")
     return missing
+
+
+def _call_ids(record: StreamRecord) -> list[str]:
+    calls = {} if record.parsed is None else record.parsed.calls
+    return [calls[index].call_id if index in calls else "" for index in range(max(calls, default=-1) + 1)]
+
+
+def _pin_call_ids(state: dict[str, Any], record: StreamRecord) -> None:
+    """Calls that began at another site keep their ids."""
+    known = state.get("last_tool_call_ids")
+    if record.parsed is None or not isinstance(known, list):
+        return
+    for index, call in record.parsed.calls.items():
+        if index < len(known) and call.call_id:
+            known[index] = call.call_id
 
 
 def _read(answer: bytes) -> tuple[dict[str, Any], dict[str, Any]]:

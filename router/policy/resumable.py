@@ -66,6 +66,8 @@ def resumability(api: Api, fields: Mapping[str, Any]) -> Resumability:
         return _refused("tools")  # by text the new engine does not know how a call began
     if needs_parser and fields.get("stop"):
         return _refused("stop")  # the new engine would look for it in the text of calls, from the seam on
+    if needs_parser and fields.get("parallel_tool_calls") is False:  # vLLM has a grammar see to that
+        return Resumability(Fidelity.FAITHFUL, "parallel_tool_calls", needs_parser=True)
     for name in _COUNTS_OUTPUT_ONLY:
         if fields.get(name):
             return Resumability(Fidelity.FAITHFUL, name, by_text_only, needs_parser)

@@ -195,7 +195,7 @@ def _by_ids(request: ResumableRequest, record: StreamRecord, fields: dict[str, A
     kept["max_tokens"] = left
     kept["stream"] = True
     kept["return_token_ids"] = True
-    ids = bytes(record.ids).rstrip(b",")
+    ids = bytes(record.ids).rstrip(b", ")
     prompt = record.prompt_ids or b""
     whole = prompt + b"," + ids if prompt and ids else prompt or ids
     detokenize = None

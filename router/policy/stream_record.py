@@ -12,6 +12,7 @@ import orjson
 from gateway.sse import data_of
 from router.policy.parsed_output import ParsedOutput
 
+END_OF_EVENT = b", "
 _IDS = re.compile(rb"(?:\s*\d{1,18}\s*,)*")
 """Each with its comma."""
 _NOT_CONTINUED = ("function_call", "refusal", "audio")
@@ -41,7 +42,7 @@ class StreamRecord:
         self.prompt_ids: bytes | None = None
         """`1,2,3` as the engine wrote them; None where it sent none."""
         self.ids = bytearray()
-        """Ids of the answer so far, each followed by a comma."""
+        """Ids of the answer so far, each followed by a comma, and each event's last by a blank, too."""
         self.ids_again: list[int] = []
         """Ids taken back (`take_back_last_id`), in order: the next site is to generate them again."""
         self.text = bytearray()
@@ -59,16 +60,24 @@ class StreamRecord:
         self.usage_sent = False
 
     def add_ids(self, raw: bytes) -> None:
-        """`raw` is `1,2,3` or empty."""
+        """Those of one event; `raw` is `1,2,3` or empty."""
         if raw:
             self.ids += raw
-            self.ids += b","
+            self.ids += END_OF_EVENT
 
     def take_back_last_id(self) -> None:
         """The answer ends before its last id, whose text the client has not got."""
-        start = self.ids.rfind(b",", 0, len(self.ids) - 1) + 1
-        self.ids_again.insert(0, int(self.ids[start:-1]))
+        end = self.ids.rfind(b",")
+        start = self.ids.rfind(b",", 0, end) + 1
+        self.ids_again.insert(0, int(self.ids[start:end]))
         del self.ids[start:]
+        if start:
+            self.ids += b" "
+
+    @property
+    def ids_by_event(self) -> list[int]:
+        """How many ids came with each event."""
+        return [part.count(b",") for part in bytes(self.ids).split() if part]
 
     def add_text(self, text: str) -> None:
         """Text that was sent."""
@@ -123,6 +132,7 @@ class StreamRecord:
 
 def _are_ids(raw: bytes | bytearray) -> bool:
     """Of a long prompt there are a hundred thousand: the expression is for those with blanks."""
+    raw = raw.replace(END_OF_EVENT, b",")
     if raw.translate(None, b"0123456789,"):
         return _IDS.fullmatch(raw) is not None
     return not raw.startswith(b",") and b",," not in raw

@@ -21,7 +21,7 @@ import orjson
 
 from gateway.sse import EventSplitter, EventTooLargeError, data_of
 from router.policy.body import Api
-from router.policy.stream_record import StreamRecord
+from router.policy.stream_record import END_OF_EVENT, StreamRecord
 
 Ending = Literal["complete", "error_event", "aborted", "no_finish", "malformed", "other_output"]
 Mode = Literal["ids", "text", "plain"]
@@ -172,7 +172,7 @@ class ChatStreamScanner:
         if start < 0 or end <= start + 14:
             return b""
         self.record.ids += event[start + 14 : end]
-        self.record.ids += b","
+        self.record.ids += END_OF_EVENT
         return event[:start] + event[end + 1 :] if self._cut else event
 
     def _parse(self, event: bytes) -> bytes:
@@ -240,7 +240,7 @@ class ChatStreamScanner:
             prompt_ids = choice.get("prompt_token_ids") or prompt_ids
             if isinstance(ids, list):
                 record.add_ids(_raw_ids(ids))
-            elif text:
+            elif text or has_other_output:
                 record.has_missing_ids = True
                 self._mode = "text"
             record.add_text(text)

@@ -88,6 +88,8 @@ class StubSite:
         self.parses_ids = parses_ids
         self.derender_statuses: deque[int] = deque()
         """Of the first questions to its parsers; then they answer."""
+        self.derender_gate: asyncio.Event | None = None
+        """Its parsers' answers wait for it."""
         self.seen: list[Seen] = []
         self.reports_asked = 0
         self.running = 0
@@ -235,6 +237,8 @@ class StubSite:
             self._whole(writer, status, toy_engine.detokenize(raw) if status == 200 else b"{}")
             return True
         if path == DERENDER_PATH and self.parses_ids:
+            if self.derender_gate is not None:
+                await self.derender_gate.wait()
             statuses = self.derender_statuses
             status = statuses.popleft() if statuses else 200
             self._whole(writer, status, toy_engine.derender(raw) if status == 200 else b"{}")

@@ -151,19 +151,59 @@ async def test_where_no_site_s_parsers_answer_it_ends_with_a_stated_error(store:
 
 
 async def test_only_a_site_with_parsers_goes_on(store: Any) -> None:
-    """One without would pass a call's markup on as text."""
+    """It waits for one, however often others report: they would pass a call's markup on as text."""
     async with parsing_fleet(store, "a", "b", "c", parses="ab") as fleet:
-        script(fleet, stop_after(12))
-        fleet.site("b").headroom = fleet.site("a").headroom = 3
+        fleet.site("b").headroom = 0
         await fleet.announce()
-        for _ in range(6):
-            script(fleet, stop_after(12))
-            _, data = await fleet.stream(WITH_TOOLS)
-            answer = Answer(data)
-            assert answer.error == "stream_lost" or answer.same(WITH_TOOLS)
+        fleet.site("a").script.append(stop_after(12))
+        fleet.site("c").state = "draining"  # it begins at a
+        await fleet.announce()
+        asking = asyncio.create_task(fleet.stream(WITH_TOOLS))
+        await until(lambda: fleet.totals["in_flight"] and not fleet.site("a").script, what="it has begun")
+        fleet.site("a").state, fleet.site("c").state = "draining", "serving"
+        for _ in range(20):
             await fleet.announce()
-        resumes = [one for one in fleet.site("c").seen if one.headers.get("x-heron-resume")]
-        assert resumes == []
+            await asyncio.sleep(0.05)
+        assert not asking.done()
+        fleet.site("b").headroom = 9
+        await fleet.announce()
+        _, data = await asking
+        assert Answer(data).same(WITH_TOOLS)
+        assert fleet.site("c").inference == []
+
+
+async def test_a_site_whose_parsers_had_no_time_is_asked_again(store: Any) -> None:
+    """As after any break: once it has reported anew."""
+    async with parsing_fleet(store, "a", "b", sse_keep_alive_seconds=0.1) as fleet:
+        fleet.site("a").script.append(stop_after(12))
+        fleet.site("b").state = "draining"  # it begins at a
+        await fleet.announce()
+        asking = asyncio.create_task(fleet.stream(WITH_TOOLS))
+        await until(lambda: not fleet.site("a").script, what="it has begun")
+        fleet.site("a").state, fleet.site("b").state = "draining", "serving"
+        fleet.site("b").derender_statuses.append(503)
+        await fleet.announce()
+        await until(lambda: not fleet.site("b").derender_statuses, what="b was asked")
+        await asyncio.sleep(1.0)  # some sweeps of the watch
+        await fleet.announce()
+        _, data = await asking
+        assert Answer(data).same(WITH_TOOLS)
+        assert data.count(b": heron continues") >= 1, "its client is kept alive meanwhile"
+        assert {one.path for one in fleet.site("b").inference} == {"/v1/completions"}
+
+
+async def test_a_stream_that_ends_in_an_error_waits_for_no_parser(store: Any) -> None:
+    """The next site is asked at once."""
+    async with parsing_fleet(store, "a", "b", "c") as fleet:
+        script(fleet, stop_after(12), stop_after(6, "error"))
+        gate = asyncio.Event()
+        for site in fleet.sites:
+            site.derender_gate = gate
+        asking = asyncio.create_task(fleet.stream(WITH_TOOLS))
+        await until(lambda: len([one for site in fleet.sites for one in site.inference]) == 3, what="a third")
+        gate.set()
+        _, data = await asking
+        assert Answer(data).same(WITH_TOOLS)
 
 
 @pytest.mark.parametrize("parses", ["", "a"])

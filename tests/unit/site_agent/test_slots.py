@@ -56,6 +56,21 @@ def test_the_reserve_never_takes_the_last_slot() -> None:
     assert site(count=1, max_concurrency=1, reserve=0.5).headroom() == 1
 
 
+def test_a_question_about_a_stream_that_goes_on_there_comes_in_while_it_drains() -> None:
+    """Else the stream, which is let finish, could not be told to its client."""
+    slots = site(count=1)
+    [instance] = slots.seats
+    question = Ask(is_resume=True, takes_slot=False)
+    instance.state = InstanceState.DRAINING
+    assert chosen(slots, question) == "i0"
+    slots.is_closed = True
+    assert chosen(slots, question) == "i0"
+    assert chosen(slots, Ask(takes_slot=False)) == "draining"
+    assert chosen(slots, RESUME) == "draining"
+    instance.state = InstanceState.STOPPED
+    assert chosen(slots, question) == "draining"
+
+
 def test_draining_instances_take_nothing_and_keep_what_they_have() -> None:
     """Their slots count no more."""
     slots = site()

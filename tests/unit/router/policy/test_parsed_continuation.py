@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from typing import Any
+from unittest import mock
 
 import orjson
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import toy_engine
 
+from router.policy import parsed_continuation as module
 from router.policy.body import Api
 from router.policy.continuation import ClientStream
 from router.policy.parsed_continuation import ParsedContinuation, ParsersDisagreeError
@@ -129,9 +131,10 @@ def goes_on(
     st.sampled_from([{}, {"tools": []}]),
     st.booleans(),
     st.integers(0, 1 << 30),
+    st.sampled_from([1024, 5]),
 )
 def test_it_is_exact_wherever_it_breaks(
-    prompt: str, cuts: list[int], tools: dict[str, Any], thinks: bool, seed: int
+    prompt: str, cuts: list[int], tools: dict[str, Any], thinks: bool, seed: int, most_replayed: int
 ) -> None:
     """Reasoning, text, each call's name, arguments and one id; one role, one finish, one usage, one end."""
     fields = fields_of(prompt, stream_options={"include_usage": True}, **tools)
@@ -144,11 +147,12 @@ def test_it_is_exact_wherever_it_breaks(
         return
     if scanner.record.parsed is None and not fields["tools"]:
         return  # nothing but text so far: test_continuation's
-    for cut in [*cuts[1:], 1 << 30]:
-        if ending == "complete":
-            break
-        more, ending = goes_on(request, scanner.record, cut, rng)
-        out += more
+    with mock.patch.object(module, "MAX_REPLAYED_EVENTS", most_replayed):
+        for cut in [*cuts[1:], 1 << 30]:
+            if ending == "complete":
+                break
+            more, ending = goes_on(request, scanner.record, cut, rng)
+            out += more
     whole, resumed = Result(b"".join(toy_engine.answer(CHAT, request.raw))), Result(out)
     assert all(len(ids) == 1 for ids in resumed.call_ids.values())
     assert resumed.call_ids.keys() == whole.call_ids.keys()
@@ -174,6 +178,23 @@ def event(**choice: Any) -> bytes:
 
 def answer(delta: dict[str, Any], **state: Any) -> bytes:
     return orjson.dumps({"chunk": {"choices": [{"index": 0, "delta": delta}]}, "stream_state": state})
+
+
+def checked(record: StreamRecord, continuation: ParsedContinuation) -> None:
+    """The parsers have shown that they are the same."""
+    assert continuation.question is not None
+    parsed = record.parsed
+    calls = (
+        []
+        if parsed is None
+        else [
+            {"index": i, "id": "another", "function": {"name": call.name, "arguments": call.arguments}}
+            for i, call in parsed.calls.items()
+        ]
+    )
+    said = {"content": record.sent_text, "tool_calls": calls}
+    said |= {"reasoning": parsed.reasoning} if parsed is not None else {}
+    assert continuation.note(answer(said)) == b""
 
 
 @pytest.mark.parametrize(
@@ -216,40 +237,107 @@ def test_a_continuation_may_break_as_any_stream(data: bytes, ending: str) -> Non
         answer({"tool_calls": [{"index": 0, "id": []}]}),
     ],
 )
-def test_parsers_that_speak_nonsense(nonsense: bytes) -> None:
-    """It is said, and nothing is sent."""
+@pytest.mark.parametrize("is_first", [True, False])
+def test_parsers_that_speak_nonsense(nonsense: bytes, is_first: bool) -> None:
+    """It is said, and nothing is sent, nor noted as sent."""
     _, record, continuation = begun()
-    before = record.output_tokens
+    before = record.output_tokens, record.sent_text
     continuation.feed(event(token_ids=[1]))
+    if not is_first:
+        checked(record, continuation)
     assert continuation.question is not None
     with pytest.raises(ValueError):  # noqa: PT011 -- each in its own words
         continuation.note(nonsense)
-    assert record.finish_reason is None
-    assert continuation.tokens <= 1
-    assert record.output_tokens <= before + 1
+    assert (record.finish_reason, continuation.tokens) == (None, 0)
+    assert (record.output_tokens, record.sent_text) == before
 
 
-def test_parsers_that_say_something_else_than_the_client_has() -> None:
+@pytest.mark.parametrize(
+    ("delta", "word"),
+    [
+        ({"content": "nothing of the kind"}, "text"),
+        ({"reasoning": "nothing of the kind"}, "reasoning"),
+        ({"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": "nothing"}}]}, "tool call 0"),
+    ],
+)
+def test_parsers_that_say_something_else_than_the_client_has(delta: dict[str, Any], word: str) -> None:
     """Another model, or another parser: what the client has cannot be taken back."""
     _, record, continuation = begun()
-    assert record.sent_text
+    record.add_parsed({"reasoning": "so"})
+    record.add_parsed({"tool_calls": [{"index": 0, "id": "1", "function": {"name": "f", "arguments": "{"}}]})
+    request, _, _ = begun()
+    plan = plan_of(request, record)
+    assert isinstance(plan, Continue)
+    continuation = ParsedContinuation(request, record, plan)
     continuation.feed(event(token_ids=[1]))
     assert continuation.question is not None
-    with pytest.raises(ParsersDisagreeError, match="text"):
-        continuation.note(answer({"content": "nothing of the kind"}))
+    with pytest.raises(ParsersDisagreeError, match=word):
+        continuation.note(answer(delta))
 
 
-def test_parsers_that_lag_are_waited_for() -> None:
-    """A parser may say less of many ids at once than of each by itself: nothing is sent twice."""
+def test_parsers_that_see_no_reasoning_are_not_the_same() -> None:
+    """They would pass the rest of it on as text."""
+    request, scanner, _ = broken(thinking(), 100)
+    plan = plan_of(request, scanner.record)
+    assert isinstance(plan, Continue)
+    continuation = ParsedContinuation(request, scanner.record, plan)
+    continuation.feed(event(token_ids=[1]))
+    assert continuation.question is not None
+    with pytest.raises(ParsersDisagreeError, match="no reasoning is seen"):
+        continuation.note(answer({"content": ""}))
+
+
+def test_what_came_before_is_replayed_as_it_came() -> None:
+    """Event by event, with the ids of the calls that the client knows."""
+    _, record, continuation = begun()
+    record.add_parsed({"tool_calls": [{"index": 0, "id": "1", "function": {"name": "f", "arguments": "{"}}]})
+    request, _, _ = begun()
+    plan = plan_of(request, record)
+    assert isinstance(plan, Continue)
+    continuation = ParsedContinuation(request, record, plan)
+    continuation.feed(event(token_ids=[1]))
+    checked(record, continuation)
+    asked = orjson.loads(continuation.question or b"")
+    state = asked["stream_state"]
+    assert state["output_chunk_lens"] == record.ids_by_event
+    assert len(state["output_token_ids"]) == sum(record.ids_by_event) == record.output_tokens
+    assert state["last_tool_call_ids"] == ["1"]
+    assert asked["generate_chunk"]["choices"][0]["token_ids"] == [1]
+
+
+def test_a_long_answer_is_given_as_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A parser may then say less than before: nothing is sent twice, and at the end all must be there."""
+    monkeypatch.setattr(module, "MAX_REPLAYED_EVENTS", 2)
     _, record, continuation = begun()
     sent = record.sent_text
     continuation.feed(event(token_ids=[0]))
-    assert continuation.question is not None
+    asked = orjson.loads(continuation.question or b"")
+    assert asked["stream_state"] is None
+    assert len(asked["generate_chunk"]["choices"][0]["token_ids"]) == record.output_tokens + 1
     assert continuation.note(answer({"content": sent[:3]})) == b""
     continuation.feed(event(token_ids=[0]))
     assert continuation.question is not None
     out = continuation.note(answer({"content": sent[3:] + "new"}))
     assert orjson.loads(out.removeprefix(b"data: "))["choices"][0]["delta"] == {"content": "new"}
+    _, record, continuation = begun()
+    continuation.feed(event(token_ids=[0], finish_reason="length"))
+    assert continuation.question is not None
+    assert continuation.note(answer({"content": sent[:3]})) == b""
+    assert continuation.question is not None
+    with pytest.raises(ParsersDisagreeError, match="less"):
+        continuation.note(answer({}))
+
+
+def test_an_answer_that_only_had_to_end_is_told_before_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some parsers say nothing of what comes together with the end."""
+    monkeypatch.setattr(module, "MAX_REPLAYED_EVENTS", 2)
+    _, record, continuation = begun()
+    continuation.feed(event(token_ids=[9], finish_reason="stop"))
+    choice = orjson.loads(continuation.question or b"")["generate_chunk"]["choices"][0]
+    assert (len(choice["token_ids"]), choice["finish_reason"]) == (record.output_tokens, None)
+    continuation.note(answer({"content": record.sent_text}))
+    choice = orjson.loads(continuation.question or b"")["generate_chunk"]["choices"][0]
+    assert (choice["token_ids"], choice["finish_reason"]) == ([], "stop")
 
 
 @pytest.mark.parametrize(
@@ -267,12 +355,13 @@ def test_the_token_that_ends_an_answer_is_no_text(
     _, record, continuation = begun(stream_options={"include_usage": True}, **changes)
     before = record.output_tokens
     continuation.feed(event(token_ids=[7, 9], finish_reason=finish) + b"data: [DONE]\n\n")
+    checked(record, continuation)
     first = continuation.question
     assert first is not None
     said = orjson.loads(first)["generate_chunk"]["choices"][0]
     assert said["token_ids"][-len(asked) :] == asked
     assert said["finish_reason"] is None
-    out = continuation.note(answer({"content": record.sent_text}))
+    out = continuation.note(answer({}))
     last = continuation.question
     assert last is not None
     choice = orjson.loads(last)["generate_chunk"]["choices"][0]
@@ -327,8 +416,9 @@ def test_reasoning_keeps_the_names_it_came_under() -> None:
     assert isinstance(plan, Continue)
     continuation = ParsedContinuation(request, record, plan)
     continuation.feed(event(token_ids=[1]))
+    checked(record, continuation)
     assert continuation.question is not None
-    out = continuation.note(answer({"reasoning": "hm, so"}))
+    out = continuation.note(answer({"reasoning": ", so"}))
     delta = orjson.loads(out.removeprefix(b"data: "))["choices"][0]["delta"]
     assert delta == {"reasoning": ", so", "reasoning_content": ", so"}
     assert record.parsed is not None

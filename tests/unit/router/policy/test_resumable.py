@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from router.policy.body import Api
-from router.policy.resumable import Fidelity, resumability
+from router.policy.resumable import Fidelity, Resumability, resumability
 
 GREEDY = {"temperature": 0}
 EXACT: list[dict[str, Any]] = [
@@ -71,7 +71,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"guided_grammar": "root ::= a"}, "structured_output"),
     ({"guided_decoding_backend": "xgrammar"}, "structured_output"),
     ({"response_format": {"type": "json_schema", "json_schema": {}}}, "structured_output"),
-    ({"tools": [{"type": "function"}]}, "tools"),
     ({"stop": "x" * 2049}, "stop"),
     ({"stop": ["x" * 1024, "y" * 1025]}, "stop"),
     ({"stop": ["x"] * 65}, "stop"),
@@ -121,3 +120,43 @@ def test_media_in_the_prompt_are_continued_by_text_only(kind: str):
     assert (verdict.fidelity, verdict.by_text_only) == (Fidelity.FAITHFUL, True)
     messages = [{"role": "user", "content": [{"type": "text", "text": "x"}]}]
     assert resumability(Api.CHAT, GREEDY | {"messages": messages}).fidelity is Fidelity.EXACT
+
+
+VERDICT = Resumability(Fidelity.EXACT, "")
+TOOLS: dict[str, Any] = {"tools": [{"type": "function", "function": {"name": "f"}}]}
+STRICT = {"tools": [{"type": "function", "function": {"name": "f", "strict": True}}]}
+IMAGE = {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:"}}]}]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "fidelity", "reason"),
+    [
+        (TOOLS, Fidelity.EXACT, ""),
+        (TOOLS | {"tool_choice": "auto"}, Fidelity.EXACT, ""),
+        (TOOLS | {"temperature": 1}, Fidelity.FAITHFUL, "sampling"),
+        (TOOLS | {"parallel_tool_calls": False}, Fidelity.FAITHFUL, "parallel_tool_calls"),
+        (TOOLS | {"tool_choice": "required"}, Fidelity.REFUSED, "tool_choice"),
+        (TOOLS | {"tool_choice": {"type": "function"}}, Fidelity.REFUSED, "tool_choice"),
+        (STRICT, Fidelity.REFUSED, "strict_tools"),
+        (TOOLS | {"stop": ["x"]}, Fidelity.REFUSED, "stop"),
+        (TOOLS | IMAGE, Fidelity.REFUSED, "tools"),
+    ],
+)
+def test_a_chat_with_tools_needs_a_parser(fields: dict[str, Any], fidelity: Fidelity, reason: str) -> None:
+    """Unless a grammar makes the call."""
+    verdict = resumability(Api.CHAT, GREEDY | fields)
+    assert (verdict.fidelity, verdict.reason) == (fidelity, reason)
+    assert verdict.needs_parser == (fidelity is not Fidelity.REFUSED)
+
+
+@pytest.mark.parametrize(
+    "fields", [TOOLS | {"tool_choice": "none"}, {"tools": []}, {"tools": None}, {"tools": 5}, {"tools": {}}]
+)
+def test_without_a_tool_that_may_be_called_no_parser_is_needed(fields: dict[str, Any]) -> None:
+    """Nonsense is the engine's to refuse."""
+    assert resumability(Api.CHAT, GREEDY | fields) == VERDICT
+
+
+def test_a_completion_calls_no_tool() -> None:
+    """Whatever it says."""
+    assert resumability(Api.COMPLETION, GREEDY | TOOLS) == VERDICT

@@ -281,10 +281,11 @@ def test_an_engine_that_holds_nothing_back_owes_nothing(whole: str, sent: str, o
 
 def test_ids_can_be_taken_back():
     """The last first; they are known for when they come again."""
-    kept = record(ids=b"7,12,130,")
+    kept = record(ids=b"7, 12,130, ")
+    assert kept.ids_by_event == [1, 2]
     kept.take_back_last_id()
     kept.take_back_last_id()
-    assert (bytes(kept.ids), kept.ids_again, kept.output_tokens) == (b"7,", [12, 130], 1)
+    assert (bytes(kept.ids), kept.ids_again, kept.output_tokens) == (b"7, ", [12, 130], 1)
     kept.take_back_last_id()
     assert (bytes(kept.ids), kept.ids_again) == (b"", [7, 12, 130])
 

@@ -60,7 +60,7 @@ def test_the_cut_stream_is_the_plain_one_wherever_the_pieces_end(
     assert scan(scanner, with_ids, cuts) == plain
     assert scanner.ending == "complete"
     record = scanner.record
-    ids = orjson.loads(b"[" + bytes(record.ids).rstrip(b",") + b"]")
+    ids = orjson.loads(b"[" + bytes(record.ids).rstrip(b", ") + b"]")
     assert record.has_ids
     assert len(ids) == record.output_tokens == 40
     assert orjson.loads(b"[%b]" % record.prompt_ids) == toy_engine.prompt_ids(prompt)
@@ -266,7 +266,7 @@ def test_null_ids_in_every_event_do_not_reach_the_client():
     scanner = ChatStreamScanner(Api.CHAT, "ids", cut=True)
     for _ in range(3):
         assert b"token_ids" not in scanner.feed(event)
-    assert bytes(scanner.record.ids) == b"5,5,5,"
+    assert bytes(scanner.record.ids) == b"5, 5, 5, "
 
 
 def test_a_text_that_looks_like_a_field_is_text():
@@ -279,7 +279,7 @@ def test_a_text_that_looks_like_a_field_is_text():
     scanner = ChatStreamScanner(Api.CHAT, "ids", cut=True)
     out = b"".join(scanner.feed(event) for _ in range(3))
     assert out.count(rb"\"token_ids\":[1]") == 3
-    assert bytes(scanner.record.ids) == b"9,9,9,"
+    assert bytes(scanner.record.ids) == b"9, 9, 9, "
     assert scanner.record.sent_text == content * 3
 
 
@@ -391,7 +391,7 @@ def test_reasoning_and_calls_are_noted_however_events_mix_them(
     record = scanner.record
     assert record.is_readable
     assert record.sent_text == text
-    assert orjson.loads(b"[%b]" % bytes(record.ids).rstrip(b",")) == all_ids
+    assert orjson.loads(b"[%b]" % bytes(record.ids).rstrip(b", ")) == all_ids
     assert (record.parsed.reasoning if record.parsed else "") == reasoning
     assert (record.parsed.calls[0].arguments if record.parsed and record.parsed.calls else "") == arguments
     assert not record.has_other_output
