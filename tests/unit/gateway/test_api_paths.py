@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from gateway.api_paths import (
+    DERENDER_PATH,
     PATHS,
+    PUBLIC_PATHS,
     USUAL_PATHS,
     Api,
     ResponseCall,
@@ -24,8 +26,10 @@ CONTROL = re.compile(
 
 
 def test_no_control_path_is_listed():
-    """By their names."""
-    assert [path for path in PATHS if CONTROL.search(path)] == []
+    """By their names. What says what ids mean is not one, and clients do not get it all the same."""
+    assert [path for path in PUBLIC_PATHS if CONTROL.search(path)] == []
+    assert PATHS.keys() - PUBLIC_PATHS.keys() == {DERENDER_PATH}
+    assert allowed_methods(DERENDER_PATH) == ()
 
 
 def test_every_path_is_in_the_page():
