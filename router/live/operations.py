@@ -159,6 +159,9 @@ def _site(site: SiteView, kept: SiteRecords | None, counts: SiteCounts, now: flo
     return {
         "site_id": site.site_id,
         "state": site.state,
+        "cordon": None
+        if site.cordon is None
+        else {"reason": site.cordon.reason, "since_unix_seconds": site.cordon.since_unix_seconds},
         "region": site.region,
         "ingress_url": site.ingress_url,
         "age_seconds": now - site.arrived_at,

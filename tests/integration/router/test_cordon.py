@@ -105,6 +105,8 @@ async def test_workers_and_the_console_know(redis_server: Any, redis_store: Any,
         while (await router.metrics())['heron_router_site_cordoned{site="a"}'] != 1:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.1)
+        [cordoned] = [site for site in (await router.fleet())["sites"] if site["cordon"]]
+        assert (cordoned["site_id"], cordoned["cordon"]["reason"]) == ("a", "new fans")
         await asyncio.sleep(0.5)  # the workers hear of it from their parent
         before = len(sites[0].inference)
         async with httpx.AsyncClient(base_url=router.url, timeout=30) as client:
