@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import re
 import sys
 import time
@@ -20,16 +19,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from cli import exit_codes
-from cli.services import CONFIG_VARIABLE
-from fleet.config import NO_FILE, ConfigError, load_fleet, read_file
-from fleet.keys import Keys, is_name
+from cli.fleet_store import add_config_argument, open_store
+from fleet.config import ConfigError, read_file
+from fleet.keys import is_name
 from fleet.records import Cordon
-from fleet.redis_store import RedisStore
 from fleet.store import Store, StoreError
 from fleet.wire import RecordError, describe_validation_error
 
-PATIENCE_SECONDS = 10.0
-"""With Redis: a person waits, no request does."""
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)([smhd])")
 SHOWN_SITES = 20
@@ -46,13 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--for", dest="duration", metavar="TIME", help="over by itself after 30m, 2h, 1d (default: never)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument(
-        "--config",
-        metavar="FILE",
-        type=Path,
-        default=os.environ.get(CONFIG_VARIABLE),
-        help=f"the fleet's configuration, for [fleet] name and redis_url (default: ${CONFIG_VARIABLE})",
-    )
+    add_config_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -64,8 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.lift and (arguments.site is None or arguments.duration or arguments.reason):
         raise ConfigError("heron cordon: --lift takes the SITE alone")
     path: Path | None = arguments.config
-    fleet = load_fleet({} if path is None else read_file(path), NO_FILE if path is None else str(path))
-    store = RedisStore(fleet.redis_url, Keys(fleet=fleet.name), timeout_seconds=PATIENCE_SECONDS)
+    store = open_store({} if path is None else read_file(path), path)
     return asyncio.run(_with_store(store, arguments))
 
 

@@ -22,12 +22,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from cli import exit_codes
-from cli.services import CONFIG_VARIABLE
+from cli.fleet_store import add_config_argument, open_store
 from fleet.api_key import KEY_BYTES, KEY_PREFIX, format_key, key_id
-from fleet.config import NO_FILE, ConfigError, load_fleet, read_file
-from fleet.keys import Keys
+from fleet.config import ConfigError, read_file
 from fleet.records import ApiKey
-from fleet.redis_store import RedisStore
 from fleet.store import Store, StoreError
 from fleet.wire import RecordError, describe_validation_error
 
@@ -35,8 +33,6 @@ SHOWN_ID = 12
 """Digits of a key's id in the list: enough to tell thousands apart."""
 LEAST_ID = 6
 """Fewer are a typing mistake, not a key."""
-PATIENCE_SECONDS = 10.0
-"""With Redis: a person waits, no request does."""
 KEYS_AT_ONCE = 500
 """In one round trip."""
 AUTH_VARIABLE = "HERON_ROUTER_AUTH"
@@ -70,13 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     restoring.add_argument("file", metavar="FILE", type=Path)
     for action in (adding, listing, revoking, restoring):
         action.add_argument("--json", action="store_true", help="print JSON")
-        action.add_argument(
-            "--config",
-            metavar="FILE",
-            type=Path,
-            default=os.environ.get(CONFIG_VARIABLE),
-            help=f"the fleet's configuration, for [fleet] name and redis_url (default: ${CONFIG_VARIABLE})",
-        )
+        add_config_argument(action)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -87,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     path: Path | None = arguments.config
     tables = {} if path is None else read_file(path)
-    fleet = load_fleet(tables, NO_FILE if path is None else str(path))
+    store = open_store(tables, path)
     if arguments.action == "add" and _is_open(tables):
         print(
             f'warning: {path}: [router] auth is "open": that router asks nobody for a key, until it says '
@@ -95,13 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     action: dict[str, Any] = {"add": _add, "list": _list, "revoke": _revoke, "restore": _restore}
-    return asyncio.run(
-        _with_store(
-            RedisStore(fleet.redis_url, Keys(fleet=fleet.name), timeout_seconds=PATIENCE_SECONDS),
-            action[arguments.action],
-            arguments,
-        )
-    )
+    return asyncio.run(_with_store(store, action[arguments.action], arguments))
 
 
 def _is_open(tables: Mapping[str, Any]) -> bool:

@@ -11,11 +11,7 @@ file with the interpreter beside the `vllm` command. Hence only the standard lib
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,11 +124,9 @@ CHAT_TEMPLATE = (
 )
 """Without the tools and earlier tool calls, and never opening `<think>`: the model does that."""
 
-MAKE_TIMEOUT_SECONDS = 600.0
 
-
-class TalkingModelError(Exception):
-    """The model could not be made; the message holds the other interpreter's last lines."""
+class NotLearnedError(Exception):
+    """It does not know its answers well enough."""
 
 
 def ensure(vllm_command: Path, cache: Path) -> Path:
@@ -141,39 +135,12 @@ def ensure(vllm_command: Path, cache: Path) -> Path:
     Safe against interruption and against a second maker: the directory appears by one rename.
 
     Raises:
-        TalkingModelError: no interpreter beside `vllm_command`, or the making failed.
+        TinyModelError: no interpreter beside `vllm_command`, or the making failed.
     """
+    from site_agent.drivers import tiny_model  # not there for the interpreter that runs this file
+
     recipe = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
-    target = cache / "models" / f"talking-llama-{recipe}"
-    if target.is_dir():
-        return target
-    python = vllm_command.resolve().parent / "python"
-    if not python.exists():
-        raise TalkingModelError(f"{python}: no such interpreter; it must stand beside {vllm_command}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
-    try:
-        done = subprocess.run(
-            [str(python), "-I", str(Path(__file__)), str(partial)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=MAKE_TIMEOUT_SECONDS,
-            check=False,
-            env=os.environ | {"HF_HUB_OFFLINE": "1"},
-        )
-        if done.returncode != 0:
-            raise TalkingModelError(f"{python} could not make the model in {partial}: {done.stderr[-2000:]}")
-        try:
-            partial.rename(target)
-        except OSError:
-            if not target.is_dir():  # else another maker was faster, and theirs is the same
-                raise
-    except subprocess.TimeoutExpired:
-        raise TalkingModelError(f"{python} took more than {MAKE_TIMEOUT_SECONDS:.0f} s") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return target
+    return tiny_model.made(vllm_command, cache / "models" / f"talking-llama-{recipe}", Path(__file__))
 
 
 def _make(directory: Path) -> str:
@@ -190,7 +157,7 @@ def _make(directory: Path) -> str:
     loss, margin = _examine(model, inputs, labels)
     said = f"{steps} steps, loss {loss:.1e}, least margin {margin:.1f}"
     if not margin >= MIN_MARGIN:
-        raise TalkingModelError(f"not learned: {said}")
+        raise NotLearnedError(f"not learned: {said}")
     model.save_pretrained(directory)
     return said
 

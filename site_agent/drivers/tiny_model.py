@@ -62,6 +62,16 @@ def ensure(vllm_command: Path, cache: Path, *, max_positions: int = 2048) -> Pat
         TinyModelError: no interpreter beside `vllm_command`, or the making failed.
     """
     target = cache / "models" / f"tiny-llama-{RECIPE}-{max_positions}"
+    return made(vllm_command, target, Path(__file__), "--max-positions", str(max_positions))
+
+
+def made(vllm_command: Path, target: Path, maker: Path, *arguments: str) -> Path:
+    """Return `target`; where it is not there, `maker` is run with the interpreter beside `vllm_command`, and with
+    a directory to fill and `arguments`.
+
+    Raises:
+        TinyModelError: there is none, or the making failed.
+    """
     if target.is_dir():
         return target
     python = vllm_command.resolve().parent / "python"
@@ -71,7 +81,7 @@ def ensure(vllm_command: Path, cache: Path, *, max_positions: int = 2048) -> Pat
     partial = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
     try:
         done = subprocess.run(
-            [str(python), "-I", str(Path(__file__)), str(partial), "--max-positions", str(max_positions)],
+            [str(python), "-I", str(maker), str(partial), *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
