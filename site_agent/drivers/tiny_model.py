@@ -66,8 +66,8 @@ def ensure(vllm_command: Path, cache: Path, *, max_positions: int = 2048) -> Pat
 
 
 def made(vllm_command: Path, target: Path, maker: Path, *arguments: str) -> Path:
-    """Return `target`. Where it is not there, `maker` is run first: with the interpreter beside `vllm_command`,
-    a directory to fill, and `arguments`.
+    """Return `target`. Where it is not there, `maker` is run first, by the interpreter beside `vllm_command`,
+    with a directory to fill and `arguments`.
 
     Raises:
         TinyModelError: there is none, or the making failed.
