@@ -53,6 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if arguments.lift and (arguments.site is None or arguments.duration or arguments.reason):
         raise ConfigError("heron cordon: --lift takes the SITE alone")
+    if arguments.site is None and (arguments.duration or arguments.reason):
+        raise ConfigError("heron cordon: which SITE?")
     path: Path | None = arguments.config
     store = open_store({} if path is None else read_file(path), path)
     return asyncio.run(_with_store(store, arguments))

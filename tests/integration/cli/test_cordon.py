@@ -66,6 +66,8 @@ def test_it_may_end_by_itself(server: RedisServer, capsys: Captured, text: str, 
         (["cordon", "north", "--reason", "x" * 600], "reason"),
         (["cordon", "../north", "--lift"], "is no site's name"),
         (["cordon", "--lift"], "--lift takes the SITE alone"),
+        (["cordon", "--for", "1h"], "which SITE?"),
+        (["cordon", "--reason", "north"], "which SITE?"),
         (["cordon", "north", "--lift", "--for", "1h"], "--lift takes the SITE alone"),
     ],
 )
