@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from fleet.records import Cordon
+from fleet.wire import RecordError
+
+
+MAX_CORDONS = 10_000
+"""Of sites that are known or were; a further one is refused. Redis is writable by every site."""
 
 
 class Cordons:
@@ -33,5 +38,7 @@ class Cordons:
             del self._kept[site_id]
             return f"{site_id} is cordoned no more"
         cordon = Cordon.from_json(raw)
+        if site_id not in self._kept and len(self._kept) >= MAX_CORDONS:
+            raise RecordError("too_large", f"Cordon: more than {MAX_CORDONS} sites are cordoned")
         self._kept[site_id] = raw, cordon
         return f"{site_id} is cordoned: it gets no new work{cordon.reason and f' ({cordon.reason})'}"

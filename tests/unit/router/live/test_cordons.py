@@ -1,0 +1,35 @@
+"""Which sites are cordoned."""
+
+from __future__ import annotations
+
+import pytest
+
+from fleet.records import Cordon
+from fleet.wire import RecordError
+from router.live import cordons as module
+from router.live.cordons import Cordons
+
+RECORD = Cordon(reason="fans", since_unix_seconds=1.0).to_json()
+
+
+def test_the_newest_word_counts() -> None:
+    """A repeat is no change, and so is nothing where there was nothing."""
+    cordons = Cordons()
+    assert cordons.take(b"", "a") == ""
+    assert "is cordoned" in cordons.take(RECORD, "a")
+    assert cordons.take(RECORD, "a") == ""
+    assert (cordons.of("a") is not None, cordons.raw_of("a"), cordons.of("b")) == (True, RECORD, None)
+    assert "no more" in cordons.take(b"", "a")
+    assert (cordons.of("a"), cordons.raw_of("a")) == (None, b"")
+
+
+def test_there_are_no_more_than_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that there are may change, and go."""
+    monkeypatch.setattr(module, "MAX_CORDONS", 1)
+    cordons = Cordons()
+    cordons.take(RECORD, "a")
+    with pytest.raises(RecordError, match="more than 1 sites"):
+        cordons.take(RECORD, "b")
+    assert cordons.take(Cordon(reason="again", since_unix_seconds=2.0).to_json(), "a")
+    assert cordons.take(b"", "a")
+    assert cordons.take(RECORD, "b")
