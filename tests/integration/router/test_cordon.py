@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
 
 import httpx
 from support.router_fleet import RouterFleet, chat, router_fleet
-from support.router_process import router_process
+from support.router_process import RouterProcess, router_process
 from support.stub_site import Behaviour, StubSite
-from support.wait import until
+from support.wait import until, until_it_says
 
 from fleet.records import Cordon
 
@@ -96,20 +98,42 @@ async def test_a_record_that_makes_no_sense_is_counted_and_passed_over(store: An
         assert refused == {("Cordon", "malformed"): 1, ("Cordon", "too_large"): 1}
 
 
+async def ask(router: RouterProcess, requests: int) -> None:
+    """So many requests, each over a connection of its own, so that every worker gets some."""
+    limits = httpx.Limits(max_keepalive_connections=0)
+    async with httpx.AsyncClient(base_url=router.url, timeout=30, limits=limits) as client:
+        for _ in range(requests):
+            assert (await client.post("/v1/chat/completions", json=chat())).status_code == 200
+
+
+async def until_none_goes_to(site: StubSite, router: RouterProcess) -> None:
+    """Ask in rounds until one has left it out."""
+    deadline = time.monotonic() + 20
+    while True:
+        before = len(site.inference)
+        await ask(router, 20)
+        if len(site.inference) == before:
+            return
+        assert time.monotonic() < deadline, "it still gets work"
+
+
 async def test_workers_and_the_console_know(redis_server: Any, redis_store: Any, tmp_path: Path) -> None:
     """All of them, those too that were started since."""
     sites = StubSite("a"), StubSite("b")
     async with router_process(redis_server, redis_store, tmp_path, *sites, workers=2) as router:
         await redis_store.write_cordon("a", RECORD, None)
-        deadline = time.monotonic() + 20
-        while (await router.metrics())['heron_router_site_cordoned{site="a"}'] != 1:
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.1)
+        await until_none_goes_to(sites[0], router)
         [cordoned] = [site for site in (await router.fleet())["sites"] if site["cordon"]]
         assert (cordoned["site_id"], cordoned["cordon"]["reason"]) == ("a", "new fans")
-        await asyncio.sleep(0.5)  # the workers hear of it from their parent
+        assert (await router.metrics())['heron_router_site_cordoned{site="a"}'] == 1
+        [victim, *_] = [worker["pid"] for worker in await router.workers()]
+        os.kill(victim, signal.SIGKILL)
+
+        async def is_gone() -> bool:
+            return victim not in [worker["pid"] for worker in await router.workers()]
+
+        await until_it_says(is_gone, what="another worker in its place")
+        await router.until_ready(2)
         before = len(sites[0].inference)
-        async with httpx.AsyncClient(base_url=router.url, timeout=30) as client:
-            for _ in range(20):
-                assert (await client.post("/v1/chat/completions", json=chat())).status_code == 200
+        await ask(router, 20)
         assert len(sites[0].inference) == before

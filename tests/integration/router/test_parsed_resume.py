@@ -184,7 +184,9 @@ async def test_a_site_whose_parsers_had_no_time_is_asked_again(store: Any) -> No
         fleet.site("b").derender_statuses.append(503)
         await fleet.announce()
         await until(lambda: not fleet.site("b").derender_statuses, what="b was asked")
-        await asyncio.sleep(1.0)  # some sweeps of the watch
+        [exchange] = fleet.router.forwarder.active
+        broke_at = exchange.wrote_at
+        await until(lambda: exchange.wrote_at > broke_at, what="the watch has written a comment")
         await fleet.announce()
         _, data = await asking
         assert Answer(data).same(WITH_TOOLS)
