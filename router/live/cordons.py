@@ -5,7 +5,6 @@ from __future__ import annotations
 from fleet.records import Cordon
 from fleet.wire import RecordError
 
-
 MAX_CORDONS = 10_000
 """Of sites that are known or were; a further one is refused. Redis is writable by every site."""
 
