@@ -36,8 +36,8 @@ from fleet.wire import (
 )
 
 API_KEY_SCHEMA_VERSION = "1.1"
-SITE_INFO_SCHEMA_VERSION = "1.2"
-"""1.1: a configuration may say its `max_concurrency`. 1.2: `profiles`."""
+SITE_INFO_SCHEMA_VERSION = "1.3"
+"""1.1: a configuration may say its `max_concurrency`. 1.2: `profiles`. 1.3: `keeps_responses`."""
 SITE_REPORT_SCHEMA_VERSION = "1.2"
 """1.1: joules per token. 1.2: `episode_seconds`."""
 ROUTER_PRESENCE_SCHEMA_VERSION = "1.1"
@@ -105,6 +105,8 @@ class Capabilities(WirePart):
     sleep: bool = False
     server_power: bool = False
     max_model_len: Count | None = None
+    keeps_responses: bool = False
+    """A response stays with the engine that made it, to be read or gone on from. Since 1.3."""
 
 
 class SiteInfo(Record):

@@ -42,15 +42,19 @@ class PathRule:
 
 DERENDER_PATH = "/v1/chat/completions/derender"
 """Tells reasoning, text and tool calls from token ids: a router continues such a chat by it."""
+CHAT_PATH = "/v1/chat/completions"
+RENDER_PATH = "/v1/chat/completions/render"
+"""Tells what an engine makes of a chat before it generates: its grammar, for one."""
 RESPONSES_PATH = "/v1/responses"
 MODELS_PATH = "/v1/models"
 HEALTH_PATH = "/health"
 
 PATHS: Mapping[str, PathRule] = MappingProxyType(
     {
-        "/v1/chat/completions": PathRule(api=Api.CHAT, is_usual=True),
+        CHAT_PATH: PathRule(api=Api.CHAT, is_usual=True),
         "/v1/chat/completions/batch": PathRule(is_usual=True),
         DERENDER_PATH: PathRule(takes_slot=False, is_public=False),
+        RENDER_PATH: PathRule(takes_slot=False, is_public=False),
         "/v1/completions": PathRule(api=Api.COMPLETION, is_usual=True),
         RESPONSES_PATH: PathRule(api=Api.RESPONSES, is_usual=True),
         "/v1/messages": PathRule(api=Api.MESSAGES, is_usual=True),

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from gateway.known_heads import KnownHead
+from gateway.outlet import Outlet
 from gateway.pieces import Pieces
 from gateway.request_id import MAX_REQUEST_ID
 
@@ -64,6 +65,8 @@ class ClientRequest:
     is_turn = False
     known: KnownHead | None = None
     """Its head has come before; None: it was parsed for this request."""
+    outlet: Outlet | None = None
+    """What every part of its answer passes first."""
     on_pause: Callable[[], None] | None = None
     on_resume: Callable[[], None] | None = None
     on_gone: Callable[[], None] | None = None
@@ -171,6 +174,8 @@ class ClientRequest:
 
     def respond_lines(self, status: int, lines: bytes, body: bytes) -> None:
         """The same with the headers written out, each with its line end."""
+        if self.outlet is not None:
+            body = self.outlet.whole(status, body)
         size = len(body)
         if size > 65_536:
             head = b"%bcontent-length: %d\r\n\r\n" % (self._head(status, lines), size)
@@ -195,6 +200,10 @@ class ClientRequest:
         """Write one piece of it; nothing happens once the client has gone."""
         if self.disconnected or not data:
             return
+        if self.outlet is not None:
+            data = self.outlet.feed(data)
+            if not data:
+                return
         if self._is_chunked:
             self._protocol.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
         else:

@@ -109,6 +109,9 @@ class RouterConfig(ConfigModel):
     """Every request of a class without a table in `slo` is promised so many times what it takes alone, on the
     fastest configuration that any of its model's sites announces: 5 is DynamoLLM's. None: nothing."""
     planner: PlannerConfig = PlannerConfig()
+    streams_as_chats: bool = True
+    """Streams of Messages and Responses are asked for as chats where that is exact, since a chat can go on at
+    another site (docs/resume.md). Off: as they came."""
     resume_wait_seconds: Annotated[float, Field(ge=0, le=3600)] = 30.0
     resume_reserve_ratio: Annotated[float, Field(ge=0, le=0.9)] = 0.1
     """Of a site's capacity, kept free of new work for streams that lost their site."""

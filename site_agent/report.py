@@ -220,4 +220,5 @@ def capabilities(engine: EngineCapabilities, *, has_server_switch: bool) -> Capa
         sleep=engine.sleep,
         server_power=has_server_switch,
         max_model_len=engine.max_model_len,
+        keeps_responses=engine.keeps_responses,
     )

@@ -16,7 +16,7 @@ from typing import Any
 
 import redis.asyncio as redis
 
-from gateway.api_paths import DERENDER_PATH, USUAL_PATHS
+from gateway.api_paths import DERENDER_PATH, RENDER_PATH, USUAL_PATHS
 
 ANNOUNCE_SECONDS = 0.5
 KEY = "heron:default:"
@@ -96,7 +96,7 @@ class CuttingSite:
             "capabilities": {
                 "token_ids": self.takes_ids,
                 "max_model_len": self.max_model_len,
-                **({"paths": [*USUAL_PATHS, DERENDER_PATH]} if self.parses_ids else {}),
+                **({"paths": [*USUAL_PATHS, DERENDER_PATH, RENDER_PATH]} if self.parses_ids else {}),
             },
         }
         await self.store.set(f"{KEY}site-info:{self.site_id}", json.dumps(info))

@@ -1,8 +1,8 @@
 """Cuts streams with reasoning and tool calls, as real vLLM's parsers make them of a model that has learnt to.
 
 As `campaign`, but for the model (`talking_model`) and what is asked: one of its conversations, greedily, with
-tools. The broken stream must be the unbroken one: reasoning, text, each call's name and arguments, one id
-each, the same finish and usage.
+tools, some of them strict, or with a grammar for the answer. The broken stream must be the unbroken one:
+reasoning, text, each call's name and arguments, one id each, the same finish and usage.
 """
 
 from __future__ import annotations
@@ -22,8 +22,17 @@ from benchmarks.resume.cutting_site import CutRule
 from benchmarks.resume.fleet import MODEL, EngineSetting, Fleet, running
 from site_agent.drivers import tiny_model
 
-KINDS = ("reasoning", "content", "tool_calls")
-"""The fields of a delta in which a stream is cut."""
+STRICT = {"tools": [one | {"function": {**one["function"], "strict": True}} for one in talking_model.TOOLS]}
+STRUCTURED = {"tools": None, "structured_outputs": {"regex": r"[\s\S]*"}}
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "reasoning": ("reasoning", {}),
+    "content": ("content", {}),
+    "tool_calls": ("tool_calls", {}),
+    "reasoning before strict calls": ("reasoning", STRICT),
+    "content before strict calls": ("content", STRICT),
+    "reasoning before a structured answer": ("reasoning", STRUCTURED),
+}
+"""The field of a delta in which a stream is cut, and what is asked for beside."""
 MAX_TOKENS = 400
 """More than any of its answers has."""
 
@@ -36,7 +45,7 @@ def setting_for(setting: EngineSetting) -> EngineSetting:
     return replace(setting, model=model, arguments=arguments, parses_ids=True)
 
 
-def draw(rng: random.Random) -> Case:
+def draw(rng: random.Random, asked: dict[str, Any]) -> Case:
     """One of the conversations."""
     question = rng.choice(talking_model.CONVERSATIONS).question
     body = {
@@ -47,7 +56,7 @@ def draw(rng: random.Random) -> Case:
         "max_tokens": MAX_TOKENS,
         "stream": True,
         "stream_options": {"include_usage": True},
-    }
+    } | asked
     return Case(path="/v1/chat/completions", body=body)
 
 
@@ -82,9 +91,10 @@ def rule_for(kind: str, said: bytes, rng: random.Random) -> CutRule | None:
 
 async def run_one(fleet: Fleet, kind: str, rng: random.Random) -> Result | None:
     """One cut; None where there was nothing to cut."""
-    case = draw(rng)
+    field, asked = KINDS[kind]
+    case = draw(rng, asked)
     whole, said = await ask_whole(fleet, case)
-    rule = rule_for(kind, said, rng)
+    rule = rule_for(field, said, rng)
     cut = None if rule is None else await ask_broken(fleet, case, rule)
     return cut and cut.result("parsed", kind, case, whole, cut.told.differs_from(whole))
 
@@ -103,11 +113,12 @@ async def run(
         RuntimeError: an engine or the router did not start, or ended what was to be cut.
     """
     results: list[Result] = []
+    kinds = tuple(KINDS)
     async with running(directory, setting_for(setting)) as fleet:
         for number in range(count):
             for attempt in range(MAX_DRAWS):
                 rng = random.Random(seed * 10_000 + number + attempt * 1_000_000)
-                result = await run_one(fleet, KINDS[number % len(KINDS)], rng)
+                result = await run_one(fleet, kinds[number % len(kinds)], rng)
                 if result is not None:
                     break
             else:

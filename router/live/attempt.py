@@ -39,6 +39,8 @@ CUT_KINDS = frozenset({"closed", "aborted", "no_finish", "ended"})
 """A request that the site had and dropped. A site that stops one instance drops many at once and is well; one
 that is dead refuses the next connection."""
 
+NO_CHAT = frozenset({200, 400, 404, 405, 422})
+"""What a site may say in one piece to a chat that was made of another request: that it is none of its own."""
 EVENT_STREAM = b"text/event-stream"
 
 
@@ -187,6 +189,8 @@ class Attempt:
         ):
             return self._failed(exchange, placement, "aborted")
         self._answered(placement)
+        if exchange.as_it_came is not None and response.status in NO_CHAT:
+            return self._not_as_chat(exchange, response.status, data)
         if response.status == 200:
             exchange.blame(self._clock())
         if exchange.taken_tokens is not None:
@@ -216,8 +220,7 @@ class Attempt:
         if exchange.is_committed:
             if ending == "complete":
                 self._answered(placement)
-                exchange.outcome = "completed"
-                exchange.request.finish()
+                exchange.complete()
                 return Verdict.DONE
             exchange.cut_reason = ending
             return Verdict.BROKEN_STREAM
@@ -240,9 +243,18 @@ class Attempt:
                     code=None if error.get("code") is None else str(error["code"]),
                     param=None if error.get("param") is None else str(error["param"]),
                 )
+                if exchange.as_it_came is not None and status in NO_CHAT:
+                    return self._not_as_chat(exchange, status, body)
                 answer(exchange, status, body)
                 return Verdict.DONE
         return self._failed(exchange, placement, ending)
+
+    def _not_as_chat(self, exchange: Exchange, status: int, body: bytes) -> Verdict:
+        """The chat that was made of a request is refused: the next is asked for what the client sent."""
+        exchange.ask_as_it_came()
+        exchange.hold_until = self._clock() + self._config.hold_seconds
+        exchange.last_error = (status, body)
+        return Verdict.NOT_HERE
 
     async def _not_here(
         self, exchange: Exchange, placement: Placement, response: UpstreamResponse

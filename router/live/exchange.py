@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fleet.request import RequestFeatures
 from gateway.server import ClientRequest
@@ -15,12 +15,20 @@ from router.policy.affinity_hint import Hint
 from router.policy.body import Api, RequestBody
 from router.policy.dispatch import FOREVER
 from router.policy.key_ring import Credential
-from router.policy.resumable import Resumability
+from router.policy.resumable import Resumability, resumability
 from router.policy.stream_scan import Mode
 from router.policy.suspicion import Suspicion
 
 if TYPE_CHECKING:
     from router.live.spans import Trace
+
+
+class AsItCame(NamedTuple):
+    """A request that is asked for as a chat, as its client sent it."""
+
+    raw: bytes
+    body: RequestBody
+    target: str
 
 
 class Exchange(LedgerEntry):
@@ -38,6 +46,8 @@ class Exchange(LedgerEntry):
     features: RequestFeatures = None  # type: ignore[assignment]
     hint: Hint | None = None
     """Which sites may hold its cache."""
+    as_it_came: AsItCame | None = None
+    """What was asked for, where a chat is asked for instead; until that has begun."""
     resumability: Resumability | None = None
     mode: Mode = "plain"
     """What the scanner of the answer keeps; set with each attempt."""
@@ -108,7 +118,8 @@ class Exchange(LedgerEntry):
         """Loop time until which it waits for room."""
         self.deadline_at = deadline_at
         """Loop time at which the request ends, unless its stream has begun; a client's own may be earlier."""
-        self.target = request.path
+        self.target = self.path = request.path
+        """What the site is asked for, with and without a query."""
         self.excluded: dict[str, int] = {}
 
     @property
@@ -116,6 +127,31 @@ class Exchange(LedgerEntry):
         """What a line of the log about this request carries."""
         about = self.request.about
         return about | {"request_id": self.request_id.decode("latin-1")} if self.request_id else about
+
+    @property
+    def held_bytes(self) -> int:
+        """Of its body, while it waits."""
+        came = 0 if self.as_it_came is None else len(self.as_it_came.raw)
+        return len(self.request.body) + came
+
+    @property
+    def was_told_broken(self) -> bool:
+        """Its client got an error from what makes a chat's answer its own, and sees nothing more."""
+        outlet = self.request.outlet
+        return outlet is not None and outlet.has_failed
+
+    def complete(self) -> None:
+        """Its stream is whole."""
+        self.outcome = "broken" if self.was_told_broken else "completed"
+        self.request.finish()
+
+    def ask_as_it_came(self) -> None:
+        """A site refuses the chat that was made of it: let it judge what the client sent."""
+        assert self.as_it_came is not None
+        self.request.body, self.body, self.target = self.as_it_came
+        self.request.outlet = self.as_it_came = None
+        self.api, self.path = self.body.api, self.request.path
+        self.resumability = resumability(self.api, {})
 
     def wait_for(self, response: UpstreamResponse) -> None:
         """Its request was sent; `stop` ends the waiting, which has its own timer."""
@@ -126,6 +162,7 @@ class Exchange(LedgerEntry):
         """The first event goes to the client: every deadline was for that. What moves may take its time; what
         stands still is the watch's."""
         self.is_committed = True
+        self.as_it_came = None
         self.first_token_at = now
         if self.placement is not None:
             self.placement.begun()

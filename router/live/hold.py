@@ -126,7 +126,7 @@ class Dispatcher:
             is_late=exchange.is_retry,
             is_patient=exchange.is_patient,
             start_by=exchange.start_by,
-            body_bytes=len(exchange.request.body),
+            body_bytes=exchange.held_bytes,
             payload=_Waiter(exchange, future),
         )
         give_way = self._queue.make_room(ticket)

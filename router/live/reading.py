@@ -6,28 +6,49 @@ Nothing here waits. What is wrong with a request is answered here, in the words 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import orjson
+
 from fleet.request import ANONYMOUS, ClassCutoffs
+from gateway.api_paths import CHAT_PATH
 from router.config import RouterConfig
 from router.live.admission import Door
 from router.live.answers import refuse_bad_request, refuse_path, refuse_unknown_model
 from router.live.demand_meter import DemandMeter
-from router.live.exchange import Exchange
+from router.live.exchange import AsItCame, Exchange
 from router.live.fleet_view import FleetView
 from router.live.request_body import decode_body
 from router.live.request_head import JSON, RequestHead, shared_head
 from router.live.response_homes import SiteHomes
 from router.live.tracing import without_trace
 from router.policy.affinity_hint import MIN_PROMPT_BYTES, read_hint
-from router.policy.body import Api, BadRequestError, RequestBody, features_of, read_body, read_form
+from router.policy.as_chat import AsChat
+from router.policy.body import (
+    Api,
+    BadRequestError,
+    RequestBody,
+    features_of,
+    judge_body,
+    read_body,
+    read_form,
+)
 from router.policy.dispatch import FOREVER
+from router.policy.messages_as_chat import messages_as_chat
 from router.policy.output_length import OutputLengths
-from router.policy.resumable import resumability
+from router.policy.responses_as_chat import responses_as_chat
+from router.policy.resumable import can_continue, resumability
 from router.policy.snapshot import ModelView
 
 CUTOFFS = ClassCutoffs()
+_HARMONY = re.compile("gpt[-_]?oss", re.IGNORECASE)
+"""By name. vLLM makes such a model's responses by a path of their own."""
+_AS_CHAT: dict[Api, Callable[[dict[str, Any]], AsChat | None]] = {
+    Api.MESSAGES: messages_as_chat,
+    Api.RESPONSES: responses_as_chat,
+}
 
 
 class Reader:
@@ -45,6 +66,7 @@ class Reader:
     ) -> None:
         self._config = config
         self._has_affinity = config.affinity
+        self._as_chat = _AS_CHAT if config.streams_as_chats else {}
         self._view = view
         self._door = door
         self._homes = homes
@@ -99,7 +121,7 @@ class Reader:
         if body.stream:
             exchange.resumability = resumability(exchange.api, body.fields)
         body.fields, body.raw = None, b""
-        if request.query:
+        if request.query and request.outlet is None:
             exchange.target = f"{request.path}?{request.query.decode('ascii')}"
         return True
 
@@ -125,12 +147,49 @@ class Reader:
         if exchange.api is Api.FORM:
             content_type = request.fields.get(b"content-type", b"")
             return *read_form(content_type, request.body), content_type
-        return *read_body(exchange.api, request.body), JSON
+        body, model = read_body(exchange.api, request.body)
+        if body.stream and exchange.api in self._as_chat:
+            body = self._ask_as_chat(exchange, body, model)
+        return body, model, JSON
+
+    def _ask_as_chat(self, exchange: Exchange, body: RequestBody, model: str) -> RequestBody:
+        """From here on it is a chat, in all but what its client gets; as it came where that is no gain."""
+        request, fields = exchange.request, body.fields
+        views = self._view.snapshot.models.get(model, ())
+        assert fields is not None
+        if not views or _is_for_engines(exchange.api, fields, model, views):
+            return body
+        made = self._as_chat[exchange.api](fields)
+        if made is None:
+            return body
+        verdict = resumability(Api.CHAT, made.fields)
+        if not all(_serves_both(view, request.path) and can_continue(verdict, view) for view in views):
+            return body
+        target = f"{request.path}?{request.query.decode('ascii')}" if request.query else request.path
+        exchange.as_it_came = AsItCame(request.body, body, target)
+        body.fields, body.raw = None, b""
+        request.body, request.outlet = orjson.dumps(made.fields), made.outlet
+        exchange.api, exchange.path, exchange.target = Api.CHAT, CHAT_PATH, CHAT_PATH
+        return judge_body(Api.CHAT, request.body, made.fields)[0]
+
+
+def _is_for_engines(api: Api, fields: dict[str, Any], model: str, views: Sequence[ModelView]) -> bool:
+    """Whether only an engine knows what to make of it: a response of a model that speaks Harmony, or one that
+    its client may come back for, where engines keep some."""
+    if api is not Api.RESPONSES:
+        return False
+    may_be_kept = fields.get("store") is None and any(view.keeps_responses for view in views)
+    return may_be_kept or _HARMONY.search(model) is not None
+
+
+def _serves_both(view: ModelView, path: str) -> bool:
+    """Whether a site has ids to go on by, and answers a request as a chat and as it came."""
+    return view.token_ids and CHAT_PATH not in view.lacks and path not in view.lacks
 
 
 def exclude_lacking(exchange: Exchange, views: Sequence[ModelView]) -> bool:
     """Leave out the sites that do not answer this path; False: that is all of them."""
-    path = exchange.request.path
+    path = exchange.path
     count = 0
     for view in views:
         if view.lacks and path in view.lacks:

@@ -23,6 +23,7 @@ from router.live.metrics import RouterMetrics
 from router.live.placement import Placement
 from router.live.relay import InterruptedRelayError, relay_continuation, relay_parsed
 from router.live.request_head import site_head
+from router.live.resume_state import Resume
 from router.live.site_answers import (
     RefusedError,
     error_status,
@@ -33,30 +34,29 @@ from router.live.site_answers import (
 from router.live.site_questions import SiteQuestions
 from router.policy.continuation import ClientStream, Continuation
 from router.policy.dispatch import FOREVER
-from router.policy.parsed_continuation import ParsedContinuation, ParsersDisagreeError
+from router.policy.parsed_continuation import ParsedContinuation
+from router.policy.parser_talk import ParsersDisagreeError
 from router.policy.resume_plan import (
     Continue,
     Finish,
     Refuse,
-    ResumableRequest,
     ResumePlan,
     ends_inside_a_character,
     has_use_for_ids,
     needs_parser,
     owed_text,
     plan_resume,
+    with_grammar,
 )
 from router.policy.snapshot import ModelView
 from router.policy.stream_end import LossCode
-from router.policy.stream_record import StreamRecord
 from router.policy.stream_scan import ChatStreamScanner
+from router.policy.told_search import ToldSearch
 
 logger = logging.getLogger(__name__)
 
 MAX_FRUITLESS_RESUMES = 16
 """Sites that took a stream and broke it again without a single token."""
-MAX_IDS_TAKEN_BACK = 64
-"""A character has four bytes at most; more are a run of bytes that are none."""
 
 
 class Step(Enum):
@@ -65,45 +65,6 @@ class Step(Enum):
     DONE = "done"
     AGAIN = "again"
     """It broke or was refused there: wait for the next place."""
-
-
-class _Resume:
-    """The state of one stream's resume."""
-
-    __slots__ = (
-        "by_text",
-        "exchange",
-        "first_max_model_len",
-        "fruitless",
-        "ids_taken_back",
-        "is_power",
-        "record",
-        "request",
-        "until",
-    )
-
-    def __init__(self, exchange: Exchange, record: StreamRecord, first_max_model_len: int | None) -> None:
-        body, resumability = exchange.body, exchange.resumability
-        assert resumability is not None
-        self.exchange = exchange
-        self.record = record
-        self.first_max_model_len = first_max_model_len
-        self.request = ResumableRequest(
-            api=exchange.api,
-            raw=exchange.request.body,
-            resumability=resumability,
-            include_usage=body.include_usage,
-            asks_token_ids=body.asks_token_ids,
-        )
-        self.by_text = False
-        self.fruitless = 0
-        self.ids_taken_back = 0
-        self.until = 0.0
-        self.is_power = False
-
-    def may_take_back(self, sent: str) -> bool:
-        """Whether the last id, half a character, is one of whose text the client has got nothing."""
-        return self.ids_taken_back < MAX_IDS_TAKEN_BACK and not ends_inside_a_character(sent)
 
 
 class Resumer:
@@ -135,12 +96,14 @@ class Resumer:
         note_first_part(self._metrics.energy, self._view.snapshot, exchange)
         exchange.scanner = None
         self._note_break(exchange, broken)
-        if not isinstance(scanner, ChatStreamScanner) or exchange.resumability is None:
+        is_chat = isinstance(scanner, ChatStreamScanner)
+        if not is_chat or exchange.resumability is None or exchange.was_told_broken:
             self._lose(exchange, exchange.api.value, is_power=self._view.is_losing_power(exchange.site_id))
             return
-        resume = _Resume(exchange, scanner.record, broken.view.max_model_len)
+        resume = Resume(exchange, scanner.record, broken.view.max_model_len)
         resume.until = self._clock() + self._config.resume_wait_seconds
         while True:
+            resume.has_broken()
             resume.is_power |= self._view.is_losing_power(exchange.site_id)
             plan = self._plan(resume, None)
             if isinstance(plan, Finish):
@@ -148,7 +111,7 @@ class Resumer:
                 exchange.request.write(client.close(plan.finish_reason))
                 self._metrics.count_resume("none", "exact")
                 exchange.resumes += 1
-                self._complete(exchange)
+                exchange.complete()
                 return
             if isinstance(plan, Refuse):
                 self._lose(exchange, plan.reason, is_power=resume.is_power)
@@ -168,12 +131,12 @@ class Resumer:
                 self._lose(exchange, "every site that took it broke it again", is_power=resume.is_power)
                 return
 
-    async def _place(self, resume: _Resume) -> Placement | None:
+    async def _place(self, resume: Resume) -> Placement | None:
         """A place at some site, or None: there was none in time and the client was told."""
         exchange = resume.exchange
         if needs_parser(resume.request, resume.record):
             for view in self._views(exchange):
-                if not view.parses_ids:
+                if not view.parses_ids or not (view.renders or not resume.request.resumability.grammar):
                     exchange.excluded[view.site_id] = FOREVER
         placement = self._place_with_ids(resume) or self._dispatcher.try_place(exchange, is_resume=True)
         if placement is not None:
@@ -185,7 +148,7 @@ class Resumer:
             self._lose(exchange, "no site had room in time", is_power=is_power)
             return None
 
-    def _place_with_ids(self, resume: _Resume) -> Placement | None:
+    def _place_with_ids(self, resume: Resume) -> Placement | None:
         """A place at a site that takes ids, where ids are better than text and another site would not."""
         if resume.by_text or not has_use_for_ids(resume.request, resume.record):
             return None
@@ -204,7 +167,7 @@ class Resumer:
     def _views(self, exchange: Exchange) -> Sequence[ModelView]:
         return self._view.snapshot.models.get(exchange.features.model, ())
 
-    def _plan(self, resume: _Resume, view: ModelView | None) -> ResumePlan:
+    def _plan(self, resume: Resume, view: ModelView | None) -> ResumePlan:
         """What to do at one site; None: at the best one that there may be."""
         views = self._views(resume.exchange) if view is None else (view,)
         return plan_resume(
@@ -212,21 +175,25 @@ class Resumer:
             resume.record,
             site_takes_ids=view is None or view.token_ids,
             site_parses_ids=any(one.parses_ids for one in views),
+            site_renders=any(one.renders for one in views),
             first_max_model_len=resume.first_max_model_len,
             max_model_len=resume.first_max_model_len if view is None else view.max_model_len,
             by_text=resume.by_text,
         )
 
-    async def _continue_at(self, resume: _Resume, placement: Placement) -> Step:
+    async def _continue_at(self, resume: Resume, placement: Placement) -> Step:
         """Try one site."""
         view = placement.view
         plan = self._plan(resume, view)
         if not isinstance(plan, Continue):  # by ids it could go on, but not there
-            resume.exchange.exclude_until_newer(view.site_id, view.sequence)
-            resume.fruitless += 1
-            return Step.AGAIN
+            return self._not_there(resume, view)
         owed = ""
         try:
+            if plan.needs_grammar:
+                by_grammar = await self._by_grammar(resume, placement)
+                if by_grammar is None:
+                    return self._not_there(resume, view)
+                plan = by_grammar
             if plan.detokenize is not None:
                 whole = await self._questions.text(resume.exchange, placement, plan.detokenize)
                 sent = resume.record.sent_text
@@ -249,8 +216,30 @@ class Resumer:
             return self._failed(resume, placement, "first_byte_timeout")
         except RefusedError as error:
             return self._refused(resume, placement, error)
+        except ParsersDisagreeError as error:
+            return self._not_parsed(resume, placement, error)
 
-    async def _stream_from(self, resume: _Resume, placement: Placement, plan: Continue, owed: str) -> Step:
+    async def _by_grammar(self, resume: Resume, placement: Placement) -> Continue | None:
+        """The plan by that site's grammar, from where none has begun; None: it has none, or does not say."""
+        exchange, record = resume.exchange, resume.record
+        if record.ids:
+            search = ToldSearch(resume.request, record)
+            await self._questions.shorten(exchange, placement, search)
+            record.shorten_last_event(search.count)
+        plan = self._plan(resume, placement.view)
+        grammar = await self._questions.grammar(exchange, placement, resume.request.raw)
+        if not isinstance(plan, Continue) or grammar is None:
+            return None
+        if not grammar and resume.request.resumability.grammar == "answer":
+            return None
+        return with_grammar(plan, grammar)
+
+    def _not_there(self, resume: Resume, view: ModelView) -> Step:
+        resume.exchange.exclude_until_newer(view.site_id, view.sequence)
+        resume.fruitless += 1
+        return Step.AGAIN
+
+    async def _stream_from(self, resume: Resume, placement: Placement, plan: Continue, owed: str) -> Step:
         exchange, before = resume.exchange, resume.record.output_tokens
         response = await self._send(
             resume, placement, plan.path, plan.body, timeout_seconds=self._config.first_byte_timeout_seconds
@@ -288,7 +277,7 @@ class Resumer:
             placement.entry.results["answered"] += 1
             placement.load.finished()
             exchange.blame(self._clock())
-            self._complete(exchange)
+            exchange.complete()
             return Step.DONE
         if failure is not None and not _is_gone(failure):
             return self._not_parsed(resume, placement, failure)
@@ -306,7 +295,7 @@ class Resumer:
         return Step.AGAIN
 
     async def _send(
-        self, resume: _Resume, placement: Placement, path: str, body: bytes, *, timeout_seconds: float
+        self, resume: Resume, placement: Placement, path: str, body: bytes, *, timeout_seconds: float
     ) -> UpstreamResponse:
         exchange = resume.exchange
         now = self._clock()
@@ -324,7 +313,7 @@ class Resumer:
         exchange.response = response
         return response
 
-    def _not_parsed(self, resume: _Resume, placement: Placement, failure: BaseException) -> Step:
+    def _not_parsed(self, resume: Resume, placement: Placement, failure: BaseException) -> Step:
         """The site's parsers do not go on from what the client has; the ids it gave were well."""
         exchange, site = resume.exchange, placement.entry
         resume.fruitless += 1
@@ -338,7 +327,7 @@ class Resumer:
         exchange.wrote_at = self._clock()
         return Step.AGAIN
 
-    def _refused(self, resume: _Resume, placement: Placement, error: RefusedError) -> Step:
+    def _refused(self, resume: Resume, placement: Placement, error: RefusedError) -> Step:
         """The site answered, and did not continue."""
         if error.status == 503:
             note_pushback(placement, error.pushback, error.retry_after, self._clock())
@@ -350,7 +339,7 @@ class Resumer:
             return Step.DONE
         return self._failed(resume, placement, f"status_{error.status}")
 
-    def _failed(self, resume: _Resume, placement: Placement, kind: str) -> Step:
+    def _failed(self, resume: Resume, placement: Placement, kind: str) -> Step:
         site = placement.entry
         resume.fruitless += 1
         resume.exchange.exclude_until_newer(site.site_id, placement.view.sequence)
@@ -378,10 +367,6 @@ class Resumer:
             else:
                 site.breaker.break_stream(self._clock(), placement.probe)
         self._view.note_break(site.site_id, exchange.cut_reason)
-
-    def _complete(self, exchange: Exchange) -> None:
-        exchange.outcome = "completed"
-        exchange.request.finish()
 
     def _lose(self, exchange: Exchange, detail: str, *, is_power: bool) -> None:
         """End it with the stated error that names the cause."""

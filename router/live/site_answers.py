@@ -19,6 +19,7 @@ MAX_REFUSAL_BYTES = 64 * 1024
 """Of the body of a refusal or error: enough for any message."""
 REFUSAL_SECONDS = 2.0
 PUSHBACK_REASONS = frozenset({"power", "capacity", "draining"})
+_CONSTRAINTS = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
 _FINISH_REASON = b'"finish_reason"'
 _ABORT = re.compile(rb'"finish_reason"\s*:\s*"(?:abort|error)"')
 
@@ -38,6 +39,29 @@ class RefusedError(Exception):
         after = response.fields.get(b"x-heron-retry-after-seconds") or response.fields.get(b"retry-after")
         status = 503 if pushback is not None else response.status
         return cls(status, (pushback or b"capacity").decode("latin-1"), after)
+
+
+def grammar_of(data: bytes) -> bytes | None:
+    """`structured_outputs` in an answer of `/v1/chat/completions/render`, as a request has it.
+
+    Empty: there is none. None: it is no such answer.
+    """
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+    sampling = value.get("sampling_params") if isinstance(value, dict) else None
+    if not isinstance(sampling, dict):
+        return None
+    found = sampling.get("structured_outputs")
+    if not isinstance(found, dict):
+        return b"" if found is None else None
+    if all(found.get(name) is None for name in _CONSTRAINTS):
+        return b""
+    try:
+        return orjson.dumps({name: one for name, one in found.items() if one is not None and name[:1] != "_"})
+    except orjson.JSONEncodeError:  # nested deeper than can be written
+        return None
 
 
 def note_headroom(response: UpstreamResponse, load: Load) -> None:

@@ -9,18 +9,20 @@ from weakref import WeakValueDictionary
 
 import orjson
 
-from gateway.api_paths import DERENDER_PATH
+from gateway.api_paths import DERENDER_PATH, RENDER_PATH
 from gateway.upstream import UpstreamError, UpstreamPool, UpstreamResponse
 from router.live.exchange import Exchange
 from router.live.placement import Placement
 from router.live.relay import InterruptedRelayError
 from router.live.request_head import site_head
-from router.live.site_answers import RefusedError
+from router.live.site_answers import RefusedError, grammar_of
 from router.policy.stop_search import StopSearch
+from router.policy.told_search import ToldSearch
 
 logger = logging.getLogger(__name__)
 
 DETOKENIZE_TIMEOUT_SECONDS = 5.0
+RENDER_TIMEOUT_SECONDS = 10.0
 DERENDER_TIMEOUT_SECONDS = 20.0
 """Parsers read the whole answer anew."""
 MEANINGS_AT_ONCE = 4
@@ -73,6 +75,35 @@ class SiteQuestions:
         except (UpstreamError, InterruptedRelayError, TimeoutError, RefusedError) as error:
             about = {**exchange.about, "site_id": placement.entry.site_id}
             logger.warning("tokens after a stop string are counted too: %r", error, extra=about)
+
+    async def shorten(self, exchange: Exchange, placement: Placement, search: ToldSearch) -> None:
+        """Let the site's parsers say how much of the last event told something.
+
+        Raises:
+            UpstreamError, TimeoutError, RefusedError: as `meaning`.
+            ValueError, ParsersDisagreeError: as `ToldSearch.note`.
+        """
+        while (body := search.question) is not None:
+            search.note(await self.meaning(exchange, placement, body))
+
+    async def grammar(self, exchange: Exchange, placement: Placement, body: bytes) -> bytes | None:
+        """`structured_outputs` of the chat `body` at that site, as JSON; empty: it has none for it; None: it
+        does not say.
+
+        Raises:
+            UpstreamError, TimeoutError, RefusedError: as `text`.
+        """
+
+        def sent(response: UpstreamResponse) -> None:
+            exchange.response = response
+
+        try:
+            status, data = await self._ask(
+                exchange, placement, RENDER_PATH, body, RENDER_TIMEOUT_SECONDS, sent
+            )
+        finally:
+            exchange.response = None
+        return grammar_of(data) if status == 200 else None
 
     async def meaning(self, exchange: Exchange, placement: Placement, body: bytes) -> bytes:
         """What the site's parsers say. It is asked beside the stream of ids, which `exchange.response` stays.

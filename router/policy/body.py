@@ -22,6 +22,7 @@ __all__ = [
     "BadRequestError",
     "RequestBody",
     "features_of",
+    "judge_body",
     "read_body",
     "read_form",
     "read_tier",
@@ -120,6 +121,15 @@ def read_body(api: Api, raw: bytes) -> tuple[RequestBody, str]:
         raise BadRequestError(
             f"The body must be a JSON object, not {_kind(fields)}.", code="invalid_request_body"
         )
+    return judge_body(api, raw, fields)
+
+
+def judge_body(api: Api, raw: bytes, fields: dict[str, Any]) -> tuple[RequestBody, str]:
+    """The same of a body that is parsed.
+
+    Raises:
+        BadRequestError: a field of the wrong type.
+    """
     model = fields.get("model")
     if type(model) is not str or not model or len(model) > MAX_MODEL_NAME:
         raise _wrong_model(model)

@@ -242,7 +242,7 @@ class Continuation:
         self.ending = "complete"
         self.is_stopped_here = True
         self._last_ids = ids
-        whole = bytes(self.record.ids).rstrip(b", ").split(b",")
+        whole = self.record.listed_ids.split(b",")
         stop = self._stop.stopped_by
         assert stop is not None
         self.stop_search = StopSearch(

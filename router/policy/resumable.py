@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from router.policy.body import Api
 from router.policy.snapshot import ModelView
@@ -33,12 +33,14 @@ class Resumability(NamedTuple):
     """Token ids do not hold the whole prompt (images, audio)."""
     needs_parser: bool = False
     """A tool may be called: only a site whose engines tell what token ids mean can continue it."""
+    grammar: Literal["", "answer", "calls"] = ""
+    """What the engine makes by a grammar, whose state is lost with it: all that follows the reasoning, or
+    tool calls. Outside of that a new engine's grammar begins as the first one's would have."""
 
 
 EXACT = Resumability(Fidelity.EXACT, "")
 _COUNTS_OUTPUT_ONLY = ("frequency_penalty", "presence_penalty")
-_STRUCTURED = (
-    "structured_outputs",
+_GUIDED = (
     "guided_json",
     "guided_regex",
     "guided_choice",
@@ -60,12 +62,15 @@ def resumability(api: Api, fields: Mapping[str, Any]) -> Resumability:
         return _refused(refusal)
     if _has_long_stops(fields.get("stop")):
         return _refused("stop")
-    needs_parser = api is Api.CHAT and _has_tools(fields)
+    grammar, why = _grammar(fields) if api is Api.CHAT else ("", "")
+    needs_parser = api is Api.CHAT and (grammar != "" or _has_tools(fields))
     by_text_only = api is Api.CHAT and _has_media(fields.get("messages"))
     if needs_parser and by_text_only:
-        return _refused("tools")  # by text the new engine does not know how a call began
+        return _refused(why or "tools")  # by text the new engine does not know how a call began
     if needs_parser and fields.get("stop"):
         return _refused("stop")  # the new engine would look for it in the text of calls, from the seam on
+    if grammar:
+        return _by_grammar(fields, grammar, why)
     if needs_parser and fields.get("parallel_tool_calls") is False:  # vLLM has a grammar see to that
         return Resumability(Fidelity.FAITHFUL, "parallel_tool_calls", needs_parser=True)
     for name in _COUNTS_OUTPUT_ONLY:
@@ -80,7 +85,11 @@ def resumability(api: Api, fields: Mapping[str, Any]) -> Resumability:
 
 def can_continue(verdict: Resumability, view: ModelView) -> bool:
     """Whether a stream that begins at this site may be continued, as far as the request goes."""
-    return verdict.fidelity is not Fidelity.REFUSED and (view.parses_ids or not verdict.needs_parser)
+    return (
+        verdict.fidelity is not Fidelity.REFUSED
+        and (view.parses_ids or not verdict.needs_parser)
+        and (view.renders or not verdict.grammar)
+    )
 
 
 def _refusal(api: Api, fields: Mapping[str, Any]) -> str | None:
@@ -97,21 +106,15 @@ def _refusal(api: Api, fields: Mapping[str, Any]) -> str | None:
             and not (name != "logprobs" and value == 0)
         ):
             return name
-    for name in _STRUCTURED:
-        if fields.get(name) is not None:
-            return "structured_output"
-    response_format = fields.get("response_format")
-    if response_format is not None and not (
-        isinstance(response_format, dict) and response_format.get("type") == "text"
-    ):
+    if any(fields.get(name) is not None for name in _GUIDED):
+        return "structured_output"
+    if api is Api.COMPLETION and _is_structured(fields):
         return "structured_output"
     # By text the new engine's parser may take the rest for reasoning, and hide it.
     if fields.get("include_reasoning") is False:
         return "hidden_reasoning"
     if fields.get("prompt_embeds") is not None:
         return "prompt_embeds"  # its ids are placeholders
-    if api is Api.CHAT and _has_tools(fields):
-        return _tools_refusal(fields)
     prompt = fields.get("prompt")
     if api is Api.COMPLETION and isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
         return "prompts" if len(prompt) > 1 else None
@@ -123,14 +126,30 @@ def _has_tools(fields: Mapping[str, Any]) -> bool:
     return isinstance(tools, list) and bool(tools) and fields.get("tool_choice") != "none"
 
 
-def _tools_refusal(fields: Mapping[str, Any]) -> str | None:
+def _grammar(fields: Mapping[str, Any]) -> tuple[Literal["", "answer", "calls"], str]:
+    """What of a chat's answer is made by a grammar, and the feature that asks for it."""
+    if _is_structured(fields):
+        return "answer", "structured_output"
+    if not _has_tools(fields):
+        return "", ""
     if fields.get("tool_choice") not in (None, "auto"):
-        return "tool_choice"  # a grammar makes the call
-    tools = fields["tools"]
-    functions = [tool.get("function") for tool in tools if isinstance(tool, dict)]
+        return "answer", "tool_choice"
+    functions = [tool.get("function") for tool in fields["tools"] if isinstance(tool, dict)]
     if any(isinstance(function, dict) and function.get("strict") is True for function in functions):
-        return "strict_tools"  # a grammar makes its arguments
-    return None
+        return "calls", "strict_tools"
+    return "", ""
+
+
+def _by_grammar(fields: Mapping[str, Any], grammar: Literal["answer", "calls"], why: str) -> Resumability:
+    if fields.get("return_token_ids") is True:
+        return _refused(why)  # it would have the ids of what is begun anew
+    return Resumability(Fidelity.FAITHFUL, why, needs_parser=True, grammar=grammar)
+
+
+def _is_structured(fields: Mapping[str, Any]) -> bool:
+    form = fields.get("response_format")
+    is_text = form is None or (isinstance(form, dict) and form.get("type") == "text")
+    return fields.get("structured_outputs") is not None or not is_text
 
 
 def _has_long_stops(stop: object) -> bool:

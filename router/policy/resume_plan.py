@@ -13,11 +13,12 @@ The cases, in the order in which `plan_resume` looks at them:
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import orjson
 
+from gateway.api_paths import CHAT_PATH
 from router.policy.body import Api
 from router.policy.resumable import Fidelity, Resumability
 from router.policy.stop_search import detokenize_body
@@ -108,6 +109,8 @@ class Continue:
     fidelity: Fidelity
     tokens_before: int
     """Tokens of the answer before this continuation."""
+    needs_grammar: bool = False
+    """The site must be asked first what grammar it has for the client's request: `with_grammar`."""
 
 
 ResumePlan = Refuse | Finish | Continue
@@ -119,6 +122,7 @@ def plan_resume(
     *,
     site_takes_ids: bool,
     site_parses_ids: bool = False,
+    site_renders: bool = False,
     first_max_model_len: int | None,
     max_model_len: int | None,
     by_text: bool = False,
@@ -136,6 +140,8 @@ def plan_resume(
     fields = orjson.loads(request.raw)
     if must_parse and not (site_takes_ids and site_parses_ids and record.has_ids and not fields.get("stop")):
         return Refuse(reason="tools" if request.resumability.needs_parser else "reasoning")
+    if request.resumability.grammar and not (site_renders and _is_outside_grammar(request, record, fields)):
+        return Refuse(reason=request.resumability.reason)
     if request.api is Api.CHAT and not record.text and not must_parse:
         return Refuse(reason="no_text")
     limit = _token_limit(request.api, fields, record, first_max_model_len)
@@ -160,6 +166,29 @@ def _refusal(request: ResumableRequest, record: StreamRecord) -> Refuse | None:
     if record.has_other_output:
         return Refuse(reason="other_output")
     return None if record.is_readable else Refuse(reason="unreadable")
+
+
+def _is_outside_grammar(request: ResumableRequest, record: StreamRecord, fields: dict[str, Any]) -> bool:
+    """Whether a new engine's grammar may begin where the client's answer ends."""
+    calls = {} if record.parsed is None else record.parsed.calls
+    if request.resumability.grammar == "answer":
+        return not record.text and not calls
+    is_between = all(_is_json(call.arguments) for call in calls.values())
+    return not calls or (is_between and fields.get("parallel_tool_calls") is not False)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def with_grammar(plan: Continue, grammar: bytes) -> Continue:
+    """The same by a grammar: `structured_outputs` as JSON; empty where the site has none for it."""
+    body = b'%b,"structured_outputs":%b}' % (plan.body[:-1], grammar) if grammar else plan.body
+    return replace(plan, body=body, needs_grammar=False)
 
 
 def needs_parser(request: ResumableRequest, record: StreamRecord) -> bool:
@@ -192,10 +221,12 @@ def _by_ids(request: ResumableRequest, record: StreamRecord, fields: dict[str, A
         for name, value in fields.items()
         if name not in _PROMPT_FIELDS and name not in _CHAT_FIELDS
     }
+    if request.resumability.grammar:
+        kept.pop("structured_outputs", None)
     kept["max_tokens"] = left
     kept["stream"] = True
     kept["return_token_ids"] = True
-    ids = bytes(record.ids).rstrip(b", ")
+    ids = record.listed_ids
     prompt = record.prompt_ids or b""
     whole = prompt + b"," + ids if prompt and ids else prompt or ids
     detokenize = None
@@ -227,7 +258,7 @@ def _by_text(
         for name in ("max_completion_tokens", "max_tokens"):
             kept.pop(name, None)
         kept["max_tokens"] = left
-    path = "/v1/chat/completions" if request.api is Api.CHAT else "/v1/completions"
+    path = CHAT_PATH if request.api is Api.CHAT else "/v1/completions"
     if ends_inside_a_character(text):
         return Refuse(reason="half_character")
     if text:
@@ -309,6 +340,7 @@ def _continue(
         engine_keeps_stop=engine_keeps_stop,
         fidelity=Fidelity.EXACT if is_exact else Fidelity.FAITHFUL,
         tokens_before=done,
+        needs_grammar=request.resumability.grammar != "",
     )
 
 

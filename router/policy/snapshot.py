@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from fleet.records import Cordon, InstanceReport, ModelReport, SiteInfo, SiteReport, SiteState
-from gateway.api_paths import DERENDER_PATH, PATHS
+from gateway.api_paths import DERENDER_PATH, PATHS, RENDER_PATH
 from router.policy.outlook import PowerOutlook
 from router.policy.plan_view import PlanView
 
@@ -71,6 +71,10 @@ class ModelView:
     """Its engines return and take token ids: exact resume."""
     parses_ids: bool = False
     """They also tell what ids mean, reasoning and tool calls."""
+    renders: bool = False
+    """They tell which grammar they make an answer by."""
+    keeps_responses: bool = False
+    """A response stays with the engine that made it."""
     max_model_len: int | None = None
     lacks: frozenset[str] = NO_PATHS
     """Inference paths that its engines do not answer, as far as is known: the site said which they do."""
@@ -250,6 +254,8 @@ def view_of(
             is_cordoned=cordon is not None,
             token_ids=capabilities.token_ids if capabilities is not None else False,
             parses_ids=capabilities is not None and capabilities.token_ids and DERENDER_PATH in offered,
+            renders=RENDER_PATH in offered,
+            keeps_responses=capabilities is not None and capabilities.keeps_responses,
             max_model_len=capabilities.max_model_len if capabilities is not None else None,
             lacks=lacks,
         )

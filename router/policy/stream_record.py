@@ -13,6 +13,8 @@ from gateway.sse import data_of
 from router.policy.parsed_output import ParsedOutput
 
 END_OF_EVENT = b", "
+_SILENCE = ord("\n")
+"""Stands for the blank behind an event that told the client nothing."""
 _IDS = re.compile(rb"(?:\s*\d{1,18}\s*,)*")
 """Each with its comma."""
 _NOT_CONTINUED = ("function_call", "refusal", "audio")
@@ -42,7 +44,8 @@ class StreamRecord:
         self.prompt_ids: bytes | None = None
         """`1,2,3` as the engine wrote them; None where it sent none."""
         self.ids = bytearray()
-        """Ids of the answer so far, each followed by a comma, and each event's last by a blank, too."""
+        """Ids of the answer so far, each followed by a comma, and each event's last by a blank, too (a line
+        break where the event told nothing)."""
         self.ids_again: list[int] = []
         """Ids taken back (`take_back_last_id`), in order: the next site is to generate them again."""
         self.text = bytearray()
@@ -64,6 +67,26 @@ class StreamRecord:
         if raw:
             self.ids += raw
             self.ids += END_OF_EVENT
+
+    def note_silence(self) -> None:
+        """The ids that were added last came with nothing for the client."""
+        self.ids[-1] = _SILENCE
+
+    def take_back_untold_ids(self) -> None:
+        """The answer ends with the last event that told something: what has begun since is begun anew."""
+        end = self.ids.rfind(END_OF_EVENT)
+        del self.ids[end + len(END_OF_EVENT) if end >= 0 else 0 :]
+
+    def shorten_last_event(self, count: int) -> None:
+        """Keep so many of its ids."""
+        listed = self.listed_ids
+        start = max(listed.rfind(b" "), listed.rfind(b"\n")) + 1
+        self.ids[start:] = b",".join(listed[start:].split(b",")[:count]) + b"," + b" "
+
+    @property
+    def listed_ids(self) -> bytes:
+        """`1,2,3`, maybe with white space behind commas."""
+        return bytes(self.ids).rstrip(b", \n")
 
     def take_back_last_id(self) -> None:
         """The answer ends before its last id, whose text the client has not got."""
@@ -132,7 +155,7 @@ class StreamRecord:
 
 def _are_ids(raw: bytes | bytearray) -> bool:
     """Of a long prompt there are a hundred thousand: the expression is for those with blanks."""
-    raw = raw.replace(END_OF_EVENT, b",")
+    raw = raw.replace(END_OF_EVENT, b",").replace(b",\n", b",")
     if raw.translate(None, b"0123456789,"):
         return _IDS.fullmatch(raw) is not None
     return not raw.startswith(b",") and b",," not in raw

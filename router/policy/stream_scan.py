@@ -137,6 +137,8 @@ class ChatStreamScanner:
         if end > start:
             self.record.text += event[start:end]
             self.record.text_events += 1
+        elif mode == "ids":
+            self.record.note_silence()
         self.events += 1
         return out
 
@@ -158,7 +160,9 @@ class ChatStreamScanner:
         out = self._without_ids(event) if event[close] == _CLOSE else b""
         if not out:
             return self._parse(event)
-        if parsed is not None:
+        if end == start:
+            self.record.note_silence()
+        elif parsed is not None:
             parsed.add_raw_reasoning(event[start:end])
         self.events += 1
         return out
@@ -171,7 +175,10 @@ class ChatStreamScanner:
         end = event.find(b"]", start)
         if start < 0 or end <= start + 14:
             return b""
-        self.record.ids += event[start + 14 : end]
+        ids = event[start + 14 : end]
+        if b" " in ids:
+            return b""
+        self.record.ids += ids
         self.record.ids += END_OF_EVENT
         return event[:start] + event[end + 1 :] if self._cut else event
 
@@ -240,6 +247,8 @@ class ChatStreamScanner:
             prompt_ids = choice.get("prompt_token_ids") or prompt_ids
             if isinstance(ids, list):
                 record.add_ids(_raw_ids(ids))
+                if ids and not text and not has_other_output:
+                    record.note_silence()
             elif text or has_other_output:
                 record.has_missing_ids = True
                 self._mode = "text"

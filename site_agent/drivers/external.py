@@ -46,6 +46,7 @@ class ExternalEngines:
         key = options.engine_api_key
         bearer = () if key is None else ((b"authorization", b"Bearer " + key.get_secret_value().encode()),)
         self._model = options.model
+        self._keeps_responses = options.keeps_responses
         self._origins = {
             spec.instance_id: Origin.parse(url) for spec, url in zip(context.specs, options.urls, strict=True)
         }
@@ -137,6 +138,7 @@ class ExternalEngines:
             ),
             token_ids=all(described.token_ids for _, described in seen),
             max_model_len=min(lengths) if lengths else None,
+            keeps_responses=self._keeps_responses,
         )
 
     async def aclose(self) -> None:

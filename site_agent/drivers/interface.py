@@ -67,6 +67,8 @@ class EngineCapabilities:
     sleep: bool = False
     """Sleeping really frees GPU memory."""
     max_model_len: int | None = None
+    keeps_responses: bool = False
+    """A response of `/v1/responses` stays in the engine's memory."""
 
 
 class EngineDriver(Protocol):

@@ -151,6 +151,8 @@ class ExternalOptions(_RealOptions):
     """Above 0: engine i uses GPUs i × this and following of this machine, read by `gpu_driver`."""
     engine_api_key: SecretStr | None = None
     """Shown to the engines as a bearer token."""
+    keeps_responses: bool = False
+    """They keep what `/v1/responses` made (vLLM: `VLLM_ENABLE_RESPONSES_API_STORE=1`)."""
     start_seconds: Annotated[float, Field(ge=0, le=3600)] = 0.0
 
     @model_validator(mode="before")

@@ -176,6 +176,7 @@ class VllmEngines:
             token_ids=self._token_ids,
             sleep=self._options.sleep and uses_gpus and has_mode,
             max_model_len=self._max_model_len,
+            keeps_responses=vllm_command.keeps_responses(self._options, self._environment),
         )
 
     async def aclose(self) -> None:

@@ -11,6 +11,7 @@ from site_agent.drivers.options import VLLM_FORBIDDEN_ENVIRONMENT, VllmOptions
 HOST = "127.0.0.1"
 """Engines are reached through their agent only."""
 CUDA_VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
+RESPONSES_STORE = "VLLM_ENABLE_RESPONSES_API_STORE"
 DEV_MODE = "VLLM_SERVER_DEV_MODE"
 SCALE_OUT = "--enable-scale-out"
 """Has engines say what token ids mean: else no stream with reasoning or tool calls goes on elsewhere."""
@@ -121,6 +122,12 @@ def build_arguments(
     if SCALE_OUT in flags:
         made.append(SCALE_OUT)
     return (*made, *options.arguments)
+
+
+def keeps_responses(options: VllmOptions, inherited: Mapping[str, str]) -> bool:
+    """Whether the engines' environment has them keep what `/v1/responses` made."""
+    value = {**inherited, **options.environment}.get(RESPONSES_STORE, "0")
+    return value.strip().isdecimal() and int(value) != 0  # as vLLM reads it
 
 
 def build_environment(

@@ -74,7 +74,7 @@ class RecordedSite(StubSite):
 
     def info(self) -> bytes:
         info = orjson.loads(super().info())
-        info["capabilities"]["paths"] = list(self.paths)
+        info["capabilities"] |= {"paths": list(self.paths), "keeps_responses": True}
         return orjson.dumps(info)
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:

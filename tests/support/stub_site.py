@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from gateway.api_paths import DERENDER_PATH
+from gateway.api_paths import DERENDER_PATH, RENDER_PATH
 from support import toy_engine
 from support.wait import until
 
@@ -88,6 +88,10 @@ class StubSite:
         self.parses_ids = parses_ids
         self.derender_statuses: deque[int] = deque()
         """Of the first questions to its parsers; then they answer."""
+        self.renders = parses_ids
+        """It tells of grammars."""
+        self.render_statuses: deque[int] = deque()
+        """Of the first questions for its grammar; then it is told."""
         self.derender_gate: asyncio.Event | None = None
         """Its parsers' answers wait for it."""
         self.seen: list[Seen] = []
@@ -190,11 +194,14 @@ class StubSite:
                 "capabilities": {
                     "token_ids": self.token_ids,
                     "max_model_len": toy_engine.MAX_MODEL_LEN,
-                    **({"paths": [*INFERENCE, "/detokenize", DERENDER_PATH]} if self.parses_ids else {}),
+                    **({"paths": self._paths()} if self.parses_ids else {}),
                 },
                 **self.info_fields,
             }
         )
+
+    def _paths(self) -> list[str]:
+        return [*INFERENCE, "/detokenize", DERENDER_PATH, *([RENDER_PATH] if self.renders else [])]
 
     async def announce(self, store: Any, **changes: Any) -> None:
         """Publish a report, as an agent does every second."""
@@ -242,6 +249,10 @@ class StubSite:
             statuses = self.derender_statuses
             status = statuses.popleft() if statuses else 200
             self._whole(writer, status, toy_engine.derender(raw) if status == 200 else b"{}")
+            return True
+        if path == RENDER_PATH and self.renders:
+            status = self.render_statuses.popleft() if self.render_statuses else 200
+            self._whole(writer, status, toy_engine.render(raw) if status == 200 else b"{}")
             return True
         if path not in INFERENCE or not raw:  # a stranger that knew this port's last owner
             self._whole(writer, 404, b"{}")

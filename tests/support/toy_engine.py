@@ -60,6 +60,13 @@ def derender(body: bytes) -> bytes:
     return _derender(body, decode)
 
 
+def render(body: bytes) -> bytes:
+    """`/v1/chat/completions/render`: the grammar is named after what asks for it; nothing is made by it."""
+    fields = orjson.loads(body)
+    form = {"structural_tag": orjson.dumps(fields.get("tools")).decode(), "json": None, "_backend": None}
+    return orjson.dumps({"token_ids": [1], "sampling_params": {"structured_outputs": form}})
+
+
 class _Detokenizer:
     """Incremental, holds back what ends in half a character.
 
@@ -93,6 +100,7 @@ def answer(path: str, body: bytes, *, tokens_an_event: int = 1) -> list[bytes]:
     else:
         prompt = fields["prompt"]
     limit = fields.get("max_tokens", MAX_MODEL_LEN - len(prompt) if is_chat else 16)
+    limit = fields.get("max_completion_tokens", limit) if is_chat else limit
     return list(_events(fields, is_chat, list(prompt), limit, tokens_an_event))
 
 
@@ -105,7 +113,9 @@ def _events(
     with_ids = fields.get("return_token_ids") is True
     head = _head_of(fields, is_chat)
 
-    is_parsed = is_chat and bool(fields.get("tools") or fields.get("chat_template_kwargs"))
+    is_parsed = is_chat and any(
+        fields.get(name) for name in ("tools", "chat_template_kwargs", "reasoning_effort")
+    )
     parser = _Parser(fields)
 
     def event(text: str, ids: list[int] | None, finish: str | None = None, *, role: bool = False) -> bytes:

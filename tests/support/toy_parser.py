@@ -1,6 +1,7 @@
 """The toy engine's parsers: what of its text is reasoning, answer, or a tool call. Pure.
 
-Reasoning goes up to the first line break, where a request has `"chat_template_kwargs": {"thinks": true}`.
+Reasoning goes up to the first line break, where a request has `"chat_template_kwargs": {"thinks": true}` or a
+`reasoning_effort`.
 Each " {" begins a tool call, the next "]" ends it, and between calls there is text. As in vLLM, what may yet
 become markup is held back, and `/v1/chat/completions/derender` says the same of ids.
 """
@@ -32,7 +33,7 @@ def meaning_of(text: str, fields: dict[str, Any], *, is_whole: bool) -> Meaning:
     if not is_whole:
         text = text.removesuffix(" ")
     reasoning = ""
-    if (fields.get("chat_template_kwargs") or {}).get("thinks"):
+    if (fields.get("chat_template_kwargs") or {}).get("thinks") or fields.get("reasoning_effort"):
         reasoning, _, text = text.partition("\n")
     if not fields.get("tools"):
         return Meaning(reasoning, text, ())

@@ -29,8 +29,9 @@ PIXEL = "data:image/png;base64,iVBORw0KGgo="
 
 @pytest.fixture
 async def fleet(store: Any) -> AsyncIterator[RouterFleet]:
-    """Two sites with recordings."""
-    async with router_fleet(store, "a", "b", make_site=RecordedSite, hold_seconds=0.2) as running:
+    """Two sites with recordings; of each API's streams, too."""
+    options: dict[str, Any] = {"hold_seconds": 0.2, "streams_as_chats": False}
+    async with router_fleet(store, "a", "b", make_site=RecordedSite, **options) as running:
         yield running
 
 

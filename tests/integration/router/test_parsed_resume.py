@@ -14,7 +14,7 @@ from support.router_fleet import RouterFleet, chat, router_fleet
 from support.stub_site import Behaviour, StubSite, stop_after
 from support.wait import until
 
-from gateway.api_paths import DERENDER_PATH
+from gateway.api_paths import DERENDER_PATH, RENDER_PATH
 
 CHAT_PATH = "/v1/chat/completions"
 TOOLS = [{"type": "function", "function": {"name": "write"}}]
@@ -31,10 +31,15 @@ BODIES = {"tools": WITH_TOOLS, "reasoning": THINKING, "both": THINKING | {"tools
 
 @asynccontextmanager
 async def parsing_fleet(
-    store: Any, *sites: str, parses: str = "abc", **options: Any
+    store: Any, *sites: str, parses: str = "abc", renders: str = "abc", **options: Any
 ) -> AsyncIterator[RouterFleet]:
-    """`parses`: the sites whose engines tell what ids mean."""
-    make = lambda name: StubSite(name, parses_ids=name in parses)  # noqa: E731
+    """`parses`: the sites whose engines tell what ids mean; `renders`: those that tell of grammars."""
+
+    def make(name: str) -> StubSite:
+        site = StubSite(name, parses_ids=name in parses)
+        site.renders = name in renders
+        return site
+
     async with router_fleet(store, *sites, make_site=make, **options) as fleet:
         yield fleet
 
@@ -224,14 +229,13 @@ async def test_without_parsers_anywhere_else_it_ends_with_a_stated_error(store: 
 REFUSED: list[dict[str, Any]] = [
     {"tool_choice": "required"},
     {"tool_choice": {"type": "function", "function": {"name": "write"}}},
-    {"tools": [{"type": "function", "function": {"name": "write", "strict": True}}]},
     {"stop": ["END"]},
 ]
 
 
-@pytest.mark.parametrize("changes", REFUSED, ids=["required", "named", "strict", "stop"])
-async def test_what_a_grammar_makes_is_not_continued(store: Any, changes: dict[str, Any]) -> None:
-    """Its state is lost with the engine."""
+@pytest.mark.parametrize("changes", REFUSED, ids=["required", "named", "stop"])
+async def test_what_cannot_be_made_on_is_not_continued(store: Any, changes: dict[str, Any]) -> None:
+    """A grammar's state is lost with the engine; stop strings would be looked for from the seam on."""
     async with parsing_fleet(store, "a", "b") as fleet:
         script(fleet, stop_after(12))
         _, data = await fleet.stream(WITH_TOOLS | changes)
@@ -268,3 +272,132 @@ async def test_no_client_reaches_the_parsers(store: Any) -> None:
         answer = await fleet.post({"model": "m"}, DERENDER_PATH)
         assert answer.status_code == 404
         assert fleet.site("a").seen == [] or all(one.path != DERENDER_PATH for one in fleet.site("a").seen)
+
+
+STRICT = [{"type": "function", "function": {"name": "write", "strict": True}}]
+PONDERING = THINKING | {"messages": [{"role": "user", "content": "ponder"}]}
+BY_GRAMMAR = {
+    "strict": PONDERING | {"tools": STRICT},
+    "demanded": PONDERING | {"tools": TOOLS, "tool_choice": "required"},
+    "structured": PONDERING | {"response_format": {"type": "json_object"}},
+}
+
+
+def events_of_reasoning(body: dict[str, Any]) -> int:
+    """How many events come before the first that is neither role nor reasoning."""
+    events = toy_engine.answer(CHAT_PATH, orjson.dumps(body | {"return_token_ids": True}))
+    deltas = [orjson.loads(event[6:])["choices"][0]["delta"] for event in events[1:40]]
+    return 1 + next(index for index, delta in enumerate(deltas) if delta.keys() - {"reasoning"})
+
+
+@pytest.mark.parametrize("name", BY_GRAMMAR)
+async def test_before_what_a_grammar_makes_it_goes_on_by_the_new_site_s_grammar(
+    store: Any, name: str
+) -> None:
+    """Which it is asked for; ids that told nothing yet are generated anew."""
+    body = BY_GRAMMAR[name]
+    last = events_of_reasoning(body)
+    assert last > 4
+    async with parsing_fleet(store, "a", "b") as fleet:
+        for events in range(3, last + 1):
+            script(fleet, stop_after(events))
+            _, data = await fleet.stream(body)
+            assert Answer(data).same(body), events
+            for site in fleet.sites:
+                await site.announce(store)
+        assert (await fleet.settled(completed=last - 2))["resumed"] == last - 2
+        seen = [one for site in fleet.sites for one in site.seen]
+        assert sum(one.path == RENDER_PATH for one in seen) == last - 2
+        continued = [one.fields for one in seen if one.path == "/v1/completions"]
+        grammar = {"structural_tag": orjson.dumps(body.get("tools")).decode()}
+        assert [fields["structured_outputs"] for fields in continued] == [grammar] * (last - 2)
+        assert not any("response_format" in fields for fields in continued)
+
+
+async def test_inside_of_a_strict_call_it_ends_with_a_stated_error(store: Any) -> None:
+    """Its arguments are no JSON yet."""
+    body = WITH_TOOLS | {"tools": STRICT}
+    events = toy_engine.answer(CHAT_PATH, orjson.dumps(body | {"return_token_ids": True}))
+    first = next(index for index, event in enumerate(events) if b"tool_calls" in event)
+    async with parsing_fleet(store, "a", "b") as fleet:
+        script(fleet, stop_after(first + 3))
+        _, data = await fleet.stream(body)
+        assert Answer(data).error == "stream_lost"
+        await fleet.settled(broken=1)
+
+
+@pytest.mark.parametrize("name", ["demanded", "structured"])
+async def test_inside_of_what_a_grammar_makes_it_ends_with_a_stated_error(store: Any, name: str) -> None:
+    """Its state is lost."""
+    body = BY_GRAMMAR[name]
+    async with parsing_fleet(store, "a", "b") as fleet:
+        script(fleet, stop_after(events_of_reasoning(body) + 6))
+        _, data = await fleet.stream(body)
+        assert Answer(data).error == "stream_lost"
+        assert (await fleet.settled(broken=1))["resumed"] == 0
+
+
+async def test_a_site_that_does_not_tell_its_grammar_is_left_for_another(store: Any) -> None:
+    """Whatever it answers."""
+    body = BY_GRAMMAR["strict"]
+    async with parsing_fleet(store, "a", "b", "c") as fleet:
+        script(fleet, stop_after(4))
+        statuses = fleet.sites[0].render_statuses
+        statuses.extend([400])
+        for site in fleet.sites:
+            site.render_statuses = statuses
+        _, data = await fleet.stream(body)
+        assert Answer(data).same(body)
+        await fleet.settled(completed=1)
+        assert sum(one.path == RENDER_PATH for site in fleet.sites for one in site.seen) == 2
+
+
+async def test_where_no_site_tells_its_grammar_it_ends_with_a_stated_error(store: Any) -> None:
+    """Of an older build."""
+    body = BY_GRAMMAR["strict"]
+    async with parsing_fleet(store, "a", "b", renders="") as fleet:
+        script(fleet, stop_after(4))
+        _, data = await fleet.stream(body)
+        assert Answer(data).error == "stream_lost"
+
+
+@pytest.mark.parametrize("name", BY_GRAMMAR)
+async def test_of_an_event_with_more_ids_than_it_told_the_rest_is_generated_anew(
+    store: Any, name: str
+) -> None:
+    """A grammar may have begun in it; and so after a second break, when an event is what came in a while."""
+    body = BY_GRAMMAR[name]
+    async with parsing_fleet(store, "a", "b", "c") as fleet:
+        for events in range(2, 7):
+            script(
+                fleet,
+                stop_after(events, base=Behaviour(tokens_an_event=3)),
+                stop_after(3, base=Behaviour(tokens_an_event=2)),
+            )
+            asking = asyncio.create_task(fleet.stream(body))
+            while not asking.done():
+                for site in fleet.sites:
+                    await site.announce(store)
+                await asyncio.sleep(0.05)
+            _, data = await asking
+            assert Answer(data).same(body), events
+            assert not fleet.sites[0].script
+        await fleet.settled(completed=5)
+        prompts = [
+            one.fields["prompt"] for site in fleet.sites for one in site.seen if one.path == "/v1/completions"
+        ]
+        line_break = 5
+        assert len(prompts) == 10
+        assert not any(line_break in prompt for prompt in prompts), "none goes on behind the reasoning"
+
+
+async def test_of_a_stream_that_only_lacks_its_end_no_token_is_taken_back(store: Any) -> None:
+    """The usage counts the silent ones too."""
+    body = BY_GRAMMAR["structured"]
+    whole = Answer(b"".join(toy_engine.answer(CHAT_PATH, orjson.dumps(body))))
+    async with parsing_fleet(store, "a", "b") as fleet:
+        count = len(toy_engine.answer(CHAT_PATH, orjson.dumps(body | {"return_token_ids": True})))
+        script(fleet, stop_after(count - 2))
+        _, data = await fleet.stream(body)
+        assert Answer(data).usage == whole.usage
+        await fleet.settled(completed=1)

@@ -11,6 +11,7 @@ from gateway.api_paths import (
     DERENDER_PATH,
     PATHS,
     PUBLIC_PATHS,
+    RENDER_PATH,
     USUAL_PATHS,
     Api,
     ResponseCall,
@@ -26,10 +27,10 @@ CONTROL = re.compile(
 
 
 def test_no_control_path_is_listed():
-    """By their names. What says what ids mean is not one, and clients do not get it all the same."""
+    """By their names. What sites tell routers of ids and grammars is none, and clients do not get it."""
     assert [path for path in PUBLIC_PATHS if CONTROL.search(path)] == []
-    assert PATHS.keys() - PUBLIC_PATHS.keys() == {DERENDER_PATH}
-    assert allowed_methods(DERENDER_PATH) == ()
+    assert PATHS.keys() - PUBLIC_PATHS.keys() == {DERENDER_PATH, RENDER_PATH}
+    assert allowed_methods(DERENDER_PATH) == allowed_methods(RENDER_PATH) == ()
 
 
 def test_every_path_is_in_the_page():

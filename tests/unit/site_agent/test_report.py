@@ -151,6 +151,9 @@ def test_capabilities_are_what_the_ingress_lets_through() -> None:
     assert capabilities.paths == ("/tokenize", "/v1/completions", "/v1/models")
     assert capabilities.token_ids
     assert not capabilities.server_power
+    assert not capabilities.keeps_responses
+    keeping = EngineCapabilities(paths=(), keeps_responses=True)
+    assert report.capabilities(keeping, has_server_switch=False).keeps_responses
     switched = report.capabilities(EngineCapabilities(paths=()), has_server_switch=True)
     assert switched.server_power
 

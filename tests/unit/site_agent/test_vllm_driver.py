@@ -209,6 +209,23 @@ def test_environment_on_a_cpu_with_a_local_model(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
+    ("inherited", "own", "keeps"),
+    [
+        ({}, {}, False),
+        ({"VLLM_ENABLE_RESPONSES_API_STORE": "1"}, {}, True),
+        ({}, {"VLLM_ENABLE_RESPONSES_API_STORE": "1"}, True),
+        ({"VLLM_ENABLE_RESPONSES_API_STORE": "1"}, {"VLLM_ENABLE_RESPONSES_API_STORE": "0"}, False),
+        ({"VLLM_ENABLE_RESPONSES_API_STORE": "yes"}, {}, False),
+    ],
+)
+def test_whether_engines_keep_responses_is_in_their_environment(
+    inherited: dict[str, str], own: dict[str, str], keeps: bool
+):
+    """The agent's, and over it the operator's for them."""
+    assert vllm_command.keeps_responses(options(environment=own), inherited) is keeps
+
+
+@pytest.mark.parametrize(
     "argument", ["--port=1", "--host", "--api-key=x", "--served_model_name=y", "--ssl-keyfile=k"]
 )
 def test_arguments_that_heron_sets_are_refused(argument: str):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from router.live.site_answers import error_status, is_aborted, is_message_aborted
+from router.live.site_answers import error_status, grammar_of, is_aborted, is_message_aborted
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,24 @@ def test_the_status_of_an_error_event(error: object, status: int):
 def test_an_aborted_message_has_no_stop_reason(body: bytes, expected: bool):
     """vLLM leaves it out of a request that it gave up."""
     assert is_message_aborted(body) is expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "grammar"),
+    [
+        (
+            b'{"sampling_params":{"structured_outputs":{"json":null,"structural_tag":"x","_backend":"y"}}}',
+            b'{"structural_tag":"x"}',
+        ),
+        (b'{"sampling_params":{"max_tokens":5}}', b""),
+        (b'{"sampling_params":{"structured_outputs":null}}', b""),
+        (b'{"sampling_params":{"structured_outputs":5}}', None),
+        (b'{"sampling_params":5}', None),
+        (b'{"token_ids":[1]}', None),
+        (b"[]", None),
+        (b"{", None),
+    ],
+)
+def test_which_grammar_an_engine_has(answer: bytes, grammar: bytes | None):
+    """What it has for itself is left out; what is no answer of that path says nothing."""
+    assert grammar_of(answer) == grammar

@@ -15,7 +15,8 @@ from support import toy_engine
 from router.policy import parsed_continuation as module
 from router.policy.body import Api
 from router.policy.continuation import ClientStream
-from router.policy.parsed_continuation import ParsedContinuation, ParsersDisagreeError
+from router.policy.parsed_continuation import ParsedContinuation
+from router.policy.parser_talk import ParsersDisagreeError
 from router.policy.resumable import resumability
 from router.policy.resume_plan import Continue, Finish, Refuse, ResumableRequest, ResumePlan, plan_resume
 from router.policy.stream_record import StreamRecord

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from support.views import view
 
 from router.policy.body import Api
-from router.policy.resumable import Fidelity, Resumability, resumability
+from router.policy.resumable import Fidelity, Resumability, can_continue, resumability
 
 GREEDY = {"temperature": 0}
 EXACT: list[dict[str, Any]] = [
@@ -63,14 +64,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"use_beam_search": True}, "use_beam_search"),
     ({"include_reasoning": False}, "hidden_reasoning"),
     ({"prompt_embeds": "AAAA"}, "prompt_embeds"),
-    ({"response_format": {"type": "json_object"}}, "structured_output"),
-    ({"structured_outputs": {"regex": "a"}}, "structured_output"),
     ({"guided_json": {}}, "structured_output"),
     ({"guided_regex": "a+"}, "structured_output"),
     ({"guided_choice": ["a", "b"]}, "structured_output"),
     ({"guided_grammar": "root ::= a"}, "structured_output"),
     ({"guided_decoding_backend": "xgrammar"}, "structured_output"),
-    ({"response_format": {"type": "json_schema", "json_schema": {}}}, "structured_output"),
     ({"stop": "x" * 2049}, "stop"),
     ({"stop": ["x" * 1024, "y" * 1025]}, "stop"),
     ({"stop": ["x"] * 65}, "stop"),
@@ -135,18 +133,59 @@ IMAGE = {"messages": [{"role": "user", "content": [{"type": "image_url", "image_
         (TOOLS | {"tool_choice": "auto"}, Fidelity.EXACT, ""),
         (TOOLS | {"temperature": 1}, Fidelity.FAITHFUL, "sampling"),
         (TOOLS | {"parallel_tool_calls": False}, Fidelity.FAITHFUL, "parallel_tool_calls"),
-        (TOOLS | {"tool_choice": "required"}, Fidelity.REFUSED, "tool_choice"),
-        (TOOLS | {"tool_choice": {"type": "function"}}, Fidelity.REFUSED, "tool_choice"),
-        (STRICT, Fidelity.REFUSED, "strict_tools"),
+        (TOOLS | {"tool_choice": "required"}, Fidelity.FAITHFUL, "tool_choice"),
+        (TOOLS | {"tool_choice": {"type": "function"}}, Fidelity.FAITHFUL, "tool_choice"),
+        (STRICT, Fidelity.FAITHFUL, "strict_tools"),
         (TOOLS | {"stop": ["x"]}, Fidelity.REFUSED, "stop"),
         (TOOLS | IMAGE, Fidelity.REFUSED, "tools"),
     ],
 )
 def test_a_chat_with_tools_needs_a_parser(fields: dict[str, Any], fidelity: Fidelity, reason: str) -> None:
-    """Unless a grammar makes the call."""
+    """Where a grammar makes the call, too."""
     verdict = resumability(Api.CHAT, GREEDY | fields)
     assert (verdict.fidelity, verdict.reason) == (fidelity, reason)
     assert verdict.needs_parser == (fidelity is not Fidelity.REFUSED)
+
+
+STRUCTURED: list[dict[str, Any]] = [
+    {"response_format": {"type": "json_object"}},
+    {"response_format": {"type": "json_schema", "json_schema": {}}},
+    {"response_format": 5},
+    {"structured_outputs": {"regex": "a"}},
+]
+
+
+@pytest.mark.parametrize("fields", STRUCTURED)
+def test_a_structured_answer_is_made_by_a_grammar(fields: dict[str, Any]) -> None:
+    """Of a chat its reasoning is not; a completion has none."""
+    verdict = resumability(Api.CHAT, GREEDY | fields)
+    expected = Resumability(Fidelity.FAITHFUL, "structured_output", needs_parser=True, grammar="answer")
+    assert verdict == expected
+    refused = resumability(Api.COMPLETION, GREEDY | fields)
+    assert (refused.fidelity, refused.reason) == (Fidelity.REFUSED, "structured_output")
+    assert resumability(Api.CHAT, GREEDY | fields | IMAGE).reason == "structured_output"
+    assert resumability(Api.CHAT, GREEDY | fields | IMAGE).fidelity is Fidelity.REFUSED
+    assert resumability(Api.CHAT, GREEDY | fields | {"stop": "x"}).reason == "stop"
+
+
+@pytest.mark.parametrize(
+    ("fields", "grammar"),
+    [
+        (TOOLS, ""),
+        (STRICT, "calls"),
+        (TOOLS | {"tool_choice": "required"}, "answer"),
+        (STRICT | {"tool_choice": "none"}, ""),
+        (STRICT | {"response_format": {"type": "json_object"}}, "answer"),
+    ],
+)
+def test_what_a_grammar_makes(fields: dict[str, Any], grammar: str) -> None:
+    """Sites that do not tell of grammars cannot continue it; nor can any where the client has its ids."""
+    verdict = resumability(Api.CHAT, GREEDY | fields)
+    with_ids = resumability(Api.CHAT, GREEDY | fields | {"return_token_ids": True})
+    assert (with_ids.fidelity is Fidelity.REFUSED) == (grammar != "")
+    assert verdict.grammar == grammar
+    assert can_continue(verdict, view(parses_ids=True)) == (grammar == "")
+    assert can_continue(verdict, view(parses_ids=True, renders=True))
 
 
 @pytest.mark.parametrize(

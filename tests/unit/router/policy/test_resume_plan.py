@@ -17,6 +17,7 @@ from router.policy.resume_plan import (
     ResumePlan,
     owed_text,
     plan_resume,
+    with_grammar,
 )
 from router.policy.stream_record import StreamRecord
 
@@ -294,3 +295,55 @@ def test_a_text_that_ends_in_half_a_character_is_not_continued_by_text():
     """The engine would say the prompt again."""
     kept = record(ids=None, text="ab\ufffd")
     assert plan(CHAT, kept) == Refuse(reason="half_character")
+
+
+TOOLS: dict[str, Any] = {"tools": [{"type": "function", "function": {"name": "f"}}]}
+STRICT = CHAT | {"tools": [{"type": "function", "function": {"name": "f", "strict": True}}]}
+FORM = CHAT | {"structured_outputs": {"regex": "a"}}
+DEMANDED = CHAT | TOOLS | {"tool_choice": "required"}
+
+
+def parsed(*, text: str = "", reasoning: str = "", calls: tuple[str, ...] = ()) -> StreamRecord:
+    made = record(text=text)
+    if reasoning:
+        made.add_parsed({"reasoning": reasoning})
+    for index, arguments in enumerate(calls):
+        function = {"name": "f", "arguments": arguments}
+        made.add_parsed({"tool_calls": [{"index": index, "id": f"c{index}", "function": function}]})
+    return made
+
+
+@pytest.mark.parametrize(
+    ("fields", "kept", "goes_on"),
+    [
+        (STRICT, parsed(text="Let me"), True),
+        (STRICT, parsed(reasoning="hm"), True),
+        (STRICT, parsed(calls=('{"a": 1}',)), True),
+        (STRICT, parsed(calls=('{"a": 1}', '{"a"')), False),
+        (STRICT, parsed(calls=("",)), False),
+        (STRICT | {"parallel_tool_calls": False}, parsed(text="Let me"), True),
+        (STRICT | {"parallel_tool_calls": False}, parsed(calls=('{"a": 1}',)), False),
+        (FORM, parsed(reasoning="hm"), True),
+        (FORM, parsed(reasoning="hm", text="a"), False),
+        (DEMANDED, parsed(reasoning="hm"), True),
+        (DEMANDED, parsed(reasoning="hm", calls=("{}",)), False),
+    ],
+)
+def test_outside_of_what_a_grammar_makes_a_new_one_begins(
+    fields: dict[str, Any], kept: StreamRecord, goes_on: bool
+):
+    """At a site that tells which."""
+    assert isinstance(plan(fields, kept, site_parses_ids=True), Refuse)
+    made = plan(fields, kept, site_parses_ids=True, site_renders=True)
+    if not goes_on:
+        assert made == Refuse(reason=resumability(Api.CHAT, fields).reason)
+        return
+    assert isinstance(made, Continue)
+    assert (made.method, made.needs_grammar) == ("parsed", True)
+    assert "structured_outputs" not in orjson.loads(made.body)
+    whole = with_grammar(made, b'{"structural_tag":"x"}')
+    assert orjson.loads(whole.body) == orjson.loads(made.body) | {
+        "structured_outputs": {"structural_tag": "x"}
+    }
+    assert not whole.needs_grammar
+    assert with_grammar(made, b"").body == made.body

@@ -13,6 +13,7 @@ from support.counted_bytes import counted
 
 from gateway.sse import data_of
 from router.policy.body import Api
+from router.policy.stream_record import StreamRecord
 from router.policy.stream_scan import (
     ChatStreamScanner,
     Mode,
@@ -60,7 +61,7 @@ def test_the_cut_stream_is_the_plain_one_wherever_the_pieces_end(
     assert scan(scanner, with_ids, cuts) == plain
     assert scanner.ending == "complete"
     record = scanner.record
-    ids = orjson.loads(b"[" + bytes(record.ids).rstrip(b", ") + b"]")
+    ids = orjson.loads(b"[%b]" % record.listed_ids)
     assert record.has_ids
     assert len(ids) == record.output_tokens == 40
     assert orjson.loads(b"[%b]" % record.prompt_ids) == toy_engine.prompt_ids(prompt)
@@ -269,6 +270,43 @@ def test_null_ids_in_every_event_do_not_reach_the_client():
     assert bytes(scanner.record.ids) == b"5, 5, 5, "
 
 
+@pytest.mark.parametrize("field", ["content", "reasoning"])
+def test_what_came_with_nothing_for_the_client_can_be_begun_anew(field: str):
+    """Ids up to the last event that told something stay."""
+
+    def event(delta: dict[str, Any], *ids: int) -> bytes:
+        choice = {"index": 0, "delta": delta, "finish_reason": None, "token_ids": ids}
+        return b"data: " + orjson.dumps({"choices": [choice]}) + b"\n\n"
+
+    scanner = ChatStreamScanner(Api.CHAT, "ids", cut=True)
+    for data in (
+        event({field: "a"}, 1),
+        event({field: "b"}, 2, 3),
+        event({}, 4),
+        event({field: "c"}, 5),
+        event({}, 6, 7),
+        event({field: ""}, 8),
+        event({}, 9),
+    ):
+        scanner.feed(data)
+    record = scanner.record
+    assert orjson.loads(b"[%b]" % record.listed_ids) == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert (record.ids_by_event, record.is_readable) == ([1, 2, 1, 1, 2, 1, 1], True)
+    record.take_back_untold_ids()
+    assert orjson.loads(b"[%b]" % record.listed_ids) == [1, 2, 3, 4, 5]
+    record.take_back_untold_ids()
+    assert (record.output_tokens, record.ids_by_event) == (5, [1, 2, 1, 1])
+
+
+def test_of_an_answer_that_told_nothing_all_is_begun_anew():
+    """Its ids mean nothing to anybody."""
+    record = StreamRecord()
+    record.add_ids(b"1,2")
+    record.note_silence()
+    record.take_back_untold_ids()
+    assert (record.listed_ids, record.output_tokens) == (b"", 0)
+
+
 def test_a_text_that_looks_like_a_field_is_text():
     """Its quotes are escaped."""
     content = ',"token_ids":[1],"finish_reason":"stop"'
@@ -391,7 +429,7 @@ def test_reasoning_and_calls_are_noted_however_events_mix_them(
     record = scanner.record
     assert record.is_readable
     assert record.sent_text == text
-    assert orjson.loads(b"[%b]" % bytes(record.ids).rstrip(b", ")) == all_ids
+    assert orjson.loads(b"[%b]" % record.listed_ids) == all_ids
     assert (record.parsed.reasoning if record.parsed else "") == reasoning
     assert (record.parsed.calls[0].arguments if record.parsed and record.parsed.calls else "") == arguments
     assert not record.has_other_output
