@@ -91,8 +91,8 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     said = (
         "`python -m benchmarks.chunk`: CPU of one chunk inside the router, sockets left out; medians of "
-        f"{ROUNDS} rounds of {CHUNKS:,} chunks. A stream of `/v1/messages` or `/v1/responses` that is asked for "
-        "as a chat passes the scanner, then its outlet; any other the scanner alone."
+        f"{ROUNDS} rounds of {CHUNKS:,} chunks. A stream of `/v1/messages` or `/v1/responses` that is asked "
+        "for as a chat passes the scanner, then its outlet; any other the scanner alone."
     )
     (arguments.out / "RESULTS.md").write_text(f"# What a chunk costs\n\n{said}\n\n{table}\n")
     (arguments.out / "results.json").write_text(json.dumps(rows, indent=1) + "\n")
