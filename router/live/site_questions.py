@@ -16,6 +16,7 @@ from router.live.placement import Placement
 from router.live.relay import InterruptedRelayError
 from router.live.request_head import site_head
 from router.live.site_answers import RefusedError, grammar_of
+from router.policy.parser_talk import ParsersDisagreeError
 from router.policy.stop_search import StopSearch
 from router.policy.told_search import ToldSearch
 
@@ -80,11 +81,17 @@ class SiteQuestions:
         """Let the site's parsers say how much of the last event told something.
 
         Raises:
-            UpstreamError, TimeoutError, RefusedError: as `meaning`.
-            ValueError, ParsersDisagreeError: as `ToldSearch.note`.
+            UpstreamError, TimeoutError, RefusedError: as `text`.
+            ParsersDisagreeError: they say nothing, or as `ToldSearch.note`.
         """
         while (body := search.question) is not None:
-            search.note(await self.meaning(exchange, placement, body))
+            try:
+                answer = await self.meaning(exchange, placement, body)
+            except RefusedError as error:
+                if error.status >= 500:
+                    raise
+                raise ParsersDisagreeError(f"they say {error.status}") from error
+            search.note(answer)
 
     async def grammar(self, exchange: Exchange, placement: Placement, body: bytes) -> bytes | None:
         """`structured_outputs` of the chat `body` at that site, as JSON; empty: it has none for it; None: it

@@ -60,11 +60,13 @@ class ToldSearch:
         """The parsers' answer to `question`.
 
         Raises:
-            ValueError: it is not what such an answer is.
-            ParsersDisagreeError: to them the event tells nothing.
+            ParsersDisagreeError: it is no such answer, or to them the event tells nothing.
         """
         said = Output()
-        said.add(read_answer(answer)[0])
+        try:
+            said.add(read_answer(answer)[0])
+        except ValueError as error:
+            raise ParsersDisagreeError(str(error)) from error
         if self._told is None:
             if not said.has_any:
                 raise ParsersDisagreeError("the last event tells nothing there")

@@ -401,3 +401,20 @@ async def test_of_a_stream_that_only_lacks_its_end_no_token_is_taken_back(store:
         _, data = await fleet.stream(body)
         assert Answer(data).usage == whole.usage
         await fleet.settled(completed=1)
+
+
+@pytest.mark.parametrize("status", [400, 500])
+async def test_where_parsers_do_not_say_what_an_event_told_another_site_is_asked(
+    store: Any, status: int
+) -> None:
+    """Before the stream goes on."""
+    body = BY_GRAMMAR["structured"]
+    async with parsing_fleet(store, "a", "b", "c") as fleet:
+        script(fleet, stop_after(4, base=Behaviour(tokens_an_event=3)))
+        statuses = fleet.sites[0].derender_statuses
+        statuses.extend([status])
+        for site in fleet.sites:
+            site.derender_statuses = statuses
+        _, data = await fleet.stream(body)
+        assert Answer(data).same(body)
+        await fleet.settled(completed=1)

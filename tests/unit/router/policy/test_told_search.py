@@ -91,5 +91,5 @@ def test_where_the_event_tells_nothing_there_the_parsers_disagree():
 def test_nonsense_is_an_error(answer: bytes):
     """The site's."""
     found, _ = search([A], [A, BEE])
-    with pytest.raises(ValueError):  # noqa: PT011 -- of any kind
+    with pytest.raises(ParsersDisagreeError):
         found.note(answer)
