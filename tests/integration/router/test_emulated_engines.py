@@ -133,18 +133,32 @@ async def test_every_word_is_right_in_every_api(store: Any):
         await fleet.settled(completed=5)
 
 
-async def test_a_message_whose_engine_stops_ends_with_a_stated_error(store: Any):
-    """vLLM ends it without a stop reason and then cleanly; the client must not take that for the whole."""
+async def message_whose_engine_stops(fleet: RouterFleet, hardware: _Hardware) -> bytes:
+    """What its client gets."""
+    body = {"model": hardware.model, "messages": MESSAGES, "max_tokens": 400, "stream": True}
+    asking = asyncio.create_task(fleet.stream(body, "/v1/messages"))
+    await until(
+        lambda: any(x.is_committed and x.scanner.events > 5 for x in fleet.router.forwarder.active),
+        what="some words are out",
+    )
+    [exchange] = fleet.router.forwarder.active
+    await hardware.hosts[exchange.site_id].stop_engine()
+    return (await asking)[1]
+
+
+async def test_a_message_whose_engine_stops_goes_on_elsewhere(store: Any):
+    """It was asked for as a chat."""
     async with two_sites(store, token_ids=True) as (fleet, hardware):
-        body = {"model": hardware.model, "messages": MESSAGES, "max_tokens": 400, "stream": True}
-        asking = asyncio.create_task(fleet.stream(body, "/v1/messages"))
-        await until(
-            lambda: any(x.is_committed and x.scanner.events > 5 for x in fleet.router.forwarder.active),
-            what="some words are out",
-        )
-        [exchange] = fleet.router.forwarder.active
-        await hardware.hosts[exchange.site_id].stop_engine()
-        _, data = await asking
+        data = await message_whose_engine_stops(fleet, hardware)
+        assert data.endswith(b'event: message_stop\ndata: {"type":"message_stop"}\n\n')
+        assert b'"output_tokens":400}' in data
+        assert (await fleet.settled(completed=1))["resumed"] == 1
+
+
+async def test_a_message_as_it_came_whose_engine_stops_ends_with_a_stated_error(store: Any):
+    """vLLM ends it without a stop reason and then cleanly; the client must not take that for the whole."""
+    async with two_sites(store, token_ids=True, streams_as_chats=False) as (fleet, hardware):
+        data = await message_whose_engine_stops(fleet, hardware)
         assert data.rpartition(b"event: ")[2].startswith(b"error\ndata: ")
         assert b"message_stop" not in data
         assert b'"code":"stream_lost"' in data
