@@ -19,7 +19,7 @@ pytestmark = [
     ),
 ]
 
-CUTS = 24
+CUTS = 18
 
 
 async def test_a_client_is_told_the_same_reasoning_text_and_calls(tmp_path: Path):
