@@ -187,8 +187,7 @@ async def relay_parsed(
         if not telling.cancelled() and reason in ("parser_failed", "ended", "over"):
             failure = telling.exception()
     finally:
-        telling.cancel()
-        await asyncio.gather(telling, return_exceptions=True)
+        telling.cancel()  # nothing is awaited here: compiled, that would swallow a cancellation
     return _ending(continuation.ending, reason), failure
 
 
