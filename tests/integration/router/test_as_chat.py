@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from support import toy_engine
 from support.router_fleet import RouterFleet, router_fleet
 from support.stub_site import Behaviour, StubSite, stop_after
+from support.wait import until
 
 from gateway.outlet import Outlet
 from router.policy.messages_as_chat import messages_as_chat
@@ -381,3 +383,36 @@ async def test_an_answer_in_one_piece_to_a_stream_is_asked_for_as_it_came(store:
         answer = await fleet.client.post(path, content=orjson.dumps(body))
         assert (answer.status_code, answer.json()["type"]) == (429, "error")
         assert [one.path for one in fleet.sites[0].seen if one.raw] == [CHAT_PATH, path, CHAT_PATH]
+
+
+async def under_way(fleet: RouterFleet, name: str) -> asyncio.Task[tuple[int, bytes]]:
+    """A stream whose first words are out, and whose site says no more."""
+    path, body = BODIES[name]
+    script(fleet, stop_after(8, "hang"))
+    asking = asyncio.create_task(fleet.stream(body, path))
+    active = fleet.router.forwarder.active
+    await until(lambda: any(one.is_committed for one in active), what="it has begun")
+    return asking
+
+
+@pytest.mark.parametrize("name", ["messages", "responses"])
+async def test_a_client_that_goes_away_frees_all(store: Any, name: str) -> None:
+    """As of a chat."""
+    async with router_fleet(store, "a", "b", make_site=parsing) as fleet:
+        asking = await under_way(fleet, name)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        assert (await fleet.settled(client_cancelled=1))["resumed"] == 0
+
+
+@pytest.mark.parametrize("name", ["messages", "responses"])
+async def test_a_router_that_stops_says_so_in_the_clients_words(store: Any, name: str) -> None:
+    """Nothing follows the error."""
+    async with router_fleet(store, "a", "b", make_site=parsing) as fleet:
+        asking = await under_way(fleet, name)
+        await fleet.router.forwarder.terminate()
+        _, data = await asking
+        *_, last = events_of(data)
+        assert last["type"] == "error"
+        assert "shutting down" in (last.get("error") or last)["message"]
+        await fleet.settled(broken=1)

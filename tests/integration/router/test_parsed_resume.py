@@ -253,7 +253,7 @@ async def test_a_client_that_goes_away_frees_all(store: Any) -> None:
         )
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
-        await fleet.settled(client_cancelled=1)
+        assert (await fleet.settled(client_cancelled=1))["resumed"] == 0
 
 
 async def test_a_stalled_one_goes_on_elsewhere(store: Any) -> None:
