@@ -6,7 +6,6 @@ Nothing here waits. What is wrong with a request is answered here, in the words 
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,7 +24,7 @@ from router.live.request_head import JSON, RequestHead, shared_head
 from router.live.response_homes import SiteHomes
 from router.live.tracing import without_trace
 from router.policy.affinity_hint import MIN_PROMPT_BYTES, read_hint
-from router.policy.as_chat import AsChat
+from router.policy.as_chat import AsChat, may_be_a_chat
 from router.policy.body import (
     Api,
     BadRequestError,
@@ -43,8 +42,6 @@ from router.policy.resumable import can_continue, resumability
 from router.policy.snapshot import ModelView
 
 CUTOFFS = ClassCutoffs()
-_HARMONY = re.compile("gpt[-_]?oss", re.IGNORECASE)
-"""By name. vLLM makes such a model's responses by a path of their own."""
 _AS_CHAT: dict[Api, Callable[[dict[str, Any]], AsChat | None]] = {
     Api.MESSAGES: messages_as_chat,
     Api.RESPONSES: responses_as_chat,
@@ -157,13 +154,13 @@ class Reader:
         request, fields = exchange.request, body.fields
         views = self._view.snapshot.models.get(model, ())
         assert fields is not None
-        if not views or _is_for_engines(exchange.api, fields, model, views):
+        if not may_be_a_chat(exchange.api, request.path, fields, model, views):
             return body
         made = self._as_chat[exchange.api](fields)
         if made is None:
             return body
         verdict = resumability(Api.CHAT, made.fields)
-        if not all(_serves_both(view, request.path) and can_continue(verdict, view) for view in views):
+        if not all(can_continue(verdict, view) for view in views):
             return body
         target = f"{request.path}?{request.query.decode('ascii')}" if request.query else request.path
         exchange.as_it_came = AsItCame(request.body, body, target)
@@ -171,20 +168,6 @@ class Reader:
         request.body, request.outlet = orjson.dumps(made.fields), made.outlet
         exchange.api, exchange.path, exchange.target = Api.CHAT, CHAT_PATH, CHAT_PATH
         return judge_body(Api.CHAT, request.body, made.fields)[0]
-
-
-def _is_for_engines(api: Api, fields: dict[str, Any], model: str, views: Sequence[ModelView]) -> bool:
-    """Whether only an engine knows what to make of it: a response of a model that speaks Harmony, or one that
-    its client may come back for, where engines keep some."""
-    if api is not Api.RESPONSES:
-        return False
-    may_be_kept = fields.get("store") is None and any(view.keeps_responses for view in views)
-    return may_be_kept or _HARMONY.search(model) is not None
-
-
-def _serves_both(view: ModelView, path: str) -> bool:
-    """Whether a site has ids to go on by, and answers a request as a chat and as it came."""
-    return view.token_ids and CHAT_PATH not in view.lacks and path not in view.lacks
 
 
 def exclude_lacking(exchange: Exchange, views: Sequence[ModelView]) -> bool:
