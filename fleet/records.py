@@ -36,8 +36,10 @@ from fleet.wire import (
 )
 
 API_KEY_SCHEMA_VERSION = "1.1"
-SITE_INFO_SCHEMA_VERSION = "1.3"
-"""1.1: a configuration may say its `max_concurrency`. 1.2: `profiles`. 1.3: `keeps_responses`."""
+SITE_INFO_SCHEMA_VERSION = "1.4"
+"""1.1: a configuration may say its `max_concurrency`. 1.2: `profiles`. 1.3: `keeps_responses`.
+1.4: `inline_system`.
+"""
 SITE_REPORT_SCHEMA_VERSION = "1.2"
 """1.1: joules per token. 1.2: `episode_seconds`."""
 ROUTER_PRESENCE_SCHEMA_VERSION = "1.1"
@@ -107,6 +109,8 @@ class Capabilities(WirePart):
     max_model_len: Count | None = None
     keeps_responses: bool = False
     """A response stays with the engine that made it, to be read or gone on from. Since 1.3."""
+    inline_system: Text | None = None
+    """What becomes of a system message amid the others in `/v1/messages`: `in_place`, `merged`. Since 1.4."""
 
 
 class SiteInfo(Record):

@@ -221,4 +221,5 @@ def capabilities(engine: EngineCapabilities, *, has_server_switch: bool) -> Capa
         server_power=has_server_switch,
         max_model_len=engine.max_model_len,
         keeps_responses=engine.keeps_responses,
+        inline_system=engine.inline_system,
     )

@@ -24,7 +24,7 @@ from router.live.request_head import JSON, RequestHead, shared_head
 from router.live.response_homes import SiteHomes
 from router.live.tracing import without_trace
 from router.policy.affinity_hint import MIN_PROMPT_BYTES, read_hint
-from router.policy.as_chat import AsChat, may_be_a_chat
+from router.policy.as_chat import AsChat, inline_system_of, may_be_a_chat
 from router.policy.body import (
     Api,
     BadRequestError,
@@ -42,9 +42,9 @@ from router.policy.resumable import can_continue, resumability
 from router.policy.snapshot import ModelView
 
 CUTOFFS = ClassCutoffs()
-_AS_CHAT: dict[Api, Callable[[dict[str, Any]], AsChat | None]] = {
-    Api.MESSAGES: messages_as_chat,
-    Api.RESPONSES: responses_as_chat,
+_AS_CHAT: dict[Api, Callable[[dict[str, Any], Sequence[ModelView]], AsChat | None]] = {
+    Api.MESSAGES: lambda fields, views: messages_as_chat(fields, inline_system_of(views)),
+    Api.RESPONSES: lambda fields, _: responses_as_chat(fields),
 }
 
 
@@ -156,7 +156,7 @@ class Reader:
         assert fields is not None
         if not may_be_a_chat(exchange.api, request.path, fields, model, views):
             return body
-        made = self._as_chat[exchange.api](fields)
+        made = self._as_chat[exchange.api](fields, views)
         if made is None:
             return body
         verdict = resumability(Api.CHAT, made.fields)

@@ -16,7 +16,7 @@ from gateway.outlet import Outlet
 from router.policy.body import Api
 from router.policy.snapshot import ModelView
 
-__all__ = ["AsChat", "Outlet", "may_be_a_chat"]
+__all__ = ["AsChat", "Outlet", "inline_system_of", "may_be_a_chat"]
 
 _HARMONY = re.compile("gpt[-_]?oss", re.IGNORECASE)
 """By name. vLLM makes such a model's responses by a path of their own."""
@@ -46,3 +46,9 @@ def may_be_a_chat(
         return True
     may_be_kept = fields.get("store") is None and any(view.keeps_responses for view in views)
     return not may_be_kept and _HARMONY.search(model) is None
+
+
+def inline_system_of(views: Sequence[ModelView]) -> str | None:
+    """What all the model's sites do with a system message amid the others; None: not the same, or unknown."""
+    found = {view.inline_system for view in views}
+    return found.pop() if len(found) == 1 else None

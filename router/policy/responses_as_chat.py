@@ -26,6 +26,7 @@ from router.policy.json_rules import (
 )
 from router.policy.responses_fields import FIELDS, SAME_FIELDS, is_schema_format
 from router.policy.responses_outlet import ResponsesOutlet
+from router.policy.responses_tools import flat_name, functions_of
 
 
 class _NotExactError(Exception):
@@ -83,12 +84,14 @@ def _tools(tools: list[dict[str, Any]] | None, choice: str | dict[str, Any]) -> 
     if not tools:
         _check(choice in ("auto", "none"))
         return {}
+    functions = functions_of(tools)
+    _check(bool(functions))
     chat_choice: Any = choice
     if isinstance(choice, dict):
         name = choice["name"]
-        _check(any(tool["name"] == name for tool in tools))
+        _check(any(function["name"] == name for function in functions))
         chat_choice = {"type": "function", "function": {"name": name}}
-    return {"tools": [_chat_tool(tool) for tool in tools], "tool_choice": chat_choice}
+    return {"tools": [_chat_tool(function) for function in functions], "tool_choice": chat_choice}
 
 
 def _chat_tool(tool: dict[str, Any]) -> dict[str, Any]:
@@ -125,6 +128,12 @@ _OUTPUT_TEXT = is_object(
         "logprobs": lambda value: value is None or value == [],
     }
 )
+
+
+def _are_texts(value: Any) -> bool:
+    return type(value) is list and bool(value) and all(_is_part(part, _INPUT_TEXT) for part in value)
+
+
 _CALL = is_object(
     {
         "type": is_text,
@@ -135,14 +144,14 @@ _CALL = is_object(
         "status": _STATUS,
         "async": is_null,
         "caller": is_null,
-        "namespace": is_null,
+        "namespace": is_text_or_null,
     }
 )
 _CALL_OUTPUT = is_object(
     {
         "type": is_text,
         "call_id": is_text,
-        "output": is_text,
+        "output": lambda value: type(value) is str or _are_texts(value),
         "id": is_text_or_null,
         "status": _STATUS,
     }
@@ -229,7 +238,7 @@ def _add_to_assistant(messages: list[dict[str, Any]], name: str, text: str) -> N
 
 def _add_call(messages: list[dict[str, Any]], item: dict[str, Any]) -> None:
     _check("call_id" in item and "name" in item and "arguments" in item and _CALL(item))
-    function = {"name": item["name"], "arguments": item["arguments"]}
+    function = {"name": flat_name(item.get("namespace"), item["name"]), "arguments": item["arguments"]}
     call = {"id": item["call_id"], "type": "function", "function": function}
     if messages and messages[-1]["role"] == "assistant":
         messages[-1].setdefault("tool_calls", []).append(call)
@@ -239,7 +248,10 @@ def _add_call(messages: list[dict[str, Any]], item: dict[str, Any]) -> None:
 
 def _add_call_output(messages: list[dict[str, Any]], item: dict[str, Any]) -> None:
     _check("call_id" in item and "output" in item and _CALL_OUTPUT(item))
-    messages.append({"role": "tool", "content": item["output"], "tool_call_id": item["call_id"]})
+    output = item["output"]
+    if type(output) is list:
+        output = [{"type": "text", "text": part["text"]} for part in output]
+    messages.append({"role": "tool", "content": output, "tool_call_id": item["call_id"]})
 
 
 _ADD: Mapping[str, Callable[[list[dict[str, Any]], dict[str, Any]], None]] = {

@@ -23,6 +23,7 @@ from router.policy.json_rules import (
     one_of,
     whole,
 )
+from router.policy.responses_tools import is_tool
 
 
 def _is_stop(value: Any) -> bool:
@@ -44,15 +45,6 @@ def _is_template_arguments(value: Any) -> bool:
     return value is None or (type(value) is dict and "chat_template" not in value and is_plain(value))
 
 
-_TOOL = is_object(
-    {
-        "type": one_of("function"),
-        "name": is_text,
-        "description": is_text_or_null,
-        "parameters": lambda value: value is None or (type(value) is dict and is_plain(value)),
-        "strict": is_flag,
-    }
-)
 _NAMED = is_object({"type": one_of("function"), "name": lambda value: is_text(value) and bool(value)})
 _FORMATS: Mapping[str, Rule] = {
     "text": is_object({"type": is_text}),
@@ -67,10 +59,6 @@ _FORMATS: Mapping[str, Rule] = {
         }
     ),
 }
-
-
-def _is_tool(tool: Any) -> bool:
-    return type(tool) is dict and "type" in tool and "name" in tool and _TOOL(tool)
 
 
 def _is_tool_choice(value: Any) -> bool:
@@ -95,7 +83,7 @@ FIELDS: Mapping[str, Rule] = {
     "input": lambda value: type(value) is str or (type(value) is list and bool(value)),
     "stream": lambda value: value is True,
     "instructions": is_text_or_null,
-    "tools": lambda value: type(value) is list and all(_is_tool(tool) for tool in value),
+    "tools": lambda value: type(value) is list and all(map(is_tool, value)),
     "tool_choice": _is_tool_choice,
     "parallel_tool_calls": is_flag,
     "reasoning": is_object(

@@ -16,6 +16,7 @@ import orjson
 from gateway.sse import EventSplitter, EventTooLargeError, data_of
 from router.policy.body import Api
 from router.policy.responses_shapes import Kind, item_shape, part_shape, response_shape, usage_shape
+from router.policy.responses_tools import namespaces_of
 from router.policy.stream_end import loss_events
 from router.policy.stream_scan import is_abort
 
@@ -37,6 +38,7 @@ class ResponsesOutlet:
     def __init__(self, fields: Mapping[str, Any]) -> None:
         """`fields` is the request, which a chat can say."""
         self._response = response_shape(fields)
+        self._namespaces = namespaces_of(fields.get("tools"))
         self._base = ""
         """What is the request's own in the chat's id; "" until it came."""
         self._splitter = EventSplitter()
@@ -156,6 +158,7 @@ class ResponsesOutlet:
         self._close(out)
         index = len(self._items)
         item = self._item = _Item(kind, f"{self._base}_{index}", index, call)
+        item.namespace, item.name = self._namespaces.get(item.name, (None, item.name))
         out.append(self._event("response.output_item.added", item=item.shape(None), output_index=index))
         if kind != "call":
             out.append(self._event("response.content_part.added", **item.place, part=part_shape(kind, None)))
@@ -238,6 +241,7 @@ class _Item:
         "item_id",
         "kind",
         "name",
+        "namespace",
         "output_index",
         "pieces",
         "place",
@@ -249,6 +253,7 @@ class _Item:
         self.item_id = f"{_PREFIXES[kind]}_{base}"
         self.pieces: list[str] = []
         self.name, self.call_id, self.call_index = "", "", -1
+        self.namespace: str | None = None
         if call is not None:
             name, call_id = _text(call["function"], "name"), _text(call, "id")
             if name is None:
@@ -266,7 +271,9 @@ class _Item:
 
     def shape(self, text: str | None) -> dict[str, Any]:
         """As clients see it; `text` is None until it is whole."""
-        return item_shape(self.kind, self.item_id, text, call_id=self.call_id, name=self.name)
+        return item_shape(
+            self.kind, self.item_id, text, call_id=self.call_id, name=self.name, namespace=self.namespace
+        )
 
 
 # ---- reading a chat's chunks ----

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from router.policy.responses_fields import is_schema_format
+from router.policy.responses_tools import functions_of
 
 Kind = Literal["message", "reasoning", "call"]
 """Of an item."""
@@ -14,8 +15,10 @@ _LEAST_TEMPERATURE = 0.01
 """vLLM raises what is lower, but 0 itself."""
 
 
-def item_shape(kind: Kind, item_id: str, text: str | None, *, call_id: str, name: str) -> dict[str, Any]:
-    """An item; `text` is None until it is whole. `call_id` and `name` are a call's."""
+def item_shape(
+    kind: Kind, item_id: str, text: str | None, *, call_id: str, name: str, namespace: str | None
+) -> dict[str, Any]:
+    """An item; `text` is None until it is whole. What comes behind it is a call's."""
     status = "in_progress" if text is None else "completed"
     if kind == "call":
         return {
@@ -26,7 +29,7 @@ def item_shape(kind: Kind, item_id: str, text: str | None, *, call_id: str, name
             "id": item_id,
             "async": None,
             "caller": None,
-            "namespace": None,
+            "namespace": namespace,
             "status": status,
         }
     parts = None if text is None else [part_shape(kind, text)]
@@ -137,7 +140,7 @@ def _is_call_grammar(fields: Mapping[str, Any]) -> bool:
     tools, choice = fields.get("tools"), fields.get("tool_choice", "auto")
     if not tools or choice == "none":
         return False
-    if choice != "auto" or any(tool.get("strict") for tool in tools):
+    if choice != "auto" or any(one.get("strict") for one in functions_of(tools)):
         return True
     form = (fields.get("text") or {}).get("format")
     return fields.get("parallel_tool_calls") is False and not is_schema_format(form)
@@ -157,6 +160,11 @@ def _with_all(value: dict[str, Any] | None, names: tuple[str, ...]) -> dict[str,
 
 
 def _tool(tool: dict[str, Any]) -> dict[str, Any]:
+    if tool["type"] == "namespace":
+        return tool | {"tools": [_tool(one) for one in tool["tools"]]}
+    if tool["type"] == "web_search":
+        names = ("type", "external_web_access", "filters", "search_context_size", "user_location")
+        return {name: tool.get(name) for name in names}
     return {
         "name": tool["name"],
         "parameters": tool.get("parameters"),

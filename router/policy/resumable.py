@@ -50,6 +50,8 @@ _GUIDED = (
 MAX_STOPS = 64
 MAX_STOP_CHARACTERS = 2048
 """Of all stop strings together: at each event of a continuation so much text is searched again for each."""
+_IN_IDS = ("text", "refusal", "tool_reference")
+"""Parts of messages that token ids hold."""
 _REFUSED_IF_TRUE = ("logprobs", "top_logprobs", "prompt_logprobs", "echo", "suffix", "use_beam_search")
 
 
@@ -170,7 +172,7 @@ def _has_media(messages: object) -> bool:
     for message in messages:
         content = message.get("content") if isinstance(message, dict) else None
         if isinstance(content, list) and any(
-            isinstance(part, dict) and part.get("type") not in ("text", "refusal") for part in content
+            isinstance(part, dict) and part.get("type") not in _IN_IDS for part in content
         ):
             return True
     return False

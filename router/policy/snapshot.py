@@ -75,6 +75,8 @@ class ModelView:
     """They tell which grammar they make an answer by."""
     keeps_responses: bool = False
     """A response stays with the engine that made it."""
+    inline_system: str | None = None
+    """What becomes of a system message amid the others in `/v1/messages`: `in_place`, `merged`."""
     max_model_len: int | None = None
     lacks: frozenset[str] = NO_PATHS
     """Inference paths that its engines do not answer, as far as is known: the site said which they do."""
@@ -256,6 +258,7 @@ def view_of(
             parses_ids=capabilities is not None and capabilities.token_ids and DERENDER_PATH in offered,
             renders=RENDER_PATH in offered,
             keeps_responses=capabilities is not None and capabilities.keeps_responses,
+            inline_system=capabilities.inline_system if capabilities is not None else None,
             max_model_len=capabilities.max_model_len if capabilities is not None else None,
             lacks=lacks,
         )

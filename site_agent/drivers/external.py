@@ -117,7 +117,7 @@ class ExternalEngines:
             )
             return False
         lengths = [card.max_model_len for card in cards or () if card.model == self._model]
-        described = await self._prober.describe(origin)
+        described = await self._prober.describe(origin, self._model)
         if described.is_answered:
             self._seen[instance_id] = lengths[0] if lengths else None, described
         return True
@@ -132,6 +132,7 @@ class ExternalEngines:
         if not seen:
             return EngineCapabilities(paths=USUAL_PATHS)
         lengths = [length for length, _ in seen if length is not None]
+        inline_systems = {described.inline_system for _, described in seen}
         return EngineCapabilities(
             paths=tuple(
                 path for path in seen[0][1].paths if all(path in described.paths for _, described in seen)
@@ -139,6 +140,7 @@ class ExternalEngines:
             token_ids=all(described.token_ids for _, described in seen),
             max_model_len=min(lengths) if lengths else None,
             keeps_responses=self._keeps_responses,
+            inline_system=inline_systems.pop() if len(inline_systems) == 1 else None,
         )
 
     async def aclose(self) -> None:

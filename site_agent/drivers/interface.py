@@ -56,6 +56,10 @@ class InstanceSpec:
     """0: that of the site's own profile."""
 
 
+InlineSystem = Literal["in_place", "merged"]
+"""What becomes of a system message amid the others of a request to `/v1/messages`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineCapabilities:
     """What the engines can do beyond the plain OpenAI API. Goes into SiteInfo as it is."""
@@ -69,6 +73,8 @@ class EngineCapabilities:
     max_model_len: int | None = None
     keeps_responses: bool = False
     """A response of `/v1/responses` stays in the engine's memory."""
+    inline_system: InlineSystem | None = None
+    """None: unknown."""
 
 
 class EngineDriver(Protocol):

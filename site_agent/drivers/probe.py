@@ -10,8 +10,10 @@ from typing import Any
 
 import orjson
 
-from gateway.api_paths import PATHS, USUAL_PATHS
+from gateway.api_paths import PATHS, RENDER_PATH, USUAL_PATHS
 from gateway.upstream import Origin, UpstreamError, UpstreamPool
+from site_agent.drivers.inline_system import ask_inline_system
+from site_agent.drivers.interface import InlineSystem
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +45,7 @@ class Description:
     token_ids: bool | None
     is_answered: bool = True
     """False: it was too late, and this is what is usual; ask again."""
+    inline_system: InlineSystem | None = None
 
 
 class Prober:
@@ -78,8 +81,8 @@ class Prober:
         except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError):
             return None
 
-    async def describe(self, origin: Origin) -> Description:
-        """By its own description of its API: paths depend on its model and its arguments."""
+    async def describe(self, origin: Origin, model: str) -> Description:
+        """By its own description of its API, which depends on its model and arguments; then by trial."""
         try:
             status, body = await self.get(origin, "/openapi.json", DESCRIBE_SECONDS)
         except UpstreamError as error:
@@ -94,7 +97,8 @@ class Prober:
             return Description(paths=USUAL_PATHS, token_ids=None)
         if not found:
             return Description(paths=USUAL_PATHS, token_ids=None)
-        return Description(paths=found, token_ids=RETURN_IDS in body)
+        inline_system = await ask_inline_system(self, origin, model) if RENDER_PATH in found else None
+        return Description(paths=found, token_ids=RETURN_IDS in body, inline_system=inline_system)
 
     async def get(self, origin: Origin, path: str, seconds: float = PROBE_SECONDS) -> tuple[int, bytes]:
         """Status and body.

@@ -29,6 +29,7 @@ from site_agent.drivers.interface import (
     DriverError,
     Drivers,
     EngineCapabilities,
+    InlineSystem,
     InstanceSpec,
 )
 from site_agent.drivers.options import VllmOptions
@@ -80,6 +81,7 @@ class VllmEngines:
         self._max_model_len: int | None = None
         self._paths = USUAL_PATHS
         self._token_ids = True
+        self._inline_system: InlineSystem | None = None
         self._is_described = False
         self._flags: frozenset[str] | None = None
         self._is_closed = False
@@ -149,10 +151,11 @@ class VllmEngines:
             except UpstreamError:
                 return False
             self._max_model_len = cards[0].max_model_len if cards else None
-            described = await self._prober.describe(engine.origin)
+            described = await self._prober.describe(engine.origin, self._context.specs[0].model)
             self._paths = described.paths
             self._is_described = described.is_answered
             self._token_ids = described.token_ids is not False
+            self._inline_system = described.inline_system
         return True
 
     def exit_reason(self, instance_id: str) -> str | None:
@@ -177,6 +180,7 @@ class VllmEngines:
             sleep=self._options.sleep and uses_gpus and has_mode,
             max_model_len=self._max_model_len,
             keeps_responses=vllm_command.keeps_responses(self._options, self._environment),
+            inline_system=self._inline_system,
         )
 
     async def aclose(self) -> None:

@@ -127,6 +127,32 @@ BODIES: dict[str, dict[str, Any]] = {
         ]
     },
     "thinking": {"thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 4096},
+    "deferred tools": {
+        "tools": [WEATHER | {"defer_loading": True}, CLOCK | {"defer_loading": False, "description": None}],
+        "messages": after_call(
+            RESULT
+            | {
+                "content": [
+                    {"type": "tool_reference", "tool_name": "weather"},
+                    text("Found."),
+                    {"type": "image", "source": PIXEL},
+                    {"type": "tool_reference", "tool_name": "clock"},
+                    {"type": "tool_reference", "tool_name": ""},
+                ]
+            }
+        ),
+    },
+    "a document that a tool gave": {
+        "messages": after_call(
+            RESULT
+            | {
+                "content": [
+                    text("A file."),
+                    {"type": "document", "source": PIXEL, "title": None, "citations": {"enabled": True}},
+                ]
+            }
+        )
+    },
     "adaptive thinking": {
         "thinking": {"type": "adaptive", "display": "summarized"},
         "output_config": {"effort": "xhigh"},
@@ -142,6 +168,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "ignored fields": {
         "metadata": {"user_id": "u"},
         "service_tier": "standard_only",
+        "safeguards": [{"type": "dangerous_tool_use", "classifier_context": {"v": 1}}],
         "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
         "top_p": None,
         "tools": None,
@@ -149,30 +176,50 @@ BODIES: dict[str, dict[str, Any]] = {
     }
     | EPHEMERAL,
 }
+HELLO = {"role": "user", "content": "Hello"}
+BILLING = "x-anthropic-billing-header: cch=1;"
+INLINE: dict[str, dict[str, Any]] = {
+    "a reminder": {"system": "Be brief.", "messages": [HELLO, {"role": "system", "content": " And kind."}]},
+    "reminders": {
+        "messages": [
+            {"role": "system", "content": [text("Be "), text(BILLING), text("brief.", **EPHEMERAL)]},
+            HELLO,
+            {"role": "system", "content": [text(BILLING)]},
+            {"role": "system", "content": BILLING},
+            {"role": "system", "content": [text("x-anthropic-"), text("billing-header")]},
+            {"role": "assistant", "content": [text("Hi.")]},
+            {"role": "system", "content": ""},
+            {"role": "system", "content": []},
+            {"role": "system", "content": "Go on."},
+        ]
+    },
+}
+"""With system messages amid the others: engines differ in what becomes of them."""
 DEFAULTS: dict[str, Any] = {
     "model": "m",
     "max_tokens": 100,
     "stream": True,
-    "messages": [{"role": "user", "content": "Hello"}],
+    "messages": [HELLO],
 }
 
 
-def of_vllm(raw: str) -> ChatCompletionRequest:
+def of_vllm(raw: str, inline_system: str | None) -> ChatCompletionRequest:
     """The chat that vLLM makes of a request."""
     return AnthropicServingMessages.to_chat_completion_request(
-        AnthropicMessagesRequest.model_validate(json.loads(raw))
+        AnthropicMessagesRequest.model_validate(json.loads(raw)),
+        merge_inline_system=inline_system == "merged",
     )
 
 
-def compare(raw: str) -> ChatCompletionRequest | None:
+def compare(raw: str, inline_system: str | None = None) -> ChatCompletionRequest | None:
     """vLLM's chat, which is the router's, too; None: the router leaves it to vLLM."""
     fields = orjson.loads(raw)
-    as_chat = messages_as_chat(fields)
+    as_chat = messages_as_chat(fields, inline_system)
     assert fields == orjson.loads(raw), "the body was changed"
     if as_chat is None:
         return None
     by_http = orjson.dumps({name: value for name, value in as_chat.fields.items() if name != "service_tier"})
-    ours, theirs = ChatCompletionRequest.model_validate(json.loads(by_http)), of_vllm(raw)
+    ours, theirs = ChatCompletionRequest.model_validate(json.loads(by_http)), of_vllm(raw, inline_system)
     for chat in (ours, theirs):
         chat.stop = chat.stop or []  # of a chat without any it is None or []: all the same
         chat.request_id = ""
@@ -191,7 +238,7 @@ def dumped(chat: ChatCompletionRequest) -> str:
 
 def mutated(rng: random.Random, pieces: list[Any]) -> dict[str, Any]:
     """A body with one to three things changed."""
-    body = copy.deepcopy(DEFAULTS | rng.choice(list(BODIES.values())))
+    body = copy.deepcopy(DEFAULTS | rng.choice([*BODIES.values(), *INLINE.values()]))
     for _ in range(rng.choice((1, 1, 2, 3))):
         places = list(nested(body))
         place = rng.choice(places)
@@ -220,11 +267,12 @@ def fuzz_requests(rng: random.Random) -> None:
     """Mutations are made of the pieces of all bodies and of values that types are often mistaken for."""
     pieces: list[Any] = [None, True, False, 0, 1, -1, 5, 2048, 1.0, 0.5, "", "1", "true", [], {}, [""], 2**70]
     pieces += [10**30, 2**63, "auto", "system", "disabled", "web_search_20250305", {"type": "disabled"}]
-    for body in BODIES.values():
+    for body in (*BODIES.values(), *INLINE.values()):
         pieces += nested(DEFAULTS | body)
     translated = 0
     for _ in range(MUTATIONS):
-        translated += compare(json.dumps(mutated(rng, pieces))) is not None
+        inline_system = rng.choice((None, "in_place", "merged"))
+        translated += compare(json.dumps(mutated(rng, pieces)), inline_system) is not None
     print(f"{translated} of {MUTATIONS} mutated requests are translated, and are vLLM's")  # noqa: T201
 
 
@@ -391,14 +439,20 @@ def fuzz_streams(rng: random.Random) -> None:
 
 def main() -> None:
     """Compare, then write."""
+    samples = json.loads((RECORDED / "agents_messages.json").read_text())
+    cases = [(name, DEFAULTS | fields, None) for name, fields in BODIES.items()]
+    for inline_system in ("in_place", "merged"):
+        cases += [
+            (f"{name}, {inline_system}", DEFAULTS | fields, inline_system) for name, fields in INLINE.items()
+        ]
+        cases += [(f"{one['name']}, {inline_system}", one["body"], inline_system) for one in samples]
     requests = []
-    for name, fields in BODIES.items():
-        body = DEFAULTS | fields
-        chat = compare(json.dumps(body))
+    for name, body, inline_system in cases:
+        chat = compare(json.dumps(body), inline_system)
         assert chat is not None, f"{name} is not translated"
         made = chat.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
         told = {key: value for key, value in made.items() if key != "request_id" and value != []}
-        requests.append({"name": name, "body": body, "chat": told})
+        requests.append({"name": name, "inline_system": inline_system, "body": body, "chat": told})
     streams = [
         {"name": name, "chunks": chunks, "events": unsigned(compare_stream(chunks))}
         for name, chunks in STREAMED.items()

@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 RECORDED = Path(__file__).parent / "recorded" / "as_chat_responses.json"
+AGENTS = RECORDED.with_name("agents_responses.json")
+"""What real agents sent, but for the words."""
 CHAT_ID, CREATED = "chatcmpl-0a1b", 1_764_000_000
 
 
@@ -43,8 +45,10 @@ def main(arguments: list[str]) -> int:
         assert made is not None, f"not translated: {body}"
         return {"input": whole, "chat": made.fields}
 
+    agents = json.loads(AGENTS.read_text())
+    requests = REQUESTS | {one["name"]: one["body"] for one in agents}
     case = {
-        "requests": [{"name": name, **translated(body)} for name, body in REQUESTS.items()],
+        "requests": [{"name": name, **translated(body)} for name, body in requests.items()],
         "streams": [{**stream, **translated(stream["body"])} for stream in STREAMS],
     }
     (python,) = arguments

@@ -41,6 +41,7 @@ CALENDAR: dict[str, Any] = {
     "strict": None,
     "parameters": {},
 }
+SPACE = {"type": "namespace", "name": "space", "description": "All tools.", "tools": [WEATHER, CLOCK]}
 QUESTION = {"role": "user", "content": "How is the weather?"}
 CALL = {"type": "function_call", "call_id": "c1", "name": "weather", "arguments": '{"city": "Oslo"}'}
 OUTPUT = {"type": "function_call_output", "call_id": "c1", "output": "rain"}
@@ -140,6 +141,44 @@ REQUESTS: dict[str, dict[str, Any]] = {
         "input": "Hello",
         "tools": [CLOCK],
         "tool_choice": {**NAMED, "name": "clock"},
+    },
+    "a namespace": {"input": "Hello", "tools": [CLOCK, SPACE, WEATHER]},
+    "a namespace and a web search": {
+        "input": "Hello",
+        "tools": [{"type": "web_search", "external_web_access": True}, SPACE, {"type": "web_search"}],
+    },
+    "a web search not to be called": {
+        "input": "Hello",
+        "tools": [WEATHER, {"type": "web_search", "search_context_size": "low"}],
+        "tool_choice": "none",
+    },
+    "a strict tool's grammar in a namespace": {
+        "input": "Hello",
+        "tools": [CLOCK, {**SPACE, "tools": [STRICT]}, {"type": "web_search"}],
+    },
+    "the grammar of a demanded call in a namespace": {
+        "input": "Hello",
+        "tools": [SPACE, {"type": "web_search"}],
+        "tool_choice": "required",
+    },
+    "the grammar of a named tool in a namespace": {
+        "input": "Hello",
+        "tools": [SPACE],
+        "tool_choice": {"type": "function", "name": "space__clock"},
+    },
+    "an empty namespace": {"input": "Hello", "tools": [{**SPACE, "tools": []}, WEATHER]},
+    "a call in a namespace": {
+        "input": [
+            QUESTION,
+            {**CALL, "namespace": "space"},
+            {
+                **OUTPUT,
+                "output": [{"type": "input_text", "text": "rain"}, {"type": "input_text", "text": "wet"}],
+            },
+            {**CALL, "namespace": ""},
+            {**OUTPUT, "output": [{"type": "input_text", "text": ""}]},
+        ],
+        "tools": [SPACE],
     },
     "any JSON": {"input": "Hello", "text": {"format": {"type": "json_object"}}},
     "JSON by a schema": {

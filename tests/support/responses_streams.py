@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from support.responses_cases import CALENDAR, CLOCK, REQUESTS, WEATHER
+from support.responses_cases import CALENDAR, CLOCK, REQUESTS, SPACE, WEATHER
 
 
 def call(index: int, arguments: str, name: str | None = None, call_id: str | None = None) -> dict[str, Any]:
@@ -24,6 +24,11 @@ CALLS: Deltas = [
     {"tool_calls": [call(0, '{"city":')]},
     {"tool_calls": [call(0, ' "Oslo"}')]},
     {"tool_calls": [call(1, '{"city": "Rome"}', "weather", "call_b")]},
+]
+SPACED: Deltas = [
+    {"tool_calls": [call(2, "", "space__weather", "call_c")]},
+    {"tool_calls": [call(2, '{"city": "Oslo"}')]},
+    {"tool_calls": [call(3, "{}", "space__moon", "call_d"), call(4, "{}", "clock", "call_e")]},
 ]
 ASKED: dict[str, Any] = {"input": "Hello", "max_output_tokens": 50}
 TOOLS: dict[str, Any] = {**ASKED, "tools": [WEATHER, CLOCK]}
@@ -66,6 +71,19 @@ STREAMS: list[dict[str, Any]] = [
             CALLS[0],
             {"tool_calls": [call(0, '{"city": "Oslo"}'), call(1, "{}", "clock", "call_b")]},
         ],
+    },
+    {"name": "a call in a namespace", "body": {**ASKED, "tools": [SPACE, CLOCK]}, "deltas": SPACED},
+    {
+        "name": "a call in a namespace and a web search",
+        "body": {
+            **ASKED,
+            "tools": [
+                CLOCK,
+                {"type": "web_search", "external_web_access": True},
+                {**SPACE, "tools": [WEATHER]},
+            ],
+        },
+        "deltas": [*THINKS, *CALLS, *SPACED],
     },
     {"name": "no function", "body": TOOLS, "deltas": [{"tool_calls": [{"index": 0}]}, *WORDS]},
     {"name": "one call, by a grammar", "body": {**TOOLS, "parallel_tool_calls": False}, "deltas": CALLS},

@@ -13,10 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.policy.as_chat import AsChat
+from router.policy.body import Api
 from router.policy.json_rules import MAX_DEPTH, MAX_VALUES
 from router.policy.messages_as_chat import messages_as_chat
+from router.policy.resumable import Fidelity, resumability
 
-RECORDED = json.loads((Path(__file__).parents[3] / "support/recorded/as_chat_messages.json").read_text())
+SUPPORT = Path(__file__).parents[3] / "support"
+RECORDED = json.loads((SUPPORT / "recorded/as_chat_messages.json").read_text())
 REQUESTS = {one["name"]: one for one in RECORDED["requests"]}
 BODY: dict[str, Any] = REQUESTS["plain"]["body"]
 HELLO = BODY["messages"]
@@ -28,7 +31,7 @@ TEXT = {"type": "text", "text": "x"}
 def test_a_request_is_the_chat_that_vllm_makes_of_it(name: str):
     """Fields that are None are left out, but for a tool choice: a chat's default is another."""
     body = REQUESTS[name]["body"]
-    made = messages_as_chat(body)
+    made = messages_as_chat(body, REQUESTS[name]["inline_system"])
     assert made is not None
     fields = {key: value for key, value in made.fields.items() if key != "service_tier" and value is not None}
     assert fields == REQUESTS[name]["chat"]
@@ -47,8 +50,29 @@ def test_the_service_tier_reaches_routing():
 def test_the_body_stays_as_it_is(name: str):
     """Its fields may be read again."""
     body = copy.deepcopy(REQUESTS[name]["body"])
-    messages_as_chat(body)
+    messages_as_chat(body, REQUESTS[name]["inline_system"])
     assert body == REQUESTS[name]["body"]
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_what_is_translated_can_go_on_elsewhere(name: str):
+    """But for images among tools; else nothing were gained."""
+    made = messages_as_chat(REQUESTS[name]["body"], REQUESTS[name]["inline_system"])
+    assert made is not None
+    assert resumability(Api.CHAT, made.fields).fidelity is not Fidelity.REFUSED or "image" in str(made.fields)
+
+
+AGENTS = [one["body"] for one in json.loads((SUPPORT / "recorded/agents_messages.json").read_text())]
+
+
+@pytest.mark.parametrize("body", AGENTS)
+def test_an_agents_system_messages_go_to_the_engine_where_it_is_not_known_what_becomes_of_them(
+    body: dict[str, Any],
+):
+    """Sites that do not say, and words of a later version."""
+    has_any = any(message["role"] == "system" for message in body["messages"])
+    for inline_system in (None, "", "on_top"):
+        assert (messages_as_chat(body, inline_system) is None) is has_any
 
 
 def _asked(*blocks: Any, role: str = "user") -> dict[str, Any]:
@@ -91,7 +115,7 @@ def _asked(*blocks: Any, role: str = "user") -> dict[str, Any]:
         {"tools": []},
         {"tools": [{"type": "web_search_20250305", "name": "web_search"}]},
         {"tools": [TOOL | {"type": "bash_20250124"}]},
-        {"tools": [TOOL | {"defer_loading": True}]},
+        {"tools": [TOOL | {"defer_loading": "yes"}]},
         {"tools": [TOOL | {"input_examples": []}]},
         {"tools": [{"name": "weather"}]},
         {"tools": [TOOL | {"strict": "yes"}]},
@@ -134,6 +158,7 @@ def _asked(*blocks: Any, role: str = "user") -> dict[str, Any]:
         _asked({"type": "tool_result", "tool_use_id": "t", "content": "x"}, role="assistant"),
         _asked({"type": "tool_result", "content": "x"}),
         _asked({"type": "tool_result", "tool_use_id": "t", "content": [{"type": "tool_reference"}]}),
+        _asked({"type": "tool_result", "tool_use_id": "t", "content": [{"type": "search_result"}]}),
         _asked({"type": "tool_addition", "tool": {"type": "tool_reference", "name": "n"}}),
         # What orjson makes of an integer beyond 64 bits, which vLLM would pass on to the last digit:
         _asked({"type": "tool_use", "id": "t", "name": "n", "input": {"x": 1e20}}, role="assistant"),
@@ -183,4 +208,5 @@ _collect([one["body"] for one in RECORDED["requests"]])
 def test_no_body_raises(fields: dict[str, Any]):
     """Whatever a client sends."""
     for body in (fields, BODY | fields):
-        assert isinstance(messages_as_chat(body), AsChat | None)
+        for inline_system in (None, "in_place", "merged"):
+            assert isinstance(messages_as_chat(body, inline_system), AsChat | None)
