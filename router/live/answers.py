@@ -19,6 +19,8 @@ from router.policy.snapshot import Shortage
 from router.policy.stream_end import SHUTDOWN, LossCode, loss_events
 
 MAX_LISTED_MODELS = 100
+_DO_NOT_RETRY = (b"x-should-retry", b"false")
+"""Clients know it: without it Claude Code tries a wrong key eleven times, for three minutes, in silence."""
 
 RefusalCode = Literal[
     "no_power", "no_capacity", "no_site", "no_surplus", "queue_full", "deadline_unreachable"
@@ -151,7 +153,7 @@ def key_refusal(fault: KeyFault) -> tuple[int, HeaderList, bytes]:
         message = "This router has not been able to read its API keys yet. Try again in 2 s."
         return 503, _retry_headers(2), error_body(message, type="server_error", code="keys_not_read")
     body = error_body(_KEY_FAULTS[fault], type="invalid_request_error", code="invalid_api_key")
-    return 401, [*JSON_HEADERS, (b"www-authenticate", b"Bearer")], body
+    return 401, [*JSON_HEADERS, (b"www-authenticate", b"Bearer"), _DO_NOT_RETRY], body
 
 
 def refuse_key(exchange: Exchange, fault: KeyFault) -> None:
@@ -168,7 +170,7 @@ def refuse_tier(exchange: Exchange, allowed: Sequence[str]) -> None:
         " Set `service_tier` to one of these, or ask for another key."
     )
     body = error_body(message, type="invalid_request_error", code="tier_not_allowed", param="service_tier")
-    answer(exchange, 403, body)
+    answer(exchange, 403, body, [*JSON_HEADERS, _DO_NOT_RETRY])
 
 
 def refuse_over_quota(exchange: Exchange, over: OverQuota, retry_after_seconds: int) -> None:
@@ -190,7 +192,7 @@ def refuse_over_quota(exchange: Exchange, over: OverQuota, retry_after_seconds: 
 def _retry_headers(retry_after_seconds: int) -> HeaderList:
     headers = [*JSON_HEADERS, (b"retry-after", b"%d" % retry_after_seconds)]
     if retry_after_seconds > DO_NOT_RETRY_SECONDS:
-        headers.append((b"x-should-retry", b"false"))
+        headers.append(_DO_NOT_RETRY)
     return headers
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,8 +14,10 @@ import pytest
 
 from benchmarks.resume import parsed, talking_model
 from benchmarks.resume.fleet import MODEL, EngineSetting, Fleet, running
+from gateway.upstream import Origin
 from router.policy.messages_as_chat import messages_as_chat
 from router.policy.responses_as_chat import responses_as_chat
+from site_agent.drivers.probe import Prober
 
 pytestmark = [
     pytest.mark.vllm,
@@ -62,8 +65,19 @@ ASKED = [
         ],
     ),
 ]
+RECORDED = Path(__file__).parents[1] / "support/recorded"
+OF_AGENTS = [
+    (f"/v1/{api}", one["body"] | {"model": MODEL} | limit)
+    for api, limit in (
+        ("messages", {"max_tokens": 100, "thinking": {"type": "adaptive"}}),
+        ("responses", {"max_output_tokens": 100}),
+    )
+    for one in json.loads((RECORDED / f"agents_{api}.json").read_text())
+    if "tool_reference" not in str(one)  # this model's template cannot write it
+]
+"""As Claude Code and Codex ask, with fewer words: this model has no answer to them."""
 AS_CHAT: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "/v1/messages": messages_as_chat,
+    "/v1/messages": lambda body: messages_as_chat(body, "in_place"),
     "/v1/responses": responses_as_chat,
 }
 CHOSEN_BY_ANYBODY = ("id", "item_id", "call_id", "created_at", "sequence_number", "signature", "obfuscation")
@@ -140,12 +154,26 @@ async def broken(fleet: Fleet, path: str, body: Mapping[str, Any], at: int) -> b
     return data
 
 
+async def said_to_be_in_place(port: int) -> None:
+    """This model's template takes a system message anywhere."""
+    prober = Prober()
+    described = await prober.describe(Origin.parse(f"http://127.0.0.1:{port}"), MODEL)
+    await prober.aclose()
+    assert described.inline_system == "in_place"
+
+
 async def test_the_engine_makes_the_same_of_both_and_a_break_changes_nothing(tmp_path: Path):
     """The prompt's ids and the sampling; the events; and these with the site gone in the middle."""
     setting = EngineSetting(command=os.environ["HERON_VLLM_COMMAND"])
     async with running(tmp_path, parsed.setting_for(setting)) as fleet:
         port = next(iter(fleet.engines.values())).port
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=180) as engine:
+            await said_to_be_in_place(port)
+            for path, body in OF_AGENTS:
+                made = AS_CHAT[path](body)
+                assert made is not None, body
+                native = await rendered(engine, path, body)
+                assert await rendered(engine, "/v1/chat/completions", made.fields) == native, body
             for number, (path, body) in enumerate(ASKED):
                 made = AS_CHAT[path](body)
                 assert made is not None, body

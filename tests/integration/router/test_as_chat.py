@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -219,6 +220,70 @@ async def test_where_engines_keep_responses_only_what_need_not_be_kept_is_a_chat
         await fleet.client.post("/v1/responses", content=orjson.dumps(RESPONSES | store_field))
         [path] = {one.path for one in fleet.sites[0].seen if one.raw}
         assert path == (CHAT_PATH if store_field == {"store": False} else "/v1/responses")
+
+
+SUPPORT = Path(__file__).parents[2] / "support/recorded"
+AGENTS = {
+    one["name"]: (f"/v1/{api}", one["body"])
+    for api in ("messages", "responses")
+    for one in orjson.loads((SUPPORT / f"agents_{api}.json").read_bytes())
+}
+
+
+def saying(inline_system: dict[str, str | None]) -> Callable[[str], StubSite]:
+    """Sites that say so of their engines."""
+
+    def make(name: str) -> StubSite:
+        site = parsing(name)
+        capabilities = orjson.loads(site.info())["capabilities"]
+        site.info_fields["capabilities"] = capabilities | {"inline_system": inline_system[name]}
+        return site
+
+    return make
+
+
+@pytest.mark.parametrize("name", AGENTS)
+async def test_an_agents_stream_goes_on_elsewhere(store: Any, name: str) -> None:
+    """As Claude Code and Codex ask, with fewer words."""
+    path, body = AGENTS[name]
+    limit = "max_tokens" if path == "/v1/messages" else "max_output_tokens"
+    body = body | {"model": "m", limit: 60, "temperature": 0}
+    if "budget_tokens" in body.get("thinking", {}):
+        body |= {"thinking": {"type": "adaptive"}}  # a budget is below the limit, and 1,024 at least
+    make = saying({"a": "merged", "b": "merged"})
+    async with router_fleet(store, "a", "b", make_site=make) as fleet:
+        _, whole = await fleet.stream(body, path)
+        for events in (4, 20):
+            script(fleet, stop_after(events))
+            _, data = await fleet.stream(body, path)
+            assert summary(data) == summary(whole), events
+            for site in fleet.sites:
+                await site.announce(store)
+        assert (await fleet.settled(completed=3))["resumed"] == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "is_chat"),
+    [
+        ({"a": "in_place", "b": "in_place"}, True),
+        ({"a": "merged", "b": "merged"}, True),
+        ({"a": "in_place", "b": "merged"}, False),
+        ({"a": "in_place", "b": None}, False),
+        ({"a": "upside_down", "b": "upside_down"}, False),
+    ],
+)
+async def test_system_messages_amid_the_others_are_as_all_sites_have_them(
+    store: Any, said: dict[str, str | None], is_chat: bool
+) -> None:
+    """Or it is theirs to say."""
+    body = MESSAGES | {"system": "x", "messages": [*MESSAGES["messages"], {"role": "system", "content": "y"}]}
+    async with router_fleet(store, "a", "b", make_site=saying(said)) as fleet:
+        await fleet.client.post("/v1/messages", content=orjson.dumps(body))
+        seen = [one for site in fleet.sites for one in site.seen if one.raw]
+        assert {one.path for one in seen} == {CHAT_PATH if is_chat else "/v1/messages"}
+        if is_chat:
+            roles = [one["role"] for one in seen[0].fields["messages"]]
+            assert roles == (["system", "user", "system"] if said["a"] == "in_place" else ["system", "user"])
 
 
 async def test_refusals_are_in_the_clients_words(store: Any) -> None:

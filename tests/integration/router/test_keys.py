@@ -65,6 +65,7 @@ async def test_without_a_good_key_it_is_401_in_openai_s_shape(store: Any, header
         response = await fleet.post(chat(), headers=headers)
         assert response.status_code == 401
         assert response.headers["www-authenticate"] == "Bearer"
+        assert response.headers["x-should-retry"] == "false"
         error = error_of(response)
         assert (error["type"], error["code"]) == ("invalid_request_error", "invalid_api_key")
         assert word in error["message"]

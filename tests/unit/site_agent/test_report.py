@@ -154,6 +154,8 @@ def test_capabilities_are_what_the_ingress_lets_through() -> None:
     assert not capabilities.keeps_responses
     keeping = EngineCapabilities(paths=(), keeps_responses=True)
     assert report.capabilities(keeping, has_server_switch=False).keeps_responses
+    merging = EngineCapabilities(paths=(), inline_system="merged")
+    assert report.capabilities(merging, has_server_switch=False).inline_system == "merged"
     switched = report.capabilities(EngineCapabilities(paths=()), has_server_switch=True)
     assert switched.server_power
 
