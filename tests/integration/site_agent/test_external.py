@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from pydantic import ValidationError
 from support.fake_hardware import MODEL, PROFILE, fake_hardware
 from support.openai_stub import serving
+from support.rendering_engine import rendering_engine
 
 from fleet.profile import PROFILES
 from gateway.client_request import ClientRequest, HotHandler
@@ -136,6 +138,32 @@ async def test_capabilities_are_what_every_engine_says(tmp_path: Path) -> None:
         await silent.stop("north-0")
         assert not await silent.is_ready("north-0")
         await silent.aclose()
+
+
+@pytest.mark.parametrize(
+    ("natives", "known"),
+    [
+        (("in_place", "in_place"), "in_place"),
+        (("merged", "merged"), "merged"),
+        (("in_place", "merged"), None),
+    ],
+)
+async def test_what_becomes_of_inline_system_messages_is_said_where_all_engines_do_the_same(
+    tmp_path: Path, natives: tuple[str, ...], known: str | None
+) -> None:
+    """A request may come to any of them."""
+    engines = [rendering_engine("in_place", native=native, model=MODEL) for native in natives]
+    for engine in engines:
+        await engine.start()
+    made = driver(options(*(f"http://127.0.0.1:{engine.port}" for engine in engines)), tmp_path)
+    for index in range(len(engines)):
+        spec = replace(one_spec(), instance_id=f"north-{index}", index=index)
+        await made.start(spec)
+        await ready(made, spec)
+    assert made.capabilities().inline_system == known
+    await made.aclose()
+    for engine in engines:
+        await engine.stop(0)
 
 
 async def test_an_engine_of_another_model_is_refused_with_both_names(tmp_path: Path) -> None:
