@@ -78,8 +78,13 @@ async def _cordon(store: Store, arguments: argparse.Namespace) -> int:
     if site_id not in known:
         shown = ", ".join(known[:SHOWN_SITES]) or "none"
         raise ConfigError(f"heron cordon: there is no site {site_id[:64]!r} in this fleet; known: {shown}")
+    now = float(int(time.time()))
     try:
-        record = Cordon(reason=arguments.reason, since_unix_seconds=float(int(time.time())))
+        record = Cordon(
+            reason=arguments.reason,
+            since_unix_seconds=now,
+            until_unix_seconds=None if seconds is None else now + seconds,
+        )
     except ValidationError as error:
         raise ConfigError(f"heron cordon: {describe_validation_error(error)}") from None
     await store.write_cordon(site_id, record.to_json(), seconds)
@@ -94,7 +99,11 @@ async def _cordon(store: Store, arguments: argparse.Namespace) -> int:
 async def _lift(store: Store, arguments: argparse.Namespace) -> int:
     if not is_name(arguments.site):
         raise ConfigError(f"heron cordon: {arguments.site[:64]!r} is no site's name")
-    was = await store.remove_cordon(arguments.site)
+    before, now = _read((await store.cordons([arguments.site]))[0]), float(int(time.time()))
+    was = before is not None and before.lifted_at_unix_seconds is None
+    since = now if before is None else before.since_unix_seconds
+    lifted = Cordon(since_unix_seconds=since, lifted_at_unix_seconds=now)
+    await store.write_cordon(arguments.site, lifted.to_json(), None)  # in any case: routers may know of one
     if arguments.json:
         print(json.dumps({"site_id": arguments.site, "was_cordoned": was}))
     elif was:
@@ -114,20 +123,34 @@ async def _list(store: Store, arguments: argparse.Namespace) -> int:
             record = Cordon.from_json(raw)
         except RecordError as error:
             rows.append({"site_id": site_id, "error": str(error)})
-        else:
-            fields = {"since_unix_seconds": record.since_unix_seconds, "reason": record.reason}
-            rows.append({"site_id": site_id, **fields})
+            continue
+        if record.lifted_at_unix_seconds is None:
+            times = {name: getattr(record, name) for name in ("since_unix_seconds", "until_unix_seconds")}
+            rows.append({"site_id": site_id, **times, "reason": record.reason})
     if arguments.json:
         print(json.dumps(rows, indent=2))
     for row in () if arguments.json else rows:
         if "error" in row:
             print(f"{row['site_id']}  unreadable, so it does not count: {row['error']}")
             continue
-        since = datetime.fromtimestamp(row["since_unix_seconds"], UTC).strftime("%Y-%m-%d %H:%M UTC")
-        print(f"{row['site_id']}  since {since}  {row['reason']}".rstrip())
+        until = row["until_unix_seconds"]
+        end = "" if until is None else f"until {_when(until)}  "
+        print(f"{row['site_id']}  since {_when(row['since_unix_seconds'])}  {end}{row['reason']}".rstrip())
     if not rows and not arguments.json:
         print("No site is cordoned.", file=sys.stderr)
     return exit_codes.DONE
+
+
+def _when(unix_seconds: float) -> str:
+    return datetime.fromtimestamp(unix_seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _read(raw: bytes | None) -> Cordon | None:
+    """None also where it is unreadable, and so does not count."""
+    try:
+        return None if raw is None else Cordon.from_json(raw)
+    except RecordError:
+        return None
 
 
 def _seconds(duration: str | None) -> float | None:

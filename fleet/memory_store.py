@@ -113,9 +113,9 @@ class MemoryStore:
     async def write_cordon(self, site_id: str, record: bytes, ttl_seconds: float | None) -> None:
         self._set(f"cordon:{site_id}", record, float("inf") if ttl_seconds is None else ttl_seconds)
 
-    async def remove_cordon(self, site_id: str) -> bool:
-        self._check()
-        return self._values.pop(f"cordon:{site_id}", None) is not None
+    async def restore_cordon(self, site_id: str, record: bytes, ttl_seconds: float | None) -> None:
+        if self._get(f"cordon:{site_id}") is None:
+            await self.write_cordon(site_id, record, ttl_seconds)
 
     async def power_readings(self, site_ids: Sequence[str]) -> list[bytes | None]:
         return [self._get(f"power:{site_id}") for site_id in site_ids]

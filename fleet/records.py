@@ -306,6 +306,10 @@ class Cordon(Document):
     reason: Text = ""
     """What people are told."""
     since_unix_seconds: UnixSeconds
+    until_unix_seconds: UnixSeconds | None = None
+    """When it is over by itself. While this is not past, a record that is gone is a loss, and no end."""
+    lifted_at_unix_seconds: UnixSeconds | None = None
+    """Set: it holds no more."""
 
 
 class ApiKey(Document):

@@ -136,11 +136,12 @@ class RedisStore:
         return bool(await self._do(updated))
 
     async def write_cordon(self, site_id: str, record: bytes, ttl_seconds: float | None) -> None:
-        milliseconds = None if ttl_seconds is None else max(1, round(ttl_seconds * 1000))
-        await self._do(self._redis.set(self._keys.cordon(site_id), record, px=milliseconds))
+        key = self._keys.cordon(site_id)
+        await self._do(self._redis.set(key, record, px=_milliseconds(ttl_seconds)))
 
-    async def remove_cordon(self, site_id: str) -> bool:
-        return bool(await self._do(self._redis.delete(self._keys.cordon(site_id))))
+    async def restore_cordon(self, site_id: str, record: bytes, ttl_seconds: float | None) -> None:
+        key = self._keys.cordon(site_id)
+        await self._do(self._redis.set(key, record, px=_milliseconds(ttl_seconds), nx=True))
 
     # reading
 
@@ -294,3 +295,7 @@ class RedisStore:
             raise
         if task.cancelling() > cancels:
             raise asyncio.CancelledError
+
+
+def _milliseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else max(1, round(seconds * 1000))

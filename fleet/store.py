@@ -73,8 +73,8 @@ class Store(Protocol):
     async def write_cordon(self, site_id: str, record: bytes, ttl_seconds: float | None) -> None:
         """SET `cordon:<site>`, with a TTL if there is one."""
 
-    async def remove_cordon(self, site_id: str) -> bool:
-        """DEL `cordon:<site>`; False where there was none."""
+    async def restore_cordon(self, site_id: str, record: bytes, ttl_seconds: float | None) -> None:
+        """The same where there is none (NX): a newer word of the operator stands."""
 
     async def power_readings(self, site_ids: Sequence[str]) -> list[bytes | None]: ...
 

@@ -89,6 +89,7 @@ class Router:
             events=self.events,
             authorization=bearer(fleet),
             clock=loop.time,
+            unix_clock=time.time,
         )
         StateCollector(self.metrics, self._families)
         add_process_metrics(plane.registry, "router")

@@ -14,11 +14,22 @@ class Cordons:
 
     def __init__(self) -> None:
         self._kept: dict[str, tuple[bytes, Cordon]] = {}
+        """Lifted ones too, so that their records are parsed once."""
 
     def of(self, site_id: str) -> Cordon | None:
         """None: it is not cordoned."""
         kept = self._kept.get(site_id)
-        return None if kept is None else kept[1]
+        return None if kept is None or kept[1].lifted_at_unix_seconds is not None else kept[1]
+
+    def lost(self, site_id: str, unix_now: float) -> tuple[bytes, float | None] | None:
+        """Record of a cordon that the store has no more though it holds, and the seconds left of it."""
+        cordon = self.of(site_id)
+        if cordon is None:
+            return None
+        if cordon.until_unix_seconds is None:
+            return self.raw_of(site_id), None
+        left = cordon.until_unix_seconds - unix_now
+        return (self.raw_of(site_id), left) if left > 0 else None
 
     def raw_of(self, site_id: str) -> bytes:
         """The record; b"" where there is none."""
@@ -33,11 +44,15 @@ class Cordons:
         """
         if raw == self.raw_of(site_id):
             return ""
-        if not raw:
+        before = self.of(site_id)
+        if raw:
+            cordon = Cordon.from_json(raw)
+            if site_id not in self._kept and len(self._kept) >= MAX_CORDONS:
+                raise RecordError("too_large", f"Cordon: more than {MAX_CORDONS} sites are cordoned")
+            self._kept[site_id] = raw, cordon
+        else:
             del self._kept[site_id]
-            return f"{site_id} is cordoned no more"
-        cordon = Cordon.from_json(raw)
-        if site_id not in self._kept and len(self._kept) >= MAX_CORDONS:
-            raise RecordError("too_large", f"Cordon: more than {MAX_CORDONS} sites are cordoned")
-        self._kept[site_id] = raw, cordon
-        return f"{site_id} is cordoned: it gets no new work{cordon.reason and f' ({cordon.reason})'}"
+        now = self.of(site_id)
+        if now is None:
+            return "" if before is None else f"{site_id} is cordoned no more"
+        return f"{site_id} is cordoned: it gets no new work{now.reason and f' ({now.reason})'}"

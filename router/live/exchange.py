@@ -48,6 +48,8 @@ class Exchange(LedgerEntry):
     """Which sites may hold its cache."""
     as_it_came: AsItCame | None = None
     """What was asked for, where a chat is asked for instead; until that has begun."""
+    as_chat: tuple[str, str] | None = None
+    """The API of a stream that may be asked for as a chat, and what came of that; None: any other request."""
     resumability: Resumability | None = None
     mode: Mode = "plain"
     """What the scanner of the answer keeps; set with each attempt."""
@@ -148,6 +150,7 @@ class Exchange(LedgerEntry):
     def ask_as_it_came(self) -> None:
         """A site refuses the chat that was made of it: let it judge what the client sent."""
         assert self.as_it_came is not None
+        self.as_chat = self.as_it_came.body.api.value, "refused"
         self.request.body, self.body, self.target = self.as_it_came
         self.request.outlet = self.as_it_came = None
         self.api, self.path = self.body.api, self.request.path

@@ -47,6 +47,7 @@ class FleetReader:
         events: EventRing,
         authorization: bytes | None,
         clock: Callable[[], float],
+        unix_clock: Callable[[], float],
     ) -> None:
         self._store = store
         self._view = view
@@ -57,6 +58,7 @@ class FleetReader:
         if authorization is not None:
             self._headers.append((b"authorization", authorization))
         self._clock = clock
+        self._unix_clock = unix_clock
         self._wake = asyncio.Event()
         self._part = 0
         self.is_store_up: bool | None = None
@@ -119,7 +121,7 @@ class FleetReader:
             return
         cordons = await self._store.cordons(ids)  # first: no site is given work before its cordon is known
         for site_id, raw in zip(ids, cordons, strict=True):
-            self._view.take_cordon(raw or b"", site_id)
+            self._view.take_cordon(raw or await self._lost_cordon(site_id), site_id)
         reports = await self._store.site_reports(ids)
         for site_id, raw in zip(ids, reports, strict=True):
             if raw is None:
@@ -135,6 +137,20 @@ class FleetReader:
         plan = await self._store.plan()
         if plan is not None:
             self._view.take_plan(plan)
+
+    async def _lost_cordon(self, site_id: str) -> bytes:
+        """What an operator said of a site and Redis has lost, written there again; b"" where that is over."""
+        lost = self._view.cordons.lost(site_id, self._unix_clock())
+        if lost is None:
+            return b""
+        try:
+            await self._store.restore_cordon(site_id, *lost)
+        except StoreError as error:
+            logger.warning("a cordon cannot be written again: %s", error, extra={"site_id": site_id})
+        else:
+            text = f"Redis had lost the cordon of {site_id}: it holds, and was written there again"
+            self._events.add("cordon", text, site_id=site_id, level="warning")
+        return lost[0]
 
     def _note_store(self, *, is_up: bool, why: str = "") -> None:
         if is_up == self.is_store_up:

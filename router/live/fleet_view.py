@@ -243,7 +243,8 @@ class FleetView:
             return
         if not change:
             return
-        self._events.add("cordon", change, site_id=site_id, level="warning" if raw else "good")
+        level: EventLevel = "good" if self.cordons.of(site_id) is None else "warning"
+        self._events.add("cordon", change, site_id=site_id, level=level)
         self.on_record("cordon", site_id, raw)
         if (kept := self._records.get(site_id)) is not None:
             self._rebuild(kept)

@@ -69,6 +69,8 @@ class RouterMetrics:
         """By reason."""
         self.resumes: dict[tuple[str, ...], int] = {}
         """By method (ids, text, none) and result (exact, faithful, refused, no_room, …)."""
+        self.as_chats: dict[tuple[str, ...], int] = {}
+        """Streams of other APIs by API and by what came of asking for them as chats."""
         self.records_refused: dict[tuple[str, ...], int] = {}
         """By kind and reason."""
         self.refusals: dict[str, int] = {}
@@ -78,6 +80,8 @@ class RouterMetrics:
 
     def finished(self, exchange: Exchange, now: float) -> None:
         """A request is over."""
+        if exchange.as_chat is not None:
+            self.as_chats[exchange.as_chat] = self.as_chats.get(exchange.as_chat, 0) + 1
         is_complete = exchange.outcome == "completed"
         if not is_complete and exchange.first_token_at is None:
             return
@@ -156,6 +160,12 @@ class StateCollector(Collector):
             "Broken streams continued elsewhere (result exact, faithful) or given up (any other result).",
             ["method", "result"],
             metrics.resumes,
+        )
+        yield counter(
+            "heron_router_streams_as_chats",
+            "Streams of Messages and Responses: asked for as chats, which can go on elsewhere, or why not.",
+            ["api", "result"],
+            metrics.as_chats,
         )
         yield counter(
             "heron_router_records_refused",

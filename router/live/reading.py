@@ -38,7 +38,7 @@ from router.policy.dispatch import FOREVER
 from router.policy.messages_as_chat import messages_as_chat
 from router.policy.output_length import OutputLengths
 from router.policy.responses_as_chat import responses_as_chat
-from router.policy.resumable import can_continue, resumability
+from router.policy.resumable import Fidelity, can_continue, resumability
 from router.policy.snapshot import ModelView
 
 CUTOFFS = ClassCutoffs()
@@ -151,17 +151,20 @@ class Reader:
 
     def _ask_as_chat(self, exchange: Exchange, body: RequestBody, model: str) -> RequestBody:
         """From here on it is a chat, in all but what its client gets; as it came where that is no gain."""
-        request, fields = exchange.request, body.fields
+        request, fields, api = exchange.request, body.fields, exchange.api
         views = self._view.snapshot.models.get(model, ())
         assert fields is not None
-        if not may_be_a_chat(exchange.api, request.path, fields, model, views):
+        exchange.as_chat = api.value, "sites"
+        if not may_be_a_chat(api, request.path, fields, model, views):
             return body
-        made = self._as_chat[exchange.api](fields, views)
-        if made is None:
+        exchange.as_chat = api.value, "request"
+        made = self._as_chat[api](fields, views)
+        if made is None or (verdict := resumability(Api.CHAT, made.fields)).fidelity is Fidelity.REFUSED:
             return body
-        verdict = resumability(Api.CHAT, made.fields)
         if not all(can_continue(verdict, view) for view in views):
+            exchange.as_chat = api.value, "sites"
             return body
+        exchange.as_chat = api.value, "chat"
         target = f"{request.path}?{request.query.decode('ascii')}" if request.query else request.path
         exchange.as_it_came = AsItCame(request.body, body, target)
         body.fields, body.raw = None, b""

@@ -88,7 +88,7 @@ class Resumer:
         self._metrics = metrics
         self._authorization = authorization
         self._clock = clock
-        self._questions = SiteQuestions(pool=pool, authorization=authorization)
+        self._questions = SiteQuestions(pool=pool, authorization=authorization, clock=clock)
 
     async def run(self, exchange: Exchange, broken: Placement) -> None:
         """See a stream through that `broken`'s site cut; sets the outcome."""

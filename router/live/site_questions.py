@@ -34,9 +34,12 @@ MAX_ANSWER_BYTES = 16 << 20
 class SiteQuestions:
     """One per process."""
 
-    def __init__(self, *, pool: UpstreamPool, authorization: bytes | None) -> None:
+    def __init__(
+        self, *, pool: UpstreamPool, authorization: bytes | None, clock: Callable[[], float]
+    ) -> None:
         self._pool = pool
         self._authorization = authorization
+        self._clock = clock
         self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def text(self, exchange: Exchange, placement: Placement, body: bytes) -> str | None:
@@ -145,14 +148,20 @@ class SiteQuestions:
             authorization=self._authorization,
             is_resume=True,
         )
-        async with asyncio.timeout(seconds):
-            response = await self._pool.exchange(
-                origin, head, body, first_byte_timeout_seconds=seconds, sent=sent
-            )
-            try:
-                data = await response.read(MAX_ANSWER_BYTES)
-                if response.status >= 500:
-                    raise RefusedError.from_response(response)
-                return response.status, data
-            finally:
-                response.close()
+        began, status = self._clock(), 0
+        try:
+            async with asyncio.timeout(seconds):
+                response = await self._pool.exchange(
+                    origin, head, body, first_byte_timeout_seconds=seconds, sent=sent
+                )
+                try:
+                    data = await response.read(MAX_ANSWER_BYTES)
+                    status = response.status
+                    if status >= 500:
+                        raise RefusedError.from_response(response)
+                    return status, data
+                finally:
+                    response.close()
+        finally:
+            if exchange.trace is not None:
+                exchange.trace.asked(placement.entry.site_id, path, status, began, self._clock())

@@ -72,6 +72,20 @@ class Trace:
         _PROPAGATOR.inject(carrier, set_span_in_context(part, self._context))
         return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in carrier.items()]
 
+    def asked(self, site_id: str, path: str, status: int, began: float, now: float) -> None:
+        """A site was asked about token ids; status 0: no whole answer came."""
+        context = self._context if self._part is None else set_span_in_context(self._part, self._context)
+        about = {"heron.site_id": site_id, "url.path": path} | (
+            {"http.response.status_code": status} if status else {}
+        )
+        at = self._nanoseconds(began)
+        span = self._tracer.start_span(
+            f"ask {path}", context, SpanKind.CLIENT, attributes=about, start_time=at
+        )
+        if not 0 < status < 500:
+            _fail(span, str(status) if status else "failed")
+        span.end(self._nanoseconds(now))
+
     def end_part(self, how: str, now: float) -> None:
         """The attempt, or the wait, is over; nothing where none is under way."""
         part, self._part = self._part, None

@@ -100,6 +100,7 @@ class ParentRouter:
             events=self.events,
             authorization=bearer(fleet),
             clock=loop.time,
+            unix_clock=time.time,
         )
         StateCollector(metrics, self._families)
         self._acceptor = Acceptor(lambda: self.crew.children)

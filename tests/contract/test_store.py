@@ -106,20 +106,31 @@ async def test_infos_and_plan_are_kept(store: Store) -> None:
     assert sorted(await store.routers()) == [b"here", b"too"]
 
 
-async def test_cordons_are_kept_per_site_until_they_are_over_or_removed(store: Store) -> None:
+async def test_cordons_are_kept_per_site_until_they_are_over(store: Store) -> None:
     """In the order asked for."""
     await store.write_cordon("north", b"n", None)
     await store.write_cordon("coast", b"c", 3600.0)
     assert await store.cordons(["coast", "ridge", "north"]) == [b"c", None, b"n"]
-    assert await store.remove_cordon("north")
-    assert not await store.remove_cordon("north")
     await store.write_cordon("coast", b"c2", 0.05)
     assert await store.cordons(["coast"]) == [b"c2"]
     for _ in range(100):
-        if await store.cordons(["coast", "north"]) == [None, None]:
+        if await store.cordons(["coast", "north"]) == [None, b"n"]:
             break
         await asyncio.sleep(0.02)
-    assert await store.cordons(["coast", "north"]) == [None, None]
+    assert await store.cordons(["coast", "north"]) == [None, b"n"]
+
+
+async def test_a_cordon_is_restored_only_where_there_is_none(store: Store) -> None:
+    """Whatever an operator wrote meanwhile stands."""
+    await store.write_cordon("north", b"new", None)
+    await store.restore_cordon("north", b"old", None)
+    await store.restore_cordon("coast", b"old", 0.05)
+    assert await store.cordons(["north", "coast"]) == [b"new", b"old"]
+    for _ in range(100):
+        if await store.cordons(["coast"]) == [None]:
+            break
+        await asyncio.sleep(0.02)
+    assert await store.cordons(["coast"]) == [None]
 
 
 async def test_a_plan_is_gone_when_it_is_over(store: Store) -> None:

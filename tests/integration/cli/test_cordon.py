@@ -42,6 +42,9 @@ def test_a_site_is_cordoned_and_back_again(server: RedisServer, capsys: Captured
     assert (row["site_id"], row["reason"]) == ("north", "new fans")
     assert main(["cordon", "north", "--lift"]) == 0
     assert "cordoned no more" in capsys.readouterr().out
+    lifted = Cordon.from_json(server.client().get(KEY))
+    assert lifted.lifted_at_unix_seconds is not None
+    assert lifted.since_unix_seconds == record.since_unix_seconds
     assert main(["cordon", "north", "--lift"]) == 0
     assert "was not cordoned" in capsys.readouterr().out
     assert main(["cordon"]) == 0
@@ -50,10 +53,21 @@ def test_a_site_is_cordoned_and_back_again(server: RedisServer, capsys: Captured
 
 @pytest.mark.parametrize(("text", "seconds"), [("30m", 1800), ("2h", 7200), ("1d", 86_400), ("90s", 90)])
 def test_it_may_end_by_itself(server: RedisServer, capsys: Captured, text: str, seconds: int) -> None:
-    """Redis lets the record go: no clock of ours is asked."""
+    """Redis lets the record go, and the record says when, for the case that Redis loses it before."""
     assert main(["cordon", "north", "--for", text, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["seconds"] == seconds
     assert seconds - 5 <= server.client().ttl(KEY) <= seconds
+    record = Cordon.from_json(server.client().get(KEY))
+    assert record.until_unix_seconds == record.since_unix_seconds + seconds
+    assert main(["cordon"]) == 0
+    assert " UTC  until 20" in capsys.readouterr().out
+
+
+def test_what_redis_has_lost_can_be_lifted(server: RedisServer, capsys: Captured) -> None:
+    """Routers may know of it still."""
+    assert main(["cordon", "north", "--lift"]) == 0
+    assert "was not cordoned" in capsys.readouterr().out
+    assert Cordon.from_json(server.client().get(KEY)).lifted_at_unix_seconds is not None
 
 
 @pytest.mark.parametrize(

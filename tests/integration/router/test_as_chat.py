@@ -129,6 +129,13 @@ def _without_call_ids(data: bytes) -> bytes:
     return data
 
 
+def counted(fleet: RouterFleet) -> dict[tuple[str, str], float]:
+    """What the metric says, by API and result."""
+    families = fleet.router.metrics.registry.collect()
+    [streams] = [one for one in families if one.name == "heron_router_streams_as_chats"]
+    return {(one.labels["api"], one.labels["result"]): one.value for one in streams.samples}
+
+
 def parsing(name: str) -> StubSite:
     return StubSite(name, parses_ids=True)
 
@@ -169,6 +176,7 @@ async def test_a_broken_one_goes_on_elsewhere(store: Any, name: str, then: str) 
             for site in fleet.sites:
                 await site.announce(store)
         assert (await fleet.settled(completed=5))["resumed"] == 5
+        assert counted(fleet) == {(path.removeprefix("/v1/"), "chat"): 5}
 
 
 NATIVE = {
@@ -193,6 +201,8 @@ async def test_what_is_no_chat_goes_to_the_site_as_it_came(store: Any, name: str
         raw = orjson.dumps(body)
         await fleet.client.post(path, content=raw)
         assert [(one.path, one.raw) for one in fleet.sites[0].seen if one.raw] == [(path, raw)]
+        wanted = {(path.removeprefix("/v1/"), "request"): 1} if body["stream"] else {}
+        assert counted(fleet) == wanted
 
 
 @pytest.mark.parametrize("name", ["messages", "responses"])
@@ -364,6 +374,7 @@ async def test_a_chat_that_a_site_refuses_is_asked_for_as_it_came(store: Any, na
         assert {(one.path, one.raw) for one in seen} >= {(path, orjson.dumps(body))}
         assert sorted(one.path for one in seen) == sorted([CHAT_PATH, path])
         await fleet.settled(client_error=1)
+        assert counted(fleet) == {(path.removeprefix("/v1/"), "refused"): 1}
 
 
 @pytest.mark.parametrize("model", ["openai/gpt-oss-120b", "GPT_OSS"])
@@ -390,6 +401,7 @@ async def test_where_a_site_cannot_go_on_with_it_nothing_is_made_a_chat(store: A
         for _ in range(4):
             await fleet.client.post(path, content=orjson.dumps(body))
         assert {one.path for site in fleet.sites for one in site.seen if one.raw} == {path}
+        assert counted(fleet) == {("messages", "sites"): 4}
 
 
 async def test_where_engines_have_no_token_ids_nothing_is_made_a_chat(store: Any) -> None:

@@ -18,6 +18,7 @@ from support.wait import until, until_it_says
 from fleet.records import Cordon
 
 RECORD = Cordon(reason="new fans", since_unix_seconds=1.8e9).to_json()
+LIFTED = Cordon(since_unix_seconds=1.8e9, lifted_at_unix_seconds=1.9e9).to_json()
 
 
 def is_cordoned(fleet: RouterFleet, site_id: str) -> bool:
@@ -26,12 +27,14 @@ def is_cordoned(fleet: RouterFleet, site_id: str) -> bool:
 
 
 async def cordon(fleet: RouterFleet, site_id: str, seconds: float | None = None) -> None:
-    await fleet.store.write_cordon(site_id, RECORD, seconds)
+    until_unix = None if seconds is None else time.time() + seconds
+    record = Cordon(reason="new fans", since_unix_seconds=1.8e9, until_unix_seconds=until_unix)
+    await fleet.store.write_cordon(site_id, record.to_json(), seconds)
     await until(lambda: is_cordoned(fleet, site_id), what="the router has read it")
 
 
 async def test_new_work_goes_elsewhere_and_what_runs_goes_on(store: Any) -> None:
-    """And comes back when the cordon is taken away."""
+    """And comes back when the cordon is lifted."""
     async with router_fleet(store, "a", "b") as fleet:
         gate = asyncio.Event()
         for site in fleet.sites:
@@ -47,7 +50,7 @@ async def test_new_work_goes_elsewhere_and_what_runs_goes_on(store: Any) -> None
         assert len(fleet.site("a").inference) == before
         events = [event["text"] for event in fleet.router.events.recent()]
         assert "a is cordoned: it gets no new work (new fans)" in events
-        assert await store.remove_cordon("a")
+        await store.write_cordon("a", LIFTED, None)
         await until(lambda: not is_cordoned(fleet, "a"), what="the router has read it")
         for _ in range(20):
             await fleet.post(chat())
@@ -60,6 +63,28 @@ async def test_it_ends_by_itself(store: Any) -> None:
     async with router_fleet(store, "a") as fleet:
         await cordon(fleet, "a", 1.0)
         await until(lambda: not is_cordoned(fleet, "a"), what="over")
+        assert (await fleet.post(chat())).status_code == 200
+
+
+async def test_a_redis_that_loses_everything_does_not_lose_it(redis_server: Any, redis_store: Any) -> None:
+    """The router writes it anew, for as long as was left of it; what the operator says next counts."""
+    async with router_fleet(redis_store, "a", "b") as fleet:
+        await cordon(fleet, "a")
+        await cordon(fleet, "b", 3600.0)
+        redis_server.client().flushall()
+        await fleet.announce()
+        said = {
+            f"Redis had lost the cordon of {site}: it holds, and was written there again" for site in "ab"
+        }
+        await until(
+            lambda: said <= {event["text"] for event in fleet.router.events.recent()}, what="both are told of"
+        )
+        assert await redis_store.cordons(["a"]) == [RECORD]
+        assert is_cordoned(fleet, "a")
+        assert is_cordoned(fleet, "b")
+        assert 3500 < redis_server.client().ttl("heron:default:cordon:b") <= 3600
+        await redis_store.write_cordon("a", LIFTED, None)
+        await until(lambda: not is_cordoned(fleet, "a"), what="the router has read it")
         assert (await fleet.post(chat())).status_code == 200
 
 

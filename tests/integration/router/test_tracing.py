@@ -12,7 +12,7 @@ import pytest
 from support.otlp_receiver import OtlpReceiver, Seen, otlp_receiver
 from support.recorded_site import RecordedSite
 from support.router_fleet import RouterFleet, chat, router_fleet
-from support.stub_site import Behaviour, stop_after
+from support.stub_site import Behaviour, StubSite, stop_after
 from support.wait import until
 
 from router.live.tracing import spans_of
@@ -78,15 +78,38 @@ async def test_a_stream_that_went_on_elsewhere_shows_both_sites(store: Any, coll
         assert status == 200
         root = await only_root(collector)
         await fleet.settled(completed=1)
-    attempts = [part for part in collector.parts_of(root) if part.kind == "CLIENT"]
+    attempts = [part for part in collector.parts_of(root) if part.name.startswith("site ")]
     assert [part.about["heron.is_resume"] for part in attempts] == [False] + [True] * (len(attempts) - 1)
     assert {part.name for part in attempts} == {"site a", "site b"}
+    [asked] = [part for part in collector.parts_of(root) if part.name == "ask /detokenize"]
+    assert attempts[0].end_ns <= asked.start_ns <= asked.end_ns <= attempts[1].start_ns
     assert [part.is_error for part in attempts] == [True] + [False] * (len(attempts) - 1)
     assert attempts[0].about["heron.verdict"] == "broken_stream"
     assert (root.about["heron.outcome"], root.about["heron.resumes"]) == ("completed", 1)
     assert not root.is_error
     assert root.events == ["first token"]
     assert 0 < root.about["gen_ai.latency.time_to_first_token"] < (root.end_ns - root.start_ns) / 1e9
+
+
+async def test_what_the_new_site_was_asked_about_ids_is_below_its_attempt(
+    store: Any, collector: OtlpReceiver
+):
+    """By path and status; an error where it could not say."""
+    tools = [{"type": "function", "function": {"name": "write"}}]
+    async with router_fleet(store, "a", "b", make_site=lambda name: StubSite(name, parses_ids=True)) as fleet:
+        fleet.sites[0].script.append(stop_after(25, "cut"))
+        fleet.sites[1].script = fleet.sites[0].script
+        for site in fleet.sites:
+            site.derender_statuses.append(500)
+        await fleet.stream(chat(stream=True, tools=tools, max_tokens=60))
+        root = await only_root(collector)
+    for attempt in [part for part in collector.parts_of(root) if part.about.get("heron.is_resume")]:
+        asked = collector.parts_of(attempt)
+        assert {one.name for one in asked} <= {"ask /v1/chat/completions/derender"}
+        assert {one.about["heron.site_id"] for one in asked} <= {attempt.about["heron.site_id"]}
+    asked = [span for span in collector.spans if span.name.startswith("ask ")]
+    ends = {(one.kind, one.about["http.response.status_code"], one.is_error) for one in asked}
+    assert ends == {("CLIENT", 500, True), ("CLIENT", 200, False)}
 
 
 async def test_waiting_and_a_refusal_are_seen(store: Any, collector: OtlpReceiver):
