@@ -40,7 +40,7 @@ class Topology:
     @property
     def base_url(self) -> str:
         """The OpenAI API."""
-        return f"http://{_reachable(self.router.host)}:{self.router.port}/v1"
+        return _url(self.router.host, self.router.port, "/v1", is_tls=self.router.speaks_tls)
 
     @property
     def operations_url(self) -> str:
@@ -109,7 +109,7 @@ def _feed_service(path: Path, feed: feed_config.FeedConfig) -> Service:
     return Service(
         name=POWER_FEED,
         arguments=("power-feed", "--config", str(path)),
-        ready_url=_url(feed.host, feed.port, "/healthz"),
+        ready_url=_url(feed.host, feed.port, "/healthz", is_tls=feed.speaks_tls),
         stop_grace_seconds=FEED_STOP_SECONDS,
     )
 
@@ -170,8 +170,8 @@ def _check_ports(
         used[port] = name
 
 
-def _url(host: str, port: int, route: str) -> str:
-    return f"http://{_reachable(host)}:{port}{route}"
+def _url(host: str, port: int, route: str, *, is_tls: bool = False) -> str:
+    return f"{'https' if is_tls else 'http'}://{_reachable(host)}:{port}{route}"
 
 
 def _reachable(host: str) -> str:

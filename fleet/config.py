@@ -21,10 +21,18 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, Self, TypeVar, get_args
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
 from fleet.keys import FLEET_NAME
 
@@ -90,6 +98,20 @@ class FleetConfig(ConfigModel):
     site_token: SecretStr | None = None
     """What routers show to site agents. Needed unless everything listens on loopback only."""
     max_clock_skew_seconds: Annotated[float, Field(gt=0)] = 30.0
+    tls_ca_file: Path | None = None
+    """PEM: the CAs of sites' and the feed's certificates, where their URLs begin with `https://`. None: the
+    system's. Relative to the configuration file, as the next two."""
+    tls_client_certificate_file: Path | None = None
+    """PEM: what is shown to a site that asks for one (`tls_client_ca_file` there)."""
+    tls_client_key_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _is_a_pair(self) -> Self:
+        if (self.tls_client_certificate_file is None) != (self.tls_client_key_file is None):
+            raise ValueError(
+                "tls_client_certificate_file and tls_client_key_file belong together: give both, or neither"
+            )
+        return self
 
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -250,9 +272,7 @@ def _has_table(value: Any) -> bool:
 def _allowed(model: type[BaseModel], fault: Any) -> str:
     if fault["type"] == "extra_forbidden":
         return (
-            f"no such key; allowed are {', '.join(model.model_fields)}"
-            if len(fault["loc"]) == 1
-            else "no such key"
+            f"no such key; allowed are {', '.join(_keys(model))}" if len(fault["loc"]) == 1 else "no such key"
         )
     if fault["type"] in ("missing", "union_tag_not_found"):
         return "is missing and has no default"
@@ -261,13 +281,35 @@ def _allowed(model: type[BaseModel], fault: Any) -> str:
     return str(fault["msg"]).removeprefix("Value error, ")  # pydantic's word for a check of our own
 
 
+def with_files(table: Mapping[str, Any], path: Path | None) -> dict[str, Any]:
+    """The same table, each `…_file` in it relative to the configuration file `path`."""
+    if path is None:
+        return dict(table)
+    directory = path.resolve().parent
+    return {
+        key: str(directory / Path(value).expanduser())
+        if key.endswith("_file") and isinstance(value, str)
+        else value
+        for key, value in table.items()
+    }
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    """Its own first, then those that it has in common with other tables."""
+    return sorted(model.model_fields, key=lambda name: name not in model.__annotations__)
+
+
 def load_fleet(
-    tables: Mapping[str, Any], source: str, environment: Mapping[str, str] | None = None
+    tables: Mapping[str, Any],
+    source: str,
+    environment: Mapping[str, str] | None = None,
+    *,
+    path: Path | None = None,
 ) -> FleetConfig:
-    """The `[fleet]` table."""
+    """The `[fleet]` table; `path`: of the file that it comes from."""
     return build(
         FleetConfig,
-        tables.get("fleet", {}),
+        with_files(tables.get("fleet", {}), path),
         table="fleet",
         source=source,
         environment=environment,

@@ -20,6 +20,8 @@ from gateway.errors import error_body
 from gateway.known_heads import KnownHeads
 from gateway.protocol import HotPathProtocol
 from gateway.refusal import HeadRefusal
+from gateway.tls_door import TlsDoor
+from gateway.tls_renewal import RenewedTls
 
 __all__ = ["ClientRequest", "HotHandler", "HotRoute", "HttpServer", "listen"]
 
@@ -94,6 +96,7 @@ class HttpServer:
         dead_peer_seconds: float | None = None,
         is_listening: bool = True,
         on_lost: Callable[[], None] | None = None,
+        tls: RenewedTls | None = None,
     ) -> None:
         """`app` is any ASGI application (None: 404 for all that is not hot); `port` 0 takes a free one.
         `on_lost` is called as each connection ends. `max_unfinished_bytes`: of all bodies that are still
@@ -104,6 +107,9 @@ class HttpServer:
         between our own hops it always is, and which is noticed a round trip sooner. A peer that acknowledges
         nothing for `dead_peer_seconds` is gone, as one that lost its power is; None: the kernel's quarter of
         an hour.
+
+        `tls`: the port speaks HTTPS alone. A client that closes its sending half is then gone in any case:
+        asyncio's TLS has no half that stays open.
         """
         self.host = host
         self.port = port
@@ -121,7 +127,7 @@ class HttpServer:
                 body_room=self.body_room,
                 head_refusal=head_refusal,
                 cors=cors,
-                allows_half_close=allows_half_close,
+                allows_half_close=allows_half_close and tls is None,
             ),
             ws="none",
             lifespan="off",
@@ -134,6 +140,7 @@ class HttpServer:
         self._backlog = backlog
         self._dead_peer_seconds = dead_peer_seconds
         self._server = _Server(config)
+        self._door = None if tls is None else TlsDoor(tls, self._make_protocol)
         self._serving: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
 
@@ -153,25 +160,30 @@ class HttpServer:
         Raises:
             OSError: the address cannot be had.
         """
-        sockets = []
+        listener = None
         if self._is_listening:
             listener = listen(self.host, self.port, self._backlog, dead_peer_seconds=self._dead_peer_seconds)
-            sockets = [listener]
-            self.port = sockets[0].getsockname()[1]
+            self.port = listener.getsockname()[1]
+        sockets = [listener] if listener is not None and self._door is None else []
         self._serving = asyncio.create_task(self._server.serve(sockets=sockets))
         while not self._server.started:
             if self._serving.done():
                 await self._serving
                 raise OSError(f"{self.host}:{self.port}: the server ended while it started")
             await asyncio.sleep(0.001)
+        if self._door is not None and listener is not None:
+            self._door.open(listener)
         self._watching = asyncio.create_task(self._watch())
 
     async def take(self, connection: socket.socket) -> None:
         """Serve a connection that was accepted elsewhere; it belongs to this server from now on.
 
         Raises:
-            OSError: it is gone already.
+            OSError: it is gone already, or does not come in (`TlsDoor`).
         """
+        if self._door is not None:
+            await self._door.let_in(connection)
+            return
         loop = asyncio.get_running_loop()
         try:
             await loop.connect_accepted_socket(self._make_protocol, connection)
@@ -200,6 +212,8 @@ class HttpServer:
 
     def stop_accepting(self) -> None:
         """Refuse new connections; open ones go on."""
+        if self._door is not None:
+            self._door.close()
         if self._serving is not None:
             for server in self._server.servers:
                 server.close()
@@ -219,6 +233,8 @@ class HttpServer:
         self._serving = None
         if self._watching is not None:
             self._watching.cancel()
+        if self._door is not None:
+            self._door.close()
         for server in self._server.servers:
             server.close()
         for connection in list(self._server.server_state.connections):
@@ -229,6 +245,8 @@ class HttpServer:
         for task in list(self._server.server_state.tasks):
             task.cancel()
         await asyncio.sleep(0)
+        if self._door is not None:
+            await self._door.aclose()
         self.abort_connections()
         self._server.force_exit = True
         self._server.should_exit = True

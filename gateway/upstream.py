@@ -17,7 +17,7 @@ from itertools import islice
 
 from gateway.link_watch import watch_link
 from gateway.origin import Origin
-from gateway.upstream_connection import UpstreamConnection
+from gateway.upstream_connection import UNSAID, UpstreamConnection
 from gateway.upstream_response import ResponseObserver, UpstreamError, UpstreamErrorKind, UpstreamResponse
 
 __all__ = [
@@ -49,6 +49,15 @@ def is_stale(response: UpstreamResponse, error: Exception | None) -> bool:
     )
 
 
+def tls_fault(error: ssl.SSLError) -> str:
+    """What an operator can do something about, where that is known."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is refused: {error.verify_message}"
+    if error.reason == "WRONG_VERSION_NUMBER":
+        return "it speaks no TLS there: is its URL meant to begin with http://?"
+    return f"TLS: {error.reason or error}"
+
+
 class UpstreamPool:
     """Keep-alive connections to any number of origins. One per process."""
 
@@ -58,10 +67,11 @@ class UpstreamPool:
         connect_timeout_seconds: float = 2.0,
         idle_seconds: float = 4.0,
         max_idle_per_origin: int = 256,
-        ssl_context: ssl.SSLContext | None = None,
+        ssl_context: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
         """`idle_seconds` stays below the other side's keep-alive (uvicorn's is 5 s), so that a connection
-        is not used at the very moment it is closed; a `Keep-Alive: timeout=` header overrides it."""
+        is not used at the very moment it is closed; a `Keep-Alive: timeout=` header overrides it.
+        `ssl_context` is asked for each connection to an https origin; None: the system's CAs."""
         self.connect_timeout_seconds = connect_timeout_seconds
         self.idle_seconds = idle_seconds
         self._max_idle = max_idle_per_origin
@@ -171,8 +181,10 @@ class UpstreamPool:
         loop = asyncio.get_running_loop()
         context = None
         if origin.scheme == "https":
-            context = self._ssl_context or ssl.create_default_context()
-            self._ssl_context = context
+            if self._ssl_context is None:
+                default = ssl.create_default_context()
+                self._ssl_context = lambda: default
+            context = self._ssl_context()
         try:
             async with asyncio.timeout(self.connect_timeout_seconds):
                 transport, connection = await loop.create_connection(
@@ -181,8 +193,11 @@ class UpstreamPool:
         except TimeoutError:
             message = f"{origin}: no connection within {self.connect_timeout_seconds:g} s"
             raise UpstreamError("connect_timeout", message) from None
+        except ssl.SSLError as error:
+            raise UpstreamError("connect", f"{origin}: {tls_fault(error)}") from None
         except OSError as error:
-            raise UpstreamError("connect", f"{origin}: {error.strerror or error}") from None
+            said = error.strerror or str(error) or f"connection closed{UNSAID}"
+            raise UpstreamError("connect", f"{origin}: {said}") from None
         watch_link(transport)
         self._open.add(connection)
         return connection

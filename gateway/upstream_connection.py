@@ -21,6 +21,8 @@ MAX_HEADERS = 256
 MIN_RTT_OFFSET = 148
 """Of `tcpi_min_rtt` in Linux's `struct tcp_info` (include/uapi/linux/tcp.h): microseconds, 32 bits."""
 UNKNOWN_RTT = 2**32 - 1
+UNSAID = " before a word (is it [fleet] tls_client_certificate_file that it asks for?)"
+"""A port that refuses a caller's certificate: asyncio closes without the alert that TLS has for it."""
 _OK = b"HTTP/1.1 200 OK\r\n"
 _FIELD = re.compile(rb"\n([a-z0-9-]+): ([!-~\x80-\xff][ -~\x80-\xff]*)\r")
 """A header as most servers write it: a small name, one space, a value. Others are left to the parser."""
@@ -150,6 +152,8 @@ class UpstreamConnection(asyncio.Protocol):
             response.complete()
         else:
             reason = "connection closed" if exc is None else str(exc) or type(exc).__name__
+            if self.origin.scheme == "https" and not (self.is_reused or response.has_bytes):
+                reason += UNSAID
             response.fail(UpstreamError("closed", f"{self.origin}: {reason}"))
 
     def pause_writing(self) -> None:

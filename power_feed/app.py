@@ -25,6 +25,9 @@ from fleet.process_metrics import add_process_metrics
 from fleet.records import PowerReading
 from fleet.store import Store
 from gateway.server import HttpServer
+from gateway.tls_config import caller_files
+from gateway.tls_metrics import add_tls_metrics
+from gateway.tls_renewal import ServiceTls
 from power_feed.allocator import SiteClaim
 from power_feed.claims import claim_of
 from power_feed.composition import farm_feed, forecaster, server_drivers
@@ -91,10 +94,13 @@ class FeedService:
             store, self.site_ids, on_reading=self._note_reading, on_error=self.metrics.redis_errors.inc
         )
         fleet = FleetConfig() if fleet is None else fleet
+        self._tls = ServiceTls("power_feed", config.port_files, caller_files(fleet))
+        add_tls_metrics(self.metrics.registry, "feed", self._tls)
         self._watch = SiteWatch(
             store,
             {site.site_id: site.ingress_url for farm in config.farms for site in farm.fed_sites},
             site_token=None if fleet.site_token is None else fleet.site_token.get_secret_value(),
+            tls=self._tls.context,
             max_clock_skew_seconds=fleet.max_clock_skew_seconds,
             clock=clock,
             on_poll=lambda result: self.metrics.report_polls.labels(result).inc(),
@@ -108,7 +114,11 @@ class FeedService:
         )
         self._connect_gauges()
         self._server = HttpServer(
-            create_app(self), host=config.host, port=config.port, dead_peer_seconds=DEAD_PEER_SECONDS
+            create_app(self),
+            host=config.host,
+            port=config.port,
+            dead_peer_seconds=DEAD_PEER_SECONDS,
+            tls=self._tls.port,
         )
         self._changed = asyncio.Event()
         self._live_tasks = LiveTasks(
@@ -142,6 +152,7 @@ class FeedService:
             "sites-agents": self._watch.poll_agents,
             **self._servers.loops(),
             **self._live_tasks.loops(),
+            **self._tls.loops(),
         }
         self._tasks = [
             asyncio.create_task(self._loops.keep(name, loop), name=name) for name, loop in kept.items()
@@ -149,7 +160,8 @@ class FeedService:
         if self.start_unix_seconds is None:
             self._tasks.append(asyncio.create_task(self._await_start(), name="start-file"))
         logger.info(
-            "power feed at http://%s:%d",
+            "power feed at %s://%s:%d",
+            "http" if self._tls.port is None else "https",
             self._server.host,
             self._server.port,
             extra={"feed_id": self.feed_id, "sites": list(self.site_ids)},

@@ -23,6 +23,7 @@ from pydantic import Field, field_validator, model_validator
 
 from fleet.config import NO_FILE, ConfigError, ConfigModel, FleetConfig, Port, build, load_fleet, read_file
 from fleet.keys import FLEET_NAME
+from gateway.tls_config import TlsPortConfig, check_files
 from power_feed.live_config import HttpSource, ModbusSource, MqttSource, OpcUaSource
 from power_feed.site_config import MAX_SITES_PER_FARM, FarmSite, known_of_sites
 from power_feed.synthetic import WindPreset
@@ -169,8 +170,8 @@ class FarmConfig(ConfigModel):
         return self.sites if self.site_id is None else (FarmSite(site_id=self.site_id),)
 
 
-class FeedConfig(ConfigModel):
-    """The whole table."""
+class FeedConfig(TlsPortConfig):
+    """The whole table. The port's TLS: gateway/tls_config.py."""
 
     host: Text = "127.0.0.1"
     port: Port = 8100
@@ -227,7 +228,9 @@ def load(path: Path | None, environment: Mapping[str, str] | None = None) -> tup
         environment=environment,
         environment_prefix="HERON_POWER_FEED_",
     )
-    return load_fleet(tables, source, environment), feed
+    fleet = load_fleet(tables, source, environment, path=path)
+    check_files(source, "power_feed", fleet, feed.port_files)
+    return fleet, feed
 
 
 def _with_sites(table: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

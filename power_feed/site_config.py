@@ -91,6 +91,7 @@ def known_of_sites(tables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         if isinstance(entry.get("ingress_url"), str):
             values["ingress_url"] = entry["ingress_url"].rstrip("/")
         elif isinstance(host, str) and host not in ANY_ADDRESS and isinstance(port, int) and port > 0:
-            values["ingress_url"] = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+            scheme = "https" if "tls_certificate_file" in entry else "http"
+            values["ingress_url"] = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
         known[entry["site_id"]] = values
     return known

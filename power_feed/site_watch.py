@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -65,13 +66,14 @@ class SiteWatch:
         ingress_urls: Mapping[str, str | None],
         *,
         site_token: str | None,
+        tls: Callable[[], ssl.SSLContext],
         max_clock_skew_seconds: float,
         clock: Callable[[], float],
         on_poll: Callable[[str], None],
         on_refused: Callable[[str], None],
     ) -> None:
         """`ingress_urls`: every site of the feed, and where its agent is asked. `clock` is the wall's.
-        `on_poll("ok" | "failed")` and `on_refused(reason)` count.
+        `tls` is for agents at `https://`. `on_poll("ok" | "failed")` and `on_refused(reason)` count.
         """
         self._on_poll = on_poll
         self._on_refused = on_refused
@@ -80,6 +82,7 @@ class SiteWatch:
         self._headers = {"accept-encoding": "identity"}
         if site_token is not None:
             self._headers["authorization"] = f"Bearer {site_token}"
+        self._tls = tls
         self._clock = clock
         self._kept = {
             site_id: _Kept(
@@ -146,20 +149,31 @@ class SiteWatch:
         with suppress(TimeoutError):
             async with asyncio.timeout(REREAD_SECONDS):
                 await self._is_store_asked.wait()
-        limits = httpx.Limits(max_connections=MAX_POLLS_AT_ONCE)
-        async with httpx.AsyncClient(
-            timeout=POLL_TIMEOUT_SECONDS, limits=limits, trust_env=False, headers=self._headers
-        ) as client:
-            while True:
-                silent = [
-                    (site_id, url)
-                    for site_id, url in self._ingress_urls.items()
-                    if url is not None and _now() - self._kept[site_id].stored_at > SILENT_SECONDS
-                ]
-                for start in range(0, len(silent), MAX_POLLS_AT_ONCE):
-                    group = silent[start : start + MAX_POLLS_AT_ONCE]
-                    await asyncio.gather(*(self._poll(client, site_id, url) for site_id, url in group))
-                await asyncio.sleep(REREAD_SECONDS)
+        while True:
+            context = self._tls()
+            async with self._client(context) as client:
+                while self._tls() is context:  # else its files have changed
+                    await self._poll_silent(client)
+                    await asyncio.sleep(REREAD_SECONDS)
+
+    def _client(self, context: ssl.SSLContext) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            timeout=POLL_TIMEOUT_SECONDS,
+            limits=httpx.Limits(max_connections=MAX_POLLS_AT_ONCE),
+            trust_env=False,
+            headers=self._headers,
+            verify=context,
+        )
+
+    async def _poll_silent(self, client: httpx.AsyncClient) -> None:
+        silent = [
+            (site_id, url)
+            for site_id, url in self._ingress_urls.items()
+            if url is not None and _now() - self._kept[site_id].stored_at > SILENT_SECONDS
+        ]
+        for start in range(0, len(silent), MAX_POLLS_AT_ONCE):
+            group = silent[start : start + MAX_POLLS_AT_ONCE]
+            await asyncio.gather(*(self._poll(client, site_id, url) for site_id, url in group))
 
     async def _reread(self) -> None:
         ids: Sequence[str] = tuple(self._kept)

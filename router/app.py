@@ -26,6 +26,7 @@ from fleet.process_metrics import add_process_metrics
 from fleet.store import Store
 from gateway.garbage import relax_collector
 from gateway.server import HttpServer
+from gateway.tls_metrics import add_tls_metrics
 from router.config import RouterConfig
 from router.console.facts import Counters, RouterFacts
 from router.live.console import Console, plan_facts
@@ -93,6 +94,7 @@ class Router:
         )
         StateCollector(self.metrics, self._families)
         add_process_metrics(plane.registry, "router")
+        add_tls_metrics(plane.registry, "router", plane.tls)
         self.policy = PolicySwitch(config, self.events)
         self.policy.on_switch = plane.route_by
         self._presence = Presence(
@@ -120,6 +122,7 @@ class Router:
             host=config.host,
             port=config.port,
             max_body_bytes=config.max_body_bytes,
+            tls=plane.tls.port,
         )
         self.console = Console(self, self.view, self.events, clock=loop.time, unix_clock=time.time)
         self._operations = HttpServer(

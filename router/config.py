@@ -10,8 +10,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from fleet.config import NO_FILE, ConfigError, ConfigModel, FleetConfig, Port, build, load_fleet, read_file
+from fleet.config import (
+    NO_FILE,
+    ConfigError,
+    ConfigModel,
+    FleetConfig,
+    Port,
+    build,
+    load_fleet,
+    read_file,
+    with_files,
+)
 from fleet.request import RequestClass
+from gateway.tls_config import TlsPortConfig, check_files
 from router.live.networks import Network
 from router.parameter_file import read_parameters
 from router.policy.policies import DEFAULT_POLICY, POLICIES, check_tables
@@ -52,8 +63,8 @@ class PlannerConfig(ConfigModel):
     """As the sites' own: of the granted power, what a plan leaves alone."""
 
 
-class RouterConfig(ConfigModel):
-    """What one router does; times in seconds."""
+class RouterConfig(TlsPortConfig):
+    """What one router does; times in seconds. The public port's TLS: gateway/tls_config.py."""
 
     host: str = "127.0.0.1"
     port: Port = 8000
@@ -184,8 +195,8 @@ def load(
     """
     tables = {} if path is None else read_file(path)
     source = NO_FILE if path is None else str(path)
-    fleet = load_fleet(tables, source, environ)
-    table = dict(tables.get("router", {}))
+    fleet = load_fleet(tables, source, environ, path=path)
+    table = with_files(tables.get("router", {}), path)
     if parameters is not None:
         table["policy_parameters"] = read_parameters(parameters)
     config = build(
@@ -206,4 +217,5 @@ def load(
             f"{source}: [router] host = {config.host!r} reaches beyond this machine, so auth must be set:"
             ' "keys" (`heron keys add` makes one), or "open" if whoever reaches the port may use the fleet'
         )
+    check_files(source, "router", fleet, config.port_files)
     return fleet, config

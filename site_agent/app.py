@@ -19,6 +19,7 @@ from fleet.keys import Keys
 from fleet.loops import end
 from fleet.store import Store
 from gateway.server import HttpServer
+from gateway.tls_metrics import add_tls_metrics
 from site_agent import drivers as driver_kinds
 from site_agent import leftovers, metrics, operations, parts, sample, survival
 from site_agent.config import SiteConfig
@@ -65,6 +66,7 @@ class SiteAgent:
             ),
             EnergyCollector(site_id=of.config.site_id, model=of.config.engine.model, meter=of.energy),
         )
+        add_tls_metrics(registry, "site", of.tls, site=of.config.site_id)
         self.operations = HttpServer(
             operations.create_app(
                 site_id=of.config.site_id, registry=registry, why_not_ready=self.why_not_ready
@@ -101,6 +103,7 @@ class SiteAgent:
             host=of.config.host,
             port=of.config.port,
             max_body_bytes=of.config.max_body_bytes,
+            tls=of.tls.port,
         )
 
     async def start(self) -> None:
@@ -120,9 +123,7 @@ class SiteAgent:
             raise ConfigError(f"[sites.{of.config.site_id}] {error}") from error
         finally:
             beating.cancel()
-        if of.config.ingress_url is None:
-            host = f"[{of.config.host}]" if ":" in of.config.host else of.config.host
-            self.records.ingress_url = f"http://{host}:{self.ingress.port}"
+        self.records.ingress_url = of.config.ingress_at(self.ingress.port)
         clock = of.power.governor.clock_mhz
         if of.drivers.gpus.can_set_clock:
             of.pool.set_clock(clock, full_clock_mhz=clock)  # what an earlier agent locked is unlocked first
@@ -138,6 +139,7 @@ class SiteAgent:
             **of.scraper.loops(),
             "energy": of.energy.run,
             "reporter": self.reporter.run,
+            **of.tls.loops(),
             **({} if of.meter is None else {"site meter": of.meter.run}),
         }
         """Without any of them the cap holds: what is not heard lets it walk down."""

@@ -17,17 +17,19 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 from fleet.config import (
     NO_FILE,
     ConfigError,
-    ConfigModel,
     FleetConfig,
     Port,
     build,
     load_fleet,
     read_file,
+    with_files,
     with_host,
 )
 from fleet.keys import FLEET_NAME
 from fleet.power import CapRule, RideThrough
 from fleet.profile import PerformanceProfile, SitePowerModel
+from gateway.tls import PortFiles
+from gateway.tls_config import TlsPortConfig, check_files
 from site_agent import survival
 from site_agent.drivers.options import EmulatedOptions, EngineOptions, ExternalOptions
 from site_agent.governor_options import GovernorOptions, RestartOptions
@@ -44,8 +46,8 @@ MIN_WATCHDOG_TICKS = 4
 """Of the governor, in `watchdog_seconds`."""
 
 
-class SiteConfig(ConfigModel):
-    """One `[[sites]]` entry."""
+class SiteConfig(TlsPortConfig):
+    """One `[[sites]]` entry. The ingress's TLS: gateway/tls_config.py, and `tls_client_ca_file`."""
 
     site_id: Name
     farm_id: Name
@@ -54,7 +56,10 @@ class SiteConfig(ConfigModel):
     port: Port = 0
     """The ingress: the OpenAI API for routers."""
     ingress_url: Url | None = None
-    """Where routers reach it; None: `http://<host>:<port>`."""
+    """Where routers reach it; None: `http://<host>:<port>`, `https` where it speaks TLS."""
+    tls_client_ca_file: Path | None = None
+    """PEM: only callers with a certificate of these CAs come in (`[fleet] tls_client_certificate_file` at
+    routers and the feed). None: the site token alone says who may."""
     operations_host: str = "127.0.0.1"
     operations_port: Port = 0
     """/metrics, /healthz, /readyz."""
@@ -125,6 +130,7 @@ class SiteConfig(ConfigModel):
         self.profiles.check()
         if self.ingress_url is None and self.host in ("0.0.0.0", "::", ""):  # noqa: S104 - refused here
             raise ValueError("ingress_url must be given where host is every address of the machine")
+        self._check_tls()
         refusal = survival.refusal(self.site_model(), self.governor_rule(), self.ride_through())
         if refusal is not None:
             raise ValueError(refusal)
@@ -134,6 +140,25 @@ class SiteConfig(ConfigModel):
                 f"max_site_watts is below what the site draws with every engine stopped, {idle_watts:.0f} W"
             )
         return self
+
+    def _check_tls(self) -> None:
+        if self.tls_client_ca_file is not None and not self.speaks_tls:
+            raise ValueError("tls_client_ca_file needs tls_certificate_file and tls_key_file")
+        if self.speaks_tls and self.ingress_url is not None and self.ingress_url.startswith("http:"):
+            raise ValueError("ingress_url must begin with https:// where the port speaks TLS")
+
+    @property
+    def port_files(self) -> PortFiles | None:
+        """Of the ingress; None: plain HTTP."""
+        files = super().port_files
+        return None if files is None else dataclasses.replace(files, client_ca=self.tls_client_ca_file)
+
+    def ingress_at(self, port: int) -> str:
+        """`ingress_url`, or what it is where the ingress listens on this port."""
+        if self.ingress_url is not None:
+            return self.ingress_url
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.speaks_tls else 'http'}://{host}:{port}"
 
     @property
     def profiles(self) -> SiteProfiles:
@@ -234,8 +259,9 @@ def load(
     variables = os.environ if environment is None else environment
     tables = read_file(path) if path is not None else {}
     source = NO_FILE if path is None else str(path)
-    fleet = load_fleet(tables, source, variables)
+    fleet = load_fleet(tables, source, variables, path=path)
     values, table = _entry(tables, source, site_id, variables)
+    values = with_files(values, path)
     if "has_server_switch" not in values and _feed_switches(tables, values.get("site_id")):
         values["has_server_switch"] = True
     if path is not None and isinstance(values.get("state_dir"), str):
@@ -260,6 +286,7 @@ def load(
             f"{source}: [fleet] site_token is missing: site {site.site_id} listens on {site.host}, beyond "
             'this machine; set one, or host = "127.0.0.1"'
         )
+    check_files(source, table, fleet, site.port_files)
     return fleet, site
 
 

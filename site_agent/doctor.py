@@ -19,8 +19,10 @@ from typing import Any
 from fleet.config import FleetConfig
 from fleet.records import PowerReading, SiteReport
 from fleet.wire import RecordError
+from gateway.tls_config import caller_files
+from gateway.tls_renewal import RenewedTls
 from gateway.upstream import Origin, UpstreamError
-from site_agent import leftovers, meter_check, parts, profile_check
+from site_agent import leftovers, meter_check, parts, profile_check, tls_check
 from site_agent.config import SiteConfig, is_loopback
 from site_agent.drivers import external, nvml, vllm
 from site_agent.drivers.gpu_power import ASSUMED_SPARE_WATTS
@@ -52,7 +54,8 @@ class NoProcesses:
 async def examine(fleet: FleetConfig, config: SiteConfig, *, nvml_library: Any = None) -> list[Finding]:
     """Every finding, in the order of a start. `nvml_library` stands in for `pynvml` in tests."""
     running = running_agent(config.state_dir)
-    found = [_state(config.state_dir, running), _token(fleet, config)]
+    calls = RenewedTls("fleet", caller_files(fleet))
+    found = [_state(config.state_dir, running), _token(fleet, config), *tls_check.examine(fleet, config)]
     found += _ports(config, running)
     found.append(await _engines(config))
     gpus = await _gpus(config, nvml_library)
@@ -60,10 +63,10 @@ async def examine(fleet: FleetConfig, config: SiteConfig, *, nvml_library: Any =
     found += await meter_check.examine(config.meter, gpus.watts)
     found += findings(numbers_of(config, gpus))
     found += await asyncio.to_thread(profile_check.examine, config, nvml_library=nvml_library)
-    found += await _feed(fleet, config)
+    found += await _feed(fleet, config, calls)
     found += await _redis(fleet)
     if running is not None:
-        found.append(await _agent(fleet, config))
+        found.append(await _agent(fleet, config, calls))
     return found
 
 
@@ -290,8 +293,8 @@ def _open_gpus(config: SiteConfig, library: Any) -> nvml.NvmlGpus:
     )
 
 
-async def _feed(fleet: FleetConfig, config: SiteConfig) -> list[Finding]:
-    name, prober = "power feed", Prober()
+async def _feed(fleet: FleetConfig, config: SiteConfig, calls: RenewedTls) -> list[Finding]:
+    name, prober = "power feed", Prober(tls=lambda: calls.context)
     try:
         path = f"/v1/power/{config.site_id}"
         status, body = await prober.get(Origin.parse(config.feed_url), path)
@@ -345,15 +348,16 @@ async def _redis(fleet: FleetConfig) -> list[Finding]:
     return [found, _skew("clock against Redis", skew - took, skew + took, fleet)]
 
 
-async def _agent(fleet: FleetConfig, config: SiteConfig) -> Finding:
+async def _agent(fleet: FleetConfig, config: SiteConfig, calls: RenewedTls) -> Finding:
     """The running agent, asked as a router would ask it."""
     name = "agent"
-    url = config.ingress_url or (f"http://{config.host}:{config.port}" if config.port else None)
-    if url is None:
+    url = config.ingress_at(config.port)
+    if config.ingress_url is None and not config.port:
         return _pass(name, "not asked: it chose its port by itself")
     token = fleet.site_token
     prober = Prober(
-        () if token is None else ((b"authorization", b"Bearer " + token.get_secret_value().encode()),)
+        () if token is None else ((b"authorization", b"Bearer " + token.get_secret_value().encode()),),
+        tls=lambda: calls.context,
     )
     try:
         status, body = await prober.get(Origin.parse(url), "/heron/v1/report")

@@ -16,6 +16,8 @@ from fleet.loops import Loops
 from fleet.power import CapTracker
 from fleet.profile import PerformanceProfile
 from fleet.store import Store
+from gateway.tls_config import caller_files
+from gateway.tls_renewal import ServiceTls
 from gateway.upstream import UpstreamPool
 from site_agent import layouts
 from site_agent.admission import Admission
@@ -53,6 +55,7 @@ class Parts:
     drivers: Drivers
     processes: Processes
     store: Store
+    tls: ServiceTls
     upstream: UpstreamPool
     judge: IntakeJudge
     follow: PowerFollow
@@ -124,9 +127,11 @@ def build(
     rng = random.Random()  # jitter of back-offs, nothing that must repeat
     changed = asyncio.Event()
     judge = IntakeJudge(site_id=config.site_id, max_clock_skew_seconds=fleet.max_clock_skew_seconds)
+    tls = ServiceTls(f"sites.{config.site_id}", config.port_files, caller_files(fleet))
     follow = PowerFollow(
         site_id=config.site_id,
         feed_url=config.feed_url,
+        tls=tls.context,
         store=store,
         tracker=CapTracker(rule=config.cap_rule(spare_gpus=drivers.gpus.spare_gpus)),
         judge=judge,
@@ -214,6 +219,7 @@ def build(
         drivers=drivers,
         processes=processes,
         store=store,
+        tls=tls,
         upstream=upstream,
         judge=judge,
         follow=follow,

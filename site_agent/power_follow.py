@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import ssl
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
@@ -60,15 +61,18 @@ class PowerFollow:
         *,
         site_id: str,
         feed_url: str,
+        tls: Callable[[], ssl.SSLContext],
         store: Store,
         tracker: CapTracker,
         judge: ReadingJudge,
         rng: random.Random,
     ) -> None:
+        """`tls` is asked for each connection to a feed at `https://`."""
         self.news = asyncio.Event()
         self.readings_taken = 0
         self.last: PowerReading | None = None
         self._site_id = site_id
+        self._tls = tls
         self._url = f"{feed_url}/v1/power/{site_id}/stream"
         self._store = store
         self._tracker = tracker
@@ -115,9 +119,7 @@ class PowerFollow:
 
     async def follow_stream(self) -> None:
         """The feed's own server-sent events."""
-        timeout = httpx.Timeout(CONNECT_TIMEOUT_SECONDS, read=SILENCE_SECONDS)
-        async with httpx.AsyncClient(timeout=timeout, trust_env=False) as client:
-            await self._persist("the feed's stream", lambda: self._read_stream(client))
+        await self._persist("the feed's stream", self._read_stream)
 
     async def follow_events(self) -> None:
         """Redis' channel."""
@@ -149,9 +151,13 @@ class PowerFollow:
                 is_failing = False
                 wait = BACKOFF_SECONDS
 
-    async def _read_stream(self, client: httpx.AsyncClient) -> None:
+    async def _read_stream(self) -> None:
         splitter = EventSplitter(MAX_READING_BYTES)
-        async with aclosing(self._pieces(client)) as pieces:
+        timeout = httpx.Timeout(CONNECT_TIMEOUT_SECONDS, read=SILENCE_SECONDS)
+        async with (
+            httpx.AsyncClient(timeout=timeout, trust_env=False, verify=self._tls()) as client,
+            aclosing(self._pieces(client)) as pieces,
+        ):
             async for data in pieces:
                 for event in splitter.feed(data):
                     if (record := data_of(event)) is not None:

@@ -20,6 +20,8 @@ from gateway.cors import CorsPolicy
 from gateway.envelope import Application, enveloped
 from gateway.refusal import Refusal
 from gateway.server import ClientRequest, HotRoute, HttpServer
+from gateway.tls_config import caller_files
+from gateway.tls_renewal import ServiceTls
 from gateway.upstream import UpstreamPool
 from router.api import create_app, hot_route
 from router.config import RouterConfig
@@ -93,7 +95,10 @@ class DataPlane:
             unix_clock=time.time,
             rng=rng,
         )
-        self.pool = UpstreamPool(connect_timeout_seconds=config.connect_timeout_seconds)
+        self.tls = ServiceTls("router", config.port_files, caller_files(fleet))
+        self.pool = UpstreamPool(
+            connect_timeout_seconds=config.connect_timeout_seconds, ssl_context=self.tls.context
+        )
         self._lookout = Lookout(
             lambda: self.view.snapshot, connect_timeout_seconds=config.connect_timeout_seconds
         )
@@ -166,7 +171,8 @@ class DataPlane:
 
     def loops(self) -> list[asyncio.Task[None]]:
         """What runs beside the requests, begun."""
-        return [self.keep("watch", self.watch), self.keep("round trips", self.measure_round_trips)]
+        loops = {"watch": self.watch, "round trips": self.measure_round_trips, **self.tls.loops()}
+        return [self.keep(name, loop) for name, loop in loops.items()]
 
     def keep(self, name: str, loop: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         """Begin a loop of this process, which goes on whatever happens in it."""

@@ -18,6 +18,7 @@ import orjson
 
 from fleet.config import FleetConfig
 from fleet.failure import ServiceError
+from gateway.tls_config import caller_files
 from router.config import RouterConfig
 from router.live.data_plane import site_token
 from router.live.demand_meter import Totals, add_json
@@ -270,6 +271,7 @@ class Crew:
             config=self._config,
             site_token=site_token(self._fleet),
             max_clock_skew_seconds=self._fleet.max_clock_skew_seconds,
+            calls=caller_files(self._fleet),
         )
 
     def _note(self, index: int, event: list[Any]) -> None:

@@ -24,6 +24,9 @@ from fleet.loops import end
 from fleet.process_metrics import add_process_metrics, resident_bytes
 from fleet.store import Store
 from gateway.server import HttpServer, listen
+from gateway.tls_config import caller_files
+from gateway.tls_metrics import add_tls_metrics
+from gateway.tls_renewal import ServiceTls
 from gateway.upstream import UpstreamPool
 from router.config import RouterConfig
 from router.console.facts import Counters, RouterFacts
@@ -91,7 +94,11 @@ class ParentRouter:
             rng=rng,
         )
         self.view.on_record = self.crew.relay
-        self._pool = UpstreamPool(connect_timeout_seconds=config.connect_timeout_seconds)
+        self._tls = ServiceTls("router", config.port_files, caller_files(fleet))
+        add_tls_metrics(self._registry, "router", self._tls)
+        self._pool = UpstreamPool(
+            connect_timeout_seconds=config.connect_timeout_seconds, ssl_context=self._tls.context
+        )
         self.reader = FleetReader(
             store=store,
             view=self.view,
@@ -165,7 +172,7 @@ class ParentRouter:
             for index in range(self.config.workers)
         ]
         self._tasks = [
-            *(self._keep(name, loop) for name, loop in self.reader.loops().items()),
+            *(self._keep(name, loop) for name, loop in (self.reader.loops() | self._tls.loops()).items()),
             self._keep("resending", self.crew.resend_forever),
             self._keep("workers", self.crew.watch),
             self._keep("presence", self._presence.run),

@@ -10,6 +10,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict
 
 from fleet.config import FleetConfig
+from gateway.tls import CallerFiles
 from router.config import RouterConfig
 
 
@@ -26,11 +27,18 @@ class WorkerSetup(BaseModel):
     config: RouterConfig
     site_token: str | None
     max_clock_skew_seconds: float
+    calls: CallerFiles
+    """TLS towards sites."""
 
     @property
     def fleet(self) -> FleetConfig:
         """As much of `[fleet]` as a worker needs; it has nothing to do with Redis."""
-        values: dict[str, Any] = {"max_clock_skew_seconds": self.max_clock_skew_seconds}
+        values: dict[str, Any] = {
+            "max_clock_skew_seconds": self.max_clock_skew_seconds,
+            "tls_ca_file": self.calls.ca,
+            "tls_client_certificate_file": self.calls.certificate,
+            "tls_client_key_file": self.calls.key,
+        }
         if self.site_token is not None:
             values["site_token"] = self.site_token
         return FleetConfig.model_validate(values)

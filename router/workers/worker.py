@@ -49,6 +49,8 @@ STATES_PER_METRICS = 5
 """All metrics are sent every so many seconds, beside every scrape: so much is lost with a killed worker."""
 MAX_HANDED_AT_ONCE = 64
 """Connections taken in one turn of the loop."""
+LAST_TAKEN_SECONDS = 0.5
+"""For the handshakes of those that were accepted last."""
 LAST_FRAMES_SECONDS = 2.0
 OWN_EVENTS: frozenset[EventKind] = frozenset({"breaker"})
 """What only a worker sees; the rest the parent sees itself, or tells of all workers together (BREAK)."""
@@ -111,6 +113,7 @@ class Worker:
             max_body_bytes=self._config.max_body_bytes,
             is_listening=False,
             on_lost=self._page.count_closed,
+            tls=self._plane.tls.port,
         )
         self._taking: set[asyncio.Task[None]] = set()
         self._stop_asked = asyncio.Event()
@@ -175,7 +178,9 @@ class Worker:
             task.result()  # a loop that ended has failed
         self._loop.remove_reader(self._hand.fileno())
         self._take_handed()  # accepted before the parent closed its port
-        await asyncio.gather(*self._taking)
+        if self._taking:
+            _, late = await asyncio.wait(self._taking, timeout=LAST_TAKEN_SECONDS)
+            await end(late)
         await self._plane.shut_down(self._server, self._grace_seconds)
         await end(loops)
         await self._plane.aclose()
@@ -204,8 +209,10 @@ class Worker:
     async def _take_connection(self, connection: socket.socket) -> None:
         try:
             await self._server.take(connection)
-        except OSError as error:
+        except BaseException as error:
             self._page.count_closed()
+            if not isinstance(error, OSError):
+                raise
             logger.debug("a connection was gone before it was served: %s", error)
 
     def _shared(self, site_id: str, model: str) -> Shared | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import ssl
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,10 +52,15 @@ class Description:
 class Prober:
     """Connections of its own, short and bounded."""
 
-    def __init__(self, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
-        """`headers` go with every question."""
+    def __init__(
+        self,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+        *,
+        tls: Callable[[], ssl.SSLContext] | None = None,
+    ) -> None:
+        """`headers` go with every question; `tls`: see `UpstreamPool`."""
         self._headers = tuple(headers)
-        self._pool = UpstreamPool(connect_timeout_seconds=PROBE_SECONDS)
+        self._pool = UpstreamPool(connect_timeout_seconds=PROBE_SECONDS, ssl_context=tls)
 
     async def is_healthy(self, origin: Origin) -> bool:
         """`/health`, or where there is none the list of models. False for anything but a clear yes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import Sequence
 
@@ -33,6 +34,7 @@ def watching(store: MemoryStore, url: str, polls: list[str]) -> SiteWatch:
     return SiteWatch(
         store,
         {"coast": url},
+        tls=ssl.create_default_context,
         site_token=None,
         max_clock_skew_seconds=5.0,
         clock=time.time,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ async def following(feed_url: str | None = None, *, left_over: bytes | None = No
     judge = IntakeJudge(site_id="north", max_clock_skew_seconds=30.0)
     async with running_feed() as feed, asyncio.TaskGroup() as tasks:
         follow = PowerFollow(
+            tls=ssl.create_default_context,
             site_id="north",
             feed_url=feed_url or feed.url,
             store=store,  # type: ignore[arg-type]
