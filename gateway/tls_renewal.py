@@ -18,7 +18,7 @@ from gateway.tls import CallerFiles, Certificate, PortFiles, Tls, TlsError, time
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS = 10.0
+LOOK_SECONDS = 5.0
 Signature = tuple[tuple[int, int, int] | None, ...]
 """Of each file: inode, size and time of its last change; None: it cannot be seen."""
 

@@ -152,9 +152,11 @@ class SiteWatch:
         while True:
             context = self._tls()
             async with self._client(context) as client:
-                while self._tls() is context:  # else its files have changed
+                while True:
                     await self._poll_silent(client)
                     await asyncio.sleep(REREAD_SECONDS)
+                    if self._tls() is not context:  # its files have changed
+                        break
 
     def _client(self, context: ssl.SSLContext) -> httpx.AsyncClient:
         return httpx.AsyncClient(

@@ -80,13 +80,19 @@ class RouterProcess:
 
 @contextlib.asynccontextmanager
 async def router_process(
-    redis_server: Any, redis_store: Any, tmp_path: Path, *sites: StubSite, workers: int, options: str = ""
+    redis_server: Any,
+    redis_store: Any,
+    tmp_path: Path,
+    *sites: StubSite,
+    workers: int,
+    options: str = "",
+    fleet: str = "",
 ) -> AsyncIterator[RouterProcess]:
     """Started, ready, and gone at the end, its workers too."""
     port, operations = free_ports(2)
     file = tmp_path / "fleet.toml"
     file.write_text(
-        f'[fleet]\nredis_url = "{redis_server.url}"\n'
+        f'[fleet]\nredis_url = "{redis_server.url}"\n{fleet}\n'
         f"[router]\nport = {port}\noperations_port = {operations}\nworkers = {workers}\n{options}\n"
     )
     for site in sites:

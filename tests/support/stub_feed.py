@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from fleet.records import PowerQuality, PowerReading
 from gateway.client_request import ClientRequest, HotHandler
 from gateway.server import HttpServer
+from gateway.tls_renewal import RenewedTls
 
 _SEQUENCES = itertools.count(int(time.time() * 1000))
 
@@ -44,16 +45,17 @@ def reading(
 class StubFeed:
     """Serves `/v1/power/<site>/stream`."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: RenewedTls | None = None) -> None:
+        self.is_tls = tls is not None
         self.connections = 0
         self.status = 200
         self.paths: list[str] = []
         self._clients: set[ClientRequest] = set()
-        self.server = HttpServer(hot=self._route)
+        self.server = HttpServer(hot=self._route, tls=tls)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.port}"
+        return f"{'https' if self.is_tls else 'http'}://127.0.0.1:{self.server.port}"
 
     def _route(self, _method: str, path: str) -> HotHandler:
         self.paths.append(path)
@@ -90,9 +92,9 @@ class StubFeed:
 
 
 @asynccontextmanager
-async def running_feed() -> AsyncIterator[StubFeed]:
+async def running_feed(tls: RenewedTls | None = None) -> AsyncIterator[StubFeed]:
     """A feed on a free port."""
-    feed = StubFeed()
+    feed = StubFeed(tls)
     await feed.server.start()
     try:
         yield feed

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import time
 from collections import deque
 from dataclasses import dataclass, field, replace
@@ -75,8 +76,15 @@ class StubSite:
     """Start it, announce it in a store, script it, look at what it saw."""
 
     def __init__(
-        self, site_id: str, *, model: str = "m", token_ids: bool = True, parses_ids: bool = False
+        self,
+        site_id: str,
+        *,
+        model: str = "m",
+        token_ids: bool = True,
+        parses_ids: bool = False,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        self.tls = tls
         self.site_id = site_id
         self.model = model
         self.token_ids = token_ids
@@ -117,7 +125,7 @@ class StubSite:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'http' if self.tls is None else 'https'}://127.0.0.1:{self.port}"
 
     @property
     def inference(self) -> list[Seen]:
@@ -125,7 +133,7 @@ class StubSite:
         return [one for one in self.seen if one.path in INFERENCE]
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self.tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:

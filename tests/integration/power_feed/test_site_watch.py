@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
+from support.authority import Authority
 from support.obedient_agent import ObedientAgent
 from support.raw_server import raw_server
 from support.wait import until
 
 from fleet.memory_store import MemoryStore
+from gateway.client_request import ClientRequest
+from gateway.server import HttpServer
+from gateway.tls import CallerFiles, PortFiles
+from gateway.tls_renewal import RenewedTls
 from power_feed.site_watch import SiteWatch
 
 
@@ -29,12 +35,17 @@ class SlowInfos(MemoryStore):
         return await super().site_infos(site_ids)
 
 
-def watching(store: MemoryStore, url: str, polls: list[str]) -> SiteWatch:
+def watching(
+    store: MemoryStore,
+    url: str,
+    polls: list[str],
+    tls: Callable[[], ssl.SSLContext] = ssl.create_default_context,
+) -> SiteWatch:
     """Of one site, whose agent is asked at `url`."""
     return SiteWatch(
         store,
         {"coast": url},
-        tls=ssl.create_default_context,
+        tls=tls,
         site_token=None,
         max_clock_skew_seconds=5.0,
         clock=time.time,
@@ -73,3 +84,31 @@ async def test_an_agent_that_httpx_chokes_on_ends_no_poll() -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_an_agent_is_asked_over_tls_with_a_certificate(tmp_path: Path) -> None:
+    """Without the right one the feed is not let in; once the files are right it is, without a restart."""
+    authority, agent, polls = Authority(tmp_path), ObedientAgent("coast", "coast-farm"), list[str]()
+    certificate, key = authority.sign("site")
+    files = PortFiles(certificate=certificate, key=key, client_ca=authority.ca)
+    shown = Authority(tmp_path / "other").sign("feed")
+    calls = RenewedTls("fleet", CallerFiles(ca=authority.ca, certificate=shown[0], key=shown[1]))
+
+    def report(request: ClientRequest) -> None:
+        request.respond(200, (), agent.report().to_json())
+
+    port = HttpServer(hot=lambda _method, _path: report, tls=RenewedTls("sites.coast", files))
+    await port.start()
+    url = f"https://127.0.0.1:{port.port}"
+    watch = watching(MemoryStore(clock=time.monotonic), url, polls, lambda: calls.context)
+    tasks = [asyncio.create_task(watch.follow_store()), asyncio.create_task(watch.poll_agents())]
+    await until(lambda: polls == ["failed"], what="not let in")
+    for path, good in zip(shown, authority.sign("feed"), strict=True):
+        path.write_bytes(good.read_bytes())
+    calls.look()
+    await until(lambda: polls[-1] == "ok", what="let in")
+    assert watch.report_state("coast") == "serving"
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await port.stop(0)

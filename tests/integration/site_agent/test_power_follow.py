@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+from support.authority import Authority
 from support.raw_server import raw_server
 from support.scripted_store import ScriptedStore
 from support.stub_feed import StubFeed, reading, running_feed
 from support.wait import until
 
 from fleet.power import CapRule, CapTracker
+from gateway.tls import CallerFiles, PortFiles
+from gateway.tls_renewal import RenewedTls
 from site_agent.power_follow import PowerFollow
 from site_agent.reading_judge import IntakeJudge
 
@@ -37,13 +41,19 @@ class Rig:
 
 
 @asynccontextmanager
-async def following(feed_url: str | None = None, *, left_over: bytes | None = None) -> AsyncIterator[Rig]:
+async def following(
+    feed_url: str | None = None,
+    *,
+    left_over: bytes | None = None,
+    feed_tls: RenewedTls | None = None,
+    tls: Callable[[], ssl.SSLContext] = ssl.create_default_context,
+) -> AsyncIterator[Rig]:
     store = ScriptedStore()
     store.power = left_over
     judge = IntakeJudge(site_id="north", max_clock_skew_seconds=30.0)
-    async with running_feed() as feed, asyncio.TaskGroup() as tasks:
+    async with running_feed(feed_tls) as feed, asyncio.TaskGroup() as tasks:
         follow = PowerFollow(
-            tls=ssl.create_default_context,
+            tls=tls,
             site_id="north",
             feed_url=feed_url or feed.url,
             store=store,  # type: ignore[arg-type]
@@ -73,6 +83,24 @@ async def test_the_direct_stream_alone_is_enough() -> None:
         assert rig.follow.quality == "good"
         assert rig.is_up("stream")
         assert rig.feed.paths == ["/v1/power/north/stream"]
+
+
+async def test_the_stream_comes_over_tls(tmp_path: Path) -> None:
+    """Once the feed's certificate is believed: an unknown one gives no power, and no end of the agent."""
+    authority, other = Authority(tmp_path), Authority(tmp_path / "other")
+    certificate, key = authority.sign("feed")
+    feed_tls = RenewedTls("power_feed", PortFiles(certificate=certificate, key=key))
+    ca = tmp_path / "believed.pem"
+    ca.write_bytes(other.ca.read_bytes())
+    calls = RenewedTls("fleet", CallerFiles(ca=ca))
+    async with running_feed(feed_tls) as feed, following(feed.url, tls=lambda: calls.context) as rig:
+        await asyncio.sleep(0.3)
+        assert feed.connections == 0
+        ca.write_bytes(authority.ca.read_bytes())
+        calls.look()
+        await until(lambda: feed.listeners == 1, what="connected to the feed")
+        feed.say(reading(5000))
+        await until(lambda: rig.cap() == 5000)
 
 
 async def test_the_store_alone_is_enough() -> None:
