@@ -110,7 +110,7 @@ class TlsDoor:
         """Say in plain HTTP what is wrong; nothing that it asks is looked at."""
         protocol = self._make_protocol()
         assert isinstance(protocol, HotPathProtocol)
-        protocol.url, protocol.is_refused = b"", True
+        protocol.is_refused = True
         await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, connection)
         protocol.refuse(400, _PLAIN)
 

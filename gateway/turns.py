@@ -35,6 +35,7 @@ class TurnsProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self.url, self.headers = b"", []  # uvicorn has None until a request begins
         self.is_in_message = self.is_refused = self._is_half_closed = False
         self.body_bytes = 0
         """Of the request that is being read."""

@@ -55,7 +55,7 @@ class Presence:
         config = self._config
         self._about = {
             "router_id": self.router_id,
-            "url": f"http://{config.host}:{port}",
+            "url": f"{'https' if config.speaks_tls else 'http'}://{config.host}:{port}",
             "operations_url": f"http://{config.operations_host}:{operations_port}",
             "version": installed_version(),
             "auth": config.auth,

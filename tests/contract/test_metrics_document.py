@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from support.metric_document import documented
 
 from fleet.process_metrics import Service, add_process_metrics
+from gateway.tls_metrics import add_tls_metrics
 from power_feed.metrics import FeedMetrics
 from router.config import RouterConfig
 from router.live.events import EventRing
@@ -123,6 +124,7 @@ def test_every_metric_is_documented_and_every_documented_one_exists() -> None:
     for service in get_args(Service):
         labels = {"site": "north"} if service == "site" else {}
         in_code |= described([add_process_metrics(CollectorRegistry(), service, **labels)])
+        in_code |= described([add_tls_metrics(CollectorRegistry(), service, None, **labels)])
     rows = documented()
     in_document = {row.name: (row.kind, row.labels) for row in rows}
     assert len(rows) == len(in_document), "a metric is documented twice"

@@ -89,7 +89,7 @@ def agent_of(marker: str, site_id: str) -> int:
 async def test_a_fleet_over_tls_serves_and_resumes(
     environment: dict[str, str], marker: str, tmp_path: Path
 ) -> None:
-    """The OpenAI client's stream goes on, word for word, when the agent that has it is killed and the router's
+    """The OpenAI client's stream goes on, word for word, while its agent is killed and the router's
     certificate is renewed."""
     directory = tmp_path / "a fleet"
     authority = Authority(directory)

@@ -97,6 +97,9 @@ FAULTS = {
     "HeronTargetDown": {'up{job="heron-site",instance="a"}': "0x20"},
     "HeronTargetMissing": {'up{job="heron-router"}': "1x4 stale"},
     "HeronAlertsNotSent": {'alertmanager_notifications_failed_total{integration="slack"}': "0+1x20"},
+    "HeronCertificateExpires": {
+        'heron_site_tls_certificate_expiry_timestamp_seconds{site="a",certificate="port"}': "600000x20"
+    },
     "HeronVersionsDiffer": {
         'heron_router_build_info{version="1.0"}': "1x6000",
         'heron_site_build_info{site="a",version="1.1"}': "1x6000",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.authority import Authority
 from support.measured import document_of, row_of
 
 import power_feed.config
@@ -74,6 +75,9 @@ def test_a_documented_configuration_loads(tmp_path: Path, text: str) -> None:
         rows = [row_of(profile, batch, 512, clock) for batch in (1, 8, 64) for clock in (800, 1980)]
         made = document_of(rows, tensor_parallel_degree=degree)
         (tmp_path / f"{name}.json").write_text(made.model_dump_json())
+    authority = Authority(tmp_path)
+    for name in ("client", "north"):
+        authority.sign(name)
     tables = completed(tables)
     file.write_text(to_toml({name: table for name, table in tables.items() if table}))
     router.config.load(file, {})
