@@ -14,10 +14,9 @@ from typing import Any
 import orjson
 
 from gateway.sse import EventSplitter, EventTooLargeError, data_of
-from router.policy.body import Api
 from router.policy.responses_shapes import Kind, item_shape, part_shape, response_shape, usage_shape
 from router.policy.responses_tools import namespaces_of
-from router.policy.stream_end import loss_events
+from router.policy.stream_end import loss_of
 from router.policy.stream_scan import is_abort
 
 _NAMES = {
@@ -69,8 +68,7 @@ class ResponsesOutlet:
                 if self._is_over:
                     break
         except (_MalformedError, EventTooLargeError) as error:
-            self._is_over = self.has_failed = True
-            out.append(loss_events(Api.RESPONSES, "stream_lost", str(error)))
+            self._lose(loss_of("stream_lost", str(error)), "stream_lost", None, out)
         return b"".join(out)
 
     def _take(self, event: bytes, told: int, out: list[bytes]) -> None:
@@ -211,18 +209,25 @@ class ResponsesOutlet:
         out.append(self._event("response.completed", response=self._response))
 
     def _fail(self, error: Any, out: list[bytes]) -> None:
-        """An error of the engine's or the router's, as `loss_events` words one."""
-        self._is_over = self.has_failed = True
+        """An error of the engine's or the router's."""
         error = error if type(error) is dict else {"message": error}
         code, message, param = error.get("code"), error.get("message"), error.get("param")
-        failure = {
-            "type": "error",
-            "code": str(code) if type(code) in (str, int) else None,
-            "message": message if type(message) is str else "The engine failed.",
-            "param": param if type(param) is str else None,
-            "sequence_number": 0,
-        }
-        out.append(b"event: error\ndata: " + orjson.dumps(failure) + b"\n\n")
+        self._lose(
+            message if type(message) is str else "The engine failed.",
+            str(code) if type(code) in (str, int) else None,
+            param if type(param) is str else None,
+            out,
+        )
+
+    def _lose(self, message: str, code: str | None, param: str | None, out: list[bytes]) -> None:
+        """`error` for OpenAI's SDK; `response.failed` for those that look for an end alone (Codex)."""
+        self._is_over = self.has_failed = True
+        out.append(self._event("error", code=code, message=message, param=param))
+        if not self._base:
+            return
+        failure = {"code": "server_error", "message": message}
+        self._response |= {"error": failure, "output": self._items, "status": "failed"}
+        out.append(self._event("response.failed", response=self._response))
 
     def _event(self, name: str, /, **body: Any) -> bytes:
         body |= {"sequence_number": self._sequence, "type": name}

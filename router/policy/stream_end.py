@@ -20,11 +20,16 @@ _MESSAGES = {
 KEEP_ALIVE = b": heron continues this answer on another site\n\n"
 
 
+def loss_of(code: LossCode, detail: str) -> str:
+    """What people are told."""
+    if detail == SHUTDOWN:
+        return "This router is shutting down, and the answer did not end in the time that it gave it."
+    return f"{_MESSAGES[code]} ({detail})"
+
+
 def loss_events(api: Api, code: LossCode, detail: str) -> bytes:
     """The error event of an answer that had begun, and the terminal event where the API has one."""
-    message = f"{_MESSAGES[code]} ({detail})"
-    if detail == SHUTDOWN:
-        message = "This router is shutting down, and the answer did not end in the time that it gave it."
+    message = loss_of(code, detail)
     if api is Api.MESSAGES:
         payload = {"type": "error", "error": {"type": "api_error", "message": message, "code": code}}
         return b"event: error\ndata: " + orjson.dumps(payload) + b"\n\n"

@@ -83,6 +83,16 @@ def events_of(data: bytes) -> list[dict[str, Any]]:
     return found
 
 
+def loss_in(data: bytes) -> dict[str, Any]:
+    """The stated error at the end; of a response's stream the failed response comes behind it."""
+    events = events_of(data)
+    if events[-1]["type"] == "response.failed":
+        failed = events.pop()
+        assert failed["response"]["error"] == {"code": "server_error", "message": events[-1]["message"]}
+    assert events[-1]["type"] == "error"
+    return events[-1]
+
+
 def told(data: bytes) -> list[Any]:
     """What a client makes of a stream: deltas in a row are one, and what is anybody's choice is left out."""
     made: list[Any] = []
@@ -323,8 +333,7 @@ async def test_where_nobody_can_go_on_it_ends_with_the_stated_error_of_its_api(s
     async with router_fleet(store, "a", make_site=parsing, resume_wait_seconds=0.2) as fleet:
         script(fleet, stop_after(8))
         _, data = await fleet.stream(body, path)
-        *_, last = events_of(data)
-        assert last["type"] == "error"
+        last = loss_in(data)
         assert (last.get("error") or last)["code"] == "stream_lost"
         await fleet.settled(broken=1)
 
@@ -444,7 +453,7 @@ async def test_what_cannot_be_made_its_apis_is_broken_and_goes_nowhere(
         nonsense = b"data: %b\n\n" % orjson.dumps(chunk)
         script(fleet, Behaviour(first_event=nonsense, events=1 if then == "cut" else None))
         _, data = await fleet.stream(body, path)
-        assert [event["type"] for event in events_of(data)][-1] == "error"
+        assert loss_in(data)["type"] == "error"
         assert (await fleet.settled(broken=1))["resumed"] == 0
         assert len([one for site in fleet.sites for one in site.seen if one.raw]) == 1
 
@@ -489,7 +498,6 @@ async def test_a_router_that_stops_says_so_in_the_clients_words(store: Any, name
         asking = await under_way(fleet, name)
         await fleet.router.forwarder.terminate()
         _, data = await asking
-        *_, last = events_of(data)
-        assert last["type"] == "error"
+        last = loss_in(data)
         assert "shutting down" in (last.get("error") or last)["message"]
         await fleet.settled(broken=1)

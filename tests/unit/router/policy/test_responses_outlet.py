@@ -50,6 +50,15 @@ def _outlet(**more: Any) -> ResponsesOutlet:
     return ResponsesOutlet(HELLO | more)
 
 
+def _error(error: Any) -> bytes:
+    return b"data: " + orjson.dumps({"error": error}) + b"\n\n"
+
+
+def _value(event: bytes) -> dict[str, Any]:
+    value: dict[str, Any] = orjson.loads(data_of(event) or b"")
+    return value
+
+
 def _read(stream: bytes) -> list[dict[str, Any]]:
     """Its events, of which each has its type as its name and the next number."""
     values = []
@@ -198,12 +207,23 @@ def test_usage_is_told_as_far_as_it_is_known(details: dict[str, Any] | None, exp
 @pytest.mark.parametrize("before", [b"", _chunk({"content": "a"})])
 @pytest.mark.parametrize("is_with_comment", [True, False])
 def test_a_lost_stream_ends_as_a_native_one(before: bytes, is_with_comment: bool):
-    """In the same bytes, and with nothing behind."""
+    """With the same error; then, for clients that look for that alone, the response has failed."""
     outlet = _outlet()
-    outlet.feed(before)
+    begun = _read(outlet.feed(before)) if before else []
     comment = b": wait\n\n" if is_with_comment else b""
     lost = outlet.feed(comment + loss_events(Api.CHAT, "power_lost", "why"))
-    assert lost == comment + loss_events(Api.RESPONSES, "power_lost", "why")
+    assert lost.startswith(comment + b"event: error\n")
+    error, *failed = map(_value, EventSplitter().feed(lost[len(comment) :]))
+    native = orjson.loads(data_of(loss_events(Api.RESPONSES, "power_lost", "why")) or b"")
+    assert error == native | {"sequence_number": len(begun)}
+    if before:
+        [failed] = failed
+        assert (failed["type"], failed["sequence_number"]) == ("response.failed", len(begun) + 1)
+        assert failed["response"]["status"] == "failed"
+        assert failed["response"]["id"] == begun[0]["response"]["id"]
+        assert failed["response"]["error"] == {"code": "server_error", "message": native["message"]}
+    else:
+        assert failed == []
     assert outlet.feed(_chunk({"content": "b"}) + _chunk({}, "stop") + DONE) == b""
 
 
@@ -212,7 +232,8 @@ def test_an_engines_error_is_told():
     error = {"message": "Out of memory", "type": "InternalServerError", "param": None, "code": 500}
     outlet = _outlet()
     outlet.feed(_chunk({"content": "a"}))
-    told = orjson.loads(data_of(outlet.feed(b"data: " + orjson.dumps({"error": error}) + b"\n\n")) or b"")
+    told, failed = map(_value, EventSplitter().feed(outlet.feed(_error(error))))
+    assert failed["response"]["error"]["message"] == "Out of memory"
     assert (told["type"], told["code"], told["message"]) == ("error", "500", "Out of memory")
     assert outlet.feed(DONE) == b""
 
@@ -252,8 +273,8 @@ def test_what_is_not_understood_ends_the_stream_with_an_error(bad: bytes):
         stream = b"".join(outlet.feed(piece) for piece in pieces)
         assert b'"delta":"a"' in stream
         assert b"response.completed" not in stream
-        last = EventSplitter().feed(stream)[-1]
-        assert orjson.loads(data_of(last) or b"")["code"] == "stream_lost"
+        *_, error, failed = map(_value, EventSplitter().feed(stream))
+        assert (error["code"], failed["type"]) == ("stream_lost", "response.failed")
         assert outlet.feed(_chunk({}, "stop") + DONE) == b""
 
 
