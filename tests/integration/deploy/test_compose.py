@@ -12,12 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from support.deployed import read_as_started
 from support.programs import need
-
-import power_feed.config
-import router.config
-import site_agent.config
-from cli import main
 
 ROOT = Path(__file__).parents[3]
 HERON_SERVICES = ("power-feed", "router", "site-coast", "site-north", "site-plains", "site-ridge")
@@ -60,20 +56,17 @@ def test_it_has_every_service_and_only_the_gpu_site_needs_asking(compose: dict[s
 def test_every_command_line_parses_and_its_configuration_loads(compose: dict[str, Any], name: str) -> None:
     """In the real parser, with the mounted file and the service's own environment."""
     service = compose["services"][name]
-    arguments = main.parse(service["command"])
-    path = mounts(service)[Path(arguments.config)]
     environment = {key: str(value) for key, value in service["environment"].items()}
+    arguments, config = read_as_started(service["command"], environment, mounts(service).__getitem__)
     if arguments.command == "router":
-        assert router.config.load(path, environment)[1].host == "0.0.0.0"  # noqa: S104
+        assert config.host == "0.0.0.0"  # noqa: S104
     elif arguments.command == "power-feed":
-        farms = power_feed.config.load(path, environment)[1].farms
-        fed = {f"site-{site.site_id}" for farm in farms for site in farm.fed_sites}
+        fed = {f"site-{site.site_id}" for farm in config.farms for site in farm.fed_sites}
         assert fed == {n for n in HERON_SERVICES if "site-" in n}
     else:
-        site = site_agent.config.load(path, arguments.site, environment)[1]
-        assert f"site-{site.site_id}" == name
-        assert site.engine.kind == ("vllm" if name == "site-plains" else "emulated")
-        assert site.safe_floor_watts >= site.site_model().server_idle_watts
+        assert f"site-{config.site_id}" == name
+        assert config.engine.kind == ("vllm" if name == "site-plains" else "emulated")
+        assert config.safe_floor_watts >= config.site_model().server_idle_watts
 
 
 def test_every_mounted_and_every_built_file_exists(compose: dict[str, Any]) -> None:
