@@ -1,4 +1,4 @@
-"""What a deployment starts, read as its service reads it: the command line by the parser, the file by its reader."""
+"""What a deployment starts, read as its service reads it: command line by the parser, file by its reader."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ Object = dict[str, Any]
 
 
 def tools() -> Path:
-    """The directory of scripts/helm-tools. Without it the test skips and says so; in CI (`CI=true`) it fails."""
+    """The directory of scripts/helm-tools. Without it the test skips; in CI (`CI=true`) it fails."""
     found = os.environ.get(TOOLS_VARIABLE)
     if found:
         return Path(found)
@@ -40,18 +41,18 @@ def tools() -> Path:
     pytest.skip(message)
 
 
-def helm(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Helm's own command line, which knows no cluster and nobody's settings."""
-    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "KUBECONFIG": "/nonexistent"}
-    return subprocess.run(
-        [str(tools() / "helm"), *arguments],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    with tempfile.TemporaryDirectory() as home:
+        return subprocess.run(
+            [str(tools() / "helm"), *arguments],
+            cwd=ROOT,
+            env={"PATH": os.environ["PATH"], "HOME": home, "KUBECONFIG": "/dev/null"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
 
 
 def values_file(values: Mapping[str, Any], directory: Path) -> Path:
@@ -145,6 +146,8 @@ def nulls_in(value: Any, path: str = "") -> Iterator[str]:
     """Where a template left a key without a value."""
     if value is None:
         yield path
-    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    children = (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    )
     for key, child in children:
         yield from nulls_in(child, f"{path}.{key}")

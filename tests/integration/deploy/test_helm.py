@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shlex
@@ -39,6 +40,7 @@ from support.helm import (
     selected,
     values_file,
 )
+from support.kubernetes_api import kubernetes_api
 from support.programs import need
 
 from cli import main
@@ -111,7 +113,9 @@ EVERY_OPTION: dict[str, Any] = {
             "config": {"engine": {**VLLM, "stop_grace_seconds": 30}},
             "modelCache": {"existingClaim": "weights"},
         },
-        "other": {"config": {"engine": {"kind": "external", "model": "m", "urls": ["http://vllm-0.vllm:8000"]}}},
+        "other": {
+            "config": {"engine": {"kind": "external", "model": "m", "urls": ["http://vllm-0.vllm:8000"]}}
+        },
     },
     "monitoring": {
         "enabled": True,
@@ -146,7 +150,7 @@ REFUSED = {
     "router.enabled=false,powerFeed.enabled=true": "existingSecret is missing",
     "powerFeed.enabled=true": "powerFeed.config.farms is missing",
     "monitoring.enabled=true": "networkPolicy.operationsFrom",
-    "monitoring.enabled=true,networkPolicy.enabled=false,monitoring.withoutAlerts={HeronX}": 'no alert "HeronX"',
+    "monitoring.enabled=true,networkPolicy.enabled=false,monitoring.withoutAlerts={X}": 'no alert "X"',
     "router.ingress.enabled=true": "router.ingress.host is missing",
     "router.httpRoute.enabled=true": "router.httpRoute.parentRefs is missing",
     "files.fleet\\.toml=x": "fleet.toml is the chart's own",
@@ -166,7 +170,11 @@ REFUSED_SITES: dict[str, tuple[dict[str, Any], str]] = {
         "lockClocks is for engines of kind vllm",
     ),
     "clocks read only": (
-        {"lockClocks": True, "state": {"size": "1Gi"}, "config": {"engine": {"gpu_driver": "nvml-read-only"}}},
+        {
+            "lockClocks": True,
+            "state": {"size": "1Gi"},
+            "config": {"engine": {"gpu_driver": "nvml-read-only"}},
+        },
         "contradict each other",
     ),
     "nvml without rights": ({"config": {"engine": {"gpu_driver": "nvml"}}}, "needs lockClocks: true"),
@@ -347,7 +355,9 @@ def test_clients_never_reach_an_operations_port(objects: list[Object]) -> None:
     policies = of_kind(objects, "NetworkPolicy")
     workloads = of_kind(objects, *WORKLOADS)
     for workload in workloads:
-        (policy,) = [p for p in policies if workload in selected(workloads, p["spec"]["podSelector"]["matchLabels"])]
+        (policy,) = [
+            p for p in policies if workload in selected(workloads, p["spec"]["podSelector"]["matchLabels"])
+        ]
         assert policy["spec"]["policyTypes"] == ["Ingress"]
         rules = {port["port"]: rule for rule in policy["spec"]["ingress"] for port in rule["ports"]}
         assert rules.keys() <= {port["name"] for port in container_of(workload)["ports"]}
@@ -397,7 +407,9 @@ def test_one_agent_and_one_feed_and_enough_time_to_stop(objects: list[Object]) -
         grace = pod_of(workload)["spec"]["terminationGracePeriodSeconds"]
         if component(workload) == "site":
             site = sites[pod_of(workload)["metadata"]["labels"]["heron/site"]]
-            own = site.get("shutdown_grace_seconds", SiteConfig.model_fields["shutdown_grace_seconds"].default)
+            own = site.get(
+                "shutdown_grace_seconds", SiteConfig.model_fields["shutdown_grace_seconds"].default
+            )
             engine = VllmOptions.model_fields["stop_grace_seconds"].default
             assert grace > own + site["engine"].get("stop_grace_seconds", engine) + KILL_SECONDS
             assert (workload["kind"], workload["spec"]["replicas"]) == ("StatefulSet", 1)
@@ -431,7 +443,7 @@ def test_no_secret_is_in_a_config_map(objects: list[Object]) -> None:
             assert found["kind"] == "Secret" or value not in json.dumps(found)
 
 
-def test_secrets_are_made_once(rendered: dict[str, list[Object]], tmp_path: Path) -> None:
+def test_secrets_are_made_once(rendered: dict[str, list[Object]]) -> None:
     """None where one is named; those that are made stay when the release goes, and are looked up first."""
     assert of_kind(rendered["farm"], "Secret") == []
     secret = named(rendered["default"], "Secret", "heron")
@@ -442,6 +454,21 @@ def test_secrets_are_made_once(rendered: dict[str, list[Object]], tmp_path: Path
         assert re.fullmatch(r"[A-Za-z0-9]{48}", value), "it becomes part of a URL"
 
 
+def test_an_upgrade_keeps_the_secrets_that_the_cluster_has() -> None:
+    """Looked up in a fake of its API, also where the release went and only its Secret stayed; a key that it
+    lacks is made beside them.
+    """
+    data = {"site-token": base64.b64encode(b"from the first install").decode()}
+    owner = {"meta.helm.sh/release-name": "heron", "meta.helm.sh/release-namespace": NAMESPACE}
+    metadata = {"name": "heron", "namespace": NAMESPACE, "annotations": owner}
+    metadata["labels"] = {"app.kubernetes.io/managed-by": "Helm"}
+    with kubernetes_api({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}) as url:
+        objects = render("--dry-run=server", "--disable-openapi-validation", "--kube-apiserver", url)
+    kept = secrets_of(objects)
+    assert kept["heron", "site-token"] == "from the first install"
+    assert len(kept["heron", "redis-password"]) == 48
+
+
 def test_a_change_starts_anew_who_reads_it_and_nobody_else(tmp_path: Path) -> None:
     """Engines take minutes to start: a farm's or a router's key is not worth that."""
     base = yaml.safe_load((CHART / "examples" / "everything.yaml").read_text())
@@ -449,7 +476,9 @@ def test_a_change_starts_anew_who_reads_it_and_nobody_else(tmp_path: Path) -> No
     def checksums(**changes: Any) -> dict[str, str]:
         path = values_file({**deepcopy(base), **changes}, tmp_path)
         return {
-            one["metadata"]["name"].removeprefix("heron-"): pod_of(one)["metadata"]["annotations"]["checksum/config"]
+            one["metadata"]["name"].removeprefix("heron-"): pod_of(one)["metadata"]["annotations"][
+                "checksum/config"
+            ]
             for one in herons(render("--values", str(path)))
         }
 
@@ -489,7 +518,11 @@ def test_bad_sites_are_refused(which: str, tmp_path: Path) -> None:
     site = deepcopy(good["sites"]["north"]) | {key: value for key, value in change.items() if key != "config"}
     config = change.get("config", {})
     merged = {**SITE["engine"], **config.get("engine", {})}  # type: ignore[dict-item]
-    site["config"] = {**SITE, **config, "engine": {key: value for key, value in merged.items() if value is not None}}
+    site["config"] = {
+        **SITE,
+        **config,
+        "engine": {key: value for key, value in merged.items() if value is not None},
+    }
     site["config"] = {key: value for key, value in site["config"].items() if value is not None}
     error = refusal("--values", str(values_file({"sites": {"north": site}}, tmp_path)))
     assert message in error
@@ -504,7 +537,9 @@ def test_a_farm_says_who_its_routers_are(key: str, tmp_path: Path) -> None:
     assert render("--values", str(values_file(farm, tmp_path)))
     del farm[key]
     error = refusal("--values", str(values_file(farm, tmp_path)))
-    assert ("existingSecret" if key == "existingSecret" else "networkPolicy.sitesFrom") + " is missing" in error
+    assert (
+        "existingSecret" if key == "existingSecret" else "networkPolicy.sitesFrom"
+    ) + " is missing" in error
 
 
 def test_the_schema_knows_every_key_and_no_other() -> None:
