@@ -57,6 +57,22 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- end -}}
 {{- end }}
 
+{{- /* One of its [[sites]], as JSON: (list . "north"). */ -}}
+{{- define "heron.siteTable" -}}
+{{- $root := index . 0 -}}{{- $name := index . 1 -}}
+{{- $full := include "heron.fullname" $root -}}
+{{- $host := $root.Values.listenHost -}}
+{{- $site := include "heron.site" . | fromJson -}}
+{{- $own := dict "site_id" $name "host" $host "port" 8101 "operations_host" $host "operations_port" 8201 "state_dir" "/var/lib/heron/state" -}}
+{{- $table := mustMergeOverwrite (deepCopy $site.config) $own -}}
+{{- if not $table.ingress_url -}}{{- $_ := set $table "ingress_url" (printf "http://%s-site-%s:8101" $full $name) -}}{{- end -}}
+{{- if not $table.feed_url -}}{{- $_ := set $table "feed_url" (printf "http://%s-power-feed:8100" $full) -}}{{- end -}}
+{{- if and (eq $table.engine.kind "vllm") (not $site.lockClocks) (not $table.engine.gpu_driver) -}}
+{{- $_ := set $table.engine "gpu_driver" "nvml-read-only" -}}
+{{- end -}}
+{{- toJson $table -}}
+{{- end }}
+
 {{- /* The tables of the configuration file, as JSON: the values' own, and over them what the chart decides. */ -}}
 {{- define "heron.tables" -}}
 {{- include "heron.check" . -}}
@@ -74,15 +90,7 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- end -}}
 {{- $sites := list -}}
 {{- range $name := keys .Values.sites | sortAlpha -}}
-{{- $site := include "heron.site" (list $ $name) | fromJson -}}
-{{- $own := dict "site_id" $name "host" $host "port" 8101 "operations_host" $host "operations_port" 8201 "state_dir" "/var/lib/heron/state" -}}
-{{- $table := mustMergeOverwrite (deepCopy $site.config) $own -}}
-{{- if not $table.ingress_url -}}{{- $_ := set $table "ingress_url" (printf "http://%s-site-%s:8101" $full $name) -}}{{- end -}}
-{{- if not $table.feed_url -}}{{- $_ := set $table "feed_url" (printf "http://%s-power-feed:8100" $full) -}}{{- end -}}
-{{- if and (eq $table.engine.kind "vllm") (not $site.lockClocks) (not $table.engine.gpu_driver) -}}
-{{- $_ := set $table.engine "gpu_driver" "nvml-read-only" -}}
-{{- end -}}
-{{- $sites = append $sites $table -}}
+{{- $sites = append $sites (include "heron.siteTable" (list $ $name) | fromJson) -}}
 {{- end -}}
 {{- if $sites -}}{{- $_ := set $tables "sites" $sites -}}{{- end -}}
 {{- toJson $tables -}}
@@ -91,13 +99,13 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- /* What a pod reads of them, so that it is started anew when that changes and not when another's does. */ -}}
 {{- define "heron.checksum" -}}
 {{- $root := index . 0 -}}{{- $component := index . 1 -}}
-{{- $tables := include "heron.tables" $root | fromJson -}}
-{{- $read := dict "fleet" $tables.fleet "files" $root.Values.files "redis" $root.Values.redis.url -}}
-{{- if eq $component "router" -}}{{- $_ := set $read "router" $tables.router -}}{{- end -}}
-{{- if eq $component "power-feed" -}}{{- $_ := set $read "feed" (pick $tables "power_feed" "sites") -}}{{- end -}}
+{{- $read := dict "name" $root.Values.fleetName "files" $root.Values.files "redis" $root.Values.redis.url -}}
 {{- if eq $component "site" -}}
-{{- range $tables.sites -}}{{- if eq .site_id (index $ 2) -}}{{- $_ := set $read "site" . -}}{{- end -}}{{- end -}}
+{{- $_ := set $read "site" (include "heron.siteTable" (list $root (index . 2))) -}}
 {{- $_ := set $read "switched" (include "heron.isSwitched" (list $root (index . 2))) -}}
+{{- else -}}
+{{- $tables := include "heron.tables" $root | fromJson -}}
+{{- $_ := set $read "tables" (eq $component "router" | ternary (pick $tables "router") (pick $tables "power_feed" "sites")) -}}
 {{- end -}}
 {{- toJson $read | sha256sum -}}
 {{- end }}
@@ -195,12 +203,12 @@ capabilities: { drop: [ALL] }
   emptyDir: {}
 {{- end }}
 
-{{- /* (list . port): probes at /healthz and /readyz; the start may take half a minute. */ -}}
+{{- /* Probes at /healthz and /readyz of a port. An agent answers once it has asked vLLM what it can do: a minute, cold. */ -}}
 {{- define "heron.probes" -}}
 startupProbe:
   httpGet: { path: /healthz, port: {{ . }} }
   periodSeconds: 1
-  failureThreshold: 60
+  failureThreshold: 300
 livenessProbe:
   httpGet: { path: /healthz, port: {{ . }} }
   periodSeconds: 5
