@@ -563,10 +563,45 @@ def test_the_schema_knows_every_key_and_no_other() -> None:
     assert schema["$defs"]["routerConfig"]["properties"].keys() == RouterConfig.model_fields.keys() - own - {
         "operations_names"
     }
-    assert schema["$defs"]["feedConfig"]["properties"].keys() == FeedConfig.model_fields.keys() - own
+    of_tls = {
+        "tls_certificate_file",
+        "tls_key_file",
+    }  # the feed is heard inside its cluster, and probed at that port
+    assert schema["$defs"]["feedConfig"]["properties"].keys() == FeedConfig.model_fields.keys() - own - of_tls
     assert site.keys() == SiteConfig.model_fields.keys() - own - {"site_id", "state_dir"}
     assert site["engine"]["properties"].keys() == engines
     assert schema["$defs"]["siteConfig"]["additionalProperties"] is False
+
+
+def test_ports_that_speak_tls_are_called_by_https(tmp_path: Path) -> None:
+    """The files come from one Secret, beside the configuration that names them."""
+    pair = {"tls_certificate_file": "tls.crt", "tls_key_file": "tls.key"}
+    calls = {"caFile": "ca.crt", "clientCertificateFile": "tls.crt", "clientKeyFile": "tls.key"}
+    secured = {"router": {"config": pair}, "secretFiles": "certificates", "callsTls": calls}
+    secured["siteDefaults"] = {"config": {**pair, "tls_client_ca_file": "ca.crt"}}
+    everything = str(CHART / "examples" / "everything.yaml")
+    objects = render("--values", everything, "--values", str(values_file(secured, tmp_path)))
+    (config,) = [one for one in of_kind(objects, "ConfigMap") if "fleet.toml" in one["data"]]
+    tables = tomllib.loads(config["data"]["fleet.toml"])
+    assert tables["fleet"] == {
+        "name": "default",
+        "tls_ca_file": "ca.crt",
+        "tls_client_certificate_file": "tls.crt",
+        "tls_client_key_file": "tls.key",
+    }
+    assert {site["ingress_url"].split(":")[0] for site in tables["sites"]} == {"https"}
+    assert {site["feed_url"].split(":")[0] for site in tables["sites"]} == {"http"}
+    protocols = {
+        (port["name"], port.get("appProtocol"))
+        for one in of_kind(objects, "Service")
+        for port in one["spec"]["ports"]
+    }
+    assert {("http", "https"), ("ingress", "https"), ("operations", "http"), ("feed", "http")} <= protocols
+    assert ("http", "http") not in protocols
+    for workload in herons(objects):
+        volumes = pod_of(workload)["spec"]["volumes"]
+        (volume,) = [one for one in volumes if one["name"] == "config"]
+        assert {"secret": {"name": "certificates"}} in volume["projected"]["sources"]
 
 
 def test_alerts_and_dashboard_are_the_shipped_ones(rendered: dict[str, list[Object]], tmp_path: Path) -> None:

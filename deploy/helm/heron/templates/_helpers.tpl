@@ -57,6 +57,11 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- end -}}
 {{- end }}
 
+{{- /* What a port speaks, by its table. */ -}}
+{{- define "heron.scheme" -}}
+{{- empty .tls_certificate_file | ternary "http" "https" -}}
+{{- end }}
+
 {{- /* One of its [[sites]], as JSON: (list . "north"). */ -}}
 {{- define "heron.siteTable" -}}
 {{- $root := index . 0 -}}{{- $name := index . 1 -}}
@@ -65,7 +70,7 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- $site := include "heron.site" . | fromJson -}}
 {{- $own := dict "site_id" $name "host" $host "port" 8101 "operations_host" $host "operations_port" 8201 "state_dir" "/var/lib/heron/state" -}}
 {{- $table := mustMergeOverwrite (deepCopy $site.config) $own -}}
-{{- if not $table.ingress_url -}}{{- $_ := set $table "ingress_url" (printf "http://%s-site-%s:8101" $full $name) -}}{{- end -}}
+{{- if not $table.ingress_url -}}{{- $_ := set $table "ingress_url" (printf "%s://%s-site-%s:8101" (include "heron.scheme" $table) $full $name) -}}{{- end -}}
 {{- if not $table.feed_url -}}{{- $_ := set $table "feed_url" (printf "http://%s-power-feed:8100" $full) -}}{{- end -}}
 {{- if and (eq $table.engine.kind "vllm") (not $site.lockClocks) (not $table.engine.gpu_driver) -}}
 {{- $_ := set $table.engine "gpu_driver" "nvml-read-only" -}}
@@ -79,6 +84,9 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- $full := include "heron.fullname" . -}}
 {{- $host := .Values.listenHost -}}
 {{- $tables := dict "fleet" (dict "name" .Values.fleetName) -}}
+{{- range $key, $value := dict "tls_ca_file" .Values.callsTls.caFile "tls_client_certificate_file" .Values.callsTls.clientCertificateFile "tls_client_key_file" .Values.callsTls.clientKeyFile -}}
+{{- if $value -}}{{- $_ := set $tables.fleet $key $value -}}{{- end -}}
+{{- end -}}
 {{- if .Values.router.enabled -}}
 {{- $operations := printf "%s-router-operations.%s" $full .Release.Namespace -}}
 {{- $names := concat .Values.router.operationsNames (list $operations (printf "%s.svc" $operations) (printf "%s.svc.cluster.local" $operations)) -}}
@@ -99,7 +107,7 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- /* What a pod reads of them, so that it is started anew when that changes and not when another's does. */ -}}
 {{- define "heron.checksum" -}}
 {{- $root := index . 0 -}}{{- $component := index . 1 -}}
-{{- $read := dict "name" $root.Values.fleetName "files" $root.Values.files "redis" $root.Values.redis.url -}}
+{{- $read := dict "name" $root.Values.fleetName "files" $root.Values.files "redis" $root.Values.redis.url "tls" $root.Values.callsTls -}}
 {{- if eq $component "site" -}}
 {{- $_ := set $read "site" (include "heron.siteTable" (list $root (index . 2))) -}}
 {{- $_ := set $read "switched" (include "heron.isSwitched" (list $root (index . 2))) -}}
