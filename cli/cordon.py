@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import re
 import sys
 import time
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from cli import exit_codes
+from cli.duration import seconds_of
 from cli.fleet_store import add_config_argument, open_store
 from fleet.config import ConfigError, read_file
 from fleet.keys import is_name
@@ -26,8 +26,7 @@ from fleet.records import Cordon
 from fleet.store import Store, StoreError
 from fleet.wire import RecordError, describe_validation_error
 
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-_DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)([smhd])")
+MOST_DAYS = 365
 SHOWN_SITES = 20
 
 
@@ -73,7 +72,8 @@ async def _with_store(store: Store, arguments: argparse.Namespace) -> int:
 
 
 async def _cordon(store: Store, arguments: argparse.Namespace) -> int:
-    site_id, seconds = arguments.site, _seconds(arguments.duration)
+    site_id, duration = arguments.site, arguments.duration
+    seconds = None if duration is None else seconds_of("heron cordon: --for", duration, most_days=MOST_DAYS)
     known = await store.site_ids()
     if site_id not in known:
         shown = ", ".join(known[:SHOWN_SITES]) or "none"
@@ -151,13 +151,3 @@ def _read(raw: bytes | None) -> Cordon | None:
         return None if raw is None else Cordon.from_json(raw)
     except RecordError:
         return None
-
-
-def _seconds(duration: str | None) -> float | None:
-    if duration is None:
-        return None
-    found = _DURATION.fullmatch(duration)
-    seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
-    if not 0 < seconds <= 365 * 86_400:
-        raise ConfigError(f"heron cordon: --for {duration[:64]!r}: such as 30m, 2h or 1d, a year at most")
-    return seconds

@@ -72,6 +72,15 @@ COMMANDS: dict[str, Command] = {
         help="send a trace to any OpenAI endpoint and report what came back",
         examples=("heron replay --url http://127.0.0.1:8000 --seconds 10 --rate 5",),
     ),
+    "batch": Command(
+        module="cli.batch",
+        help="put a file of requests through a router, on surplus wind",
+        examples=(
+            "heron batch requests.jsonl --out answers.jsonl",
+            "heron batch requests.jsonl --out answers.jsonl --errors errors.jsonl --within 8h --json",
+            "heron batch - --out - --tier default --base-url http://127.0.0.1:8000/v1",
+        ),
+    ),
     "profile": Command(
         module="cli.profile",
         help="measure an engine; how well a profile fits what was measured",
@@ -151,6 +160,14 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, max_help_position=32, width=100)
         self._action_max_length = 16  # argparse forgets the indent of subcommands, and would wrap the longest
 
+    def _format_action(self, action: argparse.Action) -> str:
+        """Of the subcommands' list without its own line, which only repeats the title above it."""
+        if isinstance(action, argparse._SubParsersAction):
+            return self._join_parts(
+                [self._format_action(one) for one in self._iter_indented_subactions(action)]
+            )
+        return super()._format_action(action)
+
 
 def build_parser(chosen: str | None) -> argparse.ArgumentParser:
     """The parser of the whole command line; only `chosen`'s module is imported, for its arguments."""
@@ -160,7 +177,7 @@ def build_parser(chosen: str | None) -> argparse.ArgumentParser:
         formatter_class=_Formatter,
     )
     parser.add_argument("--version", action="version", version=f"heron {installed_version()}")
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
         subparser = subparsers.add_parser(
             name,
