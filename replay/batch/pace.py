@@ -25,7 +25,7 @@ MAX_PAUSE_SECONDS = 3600.0
 """A longer Retry-After is taken for this."""
 JITTER_RATIO = 0.2
 """Later than told, never earlier."""
-HOPELESS_TRIES = 4
+HOPELESS_TRIES = 3
 """So many failed connections in a row before the first that works: the address is wrong. Later a router that
 is away is waited for."""
 UNREACHABLE = "unreachable"
