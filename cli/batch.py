@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -111,7 +111,8 @@ def run(arguments: argparse.Namespace) -> int:
     with ExitStack() as stack, _refusing():
         source = stack.enter_context(open_input(None if arguments.file == STANDARD else Path(arguments.file)))
         write = _outputs(arguments, done, stack)
-        checked = check(source, done)
+        with console.status("checking") if console.is_terminal else nullcontext():
+            checked = check(source, done)
         if checked.bad_lines:
             _tell_bad_lines(arguments.file, checked)
             return exit_codes.CONFIGURATION
@@ -189,11 +190,13 @@ def _api_key(path: Path | None) -> str | None:
 
 def _check_files(arguments: argparse.Namespace) -> None:
     """What cannot be meant, before anything is opened."""
-    named = [("FILE", arguments.file), ("--out", arguments.out), ("--errors", arguments.errors)]
-    files = [(option, Path(name)) for option, name in named if name not in (None, STANDARD)]
-    for option, path in files[arguments.file != STANDARD :]:
+    outputs = {"--out": arguments.out, "--errors": arguments.errors}
+    written = {option: Path(name) for option, name in outputs.items() if name not in (None, STANDARD)}
+    for option, path in written.items():
         check_writable(option, path)
-    if len({path.resolve() for _, path in files}) < len(files):
+    read = [] if arguments.file == STANDARD else [Path(arguments.file)]
+    files = [path.resolve() for path in (*read, *written.values())]
+    if len(set(files)) < len(files):
         raise ConfigError("heron batch: FILE, --out and --errors must be different files")
     if arguments.errors == STANDARD:
         raise ConfigError(

@@ -133,7 +133,7 @@ class RecordFile:
         try:
             if stat.S_ISREG(os.fstat(self._fd).st_mode):
                 self._take_up(done)
-        except NotARecordError as error:
+        except (NotARecordError, OverflowError) as error:
             self.close()
             raise BatchFileError(f"{path}: {error}") from None
         except OSError as error:

@@ -145,6 +145,14 @@ def test_another_file_is_not_touched(tmp_path: Path, content: bytes, said: str) 
     assert out.read_bytes() == content
 
 
+def test_an_output_of_too_many_lines_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an input is."""
+    monkeypatch.setattr("replay.batch.ids.MAX_IDS", 1)
+    (tmp_path / "out.jsonl").write_bytes(good("a") + good("b"))
+    with pytest.raises(BatchFileError, match=r"out\.jsonl: more than .* requests"):
+        taken_up(tmp_path / "out.jsonl")
+
+
 def test_one_output_has_one_writer(tmp_path: Path) -> None:
     """The second is refused, also once the first has written the file anew; then it may."""
     out = tmp_path / "out.jsonl"
