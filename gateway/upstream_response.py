@@ -118,12 +118,12 @@ class UpstreamResponse:
             UpstreamError: the body was cut short; all that came before was handed over.
             Exception: whatever `on_data` raised; the connection is cut.
         """
+        self.resume()  # before what is there already is handed over: that may fill the reader
         self.hand_over(on_data)
         if self._error is not None:
             raise self._error
         if self.is_complete:
             return
-        self.resume()
         self._done = self._loop.create_future()
         await self._done
 

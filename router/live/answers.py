@@ -246,6 +246,9 @@ def end_for_shutdown(exchange: Exchange) -> None:
     """This router stops and the request did not end within the grace."""
     if exchange.request.response_complete:
         return
+    if exchange.is_told:
+        exchange.complete()
+        return
     if exchange.is_committed:
         end_broken(exchange, "stream_lost", SHUTDOWN)
         return

@@ -142,10 +142,21 @@ class Exchange(LedgerEntry):
         outlet = self.request.outlet
         return outlet is not None and outlet.has_failed
 
+    @property
+    def is_told(self) -> bool:
+        """Its client has all of its stream; the site's connection may end a little later."""
+        return self.is_committed and self.scanner is not None and self.scanner.ending == "complete"
+
     def complete(self) -> None:
         """Its stream is whole."""
         self.outcome = "broken" if self.was_told_broken else "completed"
         self.request.finish()
+
+    def note_gone(self) -> None:
+        """Its client has left."""
+        self.outcome = "client_cancelled"
+        if self.is_told and not self.was_told_broken:
+            self.outcome = "completed"
 
     def ask_as_it_came(self) -> None:
         """A site refuses the chat that was made of it: let it judge what the client sent."""
@@ -170,7 +181,7 @@ class Exchange(LedgerEntry):
         if self.placement is not None:
             self.placement.begun()
         self.blame(now)
-        self.deadline_at = math.inf
+        self.deadline_at = self.head_by = math.inf
 
     def exclude(self, site_id: str) -> None:
         """That site failed it, and is not asked again for this request."""

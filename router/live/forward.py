@@ -189,7 +189,7 @@ class Forwarder:
             self._close(exchange)
 
     def _client_gone(self, exchange: Exchange) -> None:
-        exchange.outcome = "client_cancelled"
+        exchange.note_gone()
         self._close(exchange)
 
     def _close(self, exchange: Exchange) -> None:
@@ -235,7 +235,7 @@ class Forwarder:
             await run()
         except asyncio.CancelledError:
             if exchange.request.is_disconnected:
-                exchange.outcome = "client_cancelled"
+                exchange.note_gone()
                 raise
             end_for_shutdown(exchange)
             if not exchange.is_terminated:

@@ -15,6 +15,7 @@ from functools import partial
 from gateway.upstream import UpstreamError, UpstreamPool, UpstreamResponse
 from router.config import RouterConfig
 from router.live.answers import end_broken
+from router.live.attempt import is_encoded, is_stream
 from router.live.energy import note_continuation, note_first_part
 from router.live.exchange import Exchange
 from router.live.fleet_view import FleetView
@@ -246,10 +247,11 @@ class Resumer:
         )
         try:
             note_headroom(response, placement.load)
-            content_type = response.fields.get(b"content-type") or b""
-            if response.status != 200 or not content_type.startswith(b"text/event-stream"):
+            if not is_stream(response):
                 await read_refusal(response)
                 raise RefusedError.from_response(response)
+            if is_encoded(response):
+                return self._failed(resume, placement, "encoded_stream")
             continuation: Continuation | ParsedContinuation
             failure = None
             if plan.method == "parsed":
@@ -264,6 +266,7 @@ class Resumer:
             note_continuation(energy, snapshot, exchange, placement.entry.site_id, resume.record, before)
             exchange.response = None
             response.close()
+        exchange.scanner = None  # its silence is none of the next site's
         if isinstance(continuation, Continuation) and continuation.stop_search is not None:
             await self._questions.count(exchange, placement, continuation.stop_search)
             exchange.request.write(continuation.end(continuation.stop_search.count))
@@ -282,8 +285,7 @@ class Resumer:
         if failure is not None and not _is_gone(failure):
             return self._not_parsed(resume, placement, failure)
         if ending == "error_event" and error_status(continuation.error) == 503 and not continuation.tokens:
-            note_pushback(placement, "capacity", None, self._clock())
-            return Step.AGAIN
+            return self._pushed_back(resume, placement, "capacity", None)
         exchange.cut_reason = ending
         if ending == "other_output":
             placement.entry.breaker.succeed(placement.probe)
@@ -330,14 +332,22 @@ class Resumer:
     def _refused(self, resume: Resume, placement: Placement, error: RefusedError) -> Step:
         """The site answered, and did not continue."""
         if error.status == 503:
-            note_pushback(placement, error.pushback, error.retry_after, self._clock())
-            return Step.AGAIN
+            return self._pushed_back(resume, placement, error.pushback, error.retry_after)
         if 400 <= error.status < 500 and error.status not in (401, 403, 404):
             placement.entry.breaker.succeed(placement.probe)
             why = f"site {placement.entry.site_id} said {error.status}"
             self._lose(resume.exchange, why, is_power=resume.is_power)
             return Step.DONE
         return self._failed(resume, placement, f"status_{error.status}")
+
+    def _pushed_back(
+        self, resume: Resume, placement: Placement, reason: str, retry_after: bytes | None
+    ) -> Step:
+        note_pushback(placement, reason, retry_after, self._clock())
+        if self._clock() < resume.until:
+            return Step.AGAIN
+        self._lose(resume.exchange, "no site had room in time", is_power=resume.is_power)
+        return Step.DONE
 
     def _failed(self, resume: Resume, placement: Placement, kind: str) -> Step:
         site = placement.entry

@@ -133,10 +133,11 @@ def error_status(error: Any) -> int:
 
 
 def _seconds(value: bytes | None) -> float | None:
+    """None: it does not say; nor does one that says 0, and would be asked again and again."""
     if value is None:
         return None
     try:
         seconds = float(value)
     except ValueError:
         return None
-    return seconds if math.isfinite(seconds) else None
+    return seconds if math.isfinite(seconds) and seconds > 0 else None

@@ -93,6 +93,8 @@ class StubSite:
         self.detokenize_status = 200
         self.detokenize_statuses: deque[int] = deque()
         """Of the first questions, before that."""
+        self.detokenize_gates: deque[asyncio.Event] = deque()
+        """The answers to the first questions wait for them."""
         self.parses_ids = parses_ids
         self.derender_statuses: deque[int] = deque()
         """Of the first questions to its parsers; then they answer."""
@@ -247,6 +249,8 @@ class StubSite:
             self._whole(writer, 200, self.report())
             return True
         if path == "/detokenize":
+            if self.detokenize_gates:
+                await self.detokenize_gates.popleft().wait()
             statuses = self.detokenize_statuses
             status = statuses.popleft() if statuses else self.detokenize_status
             self._whole(writer, status, toy_engine.detokenize(raw) if status == 200 else b"{}")

@@ -8,7 +8,7 @@ from typing import Any
 from support.memory import traced_bytes
 
 from gateway.origin import Origin
-from gateway.upstream_response import UpstreamResponse
+from gateway.upstream_response import BUFFER_HIGH_BYTES, UpstreamResponse
 
 
 class Connection:
@@ -36,3 +36,33 @@ async def test_an_answer_in_tiny_pieces_takes_little_more_than_its_bytes() -> No
         assert held_bytes() < 100_000
     response.complete()
     assert await reading == b"".join([b"%02d" % (number % 100) for number in range(20_000)])
+
+
+class Transport:
+    """Knows whether it is read."""
+
+    is_reading = True
+
+    def pause_reading(self) -> None:
+        self.is_reading = False
+
+    def resume_reading(self) -> None:
+        self.is_reading = True
+
+
+async def test_a_reader_that_pauses_at_what_came_before_it_is_not_read_for() -> None:
+    """Its client's buffer is full by the first pieces: what had come before the relay began."""
+    loop = asyncio.get_running_loop()
+    connection = Connection()
+    connection.transport = Transport()
+    response = UpstreamResponse(connection, Origin.parse("http://127.0.0.1:1"), loop)
+    for _ in range(3):
+        response.take(b"x" * BUFFER_HIGH_BYTES)
+    assert not connection.transport.is_reading
+    relaying = loop.create_task(response.relay(lambda _: response.pause()))
+    await asyncio.sleep(0)
+    assert not connection.transport.is_reading
+    response.resume()
+    assert connection.transport.is_reading
+    response.complete()
+    await relaying

@@ -1,0 +1,145 @@
+"""What once went wrong between a stream's first byte and its end: each a small fleet and one fault."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any
+
+import orjson
+import pytest
+from support import toy_engine
+from support.router_fleet import RouterFleet, chat, router_fleet, seconds_when_looked_at
+from support.stub_site import Behaviour, StubSite, stop_after
+from support.wait import until
+
+from gateway.api_paths import CHAT_PATH
+from router.live import watch
+
+BODY = chat(stream=True)
+COMPLETION = "/v1/completions"
+
+
+def text_of(data: bytes, path: str = CHAT_PATH) -> str:
+    """What a client reads; comments say nothing."""
+    events = [event for event in data.split(b"\n\n")[:-2] if not event.startswith(b":")]
+    choices = [choice for event in events for choice in orjson.loads(event[6:])["choices"]]
+    return "".join(one["text"] if path == COMPLETION else one["delta"].get("content", "") for one in choices)
+
+
+WHOLE = text_of(b"".join(toy_engine.answer(CHAT_PATH, orjson.dumps(BODY))))
+
+
+def script(fleet: RouterFleet, *behaviours: Behaviour) -> None:
+    shared = fleet.sites[0].script
+    shared.extend(behaviours)
+    for site in fleet.sites[1:]:
+        site.script = shared
+
+
+class EncodedSite(StubSite):
+    """Compresses its first continuation, which nobody asked for."""
+
+    has_encoded = False
+
+    async def _answer(
+        self, writer: asyncio.StreamWriter, behaviour: Behaviour, path: str, raw: bytes
+    ) -> bool:
+        if path != COMPLETION or EncodedSite.has_encoded:
+            return await super()._answer(writer, behaviour, path, raw)
+        EncodedSite.has_encoded = True
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-encoding: gzip\r\n"
+        writer.write(head + b"content-length: 6\r\n\r\nGZIP\n\n")
+        return True
+
+
+async def test_a_continuation_that_is_compressed_is_none(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its bytes never reach the client; another site goes on."""
+    monkeypatch.setattr(EncodedSite, "has_encoded", False)
+    async with router_fleet(store, "a", "b", "c", make_site=EncodedSite) as fleet:
+        script(fleet, stop_after(6))
+        _, data = await fleet.stream(BODY)
+        assert EncodedSite.has_encoded
+        assert b"GZIP" not in data
+        assert text_of(data) == WHOLE
+        await fleet.settled(completed=1)
+
+
+@pytest.mark.parametrize("breaks", [1, 2])
+async def test_a_question_about_ids_has_its_own_time(
+    store: Any, monkeypatch: pytest.MonkeyPatch, breaks: int
+) -> None:
+    """Neither the time in which the stream had to begin, nor the silence of a site before, counts for it."""
+    monkeypatch.setattr(watch, "SWEEP_SECONDS", 0.01)
+    monkeypatch.setattr(watch, "OVER_SECONDS", 0.05)
+    ages = seconds_when_looked_at(monkeypatch)
+    async with router_fleet(store, "a", "b", "c", first_byte_timeout_seconds=0.3) as fleet:
+        for _ in range(6):  # now there are connections to use again
+            await fleet.stream(BODY)
+        begun = asyncio.Event()
+        script(fleet, Behaviour(gate=begun, events=6), *[stop_after(3, "error")] * (breaks - 1))
+        gates = deque(asyncio.Event() for _ in range(breaks))
+        *others, last = gates
+        for site in fleet.sites:
+            site.detokenize_gates = gates
+        asking = asyncio.create_task(fleet.stream(BODY))
+        await until(lambda: bool(ages) and ages[-1] > 0.4, what="its beginning would be late by now")
+        for event in (begun, *others):
+            event.set()
+        await until(lambda: not gates, what="the last site was asked")
+        looks = len(ages)
+        await until(lambda: len(ages) > looks + 20, what="the watch has looked often")
+        last.set()
+        _, data = await asking
+        assert text_of(data) == WHOLE
+        entries = fleet.router.view.registry.entries.values()
+        assert sum(entry.results["failed"] for entry in entries) == 0
+        await fleet.settled(completed=7)
+
+
+class OpenEndSite(StubSite):
+    """Says all of a stream, and does not end the connection."""
+
+    async def _stream(
+        self, writer: asyncio.StreamWriter, behaviour: Behaviour, path: str, raw: bytes
+    ) -> bool:
+        for event in toy_engine.answer(path, raw):
+            writer.write(b"%x\r\n%b\r\n" % (len(event), event))
+        await asyncio.Event().wait()
+        return False
+
+
+@pytest.mark.parametrize("how", ["the router stops", "its client leaves"])
+async def test_a_stream_that_is_whole_is_no_broken_one(
+    store: Any, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its site's connection may end a little later: nothing more is said to the client meanwhile."""
+    monkeypatch.setattr(watch, "OVER_SECONDS", 60)
+    async with router_fleet(store, "a", make_site=OpenEndSite) as fleet:
+        data = b""
+        async with fleet.client.stream("POST", CHAT_PATH, content=orjson.dumps(BODY)) as response:
+            async for piece in response.aiter_raw():
+                data += piece
+                if data.endswith(b"data: [DONE]\n\n"):
+                    if how == "its client leaves":
+                        break
+                    await fleet.router.forwarder.terminate()
+        assert data.count(b"[DONE]") == 1
+        assert text_of(data) == WHOLE
+        await fleet.settled(completed=1)
+
+
+async def test_a_site_that_pushes_back_for_no_time_at_all_is_not_asked_for_ever(store: Any) -> None:
+    """It says no room figure, and `retry-after: 0`: the resume ends when its time is over."""
+    async with router_fleet(store, "a", "b", resume_wait_seconds=0.5) as fleet:
+        for site in fleet.sites:
+            site.headroom = None
+            site.default = Behaviour(status=503, headers={"retry-after": "0"})
+        await fleet.announce()
+        script(fleet, stop_after(5))
+        async with asyncio.timeout(5):
+            _, data = await fleet.stream(BODY)
+        assert data.count(b'"code":"stream_lost"') == 1
+        await fleet.settled(broken=1)
+        asked = [one for site in fleet.sites for one in site.inference if one.path == COMPLETION]
+        assert len(asked) < 40
