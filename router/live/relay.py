@@ -51,7 +51,7 @@ def first_relay(
     exchange.scanner = scanner
     exchange.progress = 0
     exchange.quiet_since = clock()
-    feed, write = scanner.feed, request.write
+    feed, write, outlet = scanner.feed, request.write, request.outlet
     held: list[bytes] = []
     held_bytes = 0
 
@@ -82,6 +82,8 @@ def first_relay(
                 begin(b"".join(held))
                 held.clear()
         if scanner.ending is not None and scanner.ending != "complete":
+            raise OverError
+        if outlet is not None and outlet.has_failed:  # its client was told so, and sees nothing more
             raise OverError
 
     return on_data

@@ -26,6 +26,8 @@ DETOKENIZE_TIMEOUT_SECONDS = 5.0
 RENDER_TIMEOUT_SECONDS = 10.0
 DERENDER_TIMEOUT_SECONDS = 20.0
 """Parsers read the whole answer anew."""
+TURN_SECONDS = 60.0
+"""Others may be asking; where nobody gets an answer, whoever comes later need not wait for each of them."""
 MEANINGS_AT_ONCE = 4
 """Of one site: its front end has one processor for all of them, and all its streams' tokens."""
 MAX_ANSWER_BYTES = 16 << 20
@@ -123,8 +125,12 @@ class SiteQuestions:
             RefusedError: they say nothing.
         """
         turns = self._turns.setdefault(placement.entry.site_id, asyncio.Semaphore(MEANINGS_AT_ONCE))
-        async with turns:
+        async with asyncio.timeout(TURN_SECONDS):
+            await turns.acquire()
+        try:
             status, data = await self._ask(exchange, placement, DERENDER_PATH, body, DERENDER_TIMEOUT_SECONDS)
+        finally:
+            turns.release()
         if status != 200:
             raise RefusedError(status, "capacity", None)
         return data

@@ -9,6 +9,8 @@ from typing import Any
 Rule = Callable[[Any], bool]
 
 MAX_INT = 2**63 - 1
+MAX_COUNT = 1 << 53
+"""No number of tokens is larger, nor can some programs read it."""
 MAX_VALUES = 50_000
 """Of one plain value: looking at them takes some 10 ms."""
 MAX_DEPTH = 100

@@ -17,10 +17,9 @@ import orjson
 from gateway.errors import anthropic_body
 from gateway.sse import EventSplitter, EventTooLargeError, data_of
 from router.policy.body import Api
+from router.policy.json_rules import MAX_COUNT
 from router.policy.stream_end import loss_events
 
-MAX_TOKENS = 1 << 53
-"""No count is larger, nor can some programs read it."""
 _Block = Literal["text", "thinking", "tool_use"]
 _START = b'event: content_block_start\ndata: {"type":"content_block_start","content_block":%b,"index":%d}\n\n'
 _STOP = b'event: content_block_stop\ndata: {"type":"content_block_stop","index":%d}\n\n'
@@ -344,7 +343,7 @@ def _usage(usage: Any) -> dict[str, int]:
 
 def _count(counts: dict[str, Any], name: str) -> int | None:
     count = counts.get(name)
-    if count is None or (type(count) is int and 0 <= count <= MAX_TOKENS):
+    if count is None or (type(count) is int and 0 <= count <= MAX_COUNT):
         return count
     raise _UnreadableError
 

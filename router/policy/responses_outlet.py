@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from gateway.sse import EventSplitter, EventTooLargeError, data_of
+from router.policy.json_rules import MAX_COUNT
 from router.policy.responses_shapes import Kind, item_shape, part_shape, response_shape, usage_shape
 from router.policy.responses_tools import namespaces_of
 from router.policy.stream_end import loss_of
@@ -354,6 +355,6 @@ def _count(usage: dict[str, Any], name: str) -> int:
     value = usage.get(name)
     if value is None:
         return 0
-    if type(value) is not int:
+    if type(value) is not int or not 0 <= value <= MAX_COUNT:
         raise _MalformedError(f"{name} that is no number")
     return value

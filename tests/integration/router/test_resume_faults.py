@@ -13,8 +13,8 @@ from support.router_fleet import RouterFleet, chat, router_fleet, seconds_when_l
 from support.stub_site import Behaviour, StubSite, stop_after
 from support.wait import until
 
-from gateway.api_paths import CHAT_PATH
-from router.live import watch
+from gateway.api_paths import CHAT_PATH, DERENDER_PATH
+from router.live import site_questions, watch
 
 BODY = chat(stream=True)
 COMPLETION = "/v1/completions"
@@ -143,3 +143,59 @@ async def test_a_site_that_pushes_back_for_no_time_at_all_is_not_asked_for_ever(
         await fleet.settled(broken=1)
         asked = [one for site in fleet.sites for one in site.inference if one.path == COMPLETION]
         assert len(asked) < 40
+
+
+NATIVE: dict[str, dict[str, Any]] = {
+    "/v1/messages": {"max_tokens": 30, "messages": [{"role": "user", "content": "why"}]},
+    "/v1/responses": {"max_output_tokens": 30, "input": "why"},
+}
+
+
+def parsing(name: str) -> StubSite:
+    return StubSite(name, parses_ids=True)
+
+
+@pytest.mark.parametrize("path", NATIVE)
+async def test_a_client_that_was_told_that_its_stream_is_broken_does_not_wait_for_it(
+    store: Any, path: str
+) -> None:
+    """It sees nothing that follows: its site is let go at once."""
+    choice = {"index": 0, "delta": {"content": 5}, "finish_reason": None}
+    chunk = {"id": "x", "model": "m", "created": 1, "choices": [choice]}
+    nonsense = b"data: %b\n\n" % orjson.dumps(chunk)
+    async with router_fleet(store, "a", "b", make_site=parsing) as fleet:
+        script(fleet, Behaviour(first_event=nonsense, events=1, then="hang"))
+        async with asyncio.timeout(5):
+            _, data = await fleet.stream(NATIVE[path] | {"model": "m", "stream": True}, path)
+        assert data.count(b"event: error") == 1
+        await fleet.settled(broken=1)
+        assert len([one for site in fleet.sites for one in site.inference]) == 1
+
+
+async def test_who_waits_for_its_turn_at_parsers_that_say_nothing_does_not_wait_for_all_before_it(
+    store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them has its time to answer; ten would take ten times as long."""
+    monkeypatch.setattr(site_questions, "MEANINGS_AT_ONCE", 1)
+    monkeypatch.setattr(site_questions, "DERENDER_TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr(site_questions, "TURN_SECONDS", 0.5, raising=False)
+    body = BODY | {"tools": [{"type": "function", "function": {"name": "write"}}], "max_tokens": 60}
+    async with router_fleet(store, "a", "b", make_site=parsing, resume_wait_seconds=0.3) as fleet:
+        for site in fleet.sites:
+            site.derender_gate = asyncio.Event()
+        await fleet.set_state("b", "draining")
+        script(fleet, *[stop_after(12)] * 10)
+        began = asyncio.Event()
+        fleet.sites[0].script = deque([Behaviour(gate=began, events=20)] * 10)
+        asking = [asyncio.create_task(fleet.stream(body)) for _ in range(10)]
+        active = fleet.router.forwarder.active
+        await until(lambda: sum(one.is_committed for one in active) == 10, what="all have begun")
+        await fleet.set_state("b", "serving")
+        await fleet.set_state("a", "draining")
+        began.set()
+        fleet.sites[1].script.clear()
+        async with asyncio.timeout(6):
+            answers = await asyncio.gather(*asking)
+        assert all(data.count(b'_lost"') == 1 for _, data in answers)
+        assert any(one.path == DERENDER_PATH for one in fleet.sites[1].seen)
+        await fleet.settled(broken=10)

@@ -252,6 +252,8 @@ def test_an_engines_error_is_told():
         _event({"choices": [], "usage": 1}),
         _event({"choices": [], "usage": {"prompt_tokens": "3"}}),
         _event({"choices": [], "usage": {"prompt_tokens_details": 3}}),
+        _event({"choices": [], "usage": {"prompt_tokens": -1}}),
+        _event({"choices": [], "usage": {"prompt_tokens": 2**64 - 1, "completion_tokens": 1}}),
         _chunk({"content": 1}),
         _chunk({"reasoning": []}),
         _chunk({"tool_calls": 1}),
