@@ -103,8 +103,8 @@ class Resumer:
             return
         resume = Resume(exchange, scanner.record, broken.view.max_model_len)
         resume.until = self._clock() + self._config.resume_wait_seconds
+        resume.has_broken()
         while True:
-            resume.has_broken()
             resume.is_power |= self._view.is_losing_power(exchange.site_id)
             plan = self._plan(resume, None)
             if isinstance(plan, Finish):
@@ -270,10 +270,14 @@ class Resumer:
         if isinstance(continuation, Continuation) and continuation.stop_search is not None:
             await self._questions.count(exchange, placement, continuation.stop_search)
             exchange.request.write(continuation.end(continuation.stop_search.count))
-        if continuation.tokens or ending == "complete":
-            exchange.resumes += 1
+        if ending != "complete":
+            resume.has_broken()
+        has_got_on = ending == "complete" or resume.record.output_tokens > before
+        if has_got_on:
             resume.fruitless = 0
             resume.until = self._clock() + self._config.resume_wait_seconds
+        if continuation.tokens or ending == "complete":
+            exchange.resumes += 1
             self._metrics.count_resume(plan.method, plan.fidelity.value)
         if ending == "complete":
             placement.entry.breaker.succeed(placement.probe)
@@ -292,7 +296,7 @@ class Resumer:
             placement.entry.results["answered"] += 1
             self._lose(exchange, "its continuation has reasoning or a tool call", is_power=resume.is_power)
             return Step.DONE
-        resume.fruitless += 0 if continuation.tokens else 1
+        resume.fruitless += 0 if has_got_on else 1
         self._note_break(exchange, placement)
         return Step.AGAIN
 

@@ -30,6 +30,10 @@ from router.policy.stream_record import StreamRecord
 from router.policy.stream_scan import Ending, is_abort
 
 
+MAX_UNTOLD_IDS = 1 << 17
+"""That may wait for the parsers: minutes of the fastest engine. No client holds up one that sends more."""
+
+
 class ParsedContinuation:
     """One site's continuation of a stream."""
 
@@ -135,9 +139,12 @@ class ParsedContinuation:
         if is_abort(finish):
             self.ending = "aborted"
             return
-        if isinstance(ids, list) and all(isinstance(one, int) and one >= 0 for one in ids):
+        if isinstance(ids, list) and all(type(one) is int and one >= 0 for one in ids):
             self._fresh += ids
-        elif choice.get("text"):  # text without ids: nobody can tell what it means
+            if len(self._fresh) > MAX_UNTOLD_IDS:
+                self.ending = "malformed"
+                return
+        elif ids or choice.get("text"):  # text without ids: nobody can tell what it means
             self.ending = "malformed"
             return
         if finish is None:

@@ -14,7 +14,7 @@ from support.stub_site import Behaviour, StubSite, stop_after
 from support.wait import until
 
 from gateway.api_paths import CHAT_PATH, DERENDER_PATH
-from router.live import site_questions, watch
+from router.live import resume, site_questions, watch
 
 BODY = chat(stream=True)
 COMPLETION = "/v1/completions"
@@ -199,3 +199,25 @@ async def test_who_waits_for_its_turn_at_parsers_that_say_nothing_does_not_wait_
         assert all(data.count(b'_lost"') == 1 for _, data in answers)
         assert any(one.path == DERENDER_PATH for one in fleet.sites[1].seen)
         await fleet.settled(broken=10)
+
+
+async def test_sites_that_break_before_they_told_anything_are_tried_so_often(
+    store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ids that tell nothing are no step forward where they are generated anew: it may be this stream that
+    breaks whatever takes it."""
+    monkeypatch.setattr(resume, "MAX_FRUITLESS_RESUMES", 2)
+    tools = [{"type": "function", "function": {"name": "write", "strict": True}}]
+    thinks = {"messages": [{"role": "user", "content": "think"}], "chat_template_kwargs": {"thinks": True}}
+    body = BODY | thinks | {"tools": tools, "max_tokens": 60}
+    options: dict[str, Any] = {"stall_timeout_seconds": 0.5, "resume_wait_seconds": 1}
+    async with router_fleet(store, *"abcdefgh", make_site=parsing, **options) as fleet:
+        for site in fleet.sites:
+            site.default = stop_after(1, "hang")  # half a character
+        script(fleet, stop_after(13))
+        _, data = await fleet.stream(body)
+        assert data.count(b'"code":"stream_lost"') == 1
+        seen = [one for site in fleet.sites for one in site.inference if one.path == COMPLETION]
+        assert all(one.raw == seen[0].raw for one in seen), "from the same place each time"
+        assert sum(len(site.inference) for site in fleet.sites) == 1 + 3
+        await fleet.settled(broken=1)
