@@ -81,7 +81,6 @@ class HotPathProtocol(UnfinishedProtocol):
         self._heard_at = 0.0
         """When bytes came last that nobody wants."""
         self._date: tuple[object, bytes] = (None, b"")
-        self.write_paused_since: float | None = None
         self.closing: tuple[float, int] | None = None
         """Closed by us, and not gone yet: since when it has had so many bytes unsent."""
 
@@ -192,6 +191,8 @@ class HotPathProtocol(UnfinishedProtocol):
         cycle = self._serving
         if isinstance(cycle, ClientRequest) and cycle.on_resume is not None:
             cycle.on_resume()
+        if cycle is not None and cycle.response_complete and not self.transport.is_closing():
+            self._go_on()
 
     # httptools
     def on_message_begin(self) -> None:
@@ -256,7 +257,7 @@ class HotPathProtocol(UnfinishedProtocol):
             request.extra_head = self._cors.lines(self.headers)
         before = self.cycle
         self.cycle = request  # type: ignore[assignment]
-        if before is None or before.response_complete:
+        if (before is None or before.response_complete) and not self._is_full:
             request.is_turn = True
             self._serving = request
             if self.expect_100_continue and self._let_in(request):

@@ -56,6 +56,8 @@ class TurnsProtocol(HttpToolsProtocol):
         self._is_feeding_on = False
         """That is being fed, or will be in the loop's next turn."""
         self._is_taking_turns = False
+        self.write_paused_since: float | None = None
+        """Since when the client has had more unread than `WRITE_HIGH_BYTES`."""
 
     # what the whole protocol does
     def _start_hot(self, request: ClientRequest) -> None:
@@ -88,14 +90,14 @@ class TurnsProtocol(HttpToolsProtocol):
             if place >= size or self.is_refused or self.transport.is_closing():
                 return is_plain
             begun += self._begun
-            if self.pipeline or begun > MAX_BEGUN_AT_ONCE:
+            if self.pipeline or self._is_full or begun > MAX_BEGUN_AT_ONCE:
                 self._unfed = data[place:]
                 self.flow.pause_reading()
                 return is_plain
 
     def _read_on(self) -> None:
         """Go on behind what had to wait, unless something still must."""
-        if self.pipeline:
+        if self.pipeline or self._is_full:
             return
         if self._unfed:
             if not self._is_feeding_on:
@@ -133,9 +135,20 @@ class TurnsProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """As uvicorn's, less its timer for every answer: `check_timeouts` closes idle connections."""
         self.server_state.total_requests += 1
-        if self._is_taking_turns or self.transport.is_closing():
-            return
-        if self.pipeline:
+        if not (self._is_taking_turns or self.transport.is_closing()):
+            self._go_on()
+
+    @property
+    def _is_full(self) -> bool:
+        """The client has not read what was answered: it gets no further answers before it has."""
+        serving = self._serving
+        return self.write_paused_since is not None and (serving is None or serving.response_complete)
+
+    def _go_on(self) -> None:
+        """The next request, where its client has room for the answer."""
+        if self._is_full:
+            self.flow.pause_reading()
+        elif self.pipeline:
             self._take_turns()
         else:
             self._read_on()
@@ -148,7 +161,7 @@ class TurnsProtocol(HttpToolsProtocol):
         """
         self._is_taking_turns = True
         try:
-            while self.pipeline:
+            while self.pipeline and not self._is_full:
                 cycle, app = self.pipeline.pop()
                 self._read_on()
                 self._start_asgi_task(cycle, app)
@@ -156,7 +169,10 @@ class TurnsProtocol(HttpToolsProtocol):
                     return
         finally:
             self._is_taking_turns = False
-        self._rest()
+        if self._is_full:
+            self.flow.pause_reading()
+        else:
+            self._rest()
 
     def _rest(self) -> None:
         """All that was read is answered."""

@@ -29,7 +29,6 @@ from router.policy.resume_plan import Continue, ResumableRequest
 from router.policy.stream_record import StreamRecord
 from router.policy.stream_scan import Ending, is_abort
 
-
 MAX_UNTOLD_IDS = 1 << 17
 """That may wait for the parsers: minutes of the fastest engine. No client holds up one that sends more."""
 

@@ -22,6 +22,7 @@ from gateway.refusal import Refusal
 from gateway.server import ClientRequest, HttpServer
 
 LIMIT = 100_000
+LARGE = b"x" * (1 << 20)
 
 
 @dataclass
@@ -38,6 +39,9 @@ class Site:
     def answer_at_once(self, request: ClientRequest) -> None:
         """No coroutine, as refusals have none."""
         self.answered_at_once += 1
+        if request.query:
+            request.respond(200, [], LARGE)
+            return
         request.respond(200, [], request.body)
 
     async def handle(self, request: ClientRequest) -> None:
@@ -62,6 +66,8 @@ class Site:
                     for _ in range(200):
                         request.write(b"x" * 65_536)
                     request.finish()
+                case "/hot/large":
+                    request.respond(200, [], LARGE)
                 case "/hot/cut":
                     request.start(200, [])
                     request.write(b"half")
@@ -188,6 +194,35 @@ async def test_as_many_pipelined_requests_as_come_are_answered(site: Site, path:
     assert connection.idle_since is not None
     assert not connection.flow.read_paused
     writer.close()
+
+
+@pytest.mark.parametrize("path", ["/hot/large", "/hot/now?large"])
+@pytest.mark.parametrize("is_pipelined", [True, False])
+async def test_who_reads_no_answers_gets_no_further_ones(site: Site, path: str, is_pipelined: bool) -> None:
+    """They would fill the memory. Then it reads: all it asked for is answered."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+    client.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(client, ("127.0.0.1", site.server.port))
+    if is_pipelined:
+        await loop.sock_sendall(client, post(path) * 40)
+    else:
+        for _ in range(40):
+            await loop.sock_sendall(client, post(path))
+            await asyncio.sleep(0.005)
+    await until(lambda: site.server.connections and connection_of(site).write_paused_since is not None)
+    await asyncio.sleep(0.2)
+    connection = connection_of(site)
+    assert connection.transport.get_write_buffer_size() < 3 * len(LARGE)
+    assert len(site.released) + site.answered_at_once < 20
+    left = 40 * len(LARGE)
+    while left > 0:
+        left -= (await asyncio.wait_for(loop.sock_recv(client, 1 << 20), 10)).count(b"x")
+    await until(lambda: connection.idle_since is not None)
+    assert not connection.flow.read_paused
+    assert len(site.released) + site.answered_at_once == 40
+    client.close()
 
 
 async def test_pipelined_requests_hold_up_no_other_connection(site: Site) -> None:
