@@ -28,13 +28,14 @@ from router.live.resume_state import Resume
 from router.live.site_answers import (
     RefusedError,
     error_status,
+    is_gone,
     note_headroom,
     note_pushback,
     read_refusal,
 )
 from router.live.site_questions import SiteQuestions
 from router.policy.continuation import ClientStream, Continuation
-from router.policy.dispatch import FOREVER
+from router.policy.dispatch import FOREVER, has_other_site
 from router.policy.parsed_continuation import ParsedContinuation
 from router.policy.parser_talk import ParsersDisagreeError
 from router.policy.resume_plan import (
@@ -286,7 +287,7 @@ class Resumer:
             exchange.blame(self._clock())
             exchange.complete()
             return Step.DONE
-        if failure is not None and not _is_gone(failure):
+        if failure is not None and not is_gone(failure):
             return self._not_parsed(resume, placement, failure)
         if ending == "error_event" and error_status(continuation.error) == 503 and not continuation.tokens:
             return self._pushed_back(resume, placement, "capacity", None)
@@ -338,9 +339,14 @@ class Resumer:
         if error.status == 503:
             return self._pushed_back(resume, placement, error.pushback, error.retry_after)
         if 400 <= error.status < 500 and error.status not in (401, 403, 404):
-            placement.entry.breaker.succeed(placement.probe)
-            why = f"site {placement.entry.site_id} said {error.status}"
-            self._lose(resume.exchange, why, is_power=resume.is_power)
+            exchange, site = resume.exchange, placement.entry
+            site.breaker.succeed(placement.probe)
+            exchange.exclude(site.site_id)
+            resume.fruitless += 1
+            if has_other_site(self._views(exchange), exchange.excluded):
+                self._metrics.count_resume("none", f"status_{error.status}")
+                return Step.AGAIN
+            self._lose(exchange, f"site {site.site_id} said {error.status}", is_power=resume.is_power)
             return Step.DONE
         return self._failed(resume, placement, f"status_{error.status}")
 
@@ -389,9 +395,3 @@ class Resumer:
         about = {**exchange.about, "code": code, "site_id": exchange.site_id}
         logger.warning("a stream ends broken: %s", detail, extra=about)
         end_broken(exchange, code, detail)
-
-
-def _is_gone(failure: BaseException) -> bool:
-    """Whether parsers did not answer because their site has lost its power, say: a break as any."""
-    is_busy = isinstance(failure, RefusedError) and failure.status >= 500
-    return is_busy or isinstance(failure, (UpstreamError, TimeoutError))

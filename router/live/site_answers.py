@@ -18,6 +18,7 @@ from router.policy.stream_scan import is_abort
 MAX_REFUSAL_BYTES = 64 * 1024
 """Of the body of a refusal or error: enough for any message."""
 REFUSAL_SECONDS = 2.0
+LEAST_RETRY_SECONDS = 0.1
 PUSHBACK_REASONS = frozenset({"power", "capacity", "draining"})
 _CONSTRAINTS = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
 _FINISH_REASON = b'"finish_reason"'
@@ -39,6 +40,12 @@ class RefusedError(Exception):
         after = response.fields.get(b"x-heron-retry-after-seconds") or response.fields.get(b"retry-after")
         status = 503 if pushback is not None else response.status
         return cls(status, (pushback or b"capacity").decode("latin-1"), after)
+
+
+def is_gone(failure: BaseException) -> bool:
+    """Whether parsers did not answer because their site has lost its power, say: a break as any."""
+    is_busy = isinstance(failure, RefusedError) and failure.status >= 500
+    return is_busy or isinstance(failure, (UpstreamError, TimeoutError))
 
 
 def grammar_of(data: bytes) -> bytes | None:
@@ -133,11 +140,11 @@ def error_status(error: Any) -> int:
 
 
 def _seconds(value: bytes | None) -> float | None:
-    """None: it does not say; nor does one that says 0, and would be asked again and again."""
+    """None: it does not say; nor does one that says next to nothing, and would be asked again and again."""
     if value is None:
         return None
     try:
         seconds = float(value)
     except ValueError:
         return None
-    return seconds if math.isfinite(seconds) and seconds > 0 else None
+    return seconds if math.isfinite(seconds) and seconds >= LEAST_RETRY_SECONDS else None

@@ -129,12 +129,15 @@ async def test_a_stream_that_is_whole_is_no_broken_one(
         await fleet.settled(completed=1)
 
 
-async def test_a_site_that_pushes_back_for_no_time_at_all_is_not_asked_for_ever(store: Any) -> None:
+@pytest.mark.parametrize("after", ["0", "0.001"])
+async def test_a_site_that_pushes_back_for_no_time_at_all_is_not_asked_for_ever(
+    store: Any, after: str
+) -> None:
     """It says no room figure, and `retry-after: 0`: the resume ends when its time is over."""
     async with router_fleet(store, "a", "b", resume_wait_seconds=0.5) as fleet:
         for site in fleet.sites:
             site.headroom = None
-            site.default = Behaviour(status=503, headers={"retry-after": "0"})
+            site.default = Behaviour(status=503, headers={"retry-after": after})
         await fleet.announce()
         script(fleet, stop_after(5))
         async with asyncio.timeout(5):
@@ -220,4 +223,27 @@ async def test_sites_that_break_before_they_told_anything_are_tried_so_often(
         seen = [one for site in fleet.sites for one in site.inference if one.path == COMPLETION]
         assert all(one.raw == seen[0].raw for one in seen), "from the same place each time"
         assert sum(len(site.inference) for site in fleet.sites) == 1 + 3
+        await fleet.settled(broken=1)
+
+
+async def test_a_site_that_refuses_a_continuation_is_left_for_another(store: Any) -> None:
+    """Its engines may take less than those where it began."""
+    async with router_fleet(store, "a", "b", "c") as fleet:
+        script(fleet, stop_after(6), Behaviour(status=400))
+        _, data = await fleet.stream(BODY)
+        assert text_of(data) == WHOLE
+        await fleet.settled(completed=1)
+
+
+async def test_where_every_site_refuses_a_continuation_its_client_is_told_at_once(store: Any) -> None:
+    """Nothing is gained by waiting for room."""
+    async with router_fleet(store, "a", "b", "c", resume_wait_seconds=60) as fleet:
+        for site in fleet.sites:
+            site.default = Behaviour(status=400)
+        script(fleet, stop_after(6))
+        async with asyncio.timeout(10):
+            _, data = await fleet.stream(BODY)
+        assert data.count(b'"code":"stream_lost"') == 1
+        asked = [one for site in fleet.sites for one in site.inference if one.path == COMPLETION]
+        assert len(asked) == 3
         await fleet.settled(broken=1)
