@@ -190,6 +190,7 @@ async def test_a_site_whose_parsers_had_no_time_is_asked_again(store: Any) -> No
         await fleet.announce()
         await until(lambda: not fleet.site("b").derender_statuses, what="b was asked")
         [exchange] = fleet.router.forwarder.active
+        await until(lambda: exchange.placement is None, what="b was left")
         broke_at = exchange.wrote_at
         await until(lambda: exchange.wrote_at > broke_at, what="the watch has written a comment")
         await fleet.announce()

@@ -30,7 +30,7 @@ def test_what_was_held_back_is_sent_at_once_and_copied_once(monkeypatch: pytest.
     monkeypatch.setattr(relay, "site_answer_headers", lambda _headers: [])
     monkeypatch.setattr(relay, "own_headers", lambda _exchange: [])
     written: list[bytes] = []
-    request = SimpleNamespace(write=written.append, start=lambda _status, _headers: None)
+    request = SimpleNamespace(write=written.append, start=lambda _status, _headers: None, outlet=None)
     exchange: Any = SimpleNamespace(
         request=request, is_committed=False, on_opening=None, pause=None, resume=None
     )
