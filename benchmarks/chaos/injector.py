@@ -1,0 +1,395 @@
+"""Carries the schedule out: begins each fault, ends it, and writes down when the fleet was unwell.
+
+Rule: a fault that could not be done (an engine that does not run, a Redis that another fault holds) is counted
+as not done. A fault ends whatever happens, so that the fleet can be judged well again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+
+import httpx
+from redis.exceptions import RedisError
+
+from benchmarks.chaos.fleet import FLEET, ROUTERS, ChaosFleet
+from benchmarks.chaos.incidents import Incident
+from benchmarks.chaos.schedule import SITES, Fault, Schedule
+from benchmarks.chaos.strangers import Stranger
+from cli.topology import REDIS
+from fleet.api_key import key_id
+from fleet.keys import Keys
+from fleet.records import ApiKey, Cordon
+from fleet.store import Store, StoreError
+
+ENGINES_GONE_SECONDS = 3.0 + 3.0
+"""`watchdog_seconds`, and time for a busy machine to see it."""
+KEYS_KNOWN_SECONDS = 3.0
+"""Routers read keys each second, and say so within 2 s (docs/admission.md)."""
+POLICIES = ("least_loaded", "round_robin", "power_weighted", "selective_push", "reactive")
+RETRY_SECONDS = 0.5
+WRITE_SECONDS = 0.3
+OPERATOR_PATIENCE_SECONDS = 20.0
+
+
+class NotDoneError(Exception):
+    """There was nothing to do this to."""
+
+
+class Injector:
+    """One run's faults."""
+
+    def __init__(self, fleet: ChaosFleet, *, key: str, rng: random.Random) -> None:
+        self._fleet = fleet
+        self._key = key
+        self._rng = rng
+        self.incidents: list[Incident] = []
+        self.done: Counter[str] = Counter()
+        self.not_done: Counter[str] = Counter()
+        self.log: list[str] = []
+
+    async def run(self, schedule: Schedule, began_at: float) -> None:
+        """All faults; returns when each is over. `began_at`: unix seconds of the schedule's 0."""
+        async with asyncio.TaskGroup() as group:
+            for fault in schedule.faults:
+                group.create_task(self._carry_out(fault, began_at))
+        await self._restore()
+
+    async def _carry_out(self, fault: Fault, began_at: float) -> None:
+        await asyncio.sleep(max(0.0, began_at + fault.at_seconds - time.time()))
+        kind, _, what = fault.kind.partition(": ")
+        acts: dict[str, Callable[[Fault, str], Awaitable[None]]] = {
+            "wind": self._wind,
+            "agent": self._agent,
+            "worker": self._worker,
+            "router": self._router,
+            "feed": self._feed,
+            "engines": self._engines,
+            "engine": self._engine,
+            "redis": self._redis,
+            "link": self._link,
+            "operator": self._operator,
+            "records": self._records,
+        }
+        self.log.append(fault.describe())
+        try:
+            await acts[kind](fault, what)
+        except NotDoneError as error:
+            self.not_done[fault.kind] += 1
+            self.log.append(f"{fault.describe()}: not done: {error}")
+        else:
+            self.done[fault.kind] += 1
+
+    @contextmanager
+    def _unwell(self, what: str) -> Iterator[None]:
+        began = time.time()
+        try:
+            yield
+        finally:
+            self.incidents.append(Incident(what=what, began_at=began, ended_at=time.time()))
+
+    # power: the feed's own script has it
+    async def _wind(self, fault: Fault, _what: str) -> None:
+        await asyncio.sleep(fault.seconds)
+
+    # processes
+    async def _agent(self, fault: Fault, what: str) -> None:
+        site_id = fault.target.removeprefix("site-agent ")
+        with self._unwell(f"down {fault.target}"):
+            if what == "SIGTERM":
+                await self._fleet.terminate(fault.target)
+                await asyncio.sleep(fault.seconds)
+                await self._fleet.launch(fault.target)
+                return
+            engines = self._hardware_pid(site_id)
+            if what == "kill -9":
+                await self._kill(fault.target)
+                await self._expect_gone(engines, f"{fault.target} was killed, and its engines", fault.seconds)
+                await self._fleet.launch(fault.target)
+                return
+            self._fleet.signal(fault.target, signal.SIGSTOP)
+            try:
+                if fault.seconds > ENGINES_GONE_SECONDS:
+                    await self._expect_gone(
+                        engines, f"{fault.target} stood still, and its engines", fault.seconds
+                    )
+                else:
+                    await asyncio.sleep(fault.seconds)
+            finally:
+                self._fleet.signal(fault.target, signal.SIGCONT)
+
+    async def _expect_gone(self, pid: int | None, what: str, seconds: float) -> None:
+        """The pid ends within its time; this takes `seconds`, or until then."""
+        began = time.monotonic()
+        while pid is not None and _is_alive(pid):
+            if time.monotonic() - began > ENGINES_GONE_SECONDS:
+                self._fleet.violations.append(f"{what} still ran after {ENGINES_GONE_SECONDS:.0f} s")
+                break
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(max(0.0, began + seconds - time.monotonic()))
+
+    async def _kill(self, name: str) -> None:
+        self._fleet.signal(name, signal.SIGKILL)
+        await self._fleet.child(name).wait()
+
+    def _hardware_pid(self, site_id: str) -> int | None:
+        try:
+            pid = int(self._fleet.hardware(site_id)["pid"])
+        except (OSError, ValueError, KeyError):
+            return None
+        return pid if _is_alive(pid) else None
+
+    async def _worker(self, fault: Fault, what: str) -> None:
+        try:
+            page = await self._fleet.page(fault.target, "/heron/v1/fleet")
+        except httpx.HTTPError as error:
+            raise NotDoneError(repr(error)) from None
+        pids = [one["pid"] for one in page["workers"] if one["is_ready"]]
+        if not pids:
+            raise NotDoneError("no worker is ready")
+        pid = self._rng.choice(pids)
+        if what == "kill -9":
+            with self._unwell(f"worker {fault.target}"):
+                os.kill(pid, signal.SIGKILL)
+                await asyncio.sleep(fault.seconds)
+            return
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(fault.seconds)
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+    async def _router(self, fault: Fault, _what: str) -> None:
+        with self._unwell(f"stopping {fault.target}"):
+            await self._fleet.terminate(fault.target)
+            await asyncio.sleep(fault.seconds)
+            await self._fleet.launch(fault.target)
+
+    async def _feed(self, fault: Fault, what: str) -> None:
+        with self._unwell(f"down {fault.target}"):
+            if what == "kill -9":
+                await self._kill(fault.target)
+                await asyncio.sleep(fault.seconds)
+                await self._fleet.launch(fault.target)
+                return
+            self._fleet.signal(fault.target, signal.SIGSTOP)
+            await asyncio.sleep(fault.seconds)
+            self._fleet.signal(fault.target, signal.SIGCONT)
+
+    # engines
+    async def _engines(self, fault: Fault, _what: str) -> None:
+        pid = self._hardware_pid(fault.target)
+        if pid is None:
+            raise NotDoneError("no engine runs")
+        os.kill(pid, signal.SIGKILL)
+        await asyncio.sleep(fault.seconds)
+
+    async def _engine(self, fault: Fault, what: str) -> None:
+        kind = {"errors": "error"}.get(what, what)
+        try:
+            control = self._fleet.hardware(fault.target)["control_url"]
+            host = (await self._fleet.client.get(f"{control}/host")).json()
+            ready = [one["instance_id"] for one in host["engines"] if one["state"] == "ready"]
+            if not ready:
+                raise NotDoneError("no engine is ready")
+            url = f"{control}/engines/{self._rng.choice(ready)}/fault"
+            answer = await self._fleet.client.post(url, json={"kind": kind})
+            answer.raise_for_status()
+            await asyncio.sleep(fault.seconds)
+            if kind == "stall":
+                await self._fleet.client.post(url, json={"kind": "unstall"})
+        except (httpx.HTTPError, OSError, ValueError) as error:
+            raise NotDoneError(repr(error)) from None
+
+    # Redis
+    async def _redis(self, fault: Fault, what: str) -> None:
+        with self._unwell("down redis"):
+            if what == "SIGSTOP":
+                self._fleet.signal(REDIS, signal.SIGSTOP)
+                await asyncio.sleep(fault.seconds)
+                self._fleet.signal(REDIS, signal.SIGCONT)
+                return
+            with self._unwell("no keys"):
+                if what == "FLUSHALL":
+                    async with self._stranger() as stranger:
+                        await stranger.flush()
+                    await asyncio.sleep(fault.seconds)
+                else:
+                    await self._kill(REDIS)
+                    await asyncio.sleep(fault.seconds)
+                    await self._fleet.launch(REDIS)
+                await self.write_key()
+
+    # network
+    async def _link(self, fault: Fault, what: str) -> None:
+        link = self._fleet.links[fault.target]
+        with self._unwell(f"link {link.name}"):
+            if what == "slow":
+                link.set_slow(fault.value)
+            elif what == "blackhole":
+                link.set_blackhole()
+            elif what == "reset":
+                link.set_reset()
+            elif what == "half-open":
+                link.half_open()
+            else:
+                link.set_cut(int(fault.value))
+            try:
+                await asyncio.sleep(fault.seconds)
+            finally:
+                link.set_pass()
+
+    # operators
+    async def _operator(self, fault: Fault, what: str) -> None:
+        if what == "policy":
+            await self._switch(fault.target, self._rng.choice(POLICIES))
+            await asyncio.sleep(fault.seconds)
+            await self._insist(lambda: self._switch(fault.target, "heron"))
+        elif what == "cordon":
+            now = float(int(time.time()))
+            await self._write_cordon(fault.target, Cordon(reason="chaos", since_unix_seconds=now))
+            await asyncio.sleep(fault.seconds)
+            await self._insist(lambda: self._lift(fault.target))
+        else:
+            await self._exercise_keys(fault)
+
+    async def _switch(self, router: str, policy: str) -> None:
+        try:
+            answer = await self._fleet.client.put(
+                f"{self._fleet.operations[router]}/heron/v1/policy", json={"policy": policy}
+            )
+        except httpx.HTTPError as error:
+            raise NotDoneError(repr(error)) from None
+        if answer.status_code != 200:
+            raise NotDoneError(f"{answer.status_code}: {answer.text[:200]}")
+
+    async def _write_cordon(self, site_id: str, record: Cordon) -> None:
+        async with self._store() as store:
+            await store.write_cordon(site_id, record.to_json(), None)
+
+    async def _lift(self, site_id: str) -> None:
+        now = float(int(time.time()))
+        await self._write_cordon(site_id, Cordon(since_unix_seconds=now, lifted_at_unix_seconds=now))
+
+    async def _insist(self, act: Callable[[], Awaitable[None]]) -> None:
+        """An operator tries again."""
+        until = time.monotonic() + OPERATOR_PATIENCE_SECONDS
+        while True:
+            try:
+                return await act()
+            except NotDoneError:
+                if time.monotonic() > until:
+                    raise
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _exercise_keys(self, fault: Fault) -> None:
+        """A key that was added opens every router; once it is revoked, none. Judged only where Redis was well."""
+        key = f"hk-chaos-{self._rng.getrandbits(64):x}"
+        began = time.time()
+        await self.write_key(key)
+        await asyncio.sleep(KEYS_KNOWN_SECONDS)
+        before = await self._statuses(key)
+        async with self._store() as store:
+            await store.update_api_key(key_id(key.encode()), {"revoked_at_unix_seconds": repr(time.time())})
+        await asyncio.sleep(KEYS_KNOWN_SECONDS)
+        after = await self._statuses(key)
+        await asyncio.sleep(max(0.0, began + fault.seconds - time.time()))
+        if any(one.ended_at + KEYS_KNOWN_SECONDS > began for one in self.incidents if "redis" in one.what):
+            return
+        for name, wanted, statuses in (("an added", 200, before), ("a revoked", 401, after)):
+            for router, status in statuses.items():
+                if status not in (wanted, None) and self._was_up(router, began):
+                    self._fleet.violations.append(f"{router} answered {status} to {name} key, not {wanted}")
+
+    def _was_up(self, router: str, since: float) -> bool:
+        started = self._fleet.started_at.get(router)
+        return started is not None and started < since
+
+    async def _statuses(self, key: str) -> dict[str, int | None]:
+        """GET /v1/models of every router with this key; None: it does not answer."""
+        found: dict[str, int | None] = {}
+        for name in ROUTERS:
+            url = f"http://127.0.0.1:{self._fleet.routers[name].port}/v1/models"
+            try:
+                answer = await self._fleet.client.get(url, headers={"authorization": f"Bearer {key}"})
+                found[name] = answer.status_code
+            except httpx.HTTPError:
+                found[name] = None
+        return found
+
+    async def write_key(self, key: str | None = None) -> None:
+        """`heron keys add` or, after Redis lost it, `restore`."""
+        record = ApiKey(
+            tenant="chaos",
+            tiers=("priority", "default", "flex"),
+            created_at_unix_seconds=float(int(time.time())),
+        )
+        async with self._store() as store:
+            await store.write_api_key(key_id((key or self._key).encode()), record.to_hash())
+
+    # records
+    async def _records(self, fault: Fault, what: str) -> None:
+        until = time.monotonic() + fault.seconds
+        with self._unwell(f"records {fault.target}"):
+            async with self._stranger() as stranger:
+                if what == "of another type":
+                    await stranger.change_types(fault.target)
+                    await asyncio.sleep(fault.seconds)
+                    await self._insist(lambda: self._remove(fault.target))
+                    return
+                await stranger.remember(fault.target)
+                write = {
+                    "garbage": stranger.write_garbage,
+                    "old": stranger.write_old,
+                    "a second writer": stranger.write_second,
+                }[what]
+                while time.monotonic() < until:
+                    await asyncio.sleep(WRITE_SECONDS)
+                    await write(fault.target)
+
+    async def _remove(self, target: str) -> None:
+        async with self._stranger() as stranger:
+            await stranger.remove(target)
+
+    @asynccontextmanager
+    async def _stranger(self) -> AsyncIterator[Stranger]:
+        stranger = Stranger(self._fleet.redis_url, Keys(fleet=FLEET), self._rng)
+        try:
+            yield stranger
+        except RedisError as error:
+            raise NotDoneError(repr(error)) from None
+        finally:
+            await stranger.aclose()
+
+    @asynccontextmanager
+    async def _store(self) -> AsyncIterator[Store]:
+        store = self._fleet.store()
+        try:
+            yield store
+        except StoreError as error:
+            raise NotDoneError(repr(error)) from None
+        finally:
+            await store.aclose()
+
+    async def _restore(self) -> None:
+        """What an operator leaves behind: no cordon, the default policy, a key."""
+        await self._insist(self.write_key)
+        for site_id in SITES:
+            await self._insist(lambda site_id=site_id: self._lift(site_id))  # type: ignore[misc]
+        for router in ROUTERS:
+            await self._insist(lambda router=router: self._switch(router, "heron"))  # type: ignore[misc]
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

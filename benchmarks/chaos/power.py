@@ -1,0 +1,82 @@
+"""Did every site keep its cap? From the fake GPUs' own log and the wind alone, as the demo's judge does.
+
+Only one thing is allowed beyond it: a site that no reading can reach may follow the last one that it heard,
+walked down as DESIGN §7 says (whole for 3 periods, gone after 10).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks.chaos.fleet import SITE, WITHOUT_FIRM_POWER, ChaosFleet, cap_rule, ride_through
+from benchmarks.chaos.incidents import Allowance, Incident, blind_spans
+from cli.judge import PowerVerdict, judge
+from cli.power_logs import Granted, read_power_log
+from power_feed.true_power import TruePower
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteVerdict:
+    """One site's run."""
+
+    site_id: str
+    power: PowerVerdict
+    blind_seconds: float
+
+    @property
+    def fault(self) -> str:
+        """What may not be; "" where the cap held."""
+        excess = self.power.cap_exceeded_seconds
+        if self.site_id == WITHOUT_FIRM_POWER:
+            excess -= self.power.below_idle_seconds
+        if excess <= 0.0:
+            return ""
+        return f"{self.site_id} drew more than its cap for {excess:.2f} s beyond the ride-through"
+
+
+class AllowedGrant:
+    """What a site may take for its grant."""
+
+    def __init__(self, wind: TruePower, site_id: str, blind: Sequence[tuple[float, float]]) -> None:
+        self._granted = Granted(wind, site_id)
+        self._before = Granted(wind, site_id)
+        self._allowance = Allowance(blind=blind)
+
+    def __call__(self, unix_seconds: float) -> float:
+        """Watts at that instant; to be asked in order of time."""
+        watts = self._granted(unix_seconds)
+        spell = self._allowance.spell(unix_seconds)
+        if spell is None:
+            return watts
+        return max(watts, self._allowance.watts(unix_seconds, self._before(spell[0]), spell[0]))
+
+
+def judge_sites(
+    fleet: ChaosFleet, incidents: Sequence[Incident], *, start_unix_seconds: float
+) -> list[SiteVerdict]:
+    """Every site's verdict.
+
+    Raises:
+        PowerLogError: a log that cannot be judged by.
+    """
+    feed = fleet.topology.feed
+    assert feed is not None
+    wind = TruePower(feed, start_unix_seconds=start_unix_seconds)
+    verdicts = []
+    for site in fleet.topology.sites:
+        blind = blind_spans(site.site_id, incidents)
+        power = judge(
+            read_power_log(fleet.power_log(site.site_id)),
+            granted_watts=AllowedGrant(wind, site.site_id, blind),
+            rule=cap_rule(site.site_id),
+            limits=ride_through(),
+            idle_watts=SITE.idle_watts,
+        )
+        assert power is not None, f"{site.site_id} has no power log"
+        verdicts.append(
+            SiteVerdict(
+                site_id=site.site_id, power=power, blind_seconds=sum(end - begin for begin, end in blind)
+            )
+        )
+    return verdicts
