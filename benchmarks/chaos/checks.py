@@ -1,4 +1,4 @@
-"""What is looked at when the faults are over: is the fleet well again, has anything grown, what do the logs say?"""
+"""What is looked at when the faults are over: is the fleet well, has anything grown, what do the logs say?"""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 
@@ -17,8 +18,6 @@ from benchmarks.router.process import status_bytes
 RECOVERY_SECONDS = 90.0
 """After the last fault: a site's info is written each minute (docs/records.md), and it may be the last thing
 that a router which began anew lacks; breakers stay open for 30 s at most; half as much again."""
-REST_SECONDS = 8.0
-"""Longer than a pooled connection lives."""
 POLL_SECONDS = 0.25
 MAX_MORE_FILES = 80
 """Connections to sites that rest in a pool, of twice as many requests at once as there are clients."""
@@ -49,8 +48,8 @@ async def unwell(fleet: ChaosFleet) -> list[str]:
     return found
 
 
-def _router_faults(router: str, page: Mapping[str, object], metrics: Mapping[str, float]) -> Iterator[str]:
-    sites = {site["site_id"]: site for site in page["sites"]}  # type: ignore[index, attr-defined]
+def _router_faults(router: str, page: Mapping[str, Any], metrics: Mapping[str, float]) -> Iterator[str]:
+    sites = {site["site_id"]: site for site in page["sites"]}
     for site_id in SITES:
         site = sites.get(site_id, {})
         ready = sum(model["ready_instances"] or 0 for model in site.get("models", ()))
@@ -68,14 +67,16 @@ def _router_faults(router: str, page: Mapping[str, object], metrics: Mapping[str
         yield f"{router} has {metrics.get('heron_router_workers')} workers"
 
 
-async def until_well(fleet: ChaosFleet, within_seconds: float) -> tuple[float, list[str]]:
-    """How long that took, and what is still unwell where it took too long."""
+async def until_well(fleet: ChaosFleet, within_seconds: float) -> tuple[dict[str, float], list[str]]:
+    """What was unwell and how long it took to be well, and what is still unwell where it took too long."""
     began = time.monotonic()
+    lasted: dict[str, float] = {}
     while faults := await unwell(fleet):
+        lasted.update(dict.fromkeys(faults, time.monotonic() - began))
         if time.monotonic() - began > within_seconds:
-            return time.monotonic() - began, faults
+            return lasted, faults
         await asyncio.sleep(POLL_SECONDS)
-    return time.monotonic() - began, []
+    return lasted, []
 
 
 async def until_idle(fleet: ChaosFleet, within_seconds: float) -> list[str]:
@@ -144,8 +145,12 @@ def growth_faults(
 def log_faults(fleet: ChaosFleet, names: Sequence[str] = SERVICES) -> list[str]:
     """Every trace in a log."""
     found = []
-    for name in names:
-        for line in fleet.log_path(name).read_text(errors="replace").splitlines():
+    paths = {name: fleet.log_path(name) for name in names}
+    paths |= {
+        f"engines of {site_id}": fleet.site_directory(site_id) / "fake-hardware.log" for site_id in SITES
+    }
+    for name, path in paths.items():
+        for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
             if "Traceback" not in line and '"exception"' not in line:
                 continue
             try:

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from benchmarks.chaos.asks import PATHS, Ask, End, Got, Verdict, judge, make_ask
+from benchmarks.chaos.answers import End, Got, Verdict, judge
+from benchmarks.chaos.asks import PATHS, Ask, make_ask
 
 SILENCE_SECONDS = 45.0
 """Between two reads. Documented limits (fleet.ROUTER_SETTINGS) and room for a busy machine: 20 s of waiting
@@ -194,7 +195,7 @@ class _Exchange:
 
         Raises:
             TimeoutError: nothing came for too long.
-            OSError, ValueError, IncompleteReadError: the connection ended in between, or what came is no HTTP.
+            OSError, ValueError, IncompleteReadError: the connection ended before, or what came is no HTTP.
         """
         if self._ask.leaves_after_events is not None and not self._ask.is_stream:
             with suppress(TimeoutError):

@@ -37,10 +37,10 @@ from cli.process import ChildProcess
 from cli.supervisor import Service
 from cli.toml_text import to_toml
 from cli.topology import REDIS, Topology, build_topology, redis_service
-from fleet.power import CapRule, RideThrough
-from fleet.store import Store
-from fleet.redis_store import RedisStore
 from fleet.keys import Keys
+from fleet.power import CapRule, RideThrough
+from fleet.redis_store import RedisStore
+from fleet.store import Store
 
 FLEET = "chaos"
 MODEL = PROFILE.model
@@ -287,7 +287,10 @@ class ChaosFleet:
         """Send it a signal, whatever becomes of it."""
         if number in (signal.SIGKILL, signal.SIGTERM):
             self._expected.add(name)
-        os.kill(self._children[name].pid, number)
+        try:
+            os.kill(self._children[name].pid, number)
+        except ProcessLookupError:
+            raise FleetError(f"{name} runs no more; its log: {self._children[name].log_tail()}") from None
 
     async def terminate(self, name: str) -> int:
         """SIGTERM; its exit code. Beyond its grace it is killed, and that is a violation."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmarks.chaos.asks import Ledger
+from benchmarks.chaos.answers import Ledger
 from benchmarks.chaos.clients import Record
 from fleet.power import WALK_END_PERIODS, WALK_START_PERIODS
 
@@ -110,7 +110,10 @@ def excuse(record: Record, incidents: Sequence[Incident]) -> str:
 
 
 def excuse_of_keys(record: Record, incidents: Sequence[Incident]) -> str:
-    """A router that began while Redis had lost the keys knows none until they are restored (docs/admission.md)."""
+    """A router that began while Redis had lost the keys knows none until they are restored.
+
+    So docs/admission.md says.
+    """
     if "status 401" not in record.verdict.wrong:
         return ""
     for gone in incidents:
@@ -139,10 +142,11 @@ def ledger_faults(expected: dict[Ledger, int], counted: dict[str, int], *, may_v
     found = []
     unknown = expected.get("unknown", 0) + may_vary
     for name in ("completed", "shed", "broken", "client_error", "failed"):
-        least = expected.get(name, 0) - may_vary  # type: ignore[call-overload]
+        least = expected.get(name, 0) - may_vary
         if not least <= counted[name] <= least + may_vary + unknown:
             found.append(
-                f"{name}: the ledger has {counted[name]}, clients saw {least + may_vary}, and of {unknown} nobody knows"
+                f"{name}: the ledger has {counted[name]}, clients saw {least + may_vary}, "
+                f"and of {unknown} nobody knows"
             )
     total = sum(count for name, count in expected.items() if name != "-")
     if not total - unknown <= counted["requests"] <= total:

@@ -1,7 +1,7 @@
 """Carries the schedule out: begins each fault, ends it, and writes down when the fleet was unwell.
 
-Rule: a fault that could not be done (an engine that does not run, a Redis that another fault holds) is counted
-as not done. A fault ends whatever happens, so that the fleet can be judged well again.
+Rule: a fault that could not be done (an engine that does not run, a Redis that another holds) is counted as
+not done. A fault ends whatever happens, so that the fleet can be judged well again.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pathlib import Path
 import httpx
 from redis.exceptions import RedisError
 
-from benchmarks.chaos.fleet import FLEET, ROUTERS, ChaosFleet
+from benchmarks.chaos.fleet import FLEET, ChaosFleet, FleetError
 from benchmarks.chaos.incidents import Incident
-from benchmarks.chaos.schedule import SITES, Fault, Schedule
+from benchmarks.chaos.schedule import KINDS, ROUTERS, SITES, Fault, Schedule
 from benchmarks.chaos.strangers import Stranger
 from cli.topology import REDIS
 from fleet.api_key import key_id
@@ -54,6 +54,7 @@ class Injector:
         self.done: Counter[str] = Counter()
         self.not_done: Counter[str] = Counter()
         self.log: list[str] = []
+        self._held: set[str] = set()
 
     async def run(self, schedule: Schedule, began_at: float) -> None:
         """All faults; returns when each is over. `began_at`: unix seconds of the schedule's 0."""
@@ -80,12 +81,27 @@ class Injector:
         }
         self.log.append(fault.describe())
         try:
-            await acts[kind](fault, what)
+            with self._hold(fault):
+                await acts[kind](fault, what)
         except NotDoneError as error:
             self.not_done[fault.kind] += 1
             self.log.append(f"{fault.describe()}: not done: {error}")
+        except FleetError as error:
+            self._fleet.violations.append(f"after {fault.kind} of {fault.target}: {error}")
         else:
             self.done[fault.kind] += 1
+
+    @contextmanager
+    def _hold(self, fault: Fault) -> Iterator[None]:
+        """An earlier fault may last longer than was planned: what begins again takes its time."""
+        holds = set(KINDS[fault.kind].holds(fault.target))
+        if holds & self._held and not fault.kind.startswith("wind"):
+            raise NotDoneError("an earlier fault is not over yet")
+        self._held |= holds
+        try:
+            yield
+        finally:
+            self._held -= holds
 
     @contextmanager
     def _unwell(self, what: str) -> Iterator[None]:
@@ -291,7 +307,7 @@ class Injector:
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _exercise_keys(self, fault: Fault) -> None:
-        """A key that was added opens every router; once it is revoked, none. Judged only where Redis was well."""
+        """A key that was added opens every router; once it is revoked, none. Judged where Redis was well."""
         key = f"hk-chaos-{self._rng.getrandbits(64):x}"
         began = time.time()
         await self.write_key(key)

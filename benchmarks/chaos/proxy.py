@@ -30,6 +30,7 @@ class Link:
         self._may_pass.set()
         self._server: asyncio.Server | None = None
         self._pairs: set[_Pair] = set()
+        self._serving: set[asyncio.Task[None]] = set()
 
     @property
     def connections(self) -> int:
@@ -50,8 +51,7 @@ class Link:
             self._server.close()
         for pair in tuple(self._pairs):
             pair.abort()
-        while self._pairs:
-            await asyncio.sleep(0.01)
+        await asyncio.gather(*self._serving, return_exceptions=True)
 
     def set_pass(self) -> None:
         """All is well again; what was held goes on its way."""
@@ -97,6 +97,10 @@ class Link:
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         pair = _Pair(self, reader, writer, left_bytes=self._cut_bytes)
         self._pairs.add(pair)
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         try:
             if self._mode == "reset":
                 pair.reset()

@@ -15,6 +15,10 @@ from benchmarks.router.table import with_section
 
 HERE = Path(__file__).parent
 SHOWN_CHARACTERS = 1500
+SITES_HEAD = (
+    "| site | above the cap, s | beyond the ride-through, s | of it below idle, s | episodes "
+    "| without any reading, s |"
+)
 HEADING = """# A fleet under many faults at once
 
 Written by `python -m benchmarks.chaos --record`: change that, not the sections between the marks.
@@ -26,6 +30,10 @@ def _by_group(counts: Counter[str]) -> Counter[str]:
     for name, count in counts.items():
         groups[KINDS[name].group] += count
     return groups
+
+
+def _recovery_seconds(result: Result) -> float:
+    return max(result.recovery.values(), default=0.0)
 
 
 def section(result: Result) -> str:
@@ -56,7 +64,7 @@ def section(result: Result) -> str:
         *(f"| {name} | {count:,} |" for name, count in outcomes.most_common()),
         *(f"| of these excused: {name} | {count:,} |" for name, count in sorted(result.excused.items())),
         "",
-        "| site | above the cap, s | beyond the ride-through, s | of it below idle, s | episodes | without any reading, s |",
+        SITES_HEAD,
         "|---|---|---|---|---|---|",
         *(
             f"| {one.site_id} | {one.power.above_cap_seconds:.1f} | {one.power.cap_exceeded_seconds:.2f} "
@@ -64,7 +72,9 @@ def section(result: Result) -> str:
             for one in result.sites
         ),
         "",
-        f"Well again {result.recovery_seconds:.1f} s after the last fault; then {result.calm_requests} requests, all kinds.",
+        f"Well again {_recovery_seconds(result):.1f} s after the last fault"
+        + "".join(f"; last, {name}" for name in list(result.recovery)[-1:])
+        + f". Then {result.calm_requests} requests of all kinds.",
         f"The harness's own loop was late by {result.lag_seconds:.2f} s at most.",
         "Ledgers of the routers' last lives: "
         + "; ".join(
@@ -79,7 +89,8 @@ def section(result: Result) -> str:
         "| lived through it | open files before, after | MiB before, after |",
         "|---|---|---|",
         *(
-            f"| {name} | {was.open_files}, {now.open_files} | {was.resident_mib:.0f}, {now.resident_mib:.0f} |"
+            f"| {name} | {was.open_files}, {now.open_files} "
+            f"| {was.resident_mib:.0f}, {now.resident_mib:.0f} |"
             for name, was, now in result.footprints
         ),
         "",
@@ -108,7 +119,8 @@ def document(result: Result) -> dict[str, Any]:
             one.site_id: {**asdict(one.power), "blind_seconds": one.blind_seconds} for one in result.sites
         },
         "ledgers": result.ledgers,
-        "recovery_seconds": result.recovery_seconds,
+        "recovery_seconds": _recovery_seconds(result),
+        "recovery": result.recovery,
         "calm_requests": result.calm_requests,
         "lag_seconds": result.lag_seconds,
         "violations": result.violations,

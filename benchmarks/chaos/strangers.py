@@ -39,7 +39,7 @@ class Stranger:
         """
         for name in self._names(site_id):
             if await self._redis.type(name) == b"string" and (raw := await self._redis.get(name)):
-                self._kept[name] = raw
+                self._kept[name] = raw if isinstance(raw, bytes) else raw.encode()
 
     async def write_old(self, site_id: str) -> None:
         """What stood there before, again; on the channels too."""
