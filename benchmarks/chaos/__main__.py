@@ -14,6 +14,7 @@ import json
 import shutil
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 import uvloop
@@ -63,6 +64,8 @@ def main() -> int:
     values = document(result)
     (directory / "result.json").write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n")
     (directory / "faults.txt").write_text("\n".join(result.log) + "\n")
+    incidents = [asdict(one) for one in result.incidents]
+    (directory / "incidents.json").write_text(json.dumps(incidents, indent=1) + "\n")
     if options.record:
         write(text, values)
     if result.violations or options.keep is not None:

@@ -250,7 +250,8 @@ class ChaosFleet:
         until = time.monotonic() + READY_SECONDS
         while not await self._answers(name):
             if time.monotonic() > until or not child.is_running:
-                raise FleetError(f"{name} did not come up; the end of its log:\n{child.log_tail()}")
+                how = "in time" if child.is_running else f"(exit code {child.exit_code})"
+                raise FleetError(f"{name} did not come up {how}; the end of its log:\n{child.log_tail()}")
             await asyncio.sleep(POLL_SECONDS)
         self.started_at[name] = time.time()
 

@@ -5,7 +5,7 @@ Rule: only what the design says is excused, and only while what excuses it lasts
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmarks.chaos.answers import Ledger
@@ -19,6 +19,8 @@ RECONNECT_SECONDS = 8.0
 up, 2 s of back-off, and one reading."""
 KEYS_SECONDS = 3.0
 """Until a router knows keys that were restored."""
+WALK_SECONDS = (WALK_END_PERIODS + 1) * PERIOD_SECONDS
+HEARD_STEP_SECONDS = 0.25
 CONNECTION_SECONDS = 1.0
 """Between what ends a connection and its client's seeing it."""
 
@@ -57,39 +59,49 @@ def both(first: Sequence[Span], second: Sequence[Span]) -> Iterator[Span]:
                 yield max(begin, other_begin), min(end, other_end)
 
 
-def blind_spans(site_id: str, incidents: Sequence[Incident]) -> list[Span]:
-    """When no reading could reach a site's agent: neither path from the feed was whole."""
+def blind_spans(
+    site_id: str, incidents: Sequence[Incident], *, tail_seconds: float = RECONNECT_SECONDS
+) -> list[Span]:
+    """When neither path from the feed to a site's agent was surely whole: it may not have heard a reading.
+
+    Without a tail: when surely none could come.
+    """
     feed = ("down power-feed",)
-    direct = spans(incidents, (*feed, f"link {site_id}>feed"), tail_seconds=RECONNECT_SECONDS)
-    redis = spans(
-        incidents,
-        (
-            *feed,
-            "down redis",
-            "link power-feed>redis",
-            f"link site-agent {site_id}>redis",
-            f"records {site_id}",
-        ),
-        tail_seconds=RECONNECT_SECONDS,
-    )
+    direct = spans(incidents, (*feed, f"link {site_id}>feed"), tail_seconds=tail_seconds)
+    agent = f"link site-agent {site_id}>redis"
+    others = ("down redis", "link power-feed>redis", agent, f"records {site_id}")
+    redis = spans(incidents, (*feed, *others), tail_seconds=tail_seconds)
     return sorted(both(direct, redis))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowance:
-    """What a site may take for its grant while it is blind: the last one that it heard, walked down."""
+    """What a site may take for its grant while it may be blind: the last reading, walked down (DESIGN §7).
 
-    blind: Sequence[Span]
+    Which was the last is not known here: any instant of the spell at which one may have come, or its begin.
+    """
 
-    def watts(self, at: float, wind_before: float, began_at: float) -> float:
-        """`wind_before`: what the wind gave when this spell began."""
-        age = at - began_at
-        start, end = WALK_START_PERIODS * PERIOD_SECONDS, (WALK_END_PERIODS + 1) * PERIOD_SECONDS
-        return wind_before * min(1.0, max(0.0, (end - age) / (end - start)))
+    maybe_blind: Sequence[Span]
+    surely_blind: Sequence[Span]
 
-    def spell(self, at: float) -> Span | None:
-        """The spell that an instant is in."""
-        return next(((begin, end) for begin, end in self.blind if begin <= at <= end), None)
+    def watts(self, at: float, wind: Callable[[float], float]) -> float:
+        """At an instant; what the wind gives then is always allowed."""
+        most = wind(at)
+        spell = next(((begin, end) for begin, end in self.maybe_blind if begin <= at <= end), None)
+        if spell is None:
+            return most
+        heard = max(spell[0], at - WALK_SECONDS)
+        while heard < at:
+            if heard == spell[0] or not any(begin < heard <= end for begin, end in self.surely_blind):
+                most = max(most, wind(heard) * walk_left_ratio(at - heard))
+            heard += HEARD_STEP_SECONDS
+        return most
+
+
+def walk_left_ratio(seconds: float) -> float:
+    """How much of a cap is left so long after the last reading, which may have been one period old."""
+    start = WALK_START_PERIODS * PERIOD_SECONDS
+    return min(1.0, max(0.0, (WALK_SECONDS - seconds) / (WALK_SECONDS - start)))
 
 
 def excuse(record: Record, incidents: Sequence[Incident]) -> str:
@@ -109,7 +121,21 @@ def excuse(record: Record, incidents: Sequence[Incident]) -> str:
     return ""
 
 
-def excuse_of_keys(record: Record, incidents: Sequence[Incident]) -> str:
+def excuse_of_answer(record: Record, incidents: Sequence[Incident]) -> str:
+    """Why an answer may be a wrong one; "" if nothing excuses it."""
+    return _excuse_of_keys(record, incidents) or _excuse_of_aborts(record, incidents)
+
+
+def _excuse_of_aborts(record: Record, incidents: Sequence[Incident]) -> str:
+    """An engine that somebody else stops calls a response in one piece `completed` (docs/api.md)."""
+    if record.ask.api != "responses" or record.ask.is_stream or not record.verdict.wrong.startswith("text"):
+        return ""
+    aborts = [one for one in incidents if one.what == "engine abort"]
+    is_hit = any(one.began_at <= record.ended_at and record.began_at <= one.ended_at for one in aborts)
+    return "engine abort" if is_hit else ""
+
+
+def _excuse_of_keys(record: Record, incidents: Sequence[Incident]) -> str:
     """A router that began while Redis had lost the keys knows none until they are restored.
 
     So docs/admission.md says.

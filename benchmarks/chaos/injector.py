@@ -217,9 +217,10 @@ class Injector:
             if not ready:
                 raise NotDoneError("no engine is ready")
             url = f"{control}/engines/{self._rng.choice(ready)}/fault"
-            answer = await self._fleet.client.post(url, json={"kind": kind})
-            answer.raise_for_status()
-            await asyncio.sleep(fault.seconds)
+            with self._unwell(f"engine {kind}"):
+                answer = await self._fleet.client.post(url, json={"kind": kind})
+                answer.raise_for_status()
+                await asyncio.sleep(fault.seconds)
             if kind == "stall":
                 await self._fleet.client.post(url, json={"kind": "unstall"})
         except (httpx.HTTPError, OSError, ValueError) as error:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from benchmarks.chaos.fleet import SITE, WITHOUT_FIRM_POWER, ChaosFleet, cap_rule, ride_through
 from benchmarks.chaos.incidents import Allowance, Incident, blind_spans
 from cli.judge import PowerVerdict, judge
-from cli.power_logs import Granted, read_power_log
+from cli.power_logs import read_power_log
 from power_feed.true_power import TruePower
 
 
@@ -36,20 +36,21 @@ class SiteVerdict:
 
 
 class AllowedGrant:
-    """What a site may take for its grant."""
+    """What a site may take for its grant, by unix seconds."""
 
-    def __init__(self, wind: TruePower, site_id: str, blind: Sequence[tuple[float, float]]) -> None:
-        self._granted = Granted(wind, site_id)
-        self._before = Granted(wind, site_id)
-        self._allowance = Allowance(blind=blind)
+    def __init__(self, wind: TruePower, site_id: str, allowance: Allowance) -> None:
+        self._wind = wind
+        self._site_id = site_id
+        self._allowance = allowance
 
     def __call__(self, unix_seconds: float) -> float:
-        """Watts at that instant; to be asked in order of time."""
-        watts = self._granted(unix_seconds)
-        spell = self._allowance.spell(unix_seconds)
-        if spell is None:
-            return watts
-        return max(watts, self._allowance.watts(unix_seconds, self._before(spell[0]), spell[0]))
+        """Watts at that instant."""
+        return self._allowance.watts(unix_seconds, self._at)
+
+    def _at(self, unix_seconds: float) -> float:
+        watts = self._wind.available_watts(self._site_id, unix_seconds)
+        assert watts is not None, "a schedule always has a value"
+        return watts
 
 
 def judge_sites(
@@ -66,9 +67,11 @@ def judge_sites(
     verdicts = []
     for site in fleet.topology.sites:
         blind = blind_spans(site.site_id, incidents)
+        surely = blind_spans(site.site_id, incidents, tail_seconds=0.0)
+        allowance = Allowance(maybe_blind=blind, surely_blind=surely)
         power = judge(
             read_power_log(fleet.power_log(site.site_id)),
-            granted_watts=AllowedGrant(wind, site.site_id, blind),
+            granted_watts=AllowedGrant(wind, site.site_id, allowance),
             rule=cap_rule(site.site_id),
             limits=ride_through(),
             idle_watts=SITE.idle_watts,

@@ -124,6 +124,7 @@ def document(result: Result) -> dict[str, Any]:
         "calm_requests": result.calm_requests,
         "lag_seconds": result.lag_seconds,
         "violations": result.violations,
+        "began_at_unix_seconds": result.began_at,
     }
 
 

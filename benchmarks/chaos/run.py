@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.chaos import checks
 from benchmarks.chaos.clients import Clients, Record
 from benchmarks.chaos.fleet import MODEL, READY_SECONDS, ChaosFleet
-from benchmarks.chaos.incidents import Incident, excuse, excuse_of_keys, expected_ledger, ledger_faults
+from benchmarks.chaos.incidents import Incident, excuse, excuse_of_answer, expected_ledger, ledger_faults
 from benchmarks.chaos.injector import Injector
 from benchmarks.chaos.power import SiteVerdict, judge_sites
 from benchmarks.chaos.schedule import ROUTERS, Schedule
@@ -45,6 +45,9 @@ class Result:
     footprints: list[tuple[str, checks.Footprint, checks.Footprint]] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
+    incidents: list[Incident] = field(default_factory=list)
+    began_at: float = 0.0
+    """Unix seconds of the schedule's 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +92,7 @@ async def run(schedule: Schedule, directory: Path, setting: Setting) -> Result:
         result.violations += _calm_faults(warm, "before any fault")
         await asyncio.sleep(setting.rest_seconds)
         before = checks.footprints(fleet)
-        began_at = await _under_faults(fleet, clients, injector, schedule, setting)
+        result.began_at = await _under_faults(fleet, clients, injector, schedule, setting)
         result.recovery, faults = await checks.until_well(fleet, checks.RECOVERY_SECONDS)
         result.violations += [
             f"{checks.RECOVERY_SECONDS:.0f} s after the last fault: {fault}" for fault in faults
@@ -105,7 +108,7 @@ async def run(schedule: Schedule, directory: Path, setting: Setting) -> Result:
         result.violations += await checks.loop_failures(fleet)
         result.violations += await _ledgers(fleet, clients.records, injector.incidents, result)
         result.sites, power_faults = await asyncio.to_thread(
-            _judge_power, fleet, injector.incidents, began_at
+            _judge_power, fleet, injector.incidents, result.began_at
         )
         result.violations += power_faults
     finally:
@@ -114,6 +117,7 @@ async def run(schedule: Schedule, directory: Path, setting: Setting) -> Result:
     result.violations += fleet.violations + checks.log_faults(fleet)
     result.violations += _wrong(clients.records, injector.incidents, result)
     result.done, result.not_done, result.log = injector.done, injector.not_done, injector.log
+    result.incidents = injector.incidents
     result.outcomes = clients.table()
     return result
 
@@ -189,11 +193,11 @@ def _wrong(records: Sequence[Record], incidents: Sequence[Incident], result: Res
         verdict = one.verdict
         if not verdict.wrong and not verdict.is_unanswered:
             continue
-        why = excuse(one, incidents) if verdict.is_unanswered else excuse_of_keys(one, incidents)
+        why = excuse(one, incidents) if verdict.is_unanswered else excuse_of_answer(one, incidents)
         if why:
             result.excused[f"{verdict.heading}, {why}"] += 1
             continue
-        began = one.began_at - (records[0].began_at if records else 0.0)
+        began = one.began_at - result.began_at
         found.append(
             f"{one.ask.kind} at {one.router} ({one.request_id}, {began:.1f} s, took "
             f"{one.ended_at - one.began_at:.1f} s): {verdict.heading} {verdict.wrong} {one.got_tail}"

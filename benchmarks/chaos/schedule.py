@@ -7,6 +7,7 @@ site's wind) at once; otherwise they may overlap as they like.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -173,11 +174,17 @@ class Schedule:
 
 
 def make_schedule(
-    *, seed: int, seconds: float, every_seconds: float, levels: Levels, kinds: Sequence[str] = ()
+    *,
+    seed: int,
+    seconds: float,
+    every_seconds: float,
+    levels: Levels,
+    kinds: Sequence[str] = (),
+    longest_seconds: float = math.inf,
 ) -> Schedule:
     """`every_seconds`: on average between two faults' begins; all are over after `seconds`.
 
-    `kinds`: only these (by what their names begin with); empty: all.
+    `kinds`: only these (by what their names begin with); empty: all. `longest_seconds`: of one fault.
     """
     rng = random.Random(seed)
     chosen = {name: kind for name, kind in KINDS.items() if not kinds or name.startswith(tuple(kinds))}
@@ -190,7 +197,7 @@ def make_schedule(
     while at < seconds:
         name = rng.choices(names, weights)[0]
         kind = chosen[name]
-        target, lasts = rng.choice(kind.targets), rng.uniform(*kind.seconds)
+        target, lasts = rng.choice(kind.targets), min(longest_seconds, rng.uniform(*kind.seconds))
         value = rng.uniform(*kind.value)
         holds = kind.holds(target)
         if at + lasts <= seconds and all(held_until.get(one, 0.0) <= at for one in holds):

@@ -25,6 +25,7 @@ async def test_nothing_is_lost_or_wrong_while_much_goes_wrong(tmp_path: Path) ->
         seconds=SECONDS,
         every_seconds=0.5,
         levels=LEVELS,
+        longest_seconds=4.0,
         kinds=[name for name in KINDS if name not in SLOW_TO_MEND],
     )
     setting = Setting(clients=10, warm_up_requests=10, calm_requests=20, at_once=6, rest_seconds=1.0)

@@ -18,7 +18,7 @@ from benchmarks.chaos.incidents import (
     Incident,
     blind_spans,
     excuse,
-    excuse_of_keys,
+    excuse_of_answer,
     expected_ledger,
     ledger_faults,
 )
@@ -175,9 +175,19 @@ def test_a_router_that_began_without_keys_may_refuse_them_until_they_are_restore
     gone = Incident(what="no keys", began_at=5.0, ended_at=11.0)
     began = Incident(what="stopping router-a", began_at=6.0, ended_at=9.0)
     refused = _record("WRONG", wrong="status 401: …")
-    assert excuse_of_keys(refused, [gone, began])
-    assert not excuse_of_keys(refused, [gone])
-    assert not excuse_of_keys(dataclasses.replace(refused, began_at=15.0), [gone, began])
+    assert excuse_of_answer(refused, [gone, began])
+    assert not excuse_of_answer(refused, [gone])
+    assert not excuse_of_answer(dataclasses.replace(refused, began_at=15.0), [gone, began])
+
+
+def test_a_response_in_one_piece_may_be_short_only_where_an_engine_was_stopped_by_a_stranger() -> None:
+    """It says `completed` then; of no other API and no stream that is excused."""
+    aborted = [Incident(what="engine abort", began_at=15.0, ended_at=15.5)]
+    short = dataclasses.replace(_record("WRONG", wrong="text of 3 characters, not 9"), ask=_ask("responses"))
+    assert excuse_of_answer(short, aborted)
+    assert not excuse_of_answer(short, [])
+    assert not excuse_of_answer(dataclasses.replace(short, ask=_ask("chat")), aborted)
+    assert not excuse_of_answer(dataclasses.replace(short, ask=_ask("responses stream")), aborted)
 
 
 def test_a_site_is_blind_only_while_both_ways_are_closed() -> None:
@@ -185,21 +195,33 @@ def test_a_site_is_blind_only_while_both_ways_are_closed() -> None:
     direct = Incident(what="link north>feed", began_at=10.0, ended_at=20.0)
     redis = Incident(what="down redis", began_at=15.0, ended_at=30.0)
     assert blind_spans("north", [direct, redis]) == [(15.0, 28.0)]
+    assert blind_spans("north", [direct, redis], tail_seconds=0.0) == [(15.0, 20.0)]
     assert blind_spans("north", [direct]) == []
     assert blind_spans("coast", [direct, redis]) == []
 
 
 def test_what_a_blind_site_may_take_walks_down() -> None:
     """Whole for 3 periods after the last reading, which may be one period old, and nothing after 10."""
-    allowance = Allowance(blind=[(100.0, 200.0)])
-    assert allowance.spell(99.0) is None
-    assert [allowance.watts(at, 700.0, 100.0) for at in (100.0, 103.0, 107.0, 111.0, 150.0)] == [
-        700.0,
-        700.0,
-        350.0,
-        0.0,
-        0.0,
-    ]
+    allowance = Allowance(maybe_blind=[(100.0, 200.0)], surely_blind=[(100.0, 150.0)])
+
+    def wind(at: float) -> float:
+        return 700.0 if at < 100.5 else 0.0
+
+    assert allowance.watts(99.0, wind) == 700.0
+    times = (100.0, 103.0, 107.0, 111.0, 150.0)
+    assert [allowance.watts(at, wind) for at in times] == [700.0, 700.0, 350.0, 0.0, 0.0]
+
+
+def test_where_a_reading_may_have_come_it_may_have_been_the_last() -> None:
+    """Two spells that run into each other are no long one."""
+    allowance = Allowance(maybe_blind=[(100.0, 200.0)], surely_blind=[(100.0, 110.0), (120.0, 130.0)])
+
+    def wind(at: float) -> float:
+        return 700.0 if at < 120.5 else 0.0
+
+    assert allowance.watts(123.0, wind) == 700.0
+    assert allowance.watts(130.0, wind) < 100.0
+    assert allowance.watts(201.0, wind) == 0.0
 
 
 def test_a_ledger_that_agrees_with_its_clients_has_no_fault() -> None:
