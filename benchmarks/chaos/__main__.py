@@ -20,7 +20,7 @@ from pathlib import Path
 import uvloop
 
 from benchmarks.chaos.fleet import LEVELS, FleetError
-from benchmarks.chaos.report import document, section, write
+from benchmarks.chaos.report import document, request_lines, section, write
 from benchmarks.chaos.run import Setting, run
 from benchmarks.chaos.schedule import make_schedule
 
@@ -64,6 +64,8 @@ def main() -> int:
     values = document(result)
     (directory / "result.json").write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n")
     (directory / "faults.txt").write_text("\n".join(result.log) + "\n")
+    with (directory / "requests.jsonl").open("w") as requests:
+        requests.writelines(json.dumps(line) + "\n" for line in request_lines(result))
     incidents = [asdict(one) for one in result.incidents]
     (directory / "incidents.json").write_text(json.dumps(incidents, indent=1) + "\n")
     if options.record:

@@ -145,6 +145,8 @@ class _Stream:
         self.usages: list[tuple[int, int]] = []
         self.terminals = 0
         self.errors: list[str] = []
+        self.is_stopping = False
+        """The error says that the router is."""
         self.late = 0
         """Events after the terminal one."""
         self.numbers: list[int] = []
@@ -168,9 +170,13 @@ class _Stream:
         except (ValueError, KeyError, IndexError, TypeError) as error:
             self.faults.append(f"{error!r} in {data[:200]!r}")
 
+    def _take_error(self, error: Mapping[str, Any]) -> None:
+        self.errors.append(str(error.get("code")))
+        self.is_stopping = "shutting down" in str(error.get("message"))
+
     def _take_openai(self, event: Mapping[str, Any]) -> None:
         if event.get("error"):
-            self.errors.append(str(event["error"].get("code")))
+            self._take_error(event["error"])
             return
         self.ids.add(event["id"])
         if event.get("usage"):
@@ -190,7 +196,7 @@ class _Stream:
     def _take_messages(self, event: Mapping[str, Any]) -> None:
         kind = event["type"]
         if kind == "error":
-            self.errors.append(str(event["error"].get("code")))
+            self._take_error(event["error"])
         elif kind == "message_start":
             self.roles += 1
             self.ids.add(event["message"]["id"])
@@ -205,7 +211,7 @@ class _Stream:
     def _take_responses(self, event: Mapping[str, Any]) -> None:
         kind = event["type"]
         if kind == "error":
-            self.errors.append(str(event.get("code")))
+            self._take_error(event)
             return
         self.numbers.append(event["sequence_number"])
         if kind == "response.created":
@@ -277,7 +283,8 @@ def _judge_error(ask: Ask, got: Got, stream: _Stream) -> Verdict:
             ledger="broken",
             wrong=f"{stream.terminals} terminal events after {code}, {got.end}",
         )
-    return Verdict(heading=f"broken: {code}", ledger="broken")
+    why = ", as its router stops" if stream.is_stopping else ""
+    return Verdict(heading=f"broken: {code}{why}", ledger="broken")
 
 
 def _whole_stream_fault(ask: Ask, stream: _Stream) -> str:

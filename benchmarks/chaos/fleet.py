@@ -69,6 +69,10 @@ class FleetError(Exception):
     """The fleet did not come up, or the harness could not do what it meant to."""
 
 
+class NotDoneError(Exception):
+    """There was nothing to do a fault to."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouterPlace:
     """Where a router listens."""

@@ -27,7 +27,7 @@ CONNECTION_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incident:
-    """One thing that was unwell, from when to when (unix seconds)."""
+    """One thing that was unwell, from when to when (unix seconds); infinity: it still is."""
 
     what: str
     """Such as `down power-feed`, `link north>feed`, `worker router-a`."""

@@ -7,6 +7,7 @@ not done. A fault ends whatever happens, so that the fleet can be judged well ag
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import random
 import signal
@@ -14,33 +15,25 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 from redis.exceptions import RedisError
 
-from benchmarks.chaos.fleet import FLEET, ChaosFleet, FleetError
+from benchmarks.chaos.fleet import FLEET, ChaosFleet, FleetError, NotDoneError
 from benchmarks.chaos.incidents import Incident
-from benchmarks.chaos.schedule import KINDS, ROUTERS, SITES, Fault, Schedule
+from benchmarks.chaos.operators import Operators
+from benchmarks.chaos.schedule import KINDS, Fault, Schedule
 from benchmarks.chaos.strangers import Stranger
 from cli.topology import REDIS
-from fleet.api_key import key_id
 from fleet.keys import Keys
-from fleet.records import ApiKey, Cordon
-from fleet.store import Store, StoreError
+from fleet.records import Cordon
 
 ENGINES_GONE_SECONDS = 3.0 + 3.0
 """`watchdog_seconds`, and time for a busy machine to see it."""
-KEYS_KNOWN_SECONDS = 3.0
-"""Routers read keys each second, and say so within 2 s (docs/admission.md)."""
 POLICIES = ("least_loaded", "round_robin", "power_weighted", "selective_push", "reactive")
-RETRY_SECONDS = 0.5
 WRITE_SECONDS = 0.3
-OPERATOR_PATIENCE_SECONDS = 20.0
-
-
-class NotDoneError(Exception):
-    """There was nothing to do this to."""
 
 
 class Injector:
@@ -48,9 +41,9 @@ class Injector:
 
     def __init__(self, fleet: ChaosFleet, *, key: str, rng: random.Random) -> None:
         self._fleet = fleet
-        self._key = key
         self._rng = rng
         self.incidents: list[Incident] = []
+        self.operators = Operators(fleet, key=key, rng=rng, incidents=self.incidents)
         self.done: Counter[str] = Counter()
         self.not_done: Counter[str] = Counter()
         self.log: list[str] = []
@@ -61,7 +54,7 @@ class Injector:
         async with asyncio.TaskGroup() as group:
             for fault in schedule.faults:
                 group.create_task(self._carry_out(fault, began_at))
-        await self._restore()
+        await self.operators.restore()
 
     async def _carry_out(self, fault: Fault, began_at: float) -> None:
         await asyncio.sleep(max(0.0, began_at + fault.at_seconds - time.time()))
@@ -105,11 +98,12 @@ class Injector:
 
     @contextmanager
     def _unwell(self, what: str) -> Iterator[None]:
-        began = time.time()
+        place = len(self.incidents)
+        self.incidents.append(Incident(what=what, began_at=time.time(), ended_at=math.inf))
         try:
             yield
         finally:
-            self.incidents.append(Incident(what=what, began_at=began, ended_at=time.time()))
+            self.incidents[place] = replace(self.incidents[place], ended_at=time.time())
 
     # power: the feed's own script has it
     async def _wind(self, fault: Fault, _what: str) -> None:
@@ -243,7 +237,7 @@ class Injector:
                     await self._kill(REDIS)
                     await asyncio.sleep(fault.seconds)
                     await self._fleet.launch(REDIS)
-                await self.write_key()
+                await self.operators.write_key()
 
     # network
     async def _link(self, fault: Fault, what: str) -> None:
@@ -267,90 +261,16 @@ class Injector:
     # operators
     async def _operator(self, fault: Fault, what: str) -> None:
         if what == "policy":
-            await self._switch(fault.target, self._rng.choice(POLICIES))
+            await self.operators.switch(fault.target, self._rng.choice(POLICIES))
             await asyncio.sleep(fault.seconds)
-            await self._insist(lambda: self._switch(fault.target, "heron"))
+            await self.operators.insist(lambda: self.operators.switch(fault.target, "heron"))
         elif what == "cordon":
             now = float(int(time.time()))
-            await self._write_cordon(fault.target, Cordon(reason="chaos", since_unix_seconds=now))
+            await self.operators.write_cordon(fault.target, Cordon(reason="chaos", since_unix_seconds=now))
             await asyncio.sleep(fault.seconds)
-            await self._insist(lambda: self._lift(fault.target))
+            await self.operators.insist(lambda: self.operators.lift(fault.target))
         else:
-            await self._exercise_keys(fault)
-
-    async def _switch(self, router: str, policy: str) -> None:
-        try:
-            answer = await self._fleet.client.put(
-                f"{self._fleet.operations[router]}/heron/v1/policy", json={"policy": policy}
-            )
-        except httpx.HTTPError as error:
-            raise NotDoneError(repr(error)) from None
-        if answer.status_code != 200:
-            raise NotDoneError(f"{answer.status_code}: {answer.text[:200]}")
-
-    async def _write_cordon(self, site_id: str, record: Cordon) -> None:
-        async with self._store() as store:
-            await store.write_cordon(site_id, record.to_json(), None)
-
-    async def _lift(self, site_id: str) -> None:
-        now = float(int(time.time()))
-        await self._write_cordon(site_id, Cordon(since_unix_seconds=now, lifted_at_unix_seconds=now))
-
-    async def _insist(self, act: Callable[[], Awaitable[None]]) -> None:
-        """An operator tries again."""
-        until = time.monotonic() + OPERATOR_PATIENCE_SECONDS
-        while True:
-            try:
-                return await act()
-            except NotDoneError:
-                if time.monotonic() > until:
-                    raise
-                await asyncio.sleep(RETRY_SECONDS)
-
-    async def _exercise_keys(self, fault: Fault) -> None:
-        """A key that was added opens every router; once it is revoked, none. Judged where Redis was well."""
-        key = f"hk-chaos-{self._rng.getrandbits(64):x}"
-        began = time.time()
-        await self.write_key(key)
-        await asyncio.sleep(KEYS_KNOWN_SECONDS)
-        before = await self._statuses(key)
-        async with self._store() as store:
-            await store.update_api_key(key_id(key.encode()), {"revoked_at_unix_seconds": repr(time.time())})
-        await asyncio.sleep(KEYS_KNOWN_SECONDS)
-        after = await self._statuses(key)
-        await asyncio.sleep(max(0.0, began + fault.seconds - time.time()))
-        if any(one.ended_at + KEYS_KNOWN_SECONDS > began for one in self.incidents if "redis" in one.what):
-            return
-        for name, wanted, statuses in (("an added", 200, before), ("a revoked", 401, after)):
-            for router, status in statuses.items():
-                if status not in (wanted, None) and self._was_up(router, began):
-                    self._fleet.violations.append(f"{router} answered {status} to {name} key, not {wanted}")
-
-    def _was_up(self, router: str, since: float) -> bool:
-        started = self._fleet.started_at.get(router)
-        return started is not None and started < since
-
-    async def _statuses(self, key: str) -> dict[str, int | None]:
-        """GET /v1/models of every router with this key; None: it does not answer."""
-        found: dict[str, int | None] = {}
-        for name in ROUTERS:
-            url = f"http://127.0.0.1:{self._fleet.routers[name].port}/v1/models"
-            try:
-                answer = await self._fleet.client.get(url, headers={"authorization": f"Bearer {key}"})
-                found[name] = answer.status_code
-            except httpx.HTTPError:
-                found[name] = None
-        return found
-
-    async def write_key(self, key: str | None = None) -> None:
-        """`heron keys add` or, after Redis lost it, `restore`."""
-        record = ApiKey(
-            tenant="chaos",
-            tiers=("priority", "default", "flex"),
-            created_at_unix_seconds=float(int(time.time())),
-        )
-        async with self._store() as store:
-            await store.write_api_key(key_id((key or self._key).encode()), record.to_hash())
+            await self.operators.exercise_keys(fault)
 
     # records
     async def _records(self, fault: Fault, what: str) -> None:
@@ -360,7 +280,7 @@ class Injector:
                 if what == "of another type":
                     await stranger.change_types(fault.target)
                     await asyncio.sleep(fault.seconds)
-                    await self._insist(lambda: self._remove(fault.target))
+                    await self.operators.insist(lambda: self._remove(fault.target))
                     return
                 await stranger.remember(fault.target)
                 write = {
@@ -385,24 +305,6 @@ class Injector:
             raise NotDoneError(repr(error)) from None
         finally:
             await stranger.aclose()
-
-    @asynccontextmanager
-    async def _store(self) -> AsyncIterator[Store]:
-        store = self._fleet.store()
-        try:
-            yield store
-        except StoreError as error:
-            raise NotDoneError(repr(error)) from None
-        finally:
-            await store.aclose()
-
-    async def _restore(self) -> None:
-        """What an operator leaves behind: no cordon, the default policy, a key."""
-        await self._insist(self.write_key)
-        for site_id in SITES:
-            await self._insist(lambda site_id=site_id: self._lift(site_id))  # type: ignore[misc]
-        for router in ROUTERS:
-            await self._insist(lambda router=router: self._switch(router, "heron"))  # type: ignore[misc]
 
 
 def _is_alive(pid: int) -> bool:

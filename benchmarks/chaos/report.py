@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,21 @@ def document(result: Result) -> dict[str, Any]:
         "violations": result.violations,
         "began_at_unix_seconds": result.began_at,
     }
+
+
+def request_lines(result: Result) -> Iterator[dict[str, Any]]:
+    """Every request, for whoever looks for what happened to one."""
+    for one in result.records:
+        yield {
+            "request_id": one.request_id,
+            "kind": one.ask.kind,
+            "router": one.router,
+            "life": one.life,
+            "began_seconds": round(one.began_at - result.began_at, 2),
+            "ended_seconds": round(one.ended_at - result.began_at, 2),
+            "heading": one.verdict.heading,
+            "wrong": one.verdict.wrong,
+        }
 
 
 def write(text: str, values: dict[str, Any]) -> None:

@@ -46,6 +46,7 @@ class Result:
     violations: list[str] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
     incidents: list[Incident] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
     began_at: float = 0.0
     """Unix seconds of the schedule's 0."""
 
@@ -83,7 +84,7 @@ async def run(schedule: Schedule, directory: Path, setting: Setting) -> Result:
     watching = asyncio.create_task(_watch_lag(result))
     try:
         await fleet.start()
-        await injector.write_key()
+        await injector.operators.write_key()
         _, faults = await checks.until_well(fleet, READY_SECONDS)
         if faults:
             result.violations += [f"before any fault: {fault}" for fault in faults]
@@ -117,7 +118,7 @@ async def run(schedule: Schedule, directory: Path, setting: Setting) -> Result:
     result.violations += fleet.violations + checks.log_faults(fleet)
     result.violations += _wrong(clients.records, injector.incidents, result)
     result.done, result.not_done, result.log = injector.done, injector.not_done, injector.log
-    result.incidents = injector.incidents
+    result.incidents, result.records = injector.incidents, clients.records
     result.outcomes = clients.table()
     return result
 
