@@ -20,10 +20,6 @@ SITES_HEAD = (
     "| site | above the cap, s | beyond the ride-through, s | of it below idle, s | episodes "
     "| without any reading, s |"
 )
-HEADING = """# A fleet under many faults at once
-
-Written by `python -m benchmarks.chaos --record`: change that, not the sections between the marks.
-"""
 
 
 def _by_group(counts: Counter[str]) -> Counter[str]:
@@ -148,7 +144,7 @@ def write(text: str, values: dict[str, Any]) -> None:
     """Put it beside the others."""
     name = f"seed {values['seed']}"
     path = HERE / "RESULTS.md"
-    path.write_text(with_section(path.read_text() if path.exists() else HEADING, name, text))
+    path.write_text(with_section(path.read_text(), name, text))
     results = HERE / "results.json"
     before = json.loads(results.read_text()) if results.exists() else {}
     results.write_text(json.dumps({**before, name: values}, indent=1, ensure_ascii=False) + "\n")

@@ -10,7 +10,7 @@ from benchmarks.chaos.fleet import LEVELS
 from benchmarks.chaos.run import Setting, run
 from benchmarks.chaos.schedule import KINDS, make_schedule
 
-SEED = 5
+SEED = 18
 SECONDS = 12.0
 SLOW_TO_MEND = frozenset({"records: a second writer"})
 """Whoever takes the feed's place while it is silent is believed for up to a minute (docs/records.md)."""

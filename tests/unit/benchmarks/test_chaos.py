@@ -64,6 +64,7 @@ def test_every_sites_wind_rises_in_time_and_ends_strong() -> None:
 
 
 def test_a_kind_that_there_is_not_is_refused() -> None:
+    """With those that there are."""
     with pytest.raises(ValueError, match="no kind of fault begins with storm"):
         _schedule(1, "storm")
 
@@ -89,6 +90,7 @@ def _events(body: bytes) -> list[bytes]:
 
 
 def test_a_whole_stream_is_right() -> None:
+    """As an emulated engine says it."""
     ask = _ask("chat stream")
     verdict = judge(ask, Got(end="whole", status=200, headers={}, body=_answer(ask)))
     assert (verdict.heading, verdict.ledger, verdict.wrong) == ("right", "completed", "")
@@ -108,6 +110,7 @@ def test_a_lost_a_doubled_and_a_foreign_token_show(place: int) -> None:
 
 
 def test_two_ends_are_wrong() -> None:
+    """Exactly one terminal event."""
     ask = _ask("chat stream")
     got = Got(end="whole", status=200, headers={}, body=_answer(ask) + b"data: [DONE]\n\n")
     assert "after the terminal one" in judge(ask, got).wrong
@@ -129,6 +132,7 @@ def test_a_stated_error_is_no_violation_and_an_end_without_one_is() -> None:
 
 
 def test_a_refusal_says_when_to_come_back() -> None:
+    """And stands in its API's form; a 500 is none."""
     ask = _ask("chat")
     body = json.dumps({"error": {"message": "no", "type": "overloaded", "code": "no_power"}}).encode()
     assert judge(ask, Got(end="whole", status=503, headers={"retry-after": "4"}, body=body)).wrong == ""
@@ -172,6 +176,7 @@ def test_only_what_a_router_itself_lost_is_excused() -> None:
 
 
 def test_a_router_that_began_without_keys_may_refuse_them_until_they_are_restored() -> None:
+    """Not one that ran on, nor later."""
     gone = Incident(what="no keys", began_at=5.0, ended_at=11.0)
     began = Incident(what="stopping router-a", began_at=6.0, ended_at=9.0)
     refused = _record("WRONG", wrong="status 401: …")
@@ -225,6 +230,7 @@ def test_where_a_reading_may_have_come_it_may_have_been_the_last() -> None:
 
 
 def test_a_ledger_that_agrees_with_its_clients_has_no_fault() -> None:
+    """One request under another heading is one; of one that no client can tell, nothing is held."""
     counted = {"requests": 3, "completed": 2, "shed": 1, "broken": 0, "client_error": 0, "failed": 0}
     expected = expected_ledger([]) | {"completed": 2, "shed": 1, "-": 4}
     assert ledger_faults(expected, counted, may_vary=0) == []
