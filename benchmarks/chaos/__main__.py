@@ -31,7 +31,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=300.0, help="of faults (default 300)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
-        "--every", type=float, default=2.5, metavar="SECONDS", help="a fault begins (default 2.5)"
+        "--every", type=float, default=1.0, metavar="SECONDS", help="a fault begins (default 1)"
     )
     parser.add_argument("--clients", type=int, default=24)
     parser.add_argument("--kinds", default="", metavar="A,B", help="only faults whose names begin so")

@@ -27,6 +27,8 @@ PATHS: Mapping[Api, str] = {
     "messages": "/v1/messages",
     "responses": "/v1/responses",
 }
+LONGEST_TOKENS = 500
+"""Of an answer; about fifteen seconds."""
 TOOLS = [{"type": "function", "function": {"name": "wind", "parameters": {"type": "object"}}}]
 KINDS: Mapping[str, float] = {
     "chat": 14,
@@ -69,7 +71,9 @@ class Ask:
     """The status that a wrong request gets."""
 
 
-def make_ask(rng: random.Random, model: str, *, calm: bool = False) -> Ask:
+def make_ask(
+    rng: random.Random, model: str, *, calm: bool = False, longest_tokens: int = LONGEST_TOKENS
+) -> Ask:
     """The next request. `calm`: only those that end with a right answer when all is well."""
     kinds = {
         name: weight
@@ -80,7 +84,8 @@ def make_ask(rng: random.Random, model: str, *, calm: bool = False) -> Ask:
     words = prompt_of(rng.randint(5, 300), rng.getrandbits(32))
     api: Api = next((name for name in PATHS if kind.startswith(name)), "chat")
     is_stream = "stream" in kind
-    tokens = rng.randint(150, 500) if kind.startswith(("long", "stream left")) else rng.randint(1, 120)
+    is_long = kind.startswith(("long", "stream left"))
+    tokens = rng.randint(longest_tokens // 3, longest_tokens) if is_long else rng.randint(1, 120)
     fields: dict[str, Any] = {"model": model, "temperature": 0}
     turns = [{"role": "user", "content": words}]
     if api == "completion":

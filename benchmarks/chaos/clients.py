@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from benchmarks.chaos.answers import End, Got, Verdict, judge
-from benchmarks.chaos.asks import PATHS, Ask, make_ask
+from benchmarks.chaos.asks import LONGEST_TOKENS, PATHS, Ask, make_ask
 
 SILENCE_SECONDS = 45.0
 """Between two reads. Documented limits (fleet.ROUTER_SETTINGS) and room for a busy machine: 20 s of waiting
@@ -60,12 +60,14 @@ class Clients:
         ports: dict[str, int],
         lives: Callable[[str], int],
         rng: random.Random,
+        longest_tokens: int = LONGEST_TOKENS,
     ) -> None:
         self._model = model
         self._key = key
         self._ports = ports
         self._lives = lives
         self._rng = rng
+        self._longest_tokens = longest_tokens
         self.records: list[Record] = []
         self.in_flight = 0
 
@@ -83,9 +85,8 @@ class Clients:
 
         async def one(number: int) -> None:
             async with places:
-                await self.ask(
-                    make_ask(rng, self._model, calm=True), f"calm-{number}", _chosen(rng, self._ports)
-                )
+                ask = make_ask(rng, self._model, calm=True, longest_tokens=self._longest_tokens)
+                await self.ask(ask, f"calm-{number}", _chosen(rng, self._ports))
 
         await asyncio.gather(*(one(number) for number in range(count)))
         return self.records[first:]
@@ -94,9 +95,8 @@ class Clients:
         count = 0
         while not until.is_set():
             count += 1
-            record = await self.ask(
-                make_ask(rng, self._model), f"chaos-{number}-{count}", _chosen(rng, self._ports)
-            )
+            ask = make_ask(rng, self._model, longest_tokens=self._longest_tokens)
+            record = await self.ask(ask, f"chaos-{number}-{count}", _chosen(rng, self._ports))
             rest = rng.expovariate(1 / 0.3)
             if record.verdict.ledger in ("shed", "failed", "-"):
                 rest += rng.uniform(0.2, REST_SECONDS)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.chaos import checks
+from benchmarks.chaos.asks import LONGEST_TOKENS
 from benchmarks.chaos.clients import Clients, Record
 from benchmarks.chaos.fleet import MODEL, READY_SECONDS, ChaosFleet
 from benchmarks.chaos.incidents import Incident, excuse, excuse_of_answer, expected_ledger, ledger_faults
@@ -59,6 +60,7 @@ class Setting:
     warm_up_requests: int = 60
     calm_requests: int = 80
     at_once: int = 12
+    longest_tokens: int = LONGEST_TOKENS
     rest_seconds: float = 8.0
     """Before each look at open files and memory: longer than a pooled connection lives."""
 
@@ -80,6 +82,7 @@ async def run(schedule: Schedule, directory: Path, setting: Setting) -> Result:
         ports={name: place.port for name, place in fleet.routers.items()},
         lives=lambda name: fleet.lives[name],
         rng=random.Random(rng.getrandbits(64)),
+        longest_tokens=setting.longest_tokens,
     )
     watching = asyncio.create_task(_watch_lag(result))
     try:
