@@ -21,6 +21,8 @@ KEYS_SECONDS = 3.0
 """Until a router knows keys that were restored."""
 WALK_SECONDS = (WALK_END_PERIODS + 1) * PERIOD_SECONDS
 HEARD_STEP_SECONDS = 0.25
+TAKEN_SECONDS = 0.3
+"""Between a client's connecting and a router's having its request."""
 CONNECTION_SECONDS = 1.0
 """Between what ends a connection and its client's seeing it."""
 
@@ -108,15 +110,16 @@ def excuse(record: Record, incidents: Sequence[Incident]) -> str:
     """Why a request may have ended with neither an answer nor a stated error; "" if nothing excuses it.
 
     A worker that was killed takes its requests with it. A router that stops finishes what it has; who comes
-    when it does not listen any more is not taken in.
+    then is not taken in.
     """
     is_untouched = record.verdict.heading in ("connection refused", "no answer")
     for one in incidents:
         if not one.began_at <= record.ended_at or not record.began_at <= one.ended_at + CONNECTION_SECONDS:
             continue
-        if one.what == f"worker {record.router}" or (
-            one.what == f"stopping {record.router}" and is_untouched
-        ):
+        if one.what == f"worker {record.router}":
+            return one.what
+        is_late = record.began_at >= one.began_at - TAKEN_SECONDS
+        if one.what == f"stopping {record.router}" and is_untouched and is_late:
             return one.what
     return ""
 

@@ -15,6 +15,8 @@ from cli.judge import PowerVerdict, judge
 from cli.power_logs import read_power_log
 from power_feed.true_power import TruePower
 
+BEYOND = "beyond the ride-through"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteVerdict:
@@ -32,7 +34,7 @@ class SiteVerdict:
             excess -= self.power.below_idle_seconds
         if excess <= 0.0:
             return ""
-        return f"{self.site_id} drew more than its cap for {excess:.2f} s beyond the ride-through"
+        return f"{self.site_id} drew more than its cap for {excess:.2f} s {BEYOND}"
 
 
 class AllowedGrant:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.chaos.fleet import LEVELS
+from benchmarks.chaos.power import BEYOND
 from benchmarks.chaos.run import Setting, run
 from benchmarks.chaos.schedule import KINDS, make_schedule
 
@@ -14,6 +15,9 @@ SEED = 56
 SECONDS = 8.0
 SLOW_TO_MEND = frozenset({"records: a second writer"})
 """Whoever takes the feed's place while it is silent is believed for up to a minute (docs/records.md)."""
+
+STARVED_SECONDS = 1.0
+"""Where this process's own loop was that late, an agent's was too, and a cap is no test of Heron."""
 
 
 @pytest.mark.slow
@@ -38,6 +42,7 @@ async def test_nothing_is_lost_or_wrong_while_much_goes_wrong(tmp_path: Path) ->
     )
     result = await run(schedule, tmp_path, setting)
     story = "\n".join([f"seed {SEED}", *result.log, *result.violations])
-    assert not result.violations, story
+    is_starved = result.lag_seconds > STARVED_SECONDS
+    assert not [one for one in result.violations if not (is_starved and BEYOND in one)], story
     assert result.done.total() >= 8, story
     assert sum(result.outcomes.values()) > 30, story

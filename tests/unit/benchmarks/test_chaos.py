@@ -171,7 +171,8 @@ def test_only_what_a_router_itself_lost_is_excused() -> None:
     assert excuse(_record("stream cut"), killed)
     assert not excuse(_record("stream cut", ended_at=12.0), killed)
     assert not excuse(_record("stream cut"), stopping)
-    assert excuse(_record("connection refused"), stopping)
+    assert excuse(_record("connection refused", began_at=15.1), stopping)
+    assert not excuse(_record("no answer", began_at=14.0), stopping)
     assert not excuse(_record("stream cut"), [Incident(what="worker router-b", began_at=15.0, ended_at=16.0)])
 
 
