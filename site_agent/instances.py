@@ -164,7 +164,8 @@ class InstancePool:
                 await self._drivers.engines.stop(instance.instance_id, kill=kill)
             except DriverError as error:
                 self.faults[error.reason] += 1
-                logger.exception("an engine could not be stopped", extra={"instance": instance.instance_id})
+                about = {"instance": instance.instance_id}
+                logger.error("an engine could not be stopped: %s", error, extra=about)  # noqa: TRY400
                 await asyncio.sleep(STOP_RETRY_SECONDS)
                 kill = True
             else:
@@ -256,7 +257,8 @@ class InstancePool:
             )
         except DriverError as error:
             self.faults[error.reason] += 1
-            logger.exception("a clock could not be set", extra={"instance": instance.instance_id})
+            about = {"instance": instance.instance_id}
+            logger.error("a clock could not be set: %s", error, extra=about)  # noqa: TRY400
             return False
         instance.clock_mhz = instance.highest_clock_mhz = clock_mhz
         return True

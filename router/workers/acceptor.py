@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import select
 import socket
 from collections.abc import Callable, Sequence
 
@@ -97,3 +98,10 @@ class Acceptor:
         if self._listener is not None:
             asyncio.get_running_loop().add_reader(self._listener.fileno(), self._accept)
             self._accept()
+
+
+def is_anybody_waiting(listener: socket.socket) -> bool:
+    """Whether a client has connected that nobody has accepted yet."""
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
+    return bool(poll.poll(0))

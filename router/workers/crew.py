@@ -117,9 +117,13 @@ class Crew:
         """How many serve."""
         return sum(1 for child in self.living if child.is_ready)
 
+    async def wait_until_one_is_ready(self) -> None:
+        """Some worker serves."""
+        await self._is_one_ready.wait()
+
     async def wait_until_ready(self) -> None:
         """Every worker serves, or one does and the others take too long."""
-        await self._is_one_ready.wait()
+        await self.wait_until_one_is_ready()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(OTHERS_READY_SECONDS):
                 await self._are_all_ready.wait()

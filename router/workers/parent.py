@@ -7,6 +7,7 @@ Shutdown: not ready → no new connections → workers finish what they have wit
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import random
@@ -45,7 +46,7 @@ from router.live.presence import Presence
 from router.live.site_counts import SiteCounts
 from router.live.sites import SiteRegistry
 from router.live.state_metrics import fleet_families, key_families, ledger_families, policy_families
-from router.workers.acceptor import Acceptor
+from router.workers.acceptor import Acceptor, is_anybody_waiting
 from router.workers.counters import workers_counters
 from router.workers.crew import Crew
 from router.workers.frames import Kind, encode
@@ -208,6 +209,7 @@ class ParentRouter:
         if self._accepting is not None and not self._accepting.done():
             self._accepting.cancel()
             await asyncio.gather(self._accepting, return_exceptions=True)
+            await self._let_in_who_waits()
         self._acceptor.close()
         if self._listener is not None:
             self._listener.close()
@@ -219,6 +221,15 @@ class ParentRouter:
         await self._pool.aclose()
         await self._store.aclose()
         logger.info("stopped")
+
+    async def _let_in_who_waits(self) -> None:
+        """Who has connected while the workers start is answered by the first that serves, in the grace."""
+        if self._listener is None or not is_anybody_waiting(self._listener):
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.config.shutdown_grace_seconds):
+                await self.crew.wait_until_one_is_ready()
+                self._acceptor.start(self._listener)
 
     def failed_task(self) -> BaseException | None:
         """What ended a loop that should run for ever; None while all is well."""

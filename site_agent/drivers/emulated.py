@@ -21,6 +21,7 @@ import orjson
 from fleet.profile import PerformanceProfile
 from fleet.profile_file import find_profile
 from gateway.upstream import Origin, UpstreamError, UpstreamPool
+from site_agent.drivers.emulated_settings import host_settings
 from site_agent.drivers.interface import (
     DriverContext,
     DriverError,
@@ -31,7 +32,6 @@ from site_agent.drivers.interface import (
     InstanceSpec,
 )
 from site_agent.drivers.options import EmulatedOptions
-from site_agent.emulation.config import EngineSettings, HostSettings
 from site_agent.site_profiles import assumed_watts
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,6 @@ PATHS = (
     "/tokenize",
     "/detokenize",
 )
-POWER_LOG_NAME = "fake-power.csv"
 CONTROL_FILE_NAME = "fake-hardware.json"
 PROCESS_LOG_NAME = "fake-hardware.log"
 LAUNCH_SECONDS = 30.0
@@ -57,7 +56,6 @@ STOP_SECONDS = 3.0
 MAX_ANSWER_BYTES = 1 << 20
 MAX_PROCESS_LOG_BYTES = 16 << 20
 _TAIL_BYTES = 2000
-ASSUMED = ("assumed_stopped_watts", "assumed_idle_watts", "assumed_busy_watts")
 _REASONS: dict[str, DriverFault] = {"port_in_use": "port_in_use"}
 
 
@@ -97,7 +95,7 @@ class EmulatedHardware:
         self._process: asyncio.subprocess.Process | None = None
         self._watching: asyncio.Task[None] | None = None
         self._control: Origin | None = None
-        self._launching = asyncio.Lock()
+        self._launching: asyncio.Task[None] | None = None
         self._origins: dict[str, Origin] = {}
         """Of the engines that were started and not stopped."""
         self._exits: dict[str, str] = {}
@@ -195,22 +193,34 @@ class EmulatedHardware:
     async def aclose(self) -> None:
         """See both."""
         self._is_closed = True
+        if self._launching is not None:
+            self._launching.cancel()
+            await asyncio.gather(self._launching, return_exceptions=True)
         await self._end_process()
         await self._pool.aclose()
 
     # the process
     async def _launch(self) -> None:
-        """Start the process unless it runs."""
-        async with self._launching:
+        """Start the process unless it runs. Who waits for it may leave: it is brought up all the same."""
+        if self._launching is None or self._launching.done():
             if self._process is not None and self._process.returncode is None:
                 return
-            if self._is_closed:
-                raise DriverError("failed", "the driver is closed")
-            process = await self._spawn()
-            self._context.processes.add("fake-hardware", process.pid)
-            self._process = process
-            self._watching = asyncio.create_task(self._watch(process))
-            await self._shake_hands(process)
+            self._launching = asyncio.create_task(self._bring_up())
+            self._launching.add_done_callback(_take_exception)
+        launching = self._launching
+        await asyncio.wait((launching,))
+        if launching.cancelled():
+            raise DriverError("failed", "the driver is closed")
+        launching.result()
+
+    async def _bring_up(self) -> None:
+        if self._is_closed:
+            raise DriverError("failed", "the driver is closed")
+        process = await self._spawn()
+        self._context.processes.add("fake-hardware", process.pid)
+        self._process = process
+        self._watching = asyncio.create_task(self._watch(process))
+        await self._shake_hands(process)
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         try:
@@ -235,7 +245,8 @@ class EmulatedHardware:
         assert process.stdout is not None
         try:
             async with asyncio.timeout(LAUNCH_SECONDS):
-                process.stdin.write(self._settings().model_dump_json().encode() + b"\n")
+                settings = host_settings(self._context, self._options, self._profile)
+                process.stdin.write(settings.model_dump_json().encode() + b"\n")
                 await process.stdin.drain()
                 line = await process.stdout.readline()
         except TimeoutError:
@@ -288,44 +299,6 @@ class EmulatedHardware:
                     os.killpg(process.pid, signal.SIGKILL)
         if self._watching is not None:
             await self._watching
-
-    def _settings(self) -> HostSettings:
-        options, context = self._options, self._context
-        degree = self._profile.tensor_parallel_degree
-        own = {0, degree}
-        return HostSettings(
-            site_id=context.site_id,
-            model=options.model,
-            profile=self._reference(self._profile),
-            engines=tuple(
-                EngineSettings(
-                    instance_id=spec.instance_id,
-                    port=spec.port,
-                    gpu_indices=spec.gpu_indices
-                    or tuple(range(spec.index * degree, (spec.index + 1) * degree)),
-                    profile=(
-                        None
-                        if spec.tensor_parallel_degree in own
-                        else self._reference(context.profiles[spec.tensor_parallel_degree])
-                    ),
-                    max_concurrency=context.max_concurrency.get(spec.tensor_parallel_degree),
-                )
-                for spec in context.specs
-            ),
-            max_concurrency=options.max_concurrency,
-            start_seconds=options.start_seconds,
-            overhead_ratio=context.power_model.overhead_ratio,
-            host_idle_watts=context.power_model.host_idle_watts,
-            power_log=(options.power_log or context.state_dir / POWER_LOG_NAME).absolute(),
-            seed=options.seed,
-            power_lag_seconds=options.power_lag_seconds,
-            power_noise_ratio=options.power_noise_ratio,
-            parent_pid=os.getpid(),
-            **{name: getattr(options, name) for name in ASSUMED if name in options.model_fields_set},
-        )
-
-    def _reference(self, profile: PerformanceProfile) -> str:
-        return self._context.profile_references.get(profile.profile_id, profile.profile_id)
 
     def _environment(self) -> dict[str, str]:
         source = self._context.environment or os.environ
@@ -398,3 +371,9 @@ class EmulatedHardware:
                     response.close()
         except TimeoutError:
             raise UpstreamError("first_byte_timeout", f"no answer within {timeout_seconds:g} s") from None
+
+
+def _take_exception(task: asyncio.Task[None]) -> None:
+    """Whoever waited was told, or waits no more."""
+    if not task.cancelled():
+        task.exception()

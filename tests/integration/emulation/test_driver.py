@@ -18,6 +18,7 @@ from support.wait import until
 from fleet.profile import LLAMA_70B_H100_TP4 as PROFILE
 from fleet.profile import SitePowerModel
 from site_agent.drivers import emulated
+from site_agent.drivers.emulated_settings import POWER_LOG_NAME
 from site_agent.drivers.interface import DriverContext, DriverError, InstanceSpec
 from site_agent.drivers.options import EmulatedOptions, VllmOptions
 
@@ -125,7 +126,7 @@ async def test_watts_follow_engines_and_clocks_are_set(site: Site) -> None:
     assert watts == pytest.approx(PROFILE.stopped_watts + PROFILE.idle_watts, rel=0.03)
     with pytest.raises(DriverError, match="takes 800 to 1980"):
         await site.gpus.set_clock("north-0", 5000)
-    assert (site.state_dir / emulated.POWER_LOG_NAME).read_text().startswith("unix_seconds,site_watts,")
+    assert (site.state_dir / POWER_LOG_NAME).read_text().startswith("unix_seconds,site_watts,")
 
 
 async def test_capabilities_are_those_of_the_engines(site: Site) -> None:
@@ -169,6 +170,34 @@ async def test_killed_process_is_noticed_and_started_anew_with_its_clocks(site: 
     async with httpx.AsyncClient(base_url=control) as raw, asyncio.timeout(30):
         while {gpu["clock_mhz"] for gpu in (await raw.get("/host")).json()["gpus"]} != {800}:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
+
+
+async def test_a_start_that_is_taken_back_leaves_no_process_half_started(site: Site) -> None:
+    """As the governor does when power falls just then; the next start has it."""
+    (pid,) = site.registry.pids
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: not site.registry.pids, what="the end of the process")
+    start = asyncio.create_task(site.engines.start(site.specs[0]))
+    await until(lambda: bool(site.registry.pids), what="the next process, which has not said its port yet")
+    start.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await start
+    await site.start(0)
+    assert await site.gpus.power_watts() is not None
+    assert len(site.registry.pids) == 1
+
+
+async def test_closing_while_the_process_comes_up_leaves_none(tmp_path: Path) -> None:
+    """The fixture's rule, at the worst moment."""
+    site = Site(tmp_path)
+    opening = asyncio.create_task(site.engines.open())
+    await until(lambda: bool(site.registry.pids), what="the process")
+    (pid,) = site.registry.pids
+    await site.engines.aclose()
+    with pytest.raises(DriverError, match="closed"):
+        await opening
+    assert site.registry.pids == []
+    assert not Path(f"/proc/{pid}").exists()
 
 
 async def test_hanging_process_gives_unknown_watts_in_time(site: Site) -> None:

@@ -10,10 +10,13 @@ from typing import Any
 
 import httpx
 import orjson
+from support.heron_command import HERON
 from support.router_fleet import chat, put_key
 from support.router_process import RouterProcess, is_alive, router_process
 from support.stub_site import Behaviour, StubSite
 from support.wait import until, until_it_says
+
+from cli.ports import free_ports
 
 CONNECTIONS = 64
 BODY = orjson.dumps(chat())
@@ -205,6 +208,40 @@ async def test_sigterm_ends_all_after_what_is_under_way(redis_server: Any, redis
         assert await streams.finish() == (4, 0)
         async with asyncio.timeout(15):
             assert await router.process.wait() == 0
+
+
+async def test_who_connects_while_workers_start_is_answered_though_the_router_is_stopped(tmp_path: Path):
+    """The kernel has taken the connection; it was reset when the port closed before a worker was there."""
+    port, operations, nobody = free_ports(3)
+    file = tmp_path / "fleet.toml"
+    file.write_text(
+        f'[fleet]\nredis_url = "redis://127.0.0.1:{nobody}/0"\n'
+        f"[router]\nport = {port}\noperations_port = {operations}\nworkers = 2\n"
+    )
+    process = await asyncio.create_subprocess_exec(*HERON, "router", "--config", str(file))
+    try:
+        reader, writer = await _connect(port)
+        writer.write(b"GET /v1/models HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(60):
+            answer = await reader.read()
+            assert await process.wait() == 0
+        writer.close()
+        assert answer.startswith(b"HTTP/1.1 200 "), answer
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def _connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """As soon as something listens."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                return await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.005)
 
 
 async def test_workers_follow_the_fleet_through_their_parent(

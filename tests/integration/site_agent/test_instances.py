@@ -251,10 +251,13 @@ async def test_clocks_follow_the_last_order_and_full_means_unlocked() -> None:
         await until(lambda: rig.gpus.clocks == {"i0": None, "i1": None})
 
 
-async def test_a_clock_that_cannot_be_set_is_tried_again() -> None:
-    """And counted; the meter makes up for it meanwhile."""
+async def test_a_clock_that_cannot_be_set_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    """And counted, and said in the driver's words, without a trace; the meter makes up for it meanwhile."""
     async with running_pool(1) as rig:
         rig.gpus.faults.append(DriverError("failed", "no permission"))
         rig.pool.set_clock(800, full_clock_mhz=1980)
         await until(lambda: rig.gpus.clocks == {"i0": 800})
         assert rig.pool.faults == {"failed": 1}
+        (line,) = [one for one in caplog.records if one.levelname == "ERROR"]
+        assert line.getMessage() == "a clock could not be set: no permission"
+        assert line.exc_info is None
