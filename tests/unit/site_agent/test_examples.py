@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from fleet.config import FleetConfig
 from site_agent import config
+from site_agent.config import SiteConfig
 from site_agent.doctor import Gpus, numbers_of
 from site_agent.drivers.options import VllmOptions
 from site_agent.meter_options import MeterOptions
@@ -25,8 +27,8 @@ SITE = '[[sites]]\nsite_id = "north"\nfarm_id = "north-farm"\nstate_dir = "north
 
 
 def test_the_pages_have_examples() -> None:
-    """Else the next test would pass over nothing: a whole site, foreign engines, a meter, a profile, vLLM."""
-    assert [page for page, _ in EXAMPLES] == ["site.md"] * 4 + ["vllm.md"]
+    """Else the next test would pass over nothing: a site, foreign engines, TLS, a meter, a profile, vLLM."""
+    assert [page for page, _ in EXAMPLES] == ["site.md"] * 5 + ["vllm.md"]
 
 
 def test_a_site_with_the_meter_rides_through(tmp_path: Path) -> None:
@@ -46,6 +48,11 @@ def test_an_example_can_be_copied(page: str, block: str, tmp_path: Path) -> None
     """As it stands, whatever the environment says; keys to add to a table are keys that it has."""
     if "[sites.meter]" in block:
         assert MeterOptions.model_validate(tomllib.loads(block)["sites"]["meter"]).unit == "W"
+        return
+    if "tls_certificate_file" in block:
+        tables = tomllib.loads(block)
+        assert set(tables["fleet"]) <= set(FleetConfig.model_fields)
+        assert set(tables["sites"][0]) <= set(SiteConfig.model_fields)
         return
     if "kind = " not in block:
         assert set(tomllib.loads(block)["sites"]["engine"]) <= set(VllmOptions.model_fields)
