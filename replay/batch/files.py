@@ -134,13 +134,13 @@ class RecordFile:
             if stat.S_ISREG(os.fstat(self._fd).st_mode):
                 self._take_up(done)
         except (NotARecordError, OverflowError) as error:
-            self.close()
+            os.close(self._fd)
             raise BatchFileError(f"{path}: {error}") from None
         except OSError as error:
-            self.close()
+            os.close(self._fd)
             raise BatchFileError(f"{path}: cannot be taken up: {error.strerror}") from None
         except BaseException:
-            self.close()
+            os.close(self._fd)
             raise
 
     def write(self, line: bytes) -> None:
@@ -203,6 +203,7 @@ class RecordFile:
             beside.rename(self._path)
         except BaseException:
             os.close(fd)
+            beside.unlink(missing_ok=True)
             raise
         os.close(self._fd)
         self._fd = fd

@@ -116,6 +116,26 @@ def test_what_is_not_final_is_taken_out(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [out]
 
 
+def test_a_disk_that_fails_meanwhile_leaves_the_output_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nothing beside it."""
+    path = tmp_path / "out.jsonl"
+    before = good("a") + expired("b", RNG).line
+    path.write_bytes(before)
+
+    def fails(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(BatchFileError, match="Input/output error"):
+        taken_up(path)
+    assert path.read_bytes() == before
+    assert [one.name for one in tmp_path.iterdir()] == ["out.jsonl"]
+    monkeypatch.undo()
+    assert len(taken_up(path)) == 1
+
+
 def test_what_is_written_goes_to_the_end(tmp_path: Path) -> None:
     """Also of a file that was written anew."""
     out = tmp_path / "out.jsonl"
