@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -202,6 +203,15 @@ def test_a_disk_that_is_full_in_mid_run_costs_no_result(
     assert shown.err.count("No space left on device") == 1
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A shell's background job ignores SIGINT, and what it starts does too."""
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, usual)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("is_of_terminal", [True, False])
 @pytest.mark.parametrize("processes", [3, 4])
 def test_an_interrupt_ends_it_at_once(processes: int, is_of_terminal: bool, tmp_path: Path) -> None:
