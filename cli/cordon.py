@@ -23,6 +23,8 @@ from cli.fleet_store import add_config_argument, open_store
 from fleet.config import ConfigError, read_file
 from fleet.keys import is_name
 from fleet.records import Cordon
+from fleet.signing import RecordTrust
+from fleet.signing_keys import Signing
 from fleet.store import Store, StoreError
 from fleet.wire import RecordError, describe_validation_error
 
@@ -55,15 +57,16 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.site is None and (arguments.duration or arguments.reason):
         raise ConfigError("heron cordon: which SITE?")
     path: Path | None = arguments.config
-    store = open_store({} if path is None else read_file(path), path)
-    return asyncio.run(_with_store(store, arguments))
+    tables = {} if path is None else read_file(path)
+    store, signing = open_store(tables, path, writes=arguments.site is not None)
+    return asyncio.run(_with_store(store, signing, arguments))
 
 
-async def _with_store(store: Store, arguments: argparse.Namespace) -> int:
+async def _with_store(store: Store, signing: Signing, arguments: argparse.Namespace) -> int:
     try:
         if arguments.site is None:
-            return await _list(store, arguments)
-        return await (_lift if arguments.lift else _cordon)(store, arguments)
+            return await _list(store, signing.trust, arguments)
+        return await (_lift if arguments.lift else _cordon)(store, signing, arguments)
     except StoreError as error:
         print(f"heron cordon: {error}: is [fleet] redis_url right, and does Redis run?", file=sys.stderr)
         return exit_codes.BAD_RUN
@@ -71,7 +74,7 @@ async def _with_store(store: Store, arguments: argparse.Namespace) -> int:
         await store.aclose()
 
 
-async def _cordon(store: Store, arguments: argparse.Namespace) -> int:
+async def _cordon(store: Store, signing: Signing, arguments: argparse.Namespace) -> int:
     site_id, duration = arguments.site, arguments.duration
     seconds = None if duration is None else seconds_of("heron cordon: --for", duration, most_days=MOST_DAYS)
     known = await store.site_ids()
@@ -87,7 +90,8 @@ async def _cordon(store: Store, arguments: argparse.Namespace) -> int:
         )
     except ValidationError as error:
         raise ConfigError(f"heron cordon: {describe_validation_error(error)}") from None
-    await store.write_cordon(site_id, record.to_json(), seconds)
+    raw = signing.signer.to_json(record, unix_now=time.time(), subject=site_id)
+    await store.write_cordon(site_id, raw, seconds)
     if arguments.json:
         print(json.dumps({"site_id": site_id, "reason": record.reason, "seconds": seconds}))
     else:
@@ -96,14 +100,16 @@ async def _cordon(store: Store, arguments: argparse.Namespace) -> int:
     return exit_codes.DONE
 
 
-async def _lift(store: Store, arguments: argparse.Namespace) -> int:
+async def _lift(store: Store, signing: Signing, arguments: argparse.Namespace) -> int:
     if not is_name(arguments.site):
         raise ConfigError(f"heron cordon: {arguments.site[:64]!r} is no site's name")
-    before, now = _read((await store.cordons([arguments.site]))[0]), float(int(time.time()))
+    [found] = await store.cordons([arguments.site])
+    before, now = _read(found, arguments.site, signing.trust), float(int(time.time()))
     was = before is not None and before.lifted_at_unix_seconds is None
     since = now if before is None else before.since_unix_seconds
     lifted = Cordon(since_unix_seconds=since, lifted_at_unix_seconds=now)
-    await store.write_cordon(arguments.site, lifted.to_json(), None)  # in any case: routers may know of one
+    raw = signing.signer.to_json(lifted, unix_now=time.time(), subject=arguments.site)
+    await store.write_cordon(arguments.site, raw, None)  # in any case: routers may know of one
     if arguments.json:
         print(json.dumps({"site_id": arguments.site, "was_cordoned": was}))
     elif was:
@@ -113,14 +119,14 @@ async def _lift(store: Store, arguments: argparse.Namespace) -> int:
     return exit_codes.DONE
 
 
-async def _list(store: Store, arguments: argparse.Namespace) -> int:
+async def _list(store: Store, trust: RecordTrust, arguments: argparse.Namespace) -> int:
     rows: list[dict[str, Any]] = []
     known = await store.site_ids()
     for site_id, raw in zip(known, await store.cordons(known), strict=True):
         if raw is None:
             continue
         try:
-            record = Cordon.from_json(raw)
+            record = trust.read(Cordon, raw, unix_now=None, subject=site_id)
         except RecordError as error:
             rows.append({"site_id": site_id, "error": str(error)})
             continue
@@ -145,9 +151,9 @@ def _when(unix_seconds: float) -> str:
     return datetime.fromtimestamp(unix_seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def _read(raw: bytes | None) -> Cordon | None:
-    """None also where it is unreadable, and so does not count."""
+def _read(raw: bytes | None, site_id: str, trust: RecordTrust) -> Cordon | None:
+    """None also where it is unreadable or not believed, and so does not count."""
     try:
-        return None if raw is None else Cordon.from_json(raw)
+        return None if raw is None else trust.read(Cordon, raw, unix_now=None, subject=site_id)
     except RecordError:
         return None

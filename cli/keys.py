@@ -1,4 +1,4 @@
-"""`heron keys add | list | revoke | restore`: who may use a router with `auth = "keys"`.
+"""`heron keys add | list | revoke | restore | sign`: who may use a router with `auth = "keys"`.
 
 Rule: a key is printed once, by `add`, and stored nowhere; what is kept and shown is its SHA-256. Routers read
 the records every second, so that a new key works, and a revoked one does not, about a second later.
@@ -26,6 +26,7 @@ from cli.fleet_store import add_config_argument, open_store
 from fleet.api_key import KEY_BYTES, KEY_PREFIX, format_key, key_id
 from fleet.config import ConfigError, read_file
 from fleet.records import ApiKey
+from fleet.signing_keys import Signing
 from fleet.store import Store, StoreError
 from fleet.wire import RecordError, describe_validation_error
 
@@ -43,7 +44,7 @@ COLUMNS = ("ID", "TENANT", "NAME", "TIERS", "REQ/MIN", "TOK/MIN", "AT ONCE", "EX
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `heron keys`."""
-    actions = parser.add_subparsers(dest="action", metavar="add|list|revoke|restore", required=True)
+    actions = parser.add_subparsers(dest="action", metavar="add|list|revoke|restore|sign", required=True)
     adding = actions.add_parser("add", help="make a key and print it, this once")
     adding.add_argument("--tenant", required=True, metavar="NAME", help="whose key it is")
     adding.add_argument("--name", metavar="TEXT", help="what you call it, for the list")
@@ -64,7 +65,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "restore", help="write back what Redis has lost, from what `heron keys list --json` printed"
     )
     restoring.add_argument("file", metavar="FILE", type=Path)
-    for action in (adding, listing, revoking, restoring):
+    signing = actions.add_parser(
+        "sign", help="sign every record as it is, before routers ask for that: look at the list first"
+    )
+    for action in (adding, listing, revoking, restoring, signing):
         action.add_argument("--json", action="store_true", help="print JSON")
         add_config_argument(action)
 
@@ -77,15 +81,23 @@ def run(arguments: argparse.Namespace) -> int:
     """
     path: Path | None = arguments.config
     tables = {} if path is None else read_file(path)
-    store = open_store(tables, path)
+    store, signing = open_store(tables, path, writes=arguments.action != "list")
     if arguments.action == "add" and _is_open(tables):
         print(
             f'warning: {path}: [router] auth is "open": that router asks nobody for a key, until it says '
             'auth = "keys"',
             file=sys.stderr,
         )
-    action: dict[str, Any] = {"add": _add, "list": _list, "revoke": _revoke, "restore": _restore}
-    return asyncio.run(_with_store(store, action[arguments.action], arguments))
+    if arguments.action == "sign" and not signing.signer.signs:
+        raise ConfigError("heron keys sign: [fleet] operator_key_file names no key")
+    action: dict[str, Any] = {
+        "add": _add,
+        "list": _list,
+        "revoke": _revoke,
+        "restore": _restore,
+        "sign": _sign,
+    }
+    return asyncio.run(_with_store(KeyRecords(store, signing), action[arguments.action], arguments))
 
 
 def _is_open(tables: Mapping[str, Any]) -> bool:
@@ -94,22 +106,67 @@ def _is_open(tables: Mapping[str, Any]) -> bool:
     return router is not None and router.get("auth", "open") == "open" and AUTH_VARIABLE not in os.environ
 
 
-async def _with_store(store: Store, action: Any, arguments: argparse.Namespace) -> int:
+class KeyRecords:
+    """The records of API keys in a store, signed where the operator has a key."""
+
+    def __init__(self, store: Store, signing: Signing) -> None:
+        self.store = store
+        self._signing = signing
+
+    def parsed(self, sha256_hex: str, fields: Mapping[bytes, bytes]) -> ApiKey:
+        """A record that routers believe.
+
+        Raises:
+            RecordError: they do not.
+        """
+        return self._signing.trust.read_key(fields, sha256_hex)
+
+    async def write(self, sha256_hex: str, record: ApiKey) -> None:
+        """In place of whatever was there."""
+        fields = self._signing.signer.to_hash(record, sha256_hex, unix_now=time.time())
+        await self.store.write_api_key(sha256_hex, fields)
+
+    async def revoke(self, sha256_hex: str, unix_now: float) -> bool:
+        """False: there is no record."""
+        revoked_at = float(int(unix_now))
+        if not self._signing.signer.signs:
+            fields = {"revoked_at_unix_seconds": str(revoked_at)}
+            return await self.store.update_api_key(sha256_hex, fields)
+        [found] = await self.store.api_keys([sha256_hex])
+        if not found:
+            return False
+        try:
+            record = ApiKey.from_hash(found)
+        except RecordError as error:
+            raise ConfigError(f"heron keys revoke: {sha256_hex[:SHOWN_ID]}: {error}") from None
+        await self.write(sha256_hex, record.model_copy(update={"revoked_at_unix_seconds": revoked_at}))
+        return True
+
+    async def all(self) -> list[tuple[str, dict[bytes, bytes]]]:
+        """Id and hash of each."""
+        ids = await self.store.api_key_ids()
+        records = []
+        for start in range(0, len(ids), KEYS_AT_ONCE):
+            records += await self.store.api_keys(ids[start : start + KEYS_AT_ONCE])
+        return list(zip(ids, records, strict=True))
+
+
+async def _with_store(records: KeyRecords, action: Any, arguments: argparse.Namespace) -> int:
     try:
-        done: Coroutine[Any, Any, int] = action(store, arguments, time.time())
+        done: Coroutine[Any, Any, int] = action(records, arguments, time.time())
         return await done
     except StoreError as error:
         print(f"heron keys: {error}: is [fleet] redis_url right, and does Redis run?", file=sys.stderr)
         return exit_codes.BAD_RUN
     finally:
-        await store.aclose()
+        await records.store.aclose()
 
 
-async def _add(store: Store, arguments: argparse.Namespace, unix_now: float) -> int:
+async def _add(records: KeyRecords, arguments: argparse.Namespace, unix_now: float) -> int:
     record = _record(arguments, unix_now)
     key = format_key(secrets.token_bytes(KEY_BYTES))
     sha256_hex = key_id(key.encode())
-    await store.write_api_key(sha256_hex, record.to_hash())
+    await records.write(sha256_hex, record)
     if arguments.json:
         print(json.dumps({"key": key, **_row(sha256_hex, record, unix_now)}))
         return exit_codes.DONE
@@ -141,15 +198,11 @@ def _record(arguments: argparse.Namespace, unix_now: float) -> ApiKey:
         raise ConfigError(f"heron keys add: {describe_validation_error(error)}") from None
 
 
-async def _list(store: Store, arguments: argparse.Namespace, unix_now: float) -> int:
-    ids = await store.api_key_ids()
-    records = []
-    for start in range(0, len(ids), KEYS_AT_ONCE):
-        records += await store.api_keys(ids[start : start + KEYS_AT_ONCE])
+async def _list(records: KeyRecords, arguments: argparse.Namespace, unix_now: float) -> int:
     rows = []
-    for sha256_hex, fields in zip(ids, records, strict=True):
+    for sha256_hex, fields in await records.all():
         try:
-            rows.append(_row(sha256_hex, ApiKey.from_hash(fields), unix_now))
+            rows.append(_row(sha256_hex, records.parsed(sha256_hex, fields), unix_now))
         except RecordError as error:
             rows.append({"id": sha256_hex, "state": "unreadable", "error": str(error)})
     if arguments.json:
@@ -161,10 +214,9 @@ async def _list(store: Store, arguments: argparse.Namespace, unix_now: float) ->
     return exit_codes.DONE
 
 
-async def _revoke(store: Store, arguments: argparse.Namespace, unix_now: float) -> int:
-    sha256_hex = await _find(store, arguments.key)
-    now = str(float(int(unix_now)))
-    if not await store.update_api_key(sha256_hex, {"revoked_at_unix_seconds": now}):
+async def _revoke(records: KeyRecords, arguments: argparse.Namespace, unix_now: float) -> int:
+    sha256_hex = await _find(records.store, arguments.key)
+    if not await records.revoke(sha256_hex, unix_now):
         raise ConfigError(f"heron keys revoke: the record of {sha256_hex[:SHOWN_ID]} went away just now")
     if arguments.json:
         print(json.dumps({"id": sha256_hex, "state": "revoked"}))
@@ -173,18 +225,37 @@ async def _revoke(store: Store, arguments: argparse.Namespace, unix_now: float) 
     return exit_codes.DONE
 
 
-async def _restore(store: Store, arguments: argparse.Namespace, _unix_now: float) -> int:
+async def _restore(records: KeyRecords, arguments: argparse.Namespace, _unix_now: float) -> int:
     """Only keys that Redis has no record of: one that was revoked since the backup stays revoked."""
-    records = _read_backup(arguments.file)
-    known = set(await store.api_key_ids())
-    missing = {sha256_hex: record for sha256_hex, record in records.items() if sha256_hex not in known}
+    kept = _read_backup(arguments.file)
+    known = set(await records.store.api_key_ids())
+    missing = {sha256_hex: record for sha256_hex, record in kept.items() if sha256_hex not in known}
     for sha256_hex, record in missing.items():
-        await store.write_api_key(sha256_hex, record.to_hash())
-    there = len(records) - len(missing)
+        await records.write(sha256_hex, record)
+    there = len(kept) - len(missing)
     if arguments.json:
         print(json.dumps({"restored": sorted(missing), "there_already": there}))
     else:
         print(f"{len(missing)} keys are restored, {there} were there already; routers know them within 2 s.")
+    return exit_codes.DONE
+
+
+async def _sign(records: KeyRecords, arguments: argparse.Namespace, _unix_now: float) -> int:
+    signed, unreadable = [], []
+    for sha256_hex, fields in await records.all():
+        try:
+            record = ApiKey.from_hash(fields)
+        except RecordError as error:
+            unreadable.append({"id": sha256_hex, "error": str(error)})
+            continue
+        await records.write(sha256_hex, record)
+        signed.append(sha256_hex)
+    if arguments.json:
+        print(json.dumps({"signed": signed, "unreadable": unreadable}))
+        return exit_codes.DONE
+    print(f"{len(signed)} keys are signed.")
+    for row in unreadable:
+        print(f"{row['id'][:SHOWN_ID]} is not: {row['error']}", file=sys.stderr)
     return exit_codes.DONE
 
 

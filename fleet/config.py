@@ -16,6 +16,7 @@ TOML values; what is not one, and what a key that wants text would not take (a t
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import tomllib
@@ -90,6 +91,40 @@ def with_host(url: str) -> str:
 RedisUrl = Annotated[str, Field(pattern=r"^(rediss?|unix)://"), AfterValidator(_checked_url)]
 
 
+def _checked_public_key(text: str) -> str:
+    try:
+        der = base64.b64decode(text, validate=True)
+    except ValueError:
+        der = b""
+    if not der.startswith(PUBLIC_KEY_HEAD) or len(der) != PUBLIC_KEY_BYTES:
+        raise ValueError(
+            "must be an Ed25519 public key: the one line between BEGIN and END that "
+            "`openssl pkey -in KEY.pem -pubout` prints"
+        )
+    return text
+
+
+PUBLIC_KEY_HEAD = bytes.fromhex("302a300506032b6570032100")
+"""Of an Ed25519 key in DER (RFC 8410, section 4)."""
+PUBLIC_KEY_BYTES = len(PUBLIC_KEY_HEAD) + 32
+PublicKeys = Annotated[tuple[Annotated[str, AfterValidator(_checked_public_key)], ...], Field(max_length=16)]
+"""Several, so that a writer can go over to a new one."""
+
+
+class TrustedKeys(ConfigModel):
+    """`[fleet.trusted_keys]`: whose records are believed (docs/records.md#signed-records).
+
+    A kind of writer that has keys here must sign; one that has none is believed as it is. As soon as one site
+    has keys, a site without is not believed.
+    """
+
+    power_feed: PublicKeys = ()
+    router: PublicKeys = ()
+    operator: PublicKeys = ()
+    """`heron cordon` and `heron keys`."""
+    sites: dict[Annotated[str, Field(pattern=f"^{FLEET_NAME.pattern}$")], PublicKeys] = {}
+
+
 class FleetConfig(ConfigModel):
     """`[fleet]`: what all services of a fleet share."""
 
@@ -104,6 +139,10 @@ class FleetConfig(ConfigModel):
     tls_client_certificate_file: Path | None = None
     """PEM: what is shown to a site that asks for one (`tls_client_ca_file` there)."""
     tls_client_key_file: Path | None = None
+    trusted_keys: TrustedKeys = TrustedKeys()
+    operator_key_file: Path | None = None
+    """PEM: the Ed25519 private key with which `heron cordon` and `heron keys` sign; only they read it.
+    Relative to the configuration file."""
 
     @model_validator(mode="after")
     def _is_a_pair(self) -> Self:

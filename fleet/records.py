@@ -31,6 +31,7 @@ from fleet.wire import (
     UnixSeconds,
     Watts,
     WirePart,
+    Writer,
     WriterId,
     describe_validation_error,
 )
@@ -70,6 +71,7 @@ class PowerReading(Record):
     """What the wind gives: `available`, `nameplate` are the farm's, `granted`, `forecast` this site's."""
 
     kind: ClassVar[str] = "PowerReading"
+    written_by: ClassVar[Writer] = "power_feed"
     writer_field: ClassVar[str] = "feed_id"
 
     feed_id: WriterId
@@ -117,6 +119,7 @@ class SiteInfo(Record):
     """What a site is; written at start and on change."""
 
     kind: ClassVar[str] = "SiteInfo"
+    written_by: ClassVar[Writer] = "site"
     writer_field: ClassVar[str] = "agent_id"
 
     schema_version: SchemaVersion = SITE_INFO_SCHEMA_VERSION
@@ -199,6 +202,7 @@ class SiteReport(Record):
     """What a site can do now; every second and at once on change."""
 
     kind: ClassVar[str] = "SiteReport"
+    written_by: ClassVar[Writer] = "site"
     writer_field: ClassVar[str] = "agent_id"
 
     schema_version: SchemaVersion = SITE_REPORT_SCHEMA_VERSION
@@ -243,6 +247,7 @@ class Plan(Record):
     """Weights for routers, targets for agents, shares for feeds. A lower `epoch` is refused."""
 
     kind: ClassVar[str] = "Plan"
+    written_by: ClassVar[Writer] = "router"
     max_bytes: ClassVar[int] = MAX_PLAN_BYTES
     writer_field: ClassVar[str] = "router_id"
 
@@ -273,6 +278,7 @@ class RouterPresence(Record):
     """`router:<id>`: that a router lives, for operators; and what clients ask of it, for the planner."""
 
     kind: ClassVar[str] = "RouterPresence"
+    written_by: ClassVar[Writer] = "router"
     writer_field: ClassVar[str] = "router_id"
 
     schema_version: SchemaVersion = ROUTER_PRESENCE_SCHEMA_VERSION
@@ -291,6 +297,7 @@ class PlannerLease(Record):
     """`planner-lease`: who plans; `epoch` fences what an earlier holder still writes."""
 
     kind: ClassVar[str] = "PlannerLease"
+    written_by: ClassVar[Writer] = "router"
     writer_field: ClassVar[str] = "router_id"
 
     router_id: WriterId
@@ -302,6 +309,7 @@ class Cordon(Document):
     """`cordon:<site>`: an operator wants no new work sent there. What runs there goes on."""
 
     kind: ClassVar[str] = "Cordon"
+    written_by: ClassVar[Writer] = "operator"
 
     reason: Text = ""
     """What people are told."""
@@ -320,6 +328,7 @@ class ApiKey(Document):
     """
 
     kind: ClassVar[str] = "ApiKey"
+    written_by: ClassVar[Writer] = "operator"
 
     schema_version: SchemaVersion = API_KEY_SCHEMA_VERSION
     tenant: Name

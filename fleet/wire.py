@@ -36,6 +36,10 @@ Ratio = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
 PerSecond = Annotated[float, Field(ge=0, le=1e9)]
 Signature = Annotated[str, Field(max_length=4096)]
+Writer = Literal["power_feed", "site", "router", "operator"]
+"""Who writes a kind of record, and so whose key signs it (`fleet.signing`)."""
+RefusedAs = Literal["too_large", "malformed", "schema_version", "unsigned", "signature", "signed_at"]
+"""The last three: not signed, not signed by who may, signed too long ago or by a clock that is ahead."""
 
 T = TypeVar("T")
 _EMPTY_WHERE_NULL = BeforeValidator(lambda value: () if value is None else value)
@@ -55,7 +59,7 @@ SchemaVersion = Annotated[
 class RecordError(ValueError):
     """A record that may not be used. `reason` is a short label for a metric, the text is for a person."""
 
-    def __init__(self, reason: Literal["too_large", "malformed", "schema_version"], message: str) -> None:
+    def __init__(self, reason: RefusedAs, message: str) -> None:
         super().__init__(message)
         self.reason = reason
 
@@ -70,11 +74,12 @@ class Document(WirePart):
     """What is stored under a key: JSON with a version."""
 
     kind: ClassVar[str]
+    written_by: ClassVar[Writer]
     max_bytes: ClassVar[int] = MAX_RECORD_BYTES
 
     schema_version: SchemaVersion = SCHEMA_VERSION
     signature: Signature | None = None
-    """Carried for signed records to come; no reader judges it yet."""
+    """`fleet.signing` makes and judges it."""
 
     def to_json(self) -> bytes:
         """UTF-8 JSON as it goes on the wire."""

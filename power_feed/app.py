@@ -23,6 +23,7 @@ from fleet.keys import Keys
 from fleet.loops import Loops, end
 from fleet.process_metrics import add_process_metrics
 from fleet.records import PowerReading
+from fleet.signing_keys import signing_of
 from fleet.store import Store
 from gateway.server import HttpServer
 from gateway.tls_config import caller_files
@@ -71,8 +72,10 @@ class FeedService:
         token that agents are asked with.
 
         Raises:
-            ConfigError: a source cannot be built.
+            ConfigError: a source cannot be built, or the signing key not used.
         """
+        fleet = FleetConfig() if fleet is None else fleet
+        self._signer, self._trust = signing_of(fleet, "power_feed", "power_feed", config.signing_key_file)
         self._config = config
         self._store = store
         self._clock = clock
@@ -91,9 +94,12 @@ class FeedService:
         self.metrics = FeedMetrics()
         add_process_metrics(self.metrics.registry, "feed")
         self._writer = StoreWriter(
-            store, self.site_ids, on_reading=self._note_reading, on_error=self.metrics.redis_errors.inc
+            store,
+            self.site_ids,
+            trust=self._trust,
+            on_reading=self._note_reading,
+            on_error=self.metrics.redis_errors.inc,
         )
-        fleet = FleetConfig() if fleet is None else fleet
         self._tls = ServiceTls("power_feed", config.port_files, caller_files(fleet))
         add_tls_metrics(self.metrics.registry, "feed", self._tls)
         self._watch = SiteWatch(
@@ -102,6 +108,7 @@ class FeedService:
             site_token=None if fleet.site_token is None else fleet.site_token.get_secret_value(),
             tls=self._tls.context,
             max_clock_skew_seconds=fleet.max_clock_skew_seconds,
+            trust=self._trust,
             clock=clock,
             on_poll=lambda result: self.metrics.report_polls.labels(result).inc(),
             on_refused=lambda reason: self.metrics.records_refused.labels(reason).inc(),
@@ -173,7 +180,7 @@ class FeedService:
             return {}
         return {
             f"power-log {of.farm_id}": functools.partial(
-                remember, self._store, farm, functools.partial(forecaster, of)
+                remember, self._store, farm, functools.partial(forecaster, of), self._trust
             )
             for farm, of in zip(self._farms, self._config.farms, strict=True)
         }
@@ -227,7 +234,7 @@ class FeedService:
             return
         is_log_due = farm.is_log_due(now)
         for reading in readings:
-            raw = reading.to_json()
+            raw = self._signer.to_json(reading, unix_now=self._clock())
             self.hub.publish(reading.site_id, raw)
             self._writer.offer(reading.site_id, raw, log=is_log_due)
             self.metrics.count_reading(reading, verdict)
@@ -343,20 +350,8 @@ class FeedService:
         return max(0.0, self._clock() - farm.verdict.observed_at_unix_seconds)
 
     def _report_files(self) -> None:
-        for series in self._files.series:
-            for note in series.notes:
-                logger.warning("wind file: %s", note)
-            if series.refusals.total:
-                logger.warning("wind file: %s: %s", series.name, series.refusals.describe())
-            if series.missing_steps:
-                logger.warning(
-                    "wind file: %s: %d of %d steps have no row: no measurement there",
-                    series.name,
-                    series.missing_steps,
-                    series.steps,
-                )
-            self.metrics.refused_rows.labels(series.name).set(series.refusals.total)
-            self.metrics.missing_steps.labels(series.name).set(series.missing_steps)
+        self._files.tell()
+        self.metrics.count_files(self._files.series)
         for farm in self._farms:
             logger.info(
                 "farm %s is fed by %s",

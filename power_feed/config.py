@@ -23,6 +23,7 @@ from pydantic import Field, field_validator, model_validator
 
 from fleet.config import NO_FILE, ConfigError, ConfigModel, FleetConfig, Port, build, load_fleet, read_file
 from fleet.keys import FLEET_NAME
+from fleet.signing_keys import check_signing
 from gateway.tls_config import TlsPortConfig, check_files
 from power_feed.live_config import HttpSource, ModbusSource, MqttSource, OpcUaSource
 from power_feed.site_config import MAX_SITES_PER_FARM, FarmSite, known_of_sites
@@ -185,6 +186,9 @@ class FeedConfig(TlsPortConfig):
     """Wall instant of a record's first step (or its offset); None: when the feed starts."""
     start_file: Path | None = None
     """A file that will hold that instant; records stand at their first step until it does."""
+    signing_key_file: Path | None = None
+    """PEM: the Ed25519 private key that signs what this writes (docs/records.md#signed-records). None: it is
+    not signed. Relative to the configuration file."""
     farms: Annotated[tuple[FarmConfig, ...], Field(min_length=1, max_length=MAX_FARMS)]
 
     @model_validator(mode="after")
@@ -230,6 +234,7 @@ def load(path: Path | None, environment: Mapping[str, str] | None = None) -> tup
     )
     fleet = load_fleet(tables, source, environment, path=path)
     check_files(source, "power_feed", fleet, feed.port_files)
+    check_signing(source, "power_feed", fleet, "power_feed", feed.signing_key_file)
     return fleet, feed
 
 

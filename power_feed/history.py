@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fleet.records import PowerReading
+from fleet.signing import RecordTrust
 from fleet.wire import RecordError
 from power_feed.forecast import PowerForecaster
 from power_feed.readings import Farm
@@ -19,7 +20,13 @@ ENTRIES = 3 * 24 * 60
 
 
 def learn(
-    forecaster: PowerForecaster, records: Sequence[bytes], *, farm: Farm, source: str, speed: float
+    forecaster: PowerForecaster,
+    records: Sequence[bytes],
+    *,
+    farm: Farm,
+    source: str,
+    speed: float,
+    trust: RecordTrust,
 ) -> int:
     """How many measurements of the log, oldest first, it was taught.
 
@@ -30,7 +37,7 @@ def learn(
     taught = 0
     for raw in records:
         try:
-            reading = PowerReading.from_json(raw)
+            reading = trust.read(PowerReading, raw, unix_now=None)
         except RecordError:
             continue  # of another version, or somebody else's: it teaches nothing
         is_of_farm = reading.farm_id == farm.farm_id and reading.source == source

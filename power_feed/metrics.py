@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from fleet.records import PowerReading
 from power_feed.quality import Verdict
+from power_feed.wind_series import WindSeries
 
 QUALITIES = ("good", "suspect", "fallback")
 FORECAST_QUANTILES = ("0.1", "0.5", "0.9")
@@ -199,6 +200,12 @@ class FeedMetrics:
             "1 while Redis takes what is written. 0: start Redis or correct redis_url.",
             registry=registry,
         )
+
+    def count_files(self, series: Sequence[WindSeries]) -> None:
+        """Account for the wind files that were read."""
+        for one in series:
+            self.refused_rows.labels(one.name).set(one.refusals.total)
+            self.missing_steps.labels(one.name).set(one.missing_steps)
 
     def count_farm(self, farm_id: str, readings: Sequence[PowerReading]) -> None:
         """Account for all readings of one farm."""

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from fleet.signing import RecordTrust
 from fleet.store import Store, StoreError
 from power_feed.farm import FarmFeed
 from power_feed.forecast import PowerForecaster
@@ -18,7 +19,9 @@ TRY_SECONDS = 2.0
 """A minute in all; a store that comes later finds a forecast that has begun to learn by itself."""
 
 
-async def remember(store: Store, feed: FarmFeed, make_forecaster: Callable[[], PowerForecaster]) -> None:
+async def remember(
+    store: Store, feed: FarmFeed, make_forecaster: Callable[[], PowerForecaster], trust: RecordTrust
+) -> None:
     """Give the farm a new forecaster once the log has taught it."""
     records = await _log(store, feed.site_ids[0])
     forecaster = make_forecaster()
@@ -29,6 +32,7 @@ async def remember(store: Store, feed: FarmFeed, make_forecaster: Callable[[], P
         farm=feed.farm,
         source=feed.source_name,
         speed=feed.source.speed,
+        trust=trust,
     )
     if taught:
         feed.take_forecaster(forecaster)

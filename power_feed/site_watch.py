@@ -21,6 +21,7 @@ from fleet import records
 from fleet.intake import RecordJudge
 from fleet.loops import errors_as
 from fleet.records import Plan, SiteInfo, SiteReport
+from fleet.signing import RecordTrust
 from fleet.store import Store, StoreError
 from fleet.wire import MAX_RECORD_BYTES, Record, RecordError
 from power_feed.claims import SiteState
@@ -68,6 +69,7 @@ class SiteWatch:
         site_token: str | None,
         tls: Callable[[], ssl.SSLContext],
         max_clock_skew_seconds: float,
+        trust: RecordTrust,
         clock: Callable[[], float],
         on_poll: Callable[[str], None],
         on_refused: Callable[[str], None],
@@ -83,6 +85,7 @@ class SiteWatch:
         if site_token is not None:
             self._headers["authorization"] = f"Bearer {site_token}"
         self._tls = tls
+        self._trust = trust
         self._clock = clock
         self._kept = {
             site_id: _Kept(
@@ -235,7 +238,7 @@ class SiteWatch:
 
     def _judged(self, kind: type[R], raw: bytes, judge: RecordJudge, site_id: str | None = None) -> R | None:
         try:
-            record = kind.from_json(raw)
+            record = self._trust.read(kind, raw, unix_now=self._clock())
         except RecordError as error:
             self._refuse(error.reason, str(error))
             return None

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from fleet.records import PowerReading, is_of_no_clock
+from fleet.signing import RecordTrust
 from fleet.store import Store, StoreError
 from fleet.wire import RecordError
 
@@ -29,12 +30,14 @@ class StoreWriter:
         store: Store,
         site_ids: Sequence[str],
         *,
+        trust: RecordTrust,
         on_reading: Callable[[PowerReading], None],
         on_error: Callable[[], None],
     ) -> None:
         """`on_reading` is told what was found in the store; `on_error` counts a failure."""
         self._store = store
         self._site_ids = tuple(site_ids)
+        self._trust = trust
         self._on_reading = on_reading
         self._on_error = on_error
         self._order = list(site_ids)
@@ -77,7 +80,7 @@ class StoreWriter:
             if raw is None:
                 continue
             try:
-                reading = PowerReading.from_json(raw)
+                reading = self._trust.read(PowerReading, raw, unix_now=None)
             except RecordError as error:
                 logger.warning("power:%s held no reading and will be replaced: %s", site_id, error)
                 continue

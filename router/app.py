@@ -23,6 +23,7 @@ from fleet.config import FleetConfig
 from fleet.keys import Keys
 from fleet.loops import end
 from fleet.process_metrics import add_process_metrics
+from fleet.signing_keys import signing_of
 from fleet.store import Store
 from gateway.garbage import relax_collector
 from gateway.server import HttpServer
@@ -69,7 +70,8 @@ class Router:
         self._clock = loop.time
         self.events = EventRing()
         self.ledger = Ledger()
-        self.ring = KeyRing() if config.auth == "keys" else None
+        signing = signing_of(fleet, "router", "router", config.signing_key_file)
+        self.ring = KeyRing(signing.trust) if config.auth == "keys" else None
         plane = self._plane = DataPlane(
             fleet,
             config,
@@ -77,6 +79,7 @@ class Router:
             ledger=self.ledger,
             sites=SiteRegistry(),
             ring=self.ring,
+            trust=signing.trust,
             clock=loop.time,
             rng=rng,
         )
@@ -103,6 +106,7 @@ class Router:
             demand=lambda: plane.metrics.demand.totals,
             rng=rng,
             policy=lambda: self.policy.name,
+            signer=signing.signer,
         )
         self.planner = Planner(
             config.planner,
@@ -110,6 +114,7 @@ class Router:
             view=self.view,
             router_id=self._presence.router_id,
             events=self.events,
+            signing=signing,
             clock=loop.time,
             unix_clock=time.time,
         )

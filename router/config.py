@@ -22,6 +22,7 @@ from fleet.config import (
     with_files,
 )
 from fleet.request import RequestClass
+from fleet.signing_keys import check_signing
 from gateway.tls_config import TlsPortConfig, check_files
 from router.live.networks import Network
 from router.parameter_file import read_parameters
@@ -74,6 +75,9 @@ class RouterConfig(TlsPortConfig):
     operations_names: tuple[Annotated[str, Field(pattern=r"^[a-z0-9.-]+$")], ...] = ()
     """DNS names under which operators ask there, in lower case, such as `heron.ops.example.org`. Addresses,
     `localhost` and names without a dot need none; any other is refused: a stranger's page could own it."""
+    signing_key_file: Path | None = None
+    """PEM: the Ed25519 private key that signs what this writes (docs/records.md#signed-records). None: it is
+    not signed. Relative to the configuration file."""
     workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)] = 1
     """Processes that forward, behind one port; 1: this process does it itself. One per core is enough.
     Queues, order between tiers, fairness, retry budgets and breakers are per worker."""
@@ -218,4 +222,5 @@ def load(
             ' "keys" (`heron keys add` makes one), or "open" if whoever reaches the port may use the fleet'
         )
     check_files(source, "router", fleet, config.port_files)
+    check_signing(source, "router", fleet, "router", config.signing_key_file)
     return fleet, config

@@ -56,6 +56,7 @@ class SiteAgent:
             changed=of.changed,
             make_report=self.records.report,
             make_info=self.records.info,
+            signing=of.signing,
         )
         self._tasks = tasks
         self._loops: list[asyncio.Task[None]] = []
@@ -94,7 +95,7 @@ class SiteAgent:
             site_token=None if token is None else token.get_secret_value(),
             engine_paths=lambda: of.drivers.engines.capabilities().paths,
             models=self.records.models,
-            report=lambda: self.reporter.current_report().to_json(),
+            report=self.reporter.current_report,
             count=lambda outcome: of.outcomes.update((outcome,)),
             count_pushback=lambda reason: of.pushbacks.update((reason,)),
         )

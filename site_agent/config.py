@@ -28,6 +28,7 @@ from fleet.config import (
 from fleet.keys import FLEET_NAME
 from fleet.power import CapRule, RideThrough
 from fleet.profile import PerformanceProfile, SitePowerModel
+from fleet.signing_keys import check_signing
 from gateway.tls import PortFiles
 from gateway.tls_config import TlsPortConfig, check_files
 from site_agent import survival
@@ -64,6 +65,9 @@ class SiteConfig(TlsPortConfig):
     operations_port: Port = 0
     """/metrics, /healthz, /readyz."""
     feed_url: Url = "http://127.0.0.1:8100"
+    signing_key_file: Path | None = None
+    """PEM: the Ed25519 private key that signs what this writes (docs/records.md#signed-records). None: it is
+    not signed. Relative to the configuration file."""
     state_dir: Path
     """Pid files, logs; one for each site. Relative to the configuration file."""
 
@@ -287,6 +291,7 @@ def load(
             'this machine; set one, or host = "127.0.0.1"'
         )
     check_files(source, table, fleet, site.port_files)
+    check_signing(source, table, fleet, "site", site.signing_key_file, site_id=site.site_id)
     return fleet, site
 
 

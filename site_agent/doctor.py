@@ -18,11 +18,12 @@ from typing import Any
 
 from fleet.config import FleetConfig
 from fleet.records import PowerReading, SiteReport
+from fleet.signing_keys import trust_of
 from fleet.wire import RecordError
 from gateway.tls_config import caller_files
 from gateway.tls_renewal import RenewedTls
 from gateway.upstream import Origin, UpstreamError
-from site_agent import leftovers, meter_check, parts, profile_check, tls_check
+from site_agent import leftovers, meter_check, parts, profile_check, signing_check, tls_check
 from site_agent.config import SiteConfig, is_loopback
 from site_agent.drivers import external, nvml, vllm
 from site_agent.drivers.gpu_power import ASSUMED_SPARE_WATTS
@@ -56,6 +57,7 @@ async def examine(fleet: FleetConfig, config: SiteConfig, *, nvml_library: Any =
     running = running_agent(config.state_dir)
     calls = RenewedTls("fleet", caller_files(fleet))
     found = [_state(config.state_dir, running), _token(fleet, config), *tls_check.examine(fleet, config)]
+    found += signing_check.examine(fleet, config)
     found += _ports(config, running)
     found.append(await _engines(config))
     gpus = await _gpus(config, nvml_library)
@@ -298,12 +300,15 @@ async def _feed(fleet: FleetConfig, config: SiteConfig, calls: RenewedTls) -> li
     try:
         path = f"/v1/power/{config.site_id}"
         status, body = await prober.get(Origin.parse(config.feed_url), path)
-        reading = PowerReading.from_json(body) if status == 200 else None
+        trust = trust_of(fleet)
+        reading = trust.read(PowerReading, body, unix_now=time.time()) if status == 200 else None
     except UpstreamError as error:
         action = "start heron power-feed, or correct feed_url; on another machine it needs [power_feed] host"
         return [_fail(name, str(error), action)]
     except RecordError as error:
-        return [_fail(name, f"{config.feed_url}: what it says is no reading: {error}", "check feed_url")]
+        is_reading = error.reason in ("unsigned", "signature", "signed_at")
+        action = signing_check.NOT_BELIEVED if is_reading else "check feed_url"
+        return [_fail(name, f"{config.feed_url}: what it says cannot be used: {error}", action)]
     finally:
         await prober.aclose()
     if reading is None:

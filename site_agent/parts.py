@@ -15,6 +15,7 @@ from fleet.config import FleetConfig
 from fleet.loops import Loops
 from fleet.power import CapTracker
 from fleet.profile import PerformanceProfile
+from fleet.signing_keys import Signing, signing_of
 from fleet.store import Store
 from gateway.tls_config import caller_files
 from gateway.tls_renewal import ServiceTls
@@ -55,6 +56,7 @@ class Parts:
     drivers: Drivers
     processes: Processes
     store: Store
+    signing: Signing
     tls: ServiceTls
     upstream: UpstreamPool
     judge: IntakeJudge
@@ -126,8 +128,14 @@ def build(
     """Compose them. `tasks` will hold the engines' starts and stops."""
     rng = random.Random()  # jitter of back-offs, nothing that must repeat
     changed = asyncio.Event()
-    judge = IntakeJudge(site_id=config.site_id, max_clock_skew_seconds=fleet.max_clock_skew_seconds)
-    tls = ServiceTls(f"sites.{config.site_id}", config.port_files, caller_files(fleet))
+    table = f"sites.{config.site_id}"
+    signing = signing_of(fleet, "site", table, config.signing_key_file, site_id=config.site_id)
+    judge = IntakeJudge(
+        site_id=config.site_id,
+        max_clock_skew_seconds=fleet.max_clock_skew_seconds,
+        trust=signing.trust,
+    )
+    tls = ServiceTls(table, config.port_files, caller_files(fleet))
     follow = PowerFollow(
         site_id=config.site_id,
         feed_url=config.feed_url,
@@ -184,6 +192,7 @@ def build(
         site_id=config.site_id,
         model=config.engine.model,
         max_clock_skew_seconds=fleet.max_clock_skew_seconds,
+        trust=signing.trust,
     )
     pushbacks: Counter[str] = Counter()
     site_limits = SiteLimits(
@@ -219,6 +228,7 @@ def build(
         drivers=drivers,
         processes=processes,
         store=store,
+        signing=signing,
         tls=tls,
         upstream=upstream,
         judge=judge,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from fleet.intake import MAX_CLOCK_SKEW_SECONDS, RecordJudge
 from fleet.records import Plan
+from fleet.signing import BELIEVES_ALL, RecordTrust
 from fleet.wire import RecordError
 from site_agent.situation import Target
 
@@ -24,6 +25,7 @@ class PlanJudge:
     site_id: str
     model: str
     max_clock_skew_seconds: float = MAX_CLOCK_SKEW_SECONDS
+    trust: RecordTrust = BELIEVES_ALL
     refused: Counter[str] = field(default_factory=Counter)
     plans_taken: int = 0
     epoch: int | None = None
@@ -38,7 +40,7 @@ class PlanJudge:
     def take(self, raw: bytes, *, now: float, unix_now: float, is_left_over: bool = False) -> str | None:
         """Use it if it may be used; else why not, in words worth a log line. None: used, or a mere repeat."""
         try:
-            plan = Plan.from_json(raw)
+            plan = self.trust.read(Plan, raw, unix_now=unix_now)
         except RecordError as error:
             self.refused[error.reason] += 1
             return str(error)

@@ -22,7 +22,6 @@ from fleet.loops import errors_as
 from fleet.power import CapTracker
 from fleet.records import PowerQuality, PowerReading
 from fleet.store import Store, StoreError
-from fleet.wire import RecordError
 from gateway.sse import EventSplitter, EventTooLargeError, data_of
 from site_agent.situation import CapForecast
 
@@ -47,6 +46,9 @@ class ReadingJudge(Protocol):
 
     def take(self, raw: bytes, *, now: float, unix_now: float) -> PowerReading | None:
         """The reading, if it is new and may be used; what is refused is counted there."""
+
+    def sequence_of(self, raw: bytes) -> int | None:
+        """Of a reading that the feed wrote, whenever that was; None: it did not."""
 
 
 class StreamEndedError(Exception):
@@ -193,12 +195,10 @@ class PowerFollow:
         back with, as from its last save."""
         if record == self._left_over:
             return True
-        try:
-            return self._left_over is not None and (
-                PowerReading.from_json(record).sequence <= PowerReading.from_json(self._left_over).sequence
-            )
-        except RecordError:
-            return False  # the judge says what is wrong with it
+        if self._left_over is None:
+            return False
+        sequence, left_over = self._judge.sequence_of(record), self._judge.sequence_of(self._left_over)
+        return sequence is not None and left_over is not None and sequence <= left_over
 
     def _take(self, raw: bytes, path: PowerPath) -> None:
         now = asyncio.get_running_loop().time()

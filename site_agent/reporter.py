@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 from fleet.records import SiteInfo, SiteReport, is_of_no_clock, next_sequence
+from fleet.signing_keys import Signing
 from fleet.store import Store, StoreError
 from fleet.wire import RecordError
 
@@ -35,12 +36,14 @@ class Reporter:
         changed: asyncio.Event,
         make_report: Callable[[int], SiteReport],
         make_info: Callable[[int], SiteInfo],
+        signing: Signing,
     ) -> None:
         """`changed` is set from outside: report at once. `make_…` build the record of now."""
         self.published = 0
         self.failed = 0
         self._site_id = site_id
         self._store = store
+        self._signer, self._trust = signing
         self._make_report = make_report
         self._make_info = make_info
         self._changed = changed
@@ -54,8 +57,11 @@ class Reporter:
         self._has_seen_store = False
         self._is_failing = False
 
-    def current_report(self) -> SiteReport:
+    def current_report(self) -> bytes:
         """The report of now, with a sequence of its own: what `GET /heron/v1/report` answers."""
+        return self._signer.to_json(self._report(), unix_now=time.time())
+
+    def _report(self) -> SiteReport:
         self._last_sequence = next_sequence(self._last_sequence, self._highest_seen, int(time.time() * 1000))
         return self._make_report(self._last_sequence)
 
@@ -77,10 +83,9 @@ class Reporter:
             if not self._has_seen_store:
                 await self._look()
             await self._publish_info()
-            report = self.current_report()
-            await self._store.publish_site_report(
-                self._site_id, report.to_json(), report.observed_at_unix_seconds
-            )
+            report = self._report()
+            raw = self._signer.to_json(report, unix_now=time.time())
+            await self._store.publish_site_report(self._site_id, raw, report.observed_at_unix_seconds)
         except StoreError as error:
             self.failed += 1
             self._has_seen_store = False  # what comes back may be empty, or another
@@ -98,8 +103,8 @@ class Reporter:
         """What an earlier agent of this site wrote last: sequences go on from there."""
         [report] = await self._store.site_reports([self._site_id])
         [info] = await self._store.site_infos([self._site_id])
-        self._highest_seen = _higher(self._highest_seen, _sequence_of(SiteReport, report))
-        self._info_highest_seen = _higher(self._info_highest_seen, _sequence_of(SiteInfo, info))
+        self._highest_seen = _higher(self._highest_seen, self._sequence_of(SiteReport, report))
+        self._info_highest_seen = _higher(self._info_highest_seen, self._sequence_of(SiteInfo, info))
         self._has_seen_store = True
 
     async def _publish_info(self) -> None:
@@ -113,23 +118,24 @@ class Reporter:
             and info == self._last_info.model_copy(update={"sequence": sequence})
         ):
             return
-        await self._store.publish_site_info(self._site_id, info.to_json())
+        await self._store.publish_site_info(self._site_id, self._signer.to_json(info, unix_now=time.time()))
         self._last_info, self._info_sequence, self._info_at = info, sequence, now
 
-
-def _sequence_of(kind: type[SiteReport | SiteInfo], raw: bytes | None) -> int | None:
-    """Of a record that may be anything; None where it says none."""
-    if raw is None:
-        return None
-    try:
-        sequence = kind.from_json(raw).sequence
-    except RecordError as error:
-        logger.warning("what is under this site's key is no record", extra={"error": str(error)})
-        return None
-    if is_of_no_clock(sequence, time.time()):
-        logger.warning("the sequence under this site's key is from no clock", extra={"sequence": sequence})
-        return None
-    return sequence
+    def _sequence_of(self, kind: type[SiteReport | SiteInfo], raw: bytes | None) -> int | None:
+        """Of a record that may be anything; None where it says none."""
+        if raw is None:
+            return None
+        try:
+            sequence = self._trust.read(kind, raw, unix_now=None).sequence
+        except RecordError as error:
+            logger.warning("what is under this site's key is no record", extra={"error": str(error)})
+            return None
+        if is_of_no_clock(sequence, time.time()):
+            logger.warning(
+                "the sequence under this site's key is from no clock", extra={"sequence": sequence}
+            )
+            return None
+        return sequence
 
 
 def _higher(one: int | None, other: int | None) -> int | None:

@@ -6,6 +6,7 @@ exit code 2 before anything was published.
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 from collections.abc import Callable, Mapping
@@ -35,6 +36,8 @@ from power_feed.turbines import TURBINES
 from power_feed.wind_files import WindOptions, read_wind_file
 from power_feed.wind_series import WindFileError, WindSeries
 
+logger = logging.getLogger(__name__)
+
 MIN_PERIOD_SECONDS = 0.02
 """Wall seconds between two measurements: a higher replay speed would publish more than 50 a second."""
 MAX_DESCRIPTION_CHARACTERS = 512
@@ -58,6 +61,21 @@ class WindFiles:
     def series(self) -> tuple[WindSeries, ...]:
         """All that were read."""
         return tuple(self._read.values())
+
+    def tell(self) -> None:
+        """Log what is odd about them."""
+        for series in self.series:
+            for note in series.notes:
+                logger.warning("wind file: %s", note)
+            if series.refusals.total:
+                logger.warning("wind file: %s: %s", series.name, series.refusals.describe())
+            if series.missing_steps:
+                logger.warning(
+                    "wind file: %s: %d of %d steps have no row: no measurement there",
+                    series.name,
+                    series.missing_steps,
+                    series.steps,
+                )
 
 
 @dataclass(frozen=True, slots=True)

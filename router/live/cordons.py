@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fleet.records import Cordon
+from fleet.signing import BELIEVES_ALL, RecordTrust, signed_at_milliseconds
 from fleet.wire import RecordError
 
 MAX_CORDONS = 10_000
@@ -12,7 +13,8 @@ MAX_CORDONS = 10_000
 class Cordons:
     """As the store says. Kept for sites that are not known, too: one that comes back is cordoned at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, trust: RecordTrust = BELIEVES_ALL) -> None:
+        self._trust = trust
         self._kept: dict[str, tuple[bytes, Cordon]] = {}
         """Lifted ones too, so that their records are parsed once."""
 
@@ -36,6 +38,10 @@ class Cordons:
         kept = self._kept.get(site_id)
         return b"" if kept is None else kept[0]
 
+    def _is_older(self, cordon: Cordon, site_id: str) -> bool:
+        kept = self._kept.get(site_id)
+        return kept is not None and signed_at_milliseconds(cordon) < signed_at_milliseconds(kept[1])
+
     def take(self, raw: bytes, site_id: str) -> str:
         """Use what the store says, b"" for nothing; returns what changed, in words, or "".
 
@@ -46,7 +52,9 @@ class Cordons:
             return ""
         before = self.of(site_id)
         if raw:
-            cordon = Cordon.from_json(raw)
+            cordon = self._trust.read(Cordon, raw, unix_now=None, subject=site_id)
+            if self._trust.asks("operator") and self._is_older(cordon, site_id):
+                raise RecordError("signed_at", "Cordon: signed before the one in use: a replay")
             if site_id not in self._kept and len(self._kept) >= MAX_CORDONS:
                 raise RecordError("too_large", f"Cordon: more than {MAX_CORDONS} sites are cordoned")
             self._kept[site_id] = raw, cordon

@@ -16,6 +16,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from fleet.config import FleetConfig
+from fleet.signing import RecordTrust
 from gateway.cors import CorsPolicy
 from gateway.envelope import Application, enveloped
 from gateway.refusal import Refusal
@@ -71,6 +72,7 @@ class DataPlane:
         ledger: Ledger,
         sites: SiteRegistry,
         ring: KeyRing | None,
+        trust: RecordTrust,
         clock: Callable[[], float],
         rng: random.Random,
     ) -> None:
@@ -91,6 +93,7 @@ class DataPlane:
             events=events,
             networks=config.networks,
             max_clock_skew_seconds=fleet.max_clock_skew_seconds,
+            trust=trust,
             clock=clock,
             unix_clock=time.time,
             rng=rng,

@@ -13,14 +13,15 @@ import random
 from collections.abc import Callable
 from typing import Literal
 
-from fleet.keys import is_name
 from fleet.records import PowerReading, SiteInfo, SiteReport
+from fleet.signing import RecordTrust
 from fleet.wire import RecordError
 from router.live.cordons import Cordons
 from router.live.events import EventLevel, EventRing
 from router.live.metrics import RouterMetrics
 from router.live.networks import Network, NotAllowedError, check_literal, check_name
 from router.live.plan_intake import PlanIntake, PlanRefusedError
+from router.live.refusals import Refusals
 from router.live.site_changes import state_change
 from router.live.site_records import SiteRecords, Source
 from router.live.sites import SiteRegistry
@@ -39,8 +40,6 @@ NAME_CHECK_SECONDS = 30.0
 """A host name is looked up again after so long."""
 POWER_STEP_RATIO = 0.2
 """A grant that moves by more than this share of the farm's nameplate is an event."""
-SAY_REFUSED_SECONDS = 1.0
-"""Refused records are all counted, but those of one kind and reason told of at most so often."""
 
 
 class FleetView:
@@ -54,6 +53,7 @@ class FleetView:
         events: EventRing,
         networks: tuple[Network, ...],
         max_clock_skew_seconds: float,
+        trust: RecordTrust,
         clock: Callable[[], float],
         unix_clock: Callable[[], float],
         rng: random.Random,
@@ -61,13 +61,13 @@ class FleetView:
         self.registry = registry
         self.snapshot = Snapshot()
         self.on_change: Callable[[], None] = lambda: None
-        self.plans = PlanIntake()
-        self.cordons = Cordons()
+        self.plans = PlanIntake(trust)
+        self.cordons = Cordons(trust)
         self._plan_refused: tuple[bytes, int] | None = None
         self._infos_taken = 0
         self.on_record: Callable[[RecordKind, str, bytes], None] = lambda _kind, _site_id, _raw: None
         """Told of every record that is used, under its site's id, and of every site that is forgotten."""
-        self._metrics = metrics
+        self._trust = trust
         self._events = events
         self._networks = networks
         self._max_skew = max_clock_skew_seconds
@@ -75,8 +75,7 @@ class FleetView:
         self._unix_clock = unix_clock
         self._rng = rng
         self._records: dict[str, SiteRecords] = {}
-        self._refused: dict[tuple[str, str], bytes] = {}
-        self._said: dict[tuple[str, str], float] = {}
+        self._refusals = Refusals(metrics, events, clock, is_known=self._records.__contains__)
         self._breaks: dict[tuple[str, str], int] = {}
         self._look_ups: set[asyncio.Task[None]] = set()
 
@@ -147,30 +146,38 @@ class FleetView:
             if kept is not None and kept.raw_report == raw:
                 kept.note_heard(raw, source, now)
                 return
-        if self._is_refused_before("SiteReport", site_id, raw):
+        if self._refusals.has("SiteReport", site_id, raw):
             return
         try:
             report = SiteReport.from_json(raw)
         except RecordError as error:
-            self._refuse("SiteReport", error.reason, str(error), site_id, raw)
+            self._refusals.add("SiteReport", error.reason, str(error), site_id, raw)
             return
         if site_id is not None and report.site_id != site_id:
             message = f"SiteReport of {report.site_id} under the name of {site_id}"
-            self._refuse("SiteReport", "wrong_site", message, site_id, raw)
+            self._refusals.add("SiteReport", "wrong_site", message, site_id, raw)
             return
         kept = self._records.get(report.site_id)
         if kept is None:
             if len(self._records) >= MAX_SITES:
-                self._refuse("SiteReport", "too_many_sites", f"more than {MAX_SITES} sites", site_id, raw)
+                self._refusals.add(
+                    "SiteReport", "too_many_sites", f"more than {MAX_SITES} sites", site_id, raw
+                )
                 return
             kept = SiteRecords(report.site_id, max_clock_skew_seconds=self._max_skew)
         elif kept.raw_report == raw:
             kept.note_heard(raw, source, now)
             return
-        refusal = kept.take_report(raw, report, source, now=now, unix_now=self._unix_clock())
+        unix_now = self._unix_clock()
+        try:
+            self._trust.check(report, raw, unix_now=unix_now)
+        except RecordError as error:
+            self._refusals.add("SiteReport", error.reason, str(error), report.site_id, raw)
+            return
+        refusal = kept.take_report(raw, report, source, now=now, unix_now=unix_now)
         if refusal is not None:
             if refusal.is_worth_saying:
-                self._refuse("SiteReport", refusal.reason, refusal.message, report.site_id, raw)
+                self._refusals.add("SiteReport", refusal.reason, refusal.message, report.site_id, raw)
             return
         self._records[report.site_id] = kept
         self._check_clock(kept)
@@ -180,20 +187,21 @@ class FleetView:
     def take_info(self, raw: bytes, site_id: str) -> None:
         """A SiteInfo from the store."""
         kept = self._records.get(site_id)
-        if kept is None or kept.raw_info == raw or self._is_refused_before("SiteInfo", site_id, raw):
+        if kept is None or kept.raw_info == raw or self._refusals.has("SiteInfo", site_id, raw):
             return
+        unix_now = self._unix_clock()
         try:
-            info = SiteInfo.from_json(raw)
+            info = self._trust.read(SiteInfo, raw, unix_now=unix_now)
         except RecordError as error:
-            self._refuse("SiteInfo", error.reason, str(error), site_id, raw)
+            self._refusals.add("SiteInfo", error.reason, str(error), site_id, raw)
             return
         if info.site_id != site_id:
-            self._refuse("SiteInfo", "wrong_site", f"SiteInfo of {info.site_id}", site_id, raw)
+            self._refusals.add("SiteInfo", "wrong_site", f"SiteInfo of {info.site_id}", site_id, raw)
             return
-        refusal = kept.take_info(raw, info, now=self._clock(), unix_now=self._unix_clock())
+        refusal = kept.take_info(raw, info, now=self._clock(), unix_now=unix_now)
         if refusal is not None:
             if refusal.is_worth_saying:
-                self._refuse("SiteInfo", refusal.reason, refusal.message, site_id, raw)
+                self._refusals.add("SiteInfo", refusal.reason, refusal.message, site_id, raw)
             return
         self._infos_taken += 1
         self._rebuild(kept)
@@ -202,22 +210,27 @@ class FleetView:
     def take_power(self, raw: bytes, site_id: str | None = None) -> None:
         """A PowerReading: for the operator's view, Retry-After, and policies that look ahead. What a site
         admits is its own affair, whatever this says."""
-        if self._is_refused_before("PowerReading", site_id, raw):
+        if self._refusals.has("PowerReading", site_id, raw):
             return
         try:
             reading = PowerReading.from_json(raw)
         except RecordError as error:
-            self._refuse("PowerReading", error.reason, str(error), site_id, raw)
+            self._refusals.add("PowerReading", error.reason, str(error), site_id, raw)
             return
         kept = self._records.get(reading.site_id)
         if kept is None or kept.raw_power == raw or (site_id is not None and reading.site_id != site_id):
             return
         before = kept.power
-        now = self._clock()
-        refusal = kept.take_power(raw, reading, now=now, unix_now=self._unix_clock())
+        now, unix_now = self._clock(), self._unix_clock()
+        try:
+            self._trust.check(reading, raw, unix_now=unix_now)
+        except RecordError as error:
+            self._refusals.add("PowerReading", error.reason, str(error), reading.site_id, raw)
+            return
+        refusal = kept.take_power(raw, reading, now=now, unix_now=unix_now)
         if refusal is not None:
             if refusal.is_worth_saying:
-                self._refuse("PowerReading", refusal.reason, refusal.message, reading.site_id, raw)
+                self._refusals.add("PowerReading", refusal.reason, refusal.message, reading.site_id, raw)
             return
         self.snapshot = self.snapshot.with_power(power_outlook(reading, arrived_at=now))
         self.on_record("power", reading.site_id, raw)
@@ -234,12 +247,12 @@ class FleetView:
 
     def take_cordon(self, raw: bytes, site_id: str) -> None:
         """An operator's word on a site; b"": there is none."""
-        if self._is_refused_before("Cordon", site_id, raw):
+        if self._refusals.has("Cordon", site_id, raw):
             return
         try:
             change = self.cordons.take(raw, site_id)
         except RecordError as error:
-            self._refuse("Cordon", error.reason, str(error), site_id, raw)
+            self._refusals.add("Cordon", error.reason, str(error), site_id, raw)
             return
         if not change:
             return
@@ -262,7 +275,7 @@ class FleetView:
             view = self.plans.take(raw, self.infos(), now=self._clock(), unix_now=self._unix_clock())
         except PlanRefusedError as error:
             if self._plan_refused is None or self._plan_refused[0] != raw:
-                self._refuse("Plan", error.reason, str(error), None, raw)
+                self._refusals.add("Plan", error.reason, str(error), None, raw)
             if error.reason != "second_writer":  # that one is heard once the first is silent
                 self._plan_refused = looked  # it is read every second, and may be used once a site is known
             return
@@ -281,8 +294,7 @@ class FleetView:
         """The site is no longer known."""
         if self._records.pop(site_id, None) is None:
             return
-        for kind in ("SiteReport", "SiteInfo", "PowerReading", "Cordon"):
-            self._refused.pop((kind, site_id), None)
+        self._refusals.forget(site_id)
         self.registry.forget(site_id)
         self.snapshot = self.snapshot.without_site(site_id)
         self._events.add(
@@ -339,7 +351,7 @@ class FleetView:
 
     def _not_allowed(self, kept: SiteRecords, error: NotAllowedError) -> None:
         kept.origin = None
-        self._refuse("SiteReport", "ingress_url", str(error), kept.site_id, kept.raw_report)
+        self._refusals.add("SiteReport", "ingress_url", str(error), kept.site_id, kept.raw_report)
         if kept.site_id in self.snapshot.sites:
             self.snapshot = self.snapshot.without_site(kept.site_id)
 
@@ -377,23 +389,3 @@ class FleetView:
             text = f"the clock of {kept.site_id} is off by {-kept.skew_seconds:.1f} s: check its NTP"
             self._events.add("clock", text, site_id=kept.site_id)
         kept.is_skewed = is_skewed
-
-    # refusals
-    def _is_refused_before(self, kind: str, site_id: str | None, raw: bytes) -> bool:
-        return site_id is not None and self._refused.get((kind, site_id)) == raw
-
-    def _refuse(self, kind: str, reason: str, message: str, site_id: str | None, raw: bytes) -> None:
-        """Count it; say it once per record, not at every re-read."""
-        self._metrics.count_refused(kind, reason)
-        is_final = reason != "second_writer"  # that one is heard once the first is silent
-        if (
-            is_final
-            and site_id is not None
-            and is_name(site_id)
-            and (site_id in self._records or len(self._refused) < 3 * MAX_SITES)
-        ):
-            self._refused[kind, site_id] = raw
-        now = self._clock()
-        if now - self._said.get((kind, reason), float("-inf")) >= SAY_REFUSED_SECONDS:
-            self._said[kind, reason] = now
-            self._events.add("record_refused", f"refused: {message}", site_id=site_id)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from fleet.intake import RecordJudge
 from fleet.records import Plan, SiteInfo
+from fleet.signing import BELIEVES_ALL, RecordTrust
 from fleet.wire import RecordError
 from router.policy.plan_view import PlanView, plan_view
 from router.policy.planner.check import plan_faults
@@ -27,7 +28,8 @@ class PlanRefusedError(Exception):
 class PlanIntake:
     """Mutable, one per process."""
 
-    def __init__(self) -> None:
+    def __init__(self, trust: RecordTrust = BELIEVES_ALL) -> None:
+        self._trust = trust
         self._judge = RecordJudge()
         self.raw = b""
         """Of the plan in use."""
@@ -51,7 +53,7 @@ class PlanIntake:
         if raw == self.raw and self.plan is not None:
             return None
         try:
-            plan = Plan.from_json(raw)
+            plan = self._trust.read(Plan, raw, unix_now=unix_now)
         except RecordError as error:
             raise PlanRefusedError(error.reason, str(error)) from None
         return self.use(plan, raw, infos, now=now, unix_now=unix_now)

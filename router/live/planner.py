@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable
 
 from fleet.records import PlannerLease, RouterPresence, is_of_no_clock, next_sequence
+from fleet.signing_keys import Signing
 from fleet.store import Store, StoreError
 from fleet.version import extra_hint
 from fleet.wire import RecordError
@@ -61,6 +62,7 @@ class Planner:
         view: FleetView,
         router_id: str,
         events: EventRing,
+        signing: Signing,
         clock: Callable[[], float],
         unix_clock: Callable[[], float],
         solvers: dict[PlanKind, SolverProcess] | None = None,
@@ -71,6 +73,7 @@ class Planner:
         self._view = view
         self._router_id = router_id
         self._events = events
+        self._signer, self._trust = signing
         self._clock = clock
         self._unix_clock = unix_clock
         self._solvers = solvers or {"slow": SolverProcess(), "fast": SolverProcess()}
@@ -88,6 +91,7 @@ class Planner:
         self._solving: dict[PlanKind, asyncio.Task[None]] = {}
         self._said = ""
         """The gist of the last fast plan."""
+        self._said_refused = ""
         self._epoch: int | None = None
         self._highest_epoch: int | None = None
         self._sequence: int | None = None
@@ -158,7 +162,7 @@ class Planner:
         )
         try:
             is_held = await self._store.acquire_planner_lease(
-                self._router_id, record.to_json(), LEASE_TTL_SECONDS
+                self._router_id, self._signer.to_json(record, unix_now=unix), LEASE_TTL_SECONDS
             )
         except StoreError as error:
             logger.debug("the planner's lease cannot be asked for: %s", error)
@@ -179,7 +183,7 @@ class Planner:
         seen = [self._highest_epoch or 0, self._view.plans.highest_epoch or 0]
         try:
             raw = await self._store.planner_lease()
-            epoch = 0 if raw is None else PlannerLease.from_json(raw).epoch
+            epoch = 0 if raw is None else self._trust.read(PlannerLease, raw, unix_now=None).epoch
             if is_of_no_clock(epoch, self._unix_clock()):
                 logger.warning("the epoch of the planner's lease is from no clock: passed over: %d", epoch)
             else:
@@ -193,18 +197,25 @@ class Planner:
         self._leads_until = float("-inf")
         self._events.add("plan", f"this router no longer plans: {why}")
 
+    def _refused(self, error: RecordError) -> None:
+        """A router's demand is not planned for: said when that is news."""
+        if str(error) != self._said_refused:
+            self._said_refused = str(error)
+            self._events.add("record_refused", f"refused: {error}")
+
     async def _read_demand(self) -> None:
         """What every router was asked for of late."""
         try:
             records = await self._store.routers()
         except StoreError:
             return
-        parts = []
+        parts, unix_now = [], self._unix_clock()
         for raw in records:
             try:
-                parts.append(from_record(RouterPresence.from_json(raw).demand, CLASSES))
+                record = self._trust.read(RouterPresence, raw, unix_now=unix_now)
+                parts.append(from_record(record.demand, CLASSES))
             except RecordError as error:
-                logger.debug("a router's record cannot be used: %s", error)
+                self._refused(error)
         self._maker.take_loads(add_loads(parts), self._clock())
 
     # planning
@@ -260,7 +271,7 @@ class Planner:
             )
         except BrokenPlanError as error:
             return str(error)
-        raw = plan.to_json()
+        raw = self._signer.to_json(plan, unix_now=unix)
         if len(raw) > plan.max_bytes:
             return f"it has {len(raw)} bytes, at most {plan.max_bytes}"
         self._view.take_plan(raw)

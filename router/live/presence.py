@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fleet.records import RouterPresence
+from fleet.signing import RecordSigner
 from fleet.store import Store, StoreError
 from fleet.version import installed_version
 from router.config import RouterConfig
@@ -33,11 +34,13 @@ class Presence:
         demand: Callable[[], Totals],
         rng: random.Random,
         policy: Callable[[], str],
+        signer: RecordSigner,
     ) -> None:
         """`demand`: what clients asked for so far; `policy`: the one that routes now."""
         self.router_id = f"{os.getpid()}-{rng.getrandbits(32):08x}"
         self._about: dict[str, Any] = {}
         self._policy = policy
+        self._signer = signer
         self._config = config
         self._demand = demand
         self._window = DemandWindow()
@@ -82,8 +85,9 @@ class Presence:
                 workers=self._config.workers,
                 demand=to_record(self._window.loads()),
             )
+            raw = self._signer.to_json(record, unix_now=time.time())
             try:
-                await self._store.publish_router(self.router_id, record.to_json(), PRESENCE_TTL_SECONDS)
+                await self._store.publish_router(self.router_id, raw, PRESENCE_TTL_SECONDS)
             except StoreError as error:
                 logger.debug("presence not written: %s", error)
             await asyncio.sleep(PRESENCE_SECONDS)

@@ -5,7 +5,7 @@ Rules:
   that the hash is computed once for each key; what opens nothing, or is padded, is never remembered.
 - What was known stays known: a record that is gone from the store, or that cannot be read any more, changes
   nothing. Only a record that says so takes a key away (`expires_at_unix_seconds`, or anything at all in
-  `revoked_at_unix_seconds`).
+  `revoked_at_unix_seconds`). Where the operator's records must be signed, one that is not says nothing.
 - Until the records were read once, nobody can be told that a key is wrong.
 """
 
@@ -18,6 +18,7 @@ from fleet.api_key import MAX_KEY_BYTES, key_id
 from fleet.keys import is_key_id
 from fleet.records import ApiKey
 from fleet.request import ServiceTier
+from fleet.signing import BELIEVES_ALL, RecordTrust, signed_at_milliseconds
 from fleet.store import MAX_API_KEYS
 from fleet.wire import RecordError
 from router.policy.quota import Quota
@@ -42,7 +43,16 @@ def shown_key(authorization: bytes | None, x_api_key: bytes | None) -> bytes | N
 class Credential:
     """One key, as its newest usable record says; lives as long as the process."""
 
-    __slots__ = ("expires_at_unix_seconds", "is_revoked", "key_id", "quota", "raw", "tenant", "tiers")
+    __slots__ = (
+        "expires_at_unix_seconds",
+        "is_revoked",
+        "key_id",
+        "quota",
+        "raw",
+        "signed_at_milliseconds",
+        "tenant",
+        "tiers",
+    )
 
     def __init__(self, sha256_hex: str) -> None:
         self.key_id = sha256_hex
@@ -52,9 +62,11 @@ class Credential:
         self.is_revoked = False
         self.quota = Quota()
         self.raw: HashFields = {}
+        self.signed_at_milliseconds = 0
 
     def use(self, record: ApiKey, now: float) -> None:
         """Take over a record; quotas go on from where they are."""
+        self.signed_at_milliseconds = signed_at_milliseconds(record)
         self.tenant = record.tenant
         self.tiers = frozenset(record.tiers)
         expiry = record.expires_at_unix_seconds
@@ -77,7 +89,8 @@ class Credential:
 class KeyRing:
     """One per process. `take` is fed by whatever reads the store; `find` is asked by every request."""
 
-    def __init__(self) -> None:
+    def __init__(self, trust: RecordTrust = BELIEVES_ALL) -> None:
+        self.trust = trust
         self._keys: dict[str, Credential] = {}
         self._shown: dict[bytes, Credential] = {}
         self._refused: dict[str, HashFields] = {}
@@ -87,6 +100,11 @@ class KeyRing:
 
     def __len__(self) -> int:
         return len(self._keys)
+
+    def uses(self, sha256_hex: str, fields: HashFields) -> bool:
+        """Whether this very record of a key is the one in use."""
+        known = self._keys.get(sha256_hex)
+        return known is not None and known.raw == fields
 
     def knows(self, sha256_hex: str) -> bool:
         """Whether a usable record of that key has been seen."""
@@ -140,11 +158,12 @@ class KeyRing:
             if self._refused.get(sha256_hex) == fields:
                 continue
             try:
-                record = self._parse(fields, is_new=known is None)
+                record = self._parse(sha256_hex, fields)
             except RecordError as error:
                 if sha256_hex in self._refused or len(self._refused) < MAX_API_KEYS:
                     self._refused[sha256_hex] = fields
-                if known is not None and fields.get(b"revoked_at_unix_seconds"):
+                is_revocation = bool(fields.get(b"revoked_at_unix_seconds"))
+                if known is not None and is_revocation and not self.trust.asks("operator"):
                     known.is_revoked = True  # whoever wrote this, however badly, meant it
                 faults.append((sha256_hex, error))
                 continue
@@ -155,10 +174,15 @@ class KeyRing:
             known.raw = fields
         return faults
 
-    def _parse(self, fields: HashFields, *, is_new: bool) -> ApiKey:
-        if is_new and len(self._keys) >= MAX_API_KEYS:
+    def _parse(self, sha256_hex: str, fields: HashFields) -> ApiKey:
+        known = self._keys.get(sha256_hex)
+        if known is None and len(self._keys) >= MAX_API_KEYS:
             raise RecordError("too_large", f"ApiKey: more than {MAX_API_KEYS} keys")
-        return ApiKey.from_hash(fields)
+        record = self.trust.read_key(fields, sha256_hex)
+        newest = 0 if known is None else known.signed_at_milliseconds
+        if signed_at_milliseconds(record) < newest and self.trust.asks("operator"):
+            raise RecordError("signed_at", "ApiKey: signed before the record in use: a replay")
+        return record
 
     def note_listed(self, sha256_hexes: Collection[str]) -> None:
         """These are all of which the store has a record."""

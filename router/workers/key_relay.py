@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from fleet.signing import BELIEVES_ALL, RecordTrust
 from fleet.wire import RecordError
 from router.policy.key_ring import HashFields, KeyRing
 from router.workers.frames import Kind, encode
@@ -20,9 +21,9 @@ FRAME_BYTES = 1 << 20
 class RelayedKeyRing(KeyRing):
     """The parent's ring. What changes it is told to all workers, and all of it to a new one."""
 
-    def __init__(self, tell: Callable[[bytes], None]) -> None:
-        """`tell` takes a frame for every worker."""
-        super().__init__()
+    def __init__(self, tell: Callable[[bytes], None], trust: RecordTrust = BELIEVES_ALL) -> None:
+        """`tell` takes a frame for every worker; workers believe all that comes so."""
+        super().__init__(trust)
         self._tell = tell
         self._told: dict[str, HashFields] = {}
         """As bounded as the ring: records that it has neither taken nor refused are not kept."""
@@ -32,13 +33,18 @@ class RelayedKeyRing(KeyRing):
         news = {
             key: fields
             for key, fields in records.items()
-            if fields and self._told.get(key) != fields and (self.knows(key) or key in self._told)
+            if fields and self._told.get(key) != fields and self._is_for_workers(key, fields)
         }
         if news:
             self._told.update(news)
             for frame in keys_to_frames(news):
                 self._tell(frame)
         return faults
+
+    def _is_for_workers(self, key: str, fields: HashFields) -> bool:
+        if self.trust.asks("operator"):
+            return self.uses(key, fields)
+        return self.knows(key) or key in self._told
 
     def note_read(self, now: float) -> None:
         super().note_read(now)

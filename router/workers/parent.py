@@ -23,6 +23,7 @@ from prometheus_client.core import Metric
 from fleet.config import FleetConfig
 from fleet.loops import end
 from fleet.process_metrics import add_process_metrics, resident_bytes
+from fleet.signing_keys import signing_of
 from fleet.store import Store
 from gateway.server import HttpServer, listen
 from gateway.tls_config import caller_files
@@ -80,7 +81,8 @@ class ParentRouter:
             events=self.events,
             clock=loop.time,
         )
-        self.ring = RelayedKeyRing(self.crew.tell_all) if config.auth == "keys" else None
+        signing = signing_of(fleet, "router", "router", config.signing_key_file)
+        self.ring = RelayedKeyRing(self.crew.tell_all, signing.trust) if config.auth == "keys" else None
         self._registry = CollectorRegistry()
         metrics = self._metrics = RouterMetrics(self._registry)
         add_process_metrics(self._registry, "router")
@@ -90,6 +92,7 @@ class ParentRouter:
             events=self.events,
             networks=config.networks,
             max_clock_skew_seconds=fleet.max_clock_skew_seconds,
+            trust=signing.trust,
             clock=loop.time,
             unix_clock=time.time,
             rng=rng,
@@ -113,7 +116,12 @@ class ParentRouter:
         StateCollector(metrics, self._families)
         self._acceptor = Acceptor(lambda: self.crew.children)
         self._presence = Presence(
-            config, store, demand=self.crew.demand, rng=rng, policy=lambda: self.policy.name
+            config,
+            store,
+            demand=self.crew.demand,
+            rng=rng,
+            policy=lambda: self.policy.name,
+            signer=signing.signer,
         )
         self.planner = Planner(
             config.planner,
@@ -121,6 +129,7 @@ class ParentRouter:
             view=self.view,
             router_id=self._presence.router_id,
             events=self.events,
+            signing=signing,
             clock=loop.time,
             unix_clock=time.time,
         )

@@ -43,6 +43,7 @@ FAULTS = {
     },
     "HeronReportsFail": {'heron_site_reports_failed_total{site="a"}': "0+15x20"},
     "HeronSecondWriter": {'heron_site_records_refused_total{site="a",reason="second_writer"}': "_x8 1x12"},
+    "HeronRecordNotBelieved": {'heron_site_records_refused_total{site="a",reason="signature"}': "_x8 1x12"},
     "HeronSiteFaulted": {'heron_site_state{site="a",state="faulted"}': "1x20"},
     "HeronSiteStale": {'heron_router_site_report_age_seconds{site="a"}': "11x20"},
     "HeronSiteBreakerOpen": {'heron_router_site_breaker_state{site="a"}': "2x20"},

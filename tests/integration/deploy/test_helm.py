@@ -557,7 +557,7 @@ def test_the_schema_knows_every_key_and_no_other() -> None:
                 compare(child, value, f"{path}.{name}")
 
     compare(schema, values, "")
-    own = {"host", "port", "operations_host", "operations_port"}
+    own = {"host", "port", "operations_host", "operations_port", "signing_key_file"}
     engines = {key for kind in (EmulatedOptions, VllmOptions, ExternalOptions) for key in kind.model_fields}
     site = schema["$defs"]["siteConfig"]["properties"]
     assert schema["$defs"]["routerConfig"]["properties"].keys() == RouterConfig.model_fields.keys() - own - {
@@ -602,6 +602,37 @@ def test_ports_that_speak_tls_are_called_by_https(tmp_path: Path) -> None:
         volumes = pod_of(workload)["spec"]["volumes"]
         (volume,) = [one for one in volumes if one["name"] == "config"]
         assert {"secret": {"name": "certificates"}} in volume["projected"]["sources"]
+
+
+def test_each_pod_sees_its_own_signing_key_alone(tmp_path: Path) -> None:
+    """Under one name, which the configuration of all knows."""
+    keys = {"power_feed": ["A"], "router": ["B"], "sites": {"north": ["C"], "coast": ["D"]}}
+    signed = {
+        "trustedKeys": keys,
+        "router": {"signingKeySecret": "of-router"},
+        "powerFeed": {"signingKeySecret": "of-feed"},
+        "sites": {"north": {"signingKeySecret": "of-north"}, "coast": {"signingKeySecret": "of-coast"}},
+    }
+    everything = str(CHART / "examples" / "everything.yaml")
+    objects = render("--values", everything, "--values", str(values_file(signed, tmp_path)))
+    (config,) = [one for one in of_kind(objects, "ConfigMap") if "fleet.toml" in one["data"]]
+    tables = tomllib.loads(config["data"]["fleet.toml"])
+    assert tables["fleet"]["trusted_keys"] == keys
+    for table in (tables["router"], tables["power_feed"], *(tables["sites"])):
+        assert table.get("signing_key_file") == ("signing.pem" if table.get("site_id") != "ridge" else None)
+    seen = {}
+    for workload in herons(objects):
+        (volume,) = [one for one in pod_of(workload)["spec"]["volumes"] if one["name"] == "config"]
+        seen[workload["metadata"]["name"]] = [
+            source["secret"]["name"] for source in volume["projected"]["sources"] if "secret" in source
+        ]
+    assert sorted(names for secrets in seen.values() for names in secrets) == [
+        "of-coast",
+        "of-feed",
+        "of-north",
+        "of-router",
+    ]
+    assert all(len(secrets) <= 1 for secrets in seen.values())
 
 
 def test_alerts_and_dashboard_are_the_shipped_ones(rendered: dict[str, list[Object]], tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from support.raw_server import raw_server
 from support.wait import until
 
 from fleet.memory_store import MemoryStore
+from fleet.signing import BELIEVES_ALL
 from gateway.client_request import ClientRequest
 from gateway.server import HttpServer
 from gateway.tls import CallerFiles, PortFiles
@@ -48,6 +49,7 @@ def watching(
         tls=tls,
         site_token=None,
         max_clock_skew_seconds=5.0,
+        trust=BELIEVES_ALL,
         clock=time.time,
         on_poll=polls.append,
         on_refused=lambda _reason: None,

@@ -18,6 +18,8 @@ from support.wait import until
 import router.live.planner
 from fleet.memory_store import MemoryStore
 from fleet.records import PlannerLease
+from fleet.signing import BELIEVES_ALL
+from fleet.signing_keys import UNSIGNED
 from router.config import PlannerConfig
 from router.live.events import EventRing
 from router.live.fleet_view import FleetView
@@ -107,6 +109,7 @@ def planner_of(store: Any, **solvers: SolverProcess) -> tuple[Planner, FleetView
         events=events,
         networks=(),
         max_clock_skew_seconds=30.0,
+        trust=BELIEVES_ALL,
         clock=loop.time,
         unix_clock=time.time,
         rng=random.Random(1),
@@ -121,6 +124,7 @@ def planner_of(store: Any, **solvers: SolverProcess) -> tuple[Planner, FleetView
         view=view,
         router_id="r",
         events=events,
+        signing=UNSIGNED,
         clock=loop.time,
         unix_clock=time.time,
         solvers=solvers or None,  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from support.scripted_store import ScriptedStore
 from support.wait import until
 
 from fleet.records import Capabilities, SiteInfo, SiteReport
+from fleet.signing_keys import UNSIGNED
 from site_agent.reporter import Reporter
 
 
@@ -70,6 +71,7 @@ def make(store: ScriptedStore) -> Rig:
         changed=changed,
         make_report=report,
         make_info=info,
+        signing=UNSIGNED,
     )
     return Rig(reporter=reporter, store=store, changed=changed, state=state, max_model_len=max_model_len)
 
@@ -149,7 +151,7 @@ async def test_sequences_go_on_from_what_an_earlier_agent_wrote() -> None:
     await rig.reporter.publish()
     assert rig.last().sequence == ahead + 1
     assert SiteInfo.from_json(store.infos[-1]).sequence == ahead + 6
-    assert rig.reporter.current_report().sequence == ahead + 2
+    assert SiteReport.from_json(rig.reporter.current_report()).sequence == ahead + 2
 
 
 async def test_a_hostile_record_under_its_key_is_not_followed() -> None:

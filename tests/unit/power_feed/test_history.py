@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fleet.records import PowerReading
+from fleet.signing import BELIEVES_ALL
 from power_feed.forecast import Forecaster
 from power_feed.history import learn
 from power_feed.readings import Farm
@@ -34,7 +35,7 @@ def record(minute: int, watts: float, **values: Any) -> bytes:
 
 
 def taught(records: list[bytes], forecaster: Forecaster, *, speed: float = 1.0) -> int:
-    return learn(forecaster, records, farm=FARM, source="modbus", speed=speed)
+    return learn(forecaster, records, farm=FARM, source="modbus", speed=speed, trust=BELIEVES_ALL)
 
 
 def test_a_forecast_taught_from_the_log_is_the_one_that_saw_it_all() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from fleet.signing import BELIEVES_ALL
 from power_feed.allocator import SiteClaim
 from power_feed.composition import farm_feed
 from power_feed.config import FarmConfig, FeedConfig, LeastSource
@@ -65,7 +66,9 @@ def test_a_log_that_was_read_in_another_way_teaches_nothing(change: dict[str, An
     assert len(records) == 1
     for subject, taught in ((feed(), 1), (now, 0)):
         forecaster = Forecaster(1000.0)
-        count = learn(forecaster, records, farm=subject.farm, source=subject.source_name, speed=1.0)
+        count = learn(
+            forecaster, records, farm=subject.farm, source=subject.source_name, speed=1.0, trust=BELIEVES_ALL
+        )
         assert count == taught
 
 

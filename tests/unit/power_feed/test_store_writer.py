@@ -10,6 +10,7 @@ import pytest
 from support.wait import until
 
 from fleet.records import PowerReading
+from fleet.signing import BELIEVES_ALL
 from fleet.store import StoreError
 from power_feed.store_writer import StoreWriter
 
@@ -49,6 +50,7 @@ class Run:
         self.writer = StoreWriter(
             store,  # type: ignore[arg-type]
             ("north", "coast"),
+            trust=BELIEVES_ALL,
             on_reading=lambda reading: self.sequences.append((reading.site_id, reading.sequence)),
             on_error=self._count,
         )

@@ -70,6 +70,7 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- $site := include "heron.site" . | fromJson -}}
 {{- $own := dict "site_id" $name "host" $host "port" 8101 "operations_host" $host "operations_port" 8201 "state_dir" "/var/lib/heron/state" -}}
 {{- $table := mustMergeOverwrite (deepCopy $site.config) $own -}}
+{{- if $site.signingKeySecret -}}{{- $_ := set $table "signing_key_file" "signing.pem" -}}{{- end -}}
 {{- if not $table.ingress_url -}}{{- $_ := set $table "ingress_url" (printf "%s://%s-site-%s:8101" (include "heron.scheme" $table) $full $name) -}}{{- end -}}
 {{- if not $table.feed_url -}}{{- $_ := set $table "feed_url" (printf "http://%s-power-feed:8100" $full) -}}{{- end -}}
 {{- if and (eq $table.engine.kind "vllm") (not $site.lockClocks) (not $table.engine.gpu_driver) -}}
@@ -87,14 +88,20 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- range $key, $value := dict "tls_ca_file" .Values.callsTls.caFile "tls_client_certificate_file" .Values.callsTls.clientCertificateFile "tls_client_key_file" .Values.callsTls.clientKeyFile -}}
 {{- if $value -}}{{- $_ := set $tables.fleet $key $value -}}{{- end -}}
 {{- end -}}
+{{- $trusted := dict -}}
+{{- range $writer, $keys := .Values.trustedKeys -}}{{- if $keys -}}{{- $_ := set $trusted $writer $keys -}}{{- end -}}{{- end -}}
+{{- if $trusted -}}{{- $_ := set $tables.fleet "trusted_keys" $trusted -}}{{- end -}}
 {{- if .Values.router.enabled -}}
 {{- $operations := printf "%s-router-operations.%s" $full .Release.Namespace -}}
 {{- $names := concat .Values.router.operationsNames (list $operations (printf "%s.svc" $operations) (printf "%s.svc.cluster.local" $operations)) -}}
 {{- $own := dict "host" $host "port" 8000 "operations_host" $host "operations_port" 8001 "operations_names" $names -}}
+{{- if .Values.router.signingKeySecret -}}{{- $_ := set $own "signing_key_file" "signing.pem" -}}{{- end -}}
 {{- $_ := set $tables "router" (mustMergeOverwrite (deepCopy .Values.router.config) $own) -}}
 {{- end -}}
 {{- if .Values.powerFeed.enabled -}}
-{{- $_ := set $tables "power_feed" (mustMergeOverwrite (deepCopy .Values.powerFeed.config) (dict "host" $host "port" 8100)) -}}
+{{- $own := dict "host" $host "port" 8100 -}}
+{{- if .Values.powerFeed.signingKeySecret -}}{{- $_ := set $own "signing_key_file" "signing.pem" -}}{{- end -}}
+{{- $_ := set $tables "power_feed" (mustMergeOverwrite (deepCopy .Values.powerFeed.config) $own) -}}
 {{- end -}}
 {{- $sites := list -}}
 {{- range $name := keys .Values.sites | sortAlpha -}}
@@ -107,7 +114,7 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- /* What a pod reads of them, so that it is started anew when that changes and not when another's does. */ -}}
 {{- define "heron.checksum" -}}
 {{- $root := index . 0 -}}{{- $component := index . 1 -}}
-{{- $read := dict "name" $root.Values.fleetName "files" $root.Values.files "redis" $root.Values.redis.url "tls" $root.Values.callsTls -}}
+{{- $read := dict "name" $root.Values.fleetName "files" $root.Values.files "redis" $root.Values.redis.url "tls" $root.Values.callsTls "trusted" $root.Values.trustedKeys -}}
 {{- if eq $component "site" -}}
 {{- $_ := set $read "site" (include "heron.siteTable" (list $root (index . 2))) -}}
 {{- $_ := set $read "switched" (include "heron.isSwitched" (list $root (index . 2))) -}}
@@ -199,13 +206,18 @@ capabilities: { drop: [ALL] }
 - { name: tmp, mountPath: /tmp }
 {{- end }}
 
+{{- /* Configuration and its files: (list . signingKeySecret), of which a pod sees its own alone. */ -}}
 {{- define "heron.volumes" -}}
+{{- $root := index . 0 -}}
 - name: config
   projected:
     sources:
-      - configMap: { name: {{ include "heron.fullname" . }} }
-      {{- with .Values.secretFiles }}
+      - configMap: { name: {{ include "heron.fullname" $root }} }
+      {{- with $root.Values.secretFiles }}
       - secret: { name: {{ . }} }
+      {{- end }}
+      {{- with index . 1 }}
+      - secret: { name: {{ . }}, items: [{ key: signing.pem, path: signing.pem }] }
       {{- end }}
 - name: tmp
   emptyDir: {}

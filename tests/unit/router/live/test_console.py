@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from support.stub_site import StubSite
 from support.wait import until
 
+from fleet.signing import BELIEVES_ALL
 from router.console.facts import Counters, RouterFacts
 from router.live import console as module
 from router.live.console import MAX_WATCHERS, Console, TooManyWatchersError
@@ -41,6 +42,7 @@ class Router:
             events=self.events,
             networks=(),
             max_clock_skew_seconds=30.0,
+            trust=BELIEVES_ALL,
             clock=lambda: self.now,
             unix_clock=lambda: self.began_at + self.now,
             rng=random.Random(1),
