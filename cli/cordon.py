@@ -23,13 +23,14 @@ from cli.fleet_store import add_config_argument, open_store
 from fleet.config import ConfigError, read_file
 from fleet.keys import is_name
 from fleet.records import Cordon
-from fleet.signing import RecordTrust
+from fleet.signing import RecordTrust, signing_time
 from fleet.signing_keys import Signing
 from fleet.store import Store, StoreError
 from fleet.wire import RecordError, describe_validation_error
 
 MOST_DAYS = 365
 SHOWN_SITES = 20
+WORTH_SAYING_SECONDS = 1.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,8 +91,8 @@ async def _cordon(store: Store, signing: Signing, arguments: argparse.Namespace)
         )
     except ValidationError as error:
         raise ConfigError(f"heron cordon: {describe_validation_error(error)}") from None
-    raw = signing.signer.to_json(record, unix_now=time.time(), subject=site_id)
-    await store.write_cordon(site_id, raw, seconds)
+    [found] = await store.cordons([site_id])
+    await store.write_cordon(site_id, _signed(record, found, site_id, signing), seconds)
     if arguments.json:
         print(json.dumps({"site_id": site_id, "reason": record.reason, "seconds": seconds}))
     else:
@@ -105,10 +106,10 @@ async def _lift(store: Store, signing: Signing, arguments: argparse.Namespace) -
         raise ConfigError(f"heron cordon: {arguments.site[:64]!r} is no site's name")
     [found] = await store.cordons([arguments.site])
     before, now = _read(found, arguments.site, signing.trust), float(int(time.time()))
-    was = before is not None and before.lifted_at_unix_seconds is None
+    was = before is not None and _holds(before)
     since = now if before is None else before.since_unix_seconds
     lifted = Cordon(since_unix_seconds=since, lifted_at_unix_seconds=now)
-    raw = signing.signer.to_json(lifted, unix_now=time.time(), subject=arguments.site)
+    raw = _signed(lifted, found, arguments.site, signing)
     await store.write_cordon(arguments.site, raw, None)  # in any case: routers may know of one
     if arguments.json:
         print(json.dumps({"site_id": arguments.site, "was_cordoned": was}))
@@ -130,7 +131,7 @@ async def _list(store: Store, trust: RecordTrust, arguments: argparse.Namespace)
         except RecordError as error:
             rows.append({"site_id": site_id, "error": str(error)})
             continue
-        if record.lifted_at_unix_seconds is None:
+        if _holds(record):
             times = {name: getattr(record, name) for name in ("since_unix_seconds", "until_unix_seconds")}
             rows.append({"site_id": site_id, **times, "reason": record.reason})
     if arguments.json:
@@ -145,6 +146,24 @@ async def _list(store: Store, trust: RecordTrust, arguments: argparse.Namespace)
     if not rows and not arguments.json:
         print("No site is cordoned.", file=sys.stderr)
     return exit_codes.DONE
+
+
+def _signed(record: Cordon, before: bytes | None, site_id: str, signing: Signing) -> bytes:
+    """In place of what is there, which a clock that was ahead may have signed."""
+    unix_now = time.time()
+    signed_at = signing_time(_read(before, site_id, signing.trust), unix_now)
+    if signing.signer.signs and signed_at - unix_now > WORTH_SAYING_SECONDS:
+        print(
+            f"warning: the last word on {site_id} was signed {signed_at - unix_now:.0f} s from now, by a "
+            "clock that was ahead: routers may use the new one only then",
+            file=sys.stderr,
+        )
+    return signing.signer.to_json(record, unix_now=signed_at, subject=site_id)
+
+
+def _holds(record: Cordon) -> bool:
+    until = record.until_unix_seconds
+    return record.lifted_at_unix_seconds is None and (until is None or until > time.time())
 
 
 def _when(unix_seconds: float) -> str:

@@ -23,20 +23,18 @@ from pydantic import ValidationError
 
 from cli import exit_codes
 from cli.fleet_store import add_config_argument, open_store
+from cli.key_records import SHOWN_ID, KeyRecords
 from fleet.api_key import KEY_BYTES, KEY_PREFIX, format_key, key_id
 from fleet.config import ConfigError, read_file
+from fleet.keys import is_key_id
 from fleet.records import ApiKey
-from fleet.signing_keys import Signing
-from fleet.store import Store, StoreError
+from fleet.store import StoreError
 from fleet.wire import RecordError, describe_validation_error
 
-SHOWN_ID = 12
-"""Digits of a key's id in the list: enough to tell thousands apart."""
 LEAST_ID = 6
 """Fewer are a typing mistake, not a key."""
-KEYS_AT_ONCE = 500
-"""In one round trip."""
 AUTH_VARIABLE = "HERON_ROUTER_AUTH"
+SHOWN_KEYS = 20
 MAX_DAYS = 36_500
 DAY_SECONDS = 86_400.0
 COLUMNS = ("ID", "TENANT", "NAME", "TIERS", "REQ/MIN", "TOK/MIN", "AT ONCE", "EXPIRES", "STATE")
@@ -66,8 +64,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     restoring.add_argument("file", metavar="FILE", type=Path)
     signing = actions.add_parser(
-        "sign", help="sign every record as it is, before routers ask for that: look at the list first"
+        "sign",
+        help="sign the keys of a list that you have looked over, as `heron keys list --json` printed it",
     )
+    signing.add_argument("file", metavar="FILE", type=Path)
     for action in (adding, listing, revoking, restoring, signing):
         action.add_argument("--json", action="store_true", help="print JSON")
         add_config_argument(action)
@@ -88,7 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
             'auth = "keys"',
             file=sys.stderr,
         )
-    if arguments.action == "sign" and not signing.signer.signs:
+    records = KeyRecords(store, signing)
+    if arguments.action == "sign" and not records.signs:
         raise ConfigError("heron keys sign: [fleet] operator_key_file names no key")
     action: dict[str, Any] = {
         "add": _add,
@@ -97,58 +98,13 @@ def run(arguments: argparse.Namespace) -> int:
         "restore": _restore,
         "sign": _sign,
     }
-    return asyncio.run(_with_store(KeyRecords(store, signing), action[arguments.action], arguments))
+    return asyncio.run(_with_store(records, action[arguments.action], arguments))
 
 
 def _is_open(tables: Mapping[str, Any]) -> bool:
     """Whether the file has a router that asks for no key; its own environment may say otherwise."""
     router = tables.get("router")
     return router is not None and router.get("auth", "open") == "open" and AUTH_VARIABLE not in os.environ
-
-
-class KeyRecords:
-    """The records of API keys in a store, signed where the operator has a key."""
-
-    def __init__(self, store: Store, signing: Signing) -> None:
-        self.store = store
-        self._signing = signing
-
-    def parsed(self, sha256_hex: str, fields: Mapping[bytes, bytes]) -> ApiKey:
-        """A record that routers believe.
-
-        Raises:
-            RecordError: they do not.
-        """
-        return self._signing.trust.read_key(fields, sha256_hex)
-
-    async def write(self, sha256_hex: str, record: ApiKey) -> None:
-        """In place of whatever was there."""
-        fields = self._signing.signer.to_hash(record, sha256_hex, unix_now=time.time())
-        await self.store.write_api_key(sha256_hex, fields)
-
-    async def revoke(self, sha256_hex: str, unix_now: float) -> bool:
-        """False: there is no record."""
-        revoked_at = float(int(unix_now))
-        if not self._signing.signer.signs:
-            fields = {"revoked_at_unix_seconds": str(revoked_at)}
-            return await self.store.update_api_key(sha256_hex, fields)
-        [found] = await self.store.api_keys([sha256_hex])
-        if not found:
-            return False
-        try:
-            record = ApiKey.from_hash(found)
-        except RecordError as error:
-            raise ConfigError(f"heron keys revoke: {sha256_hex[:SHOWN_ID]}: {error}") from None
-        await self.write(sha256_hex, record.model_copy(update={"revoked_at_unix_seconds": revoked_at}))
-        return True
-
-    async def all(self) -> list[tuple[str, dict[bytes, bytes]]]:
-        """Id and hash of each."""
-        ids = await self.store.api_key_ids()
-        records = []
-        for start in range(0, len(ids), KEYS_AT_ONCE):
-            records += await self.store.api_keys(ids[start : start + KEYS_AT_ONCE])
-        return list(zip(ids, records, strict=True))
 
 
 async def _with_store(records: KeyRecords, action: Any, arguments: argparse.Namespace) -> int:
@@ -215,7 +171,7 @@ async def _list(records: KeyRecords, arguments: argparse.Namespace, unix_now: fl
 
 
 async def _revoke(records: KeyRecords, arguments: argparse.Namespace, unix_now: float) -> int:
-    sha256_hex = await _find(records.store, arguments.key)
+    sha256_hex = await _find(records, arguments.key)
     if not await records.revoke(sha256_hex, unix_now):
         raise ConfigError(f"heron keys revoke: the record of {sha256_hex[:SHOWN_ID]} went away just now")
     if arguments.json:
@@ -227,39 +183,39 @@ async def _revoke(records: KeyRecords, arguments: argparse.Namespace, unix_now: 
 
 async def _restore(records: KeyRecords, arguments: argparse.Namespace, _unix_now: float) -> int:
     """Only keys that Redis has no record of: one that was revoked since the backup stays revoked."""
-    kept = _read_backup(arguments.file)
-    known = set(await records.store.api_key_ids())
-    missing = {sha256_hex: record for sha256_hex, record in kept.items() if sha256_hex not in known}
+    kept = _read_list("restore", arguments.file)
+    there = await records.believed(kept)
+    missing = {sha256_hex: record for sha256_hex, record in kept.items() if sha256_hex not in there}
     for sha256_hex, record in missing.items():
         await records.write(sha256_hex, record)
-    there = len(kept) - len(missing)
     if arguments.json:
-        print(json.dumps({"restored": sorted(missing), "there_already": there}))
+        print(json.dumps({"restored": sorted(missing), "there_already": len(there)}))
     else:
-        print(f"{len(missing)} keys are restored, {there} were there already; routers know them within 2 s.")
+        print(f"{len(missing)} keys are restored, {len(there)} were there already.")
     return exit_codes.DONE
 
 
 async def _sign(records: KeyRecords, arguments: argparse.Namespace, _unix_now: float) -> int:
-    signed, unreadable = [], []
-    for sha256_hex, fields in await records.all():
-        try:
-            record = ApiKey.from_hash(fields)
-        except RecordError as error:
-            unreadable.append({"id": sha256_hex, "error": str(error)})
-            continue
-        await records.write(sha256_hex, record)
-        signed.append(sha256_hex)
+    """What the file says, not what stands in Redis, which may be anybody's; but one that was revoked since
+    stays revoked."""
+    kept = _read_list("sign", arguments.file)
+    for sha256_hex, record in kept.items():
+        now = (await records.believed([sha256_hex])).get(sha256_hex)
+        is_revoked = now is not None and now.revoked_at_unix_seconds is not None
+        await records.write(sha256_hex, now if now is not None and is_revoked else record)
+    others = sorted(set(await records.store.api_key_ids()) - kept.keys())
     if arguments.json:
-        print(json.dumps({"signed": signed, "unreadable": unreadable}))
+        print(json.dumps({"signed": sorted(kept), "not_in_the_file": others}))
         return exit_codes.DONE
-    print(f"{len(signed)} keys are signed.")
-    for row in unreadable:
-        print(f"{row['id'][:SHOWN_ID]} is not: {row['error']}", file=sys.stderr)
+    print(f"{len(kept)} keys are signed.")
+    if others:
+        shown = ", ".join(sha256_hex[:SHOWN_ID] for sha256_hex in others[:SHOWN_KEYS])
+        more = f" and {len(others) - SHOWN_KEYS} more" if len(others) > SHOWN_KEYS else ""
+        print(f"not in {arguments.file}, so not signed: {shown}{more}", file=sys.stderr)
     return exit_codes.DONE
 
 
-def _read_backup(path: Path) -> dict[str, ApiKey]:
+def _read_list(action: str, path: Path) -> dict[str, ApiKey]:
     """All of it, or nothing.
 
     Raises:
@@ -268,12 +224,12 @@ def _read_backup(path: Path) -> dict[str, ApiKey]:
     try:
         rows = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise ConfigError(f"heron keys restore: {path}: {error}") from None
+        raise ConfigError(f"heron keys {action}: {path}: {error}") from None
     if not isinstance(rows, list):
-        raise ConfigError(f"heron keys restore: {path}: not a list, as `heron keys list --json` prints it")
+        raise ConfigError(f"heron keys {action}: {path}: not a list, as `heron keys list --json` prints it")
     records: dict[str, ApiKey] = {}
     for number, row in enumerate(rows, 1):
-        where = f"heron keys restore: {path}: key {number}"
+        where = f"heron keys {action}: {path}: key {number}"
         if not isinstance(row, dict) or not re.fullmatch("[0-9a-f]{64}", str(row.get("id"))):
             raise ConfigError(f"{where} has no id of 64 hexadecimal digits")
         if "error" in row:
@@ -286,7 +242,7 @@ def _read_backup(path: Path) -> dict[str, ApiKey]:
     return records
 
 
-async def _find(store: Store, shown: str) -> str:
+async def _find(records: KeyRecords, shown: str) -> str:
     """The one key that is meant.
 
     Raises:
@@ -295,7 +251,9 @@ async def _find(store: Store, shown: str) -> str:
     wanted = key_id(shown.encode()) if shown.startswith(KEY_PREFIX) else shown.lower().rstrip("…")
     if len(wanted) < LEAST_ID:
         raise ConfigError(f"heron keys revoke: {shown!r}: give at least {LEAST_ID} digits of the ID")
-    found = [sha256_hex for sha256_hex in await store.api_key_ids() if sha256_hex.startswith(wanted)]
+    if records.signs and is_key_id(wanted):
+        return wanted  # a signed word needs nothing that stands in Redis
+    found = [sha256_hex for sha256_hex in await records.store.api_key_ids() if sha256_hex.startswith(wanted)]
     if len(found) == 1:
         return found[0]
     what = "no such key" if not found else f"{len(found)} keys begin so, give more digits"

@@ -107,7 +107,9 @@ def _checked_public_key(text: str) -> str:
 PUBLIC_KEY_HEAD = bytes.fromhex("302a300506032b6570032100")
 """Of an Ed25519 key in DER (RFC 8410, section 4)."""
 PUBLIC_KEY_BYTES = len(PUBLIC_KEY_HEAD) + 32
-PublicKeys = Annotated[tuple[Annotated[str, AfterValidator(_checked_public_key)], ...], Field(max_length=16)]
+PublicKeys = Annotated[
+    tuple[Annotated[str, AfterValidator(_checked_public_key)], ...], Field(min_length=1, max_length=16)
+]
 """Several, so that a writer can go over to a new one."""
 
 

@@ -67,9 +67,12 @@ class MemoryStore:
         records = [self._get(name) for name in sorted(self._values) if name.startswith("router:")]
         return [record for record in records if record is not None][:MAX_ROUTERS]
 
-    async def acquire_planner_lease(self, holder: str, record: bytes, ttl_seconds: float) -> bool:
+    async def acquire_planner_lease(
+        self, holder: str, record: bytes, ttl_seconds: float, *, instead_of: bytes = b""
+    ) -> bool:
         self._check()
-        if self._lease_holder is not None:
+        is_void = bool(instead_of) and await self.planner_lease() == instead_of
+        if self._lease_holder is not None and not is_void:
             held_by, until = self._lease_holder
             if held_by != holder and self.clock() < until:
                 return False

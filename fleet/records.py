@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator
 
 from fleet.profile_record import MAX_SITE_PROFILES, ProfileInfo
 from fleet.wire import (
+    MAX_KEY_FIELDS,
     MAX_PLAN_BYTES,
     MAX_SEQUENCE,
     Count,
@@ -357,6 +358,8 @@ class ApiKey(Document):
         Raises:
             RecordError: as `from_json`; an empty hash (no such key) is malformed too.
         """
+        if len(fields) > MAX_KEY_FIELDS:
+            raise RecordError("too_large", f"{cls.kind}: {len(fields)} fields, at most {MAX_KEY_FIELDS}")
         cls.check_size(sum(len(name) + len(value) for name, value in fields.items()))
         try:
             values: dict[str, Any] = {name.decode(): value.decode() for name, value in fields.items()}

@@ -22,7 +22,7 @@ from redis.exceptions import ResponseError
 from fleet.keys import Keys, is_key_id, is_name
 from fleet.loops import errors_as
 from fleet.store import MAX_API_KEYS, MAX_ROUTERS, POWER_LOG_ENTRIES, SITE_TTL_SECONDS, StoreError
-from fleet.wire import MAX_PLAN_BYTES, MAX_RECORD_BYTES
+from fleet.wire import MAX_KEY_FIELDS, MAX_PLAN_BYTES, MAX_RECORD_BYTES
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ PING_SECONDS = 10.0
 
 _TAKE_LEASE = """
 local held = redis.pcall('GET', KEYS[1])
-if type(held) == 'string' and redis.call('PTTL', KEYS[1]) >= 0 then
+if type(held) == 'string' and held ~= ARGV[4] and redis.call('PTTL', KEYS[1]) >= 0 then
   local is_json, lease = pcall(cjson.decode, held)
   local holder = is_json and type(lease) == 'table' and lease.router_id
   if type(holder) == 'string' and holder ~= ARGV[1] then return 0 end
@@ -45,7 +45,23 @@ end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 1
 """
-"""Compare the holder and write, in one step; what is no lease record, or never ends, holds nothing."""
+"""Compare the holder and write, in one step; what is no lease record, never ends, or is not believed (exactly
+ARGV[4]) holds nothing."""
+
+_READ_HASHES = """
+local found = {}
+for at, key in ipairs(KEYS) do
+  found[at] = {}
+  local fields = redis.pcall('HLEN', key)
+  if type(fields) == 'number' and fields <= tonumber(ARGV[1]) then
+    local all, size = redis.call('HGETALL', key), 0
+    for _, text in ipairs(all) do size = size + #text end
+    if size <= tonumber(ARGV[2]) then found[at] = all end
+  end
+end
+return found
+"""
+"""Those that are no hash, or far too large, are empty: none of them holds up the others."""
 
 _UPDATE_HASH = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
@@ -115,10 +131,12 @@ class RedisStore:
         names = [name.decode("utf-8", "replace") for name in sorted(found)[:MAX_ROUTERS]]
         return [record for record in await self._get(names) if record is not None]
 
-    async def acquire_planner_lease(self, holder: str, record: bytes, ttl_seconds: float) -> bool:
+    async def acquire_planner_lease(
+        self, holder: str, record: bytes, ttl_seconds: float, *, instead_of: bytes = b""
+    ) -> bool:
         milliseconds = max(1, round(ttl_seconds * 1000))
         taken: Awaitable[Any] = self._redis.eval(
-            _TAKE_LEASE, 1, self._keys.planner_lease, holder, record, milliseconds
+            _TAKE_LEASE, 1, self._keys.planner_lease, holder, record, milliseconds, instead_of
         )
         return bool(await self._do(taken))
 
@@ -161,11 +179,11 @@ class RedisStore:
     async def api_keys(self, ids: Sequence[str]) -> list[dict[bytes, bytes]]:
         if not ids:
             return []
-        pipe = self._redis.pipeline(transaction=False)
-        for sha256_hex in ids:
-            pipe.hgetall(self._keys.api_key(sha256_hex))
-        answers = await self._do(pipe.execute(raise_on_error=False))
-        return [answer if isinstance(answer, dict) else {} for answer in answers]
+        names = [self._keys.api_key(sha256_hex) for sha256_hex in ids]
+        read: Awaitable[Any] = self._redis.eval(
+            _READ_HASHES, len(names), *names, 2 * MAX_KEY_FIELDS, 2 * MAX_RECORD_BYTES
+        )
+        return [dict(zip(flat[::2], flat[1::2], strict=True)) for flat in await self._do(read)]
 
     async def site_ids(self, newer_than_unix_seconds: float = 0.0) -> list[str]:
         found = await self._do(

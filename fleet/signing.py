@@ -21,7 +21,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from fleet.records import ApiKey, Plan, PowerReading, RouterPresence, SiteInfo, SiteReport
+from fleet.records import ApiKey, Plan, PlannerLease, PowerReading, RouterPresence, SiteReport
 from fleet.store import SITE_TTL_SECONDS
 from fleet.wire import Document, RecordError, Writer
 
@@ -40,10 +40,11 @@ _FIELD = re.compile(rb"ed25519:([0-9]{1,15}):([A-Za-z0-9+/]{86}==)", re.ASCII)
 _LASTS_SECONDS: Mapping[type[Document], float] = {
     PowerReading: 0.0,
     SiteReport: SITE_TTL_SECONDS,
-    SiteInfo: 2 * SITE_TTL_SECONDS,  # written anew every minute
-    RouterPresence: SITE_TTL_SECONDS,
+    RouterPresence: 15.0,
+    PlannerLease: 15.0,
 }
-"""A record may lie for so long before it is read; what was signed earlier is a replay. Others: any time."""
+"""A record may lie for so long before it is read; what was signed earlier is a replay. Others: any time, a
+SiteInfo as long as its site is dark."""
 
 
 class RecordSigner:
@@ -122,7 +123,7 @@ class RecordTrust:
         """The same of a record that is parsed already: `raw` is what it was parsed from.
 
         Raises:
-            RecordError: `unsigned`, `signature` or `signed_at`.
+            RecordError: `unsigned`, `signature`, `signed_before` or `signed_ahead`.
         """
         if not self.asks(record.written_by):
             return
@@ -132,11 +133,11 @@ class RecordTrust:
         body = raw[: len(raw) - len(found[0])] + b"}"
         self._check(record, body, found[1], found[2], _subject(record, subject), unix_now)
 
-    def read_key(self, fields: Mapping[bytes, bytes], sha256_hex: str) -> ApiKey:
-        """An API key from its Redis hash, whenever it was signed.
+    def read_key(self, fields: Mapping[bytes, bytes], sha256_hex: str, *, unix_now: float | None) -> ApiKey:
+        """An API key from its Redis hash. `unix_now` None: also if its signer's clock was ahead.
 
         Raises:
-            RecordError: as `ApiKey.from_hash`, `unsigned` or `signature`.
+            RecordError: as `ApiKey.from_hash`, `unsigned`, `signature` or `signed_ahead`.
         """
         record = ApiKey.from_hash(fields)
         if self.asks(record.written_by):
@@ -144,7 +145,7 @@ class RecordTrust:
             if found is None:
                 raise _unsigned(record)
             texts = {name.decode(): value.decode() for name, value in fields.items() if name != b"signature"}
-            self._check(record, _hash_body(texts), found[1], found[2], sha256_hex, None)
+            self._check(record, _hash_body(texts), found[1], found[2], sha256_hex, unix_now)
         return record
 
     def _check(
@@ -156,7 +157,9 @@ class RecordTrust:
             self._site_keys.get(subject, ()) if record.written_by == "site" else self._keys[record.written_by]
         )
         message = _message(self._fleet, record.kind, subject, at, body)
-        if not any(_is_signed(key, message, base64.b64decode(signature)) for key in keys):
+        raw = base64.b64decode(signature)
+        is_canonical = base64.b64encode(raw) == signature  # one record, one way to write it
+        if not (is_canonical and any(_is_signed(key, message, raw) for key in keys)):
             whose = f"sites.{subject}" if record.written_by == "site" else record.written_by
             told = "no key there made this signature" if keys else "it has no key there"
             raise RecordError(
@@ -164,19 +167,24 @@ class RecordTrust:
             )
 
     def _check_time(self, record: Document, signed_at: float, unix_now: float) -> None:
+        age, skew = unix_now - signed_at, self._max_clock_skew_seconds
+        if age < -skew:
+            raise RecordError("signed_ahead", f"{record.kind}: signed {-age:.0f} s from now: a clock is off")
         lasts = record.valid_for_seconds if isinstance(record, Plan) else _LASTS_SECONDS.get(type(record))
-        if lasts is None:
-            return
-        age = unix_now - signed_at
-        if not -self._max_clock_skew_seconds <= age <= lasts + self._max_clock_skew_seconds:
-            when = f"{age:.0f} s ago" if age >= 0 else f"{-age:.0f} s from now"
-            raise RecordError("signed_at", f"{record.kind}: signed {when}: a replay, or a clock is off")
+        if lasts is not None and age > lasts + skew:
+            message = f"{record.kind}: signed {age:.0f} s ago: a replay, or a clock is off"
+            raise RecordError("signed_before", message)
 
 
 def signed_at_milliseconds(record: Document) -> int:
     """Unix ms of a record that is believed; 0: it is not signed."""
     found = _FIELD.fullmatch((record.signature or "").encode())
     return 0 if found is None else int(found[1])
+
+
+def signing_time(before: Document | None, unix_now: float) -> float:
+    """When a record is to be signed that takes the place of another: never before that one."""
+    return unix_now if before is None else max(unix_now, (signed_at_milliseconds(before) + 1) / 1000)
 
 
 BELIEVES_ALL = RecordTrust()

@@ -44,8 +44,11 @@ class Store(Protocol):
     async def routers(self) -> list[bytes]:
         """The record of every router that is there, at most MAX_ROUTERS, in no order."""
 
-    async def acquire_planner_lease(self, holder: str, record: bytes, ttl_seconds: float) -> bool:
-        """Take or renew the lease; False while another holds it."""
+    async def acquire_planner_lease(
+        self, holder: str, record: bytes, ttl_seconds: float, *, instead_of: bytes = b""
+    ) -> bool:
+        """Take or renew the lease; False while another holds it. `instead_of`: a record that holds nothing,
+        since it is not believed."""
 
     async def write_api_key(self, sha256_hex: str, fields: Mapping[str, str]) -> None:
         """HSET `key:<sha256>`, in place of whatever was there."""
@@ -57,7 +60,7 @@ class Store(Protocol):
         """The SHA-256 of every key, in hex, sorted; at most MAX_API_KEYS of them."""
 
     async def api_keys(self, ids: Sequence[str]) -> list[dict[bytes, bytes]]:
-        """HGETALL of each, empty where there is none (or it is no hash)."""
+        """HGETALL of each, empty where there is none (or it is no hash, or far too large)."""
 
     async def site_ids(self, newer_than_unix_seconds: float = 0.0) -> list[str]:
         """Sites that reported after that instant, sorted by name."""

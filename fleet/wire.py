@@ -19,6 +19,8 @@ MAX_RECORD_BYTES = 256 << 10
 """A thousand instances fit; anything larger is refused before it is parsed."""
 MAX_PLAN_BYTES = 1 << 20
 """500 sites × 9 classes × 5 models fit."""
+MAX_KEY_FIELDS = 64
+"""Of an API key's hash."""
 MAX_SEQUENCE = (1 << 53) - 1
 """Sequences stay exact in every JSON implementation."""
 MAX_LIST = 4096
@@ -38,8 +40,10 @@ PerSecond = Annotated[float, Field(ge=0, le=1e9)]
 Signature = Annotated[str, Field(max_length=4096)]
 Writer = Literal["power_feed", "site", "router", "operator"]
 """Who writes a kind of record, and so whose key signs it (`fleet.signing`)."""
-RefusedAs = Literal["too_large", "malformed", "schema_version", "unsigned", "signature", "signed_at"]
-"""The last three: not signed, not signed by who may, signed too long ago or by a clock that is ahead."""
+RefusedAs = Literal[
+    "too_large", "malformed", "schema_version", "unsigned", "signature", "signed_before", "signed_ahead"
+]
+"""The last four: not signed; not by who may; too long ago, or before the one in use; by a clock ahead."""
 
 T = TypeVar("T")
 _EMPTY_WHERE_NULL = BeforeValidator(lambda value: () if value is None else value)

@@ -48,6 +48,7 @@ class TlsDoor:
     def open(self, listener: socket.socket) -> None:
         """Accept from now on; the listener belongs to this door."""
         self._accepting = asyncio.create_task(self._accept(listener))
+        self._accepting.add_done_callback(lambda _task: listener.close())  # also where it never began
 
     def close(self) -> None:
         """Accept no more; who is on the way in goes on."""
@@ -131,19 +132,18 @@ class TlsDoor:
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        with listener:
-            while True:
-                try:
-                    connection, _ = await loop.sock_accept(listener)
-                except ConnectionAbortedError:
-                    continue
-                except OSError as error:
-                    logger.error("cannot accept a connection: %s", error)  # noqa: TRY400 -- no descriptors left
-                    await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
-                    continue
-                task = loop.create_task(self._enter(connection))
-                self._entering.add(task)
-                task.add_done_callback(self._entering.discard)
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(listener)
+            except ConnectionAbortedError:
+                continue
+            except OSError as error:
+                logger.error("cannot accept a connection: %s", error)  # noqa: TRY400 -- no descriptors left
+                await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
+                continue
+            task = loop.create_task(self._enter(connection))
+            self._entering.add(task)
+            task.add_done_callback(self._entering.discard)
 
     async def _enter(self, connection: socket.socket) -> None:
         try:

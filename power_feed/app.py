@@ -287,12 +287,12 @@ class FeedService:
             is_idle_firm=0 < claim.idle_watts <= claim.firm_watts,  # 0: not known
         )
 
-    def _note_reading(self, reading: PowerReading) -> None:
+    def _note_reading(self, reading: PowerReading, signed_seconds: float | None) -> None:
         """What the store holds of a site, by whomever it was written."""
         now = asyncio.get_running_loop().time()
         for farm in self._farms:
             if reading.site_id in farm.site_ids:
-                farm.note_reading(reading, now=now)
+                farm.note_reading(reading, now=now, signed_seconds=signed_seconds)
 
     async def _await_start(self) -> None:
         path = self._config.start_file

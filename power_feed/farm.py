@@ -158,14 +158,16 @@ class FarmFeed:
         self.forecaster = forecaster
         self._forecast_at = None
 
-    def note_reading(self, reading: PowerReading, *, now: float) -> None:
+    def note_reading(self, reading: PowerReading, *, now: float, signed_seconds: float | None = None) -> None:
         """A reading of one of the sites was found in the store, whoever wrote it: the next one is higher.
 
-        Before anything was shared out, it also says what the site was granted.
+        Before anything was shared out, it also says what the site was granted: unless it was signed longer
+        ago than a site follows a grant, since an old one may have been put there.
         """
         site_id = reading.site_id
         self._highest_seen[site_id] = max(reading.sequence, self._highest_seen.get(site_id, 0))
-        if not self._has_allocated:
+        is_recent = signed_seconds is None or abs(signed_seconds) <= self.allocator.walk_seconds
+        if is_recent and not self._has_allocated:
             self.allocator.restore(site_id, reading.granted_power_watts, now=now)
             self._restored.add(site_id)
 

@@ -223,11 +223,11 @@ class SiteWatch:
         if raw == kept.raw_report:
             return
         kept.raw_report = raw
-        if is_stored:
-            kept.stored_at = _now()
         report = self._judged(SiteReport, raw, kept.reports, site_id)
         if report is not None:
             kept.report, kept.heard_at = report, _now()
+            if is_stored:
+                kept.stored_at = _now()
 
     def _take_info(self, site_id: str, raw: bytes) -> None:
         kept = self._kept[site_id]

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from fleet.records import PowerReading, is_of_no_clock
-from fleet.signing import RecordTrust
+from fleet.signing import RecordTrust, signed_at_milliseconds
 from fleet.store import Store, StoreError
 from fleet.wire import RecordError
 
@@ -31,10 +31,11 @@ class StoreWriter:
         site_ids: Sequence[str],
         *,
         trust: RecordTrust,
-        on_reading: Callable[[PowerReading], None],
+        on_reading: Callable[[PowerReading, float | None], None],
         on_error: Callable[[], None],
     ) -> None:
-        """`on_reading` is told what was found in the store; `on_error` counts a failure."""
+        """`on_reading` is told what was found in the store, and the seconds since it was signed (None: it
+        need not be); `on_error` counts a failure."""
         self._store = store
         self._site_ids = tuple(site_ids)
         self._trust = trust
@@ -91,7 +92,9 @@ class StoreWriter:
                     reading.sequence,
                 )
             elif reading.site_id == site_id:
-                self._on_reading(reading)
+                signed_at = signed_at_milliseconds(reading) / 1000
+                is_signed = self._trust.asks("power_feed")
+                self._on_reading(reading, time.time() - signed_at if is_signed else None)
 
     async def _write(self) -> None:
         for site_id in list(self._order):

@@ -147,8 +147,6 @@ class Router:
         self._fleet_name = fleet.name
         self._tasks: list[asyncio.Task[None]] = []
         self._is_stopping = False
-        self._was_ready = False
-        """It knew sites: where they are gone, it is this router that tells clients when to come back."""
 
     @property
     def router_id(self) -> str:
@@ -219,9 +217,8 @@ class Router:
             return "shutting down"
         if self.ring is not None and self.ring.read_at is None:
             return KEYS_NOT_READ
-        if not (self._was_ready or self.view.is_settled):
+        if not self.view.has_known_sites:
             return "no site is known yet"
-        self._was_ready = True
         return None
 
     def _families(self) -> Iterator[Metric]:

@@ -306,7 +306,7 @@ async def _feed(fleet: FleetConfig, config: SiteConfig, calls: RenewedTls) -> li
         action = "start heron power-feed, or correct feed_url; on another machine it needs [power_feed] host"
         return [_fail(name, str(error), action)]
     except RecordError as error:
-        is_reading = error.reason in ("unsigned", "signature", "signed_at")
+        is_reading = error.reason not in ("too_large", "malformed", "schema_version")
         action = signing_check.NOT_BELIEVED if is_reading else "check feed_url"
         return [_fail(name, f"{config.feed_url}: what it says cannot be used: {error}", action)]
     finally:

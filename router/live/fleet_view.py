@@ -63,6 +63,8 @@ class FleetView:
         self.on_change: Callable[[], None] = lambda: None
         self.plans = PlanIntake(trust)
         self.cordons = Cordons(trust)
+        self.has_known_sites = False
+        """Ever. Where they are gone, it is this router that tells clients when to come back."""
         self._plan_refused: tuple[bytes, int] | None = None
         self._infos_taken = 0
         self.on_record: Callable[[RecordKind, str, bytes], None] = lambda _kind, _site_id, _raw: None
@@ -250,7 +252,7 @@ class FleetView:
         if self._refusals.has("Cordon", site_id, raw):
             return
         try:
-            change = self.cordons.take(raw, site_id)
+            change = self.cordons.take(raw, site_id, self._unix_clock())
         except RecordError as error:
             self._refusals.add("Cordon", error.reason, str(error), site_id, raw)
             return
@@ -261,6 +263,10 @@ class FleetView:
         self.on_record("cordon", site_id, raw)
         if (kept := self._records.get(site_id)) is not None:
             self._rebuild(kept)
+
+    def refuse(self, kind: str, reason: str, message: str) -> None:
+        """Count and tell of a record that somebody else has judged."""
+        self._refusals.add(kind, reason, message, None, b"")
 
     def infos(self) -> dict[str, SiteInfo]:
         """Of every site that says what it is."""
@@ -376,6 +382,7 @@ class FleetView:
             if is_newer:
                 load.reported(model)
         self.snapshot = self.snapshot.with_site(view)
+        self.has_known_sites = True
         if before is not None and before.agent_id != view.agent_id:
             entry.breaker.allow_probe()
         if (change := state_change(before, view)) is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 from fleet.store import Store, StoreError
@@ -19,9 +20,9 @@ logger = logging.getLogger(__name__)
 KEYS_NOT_READ = "the API keys have not been read yet: Redis does not answer"
 REREAD_SECONDS = 1.0
 KEYS_PER_REREAD = 500
-"""Of the keys that are known; new ones are all read. Beyond it the known ones take turns."""
-KEYS_AT_ONCE = 250
-"""In one round trip: a few milliseconds of parsing, then other work has its turn."""
+"""Of the keys that are known, and, once all were read, of the others: beyond it they take turns."""
+KEYS_AT_ONCE = 50
+"""In one round trip: a few milliseconds of reading and believing them, then other work has its turn."""
 BUSY_RATIO = 0.1
 """Where a store holds very many keys, reading them takes at most this share of the time."""
 
@@ -43,7 +44,7 @@ class KeyReader:
         self._metrics = metrics
         self._events = events
         self._clock = clock
-        self._part = 0
+        self._turn = 0
         self._told = -1
         self._is_store_up = True
 
@@ -63,27 +64,30 @@ class KeyReader:
             await asyncio.sleep(max(REREAD_SECONDS, took / BUSY_RATIO if self._is_store_up else 0.0))
 
     async def reread(self) -> None:
-        """Read the keys that are new, and those known, or the next part of them.
+        """Read those known, whatever else is listed, and those that are new; of many, the next part.
 
         Raises:
             StoreError: the store does not answer.
         """
         listed = await self._store.api_key_ids()
-        new = [key_id for key_id in listed if not self._ring.knows(key_id)]
-        known = [key_id for key_id in listed if self._ring.knows(key_id)]
-        parts = -(-len(known) // KEYS_PER_REREAD) or 1
-        self._part = (self._part + 1) % parts
-        wanted = new + known[self._part :: parts]
+        self._turn += 1
+        new = [sha256_hex for sha256_hex in listed if not self._ring.knows(sha256_hex)]
+        wanted = self._part(self._ring.ids()) + (new if self._ring.read_at is None else self._part(new))
         for start in range(0, len(wanted), KEYS_AT_ONCE):
             ids = wanted[start : start + KEYS_AT_ONCE]
             records = await self._store.api_keys(ids)
-            faults = self._ring.take(dict(zip(ids, records, strict=True)), self._clock())
+            faults = self._ring.take(dict(zip(ids, records, strict=True)), self._clock(), time.time())
             for key_id, error in faults:
                 self._metrics.count_refused("ApiKey", error.reason)
                 self._events.add("record_refused", f"refused: API key {key_id[:12]}…: {error}")
         self._ring.note_listed(listed)
         self._ring.note_read(self._clock())
         self._tell(len(listed))
+
+    def _part(self, ids: list[str]) -> list[str]:
+        """All of them, or those whose turn it is."""
+        parts = -(-len(ids) // KEYS_PER_REREAD) or 1
+        return ids[self._turn % parts :: parts]
 
     def _tell(self, listed: int) -> None:
         """Say how many there are when that changes."""

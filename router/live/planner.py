@@ -91,7 +91,6 @@ class Planner:
         self._solving: dict[PlanKind, asyncio.Task[None]] = {}
         self._said = ""
         """The gist of the last fast plan."""
-        self._said_refused = ""
         self._epoch: int | None = None
         self._highest_epoch: int | None = None
         self._sequence: int | None = None
@@ -160,10 +159,13 @@ class Planner:
             epoch=self._epoch,
             acquired_at_unix_seconds=self._acquired_at,
         )
+        raw = self._signer.to_json(record, unix_now=unix)
         try:
-            is_held = await self._store.acquire_planner_lease(
-                self._router_id, self._signer.to_json(record, unix_now=unix), LEASE_TTL_SECONDS
-            )
+            is_held = await self._store.acquire_planner_lease(self._router_id, raw, LEASE_TTL_SECONDS)
+            if not is_held and (forged := await self._forged_lease()):
+                is_held = await self._store.acquire_planner_lease(
+                    self._router_id, raw, LEASE_TTL_SECONDS, instead_of=forged
+                )
         except StoreError as error:
             logger.debug("the planner's lease cannot be asked for: %s", error)
             return
@@ -177,6 +179,22 @@ class Planner:
             self._highest_epoch = self._epoch
             self._maker.lead()
             self._events.add("plan", f"this router plans for the fleet (epoch {self._epoch})")
+
+    async def _forged_lease(self) -> bytes:
+        """The lease that is there, if no router wrote it, or none of late; b"": one did.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        raw = await self._store.planner_lease()
+        if raw is None or not self._trust.asks("router"):
+            return b""
+        try:
+            self._trust.read(PlannerLease, raw, unix_now=self._unix_clock())
+        except RecordError as error:
+            self._view.refuse("PlannerLease", error.reason, str(error))
+            return raw
+        return b""
 
     async def _learn_epochs(self) -> None:
         """The highest epoch seen anywhere: in the lease that is there, and in plans that came here."""
@@ -197,26 +215,25 @@ class Planner:
         self._leads_until = float("-inf")
         self._events.add("plan", f"this router no longer plans: {why}")
 
-    def _refused(self, error: RecordError) -> None:
-        """A router's demand is not planned for: said when that is news."""
-        if str(error) != self._said_refused:
-            self._said_refused = str(error)
-            self._events.add("record_refused", f"refused: {error}")
-
     async def _read_demand(self) -> None:
         """What every router was asked for of late."""
         try:
             records = await self._store.routers()
         except StoreError:
             return
-        parts, unix_now = [], self._unix_clock()
+        newest: dict[str, RouterPresence] = {}
+        unix_now = self._unix_clock()
         for raw in records:
             try:
                 record = self._trust.read(RouterPresence, raw, unix_now=unix_now)
-                parts.append(from_record(record.demand, CLASSES))
             except RecordError as error:
-                self._refused(error)
-        self._maker.take_loads(add_loads(parts), self._clock())
+                self._view.refuse("RouterPresence", error.reason, str(error))
+                continue
+            known = newest.get(record.router_id)
+            if known is None or known.sequence < record.sequence:
+                newest[record.router_id] = record  # each counts once, under however many names it lies
+        loads = [from_record(record.demand, CLASSES) for record in newest.values()]
+        self._maker.take_loads(add_loads(loads), self._clock())
 
     # planning
     def _sites(self) -> dict[str, SiteRecordsView]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 
 from fleet.keys import is_name
@@ -9,6 +10,8 @@ from router.live.events import EventRing
 from router.live.metrics import RouterMetrics
 
 KINDS_OF_SITES = ("SiteReport", "SiteInfo", "PowerReading", "Cordon")
+FOR_NOW = frozenset({"second_writer", "signed_ahead"})
+"""Such a record may be used later: once the first writer is silent, once its time has come."""
 MAX_REMEMBERED_OF_STRANGERS = 30_000
 """Of sites that are not known: Redis is writable by every site."""
 SAY_REFUSED_SECONDS = 1.0
@@ -32,23 +35,28 @@ class Refusals:
         self._clock = clock
         self._is_known = is_known
         self._refused: dict[tuple[str, str], bytes] = {}
+        """Digests."""
+        self._for_now: dict[tuple[str, str], bytes] = {}
         self._said: dict[tuple[str, str], float] = {}
 
     def has(self, kind: str, site_id: str | None, raw: bytes) -> bool:
         """Whether this very record was the last of its kind and site that was refused for good."""
-        return site_id is not None and self._refused.get((kind, site_id)) == raw
+        known = None if site_id is None else self._refused.get((kind, site_id))
+        return known is not None and known == _digest(raw)
 
     def add(self, kind: str, reason: str, message: str, site_id: str | None, raw: bytes) -> None:
         """Count it; say it once per record, not at every re-read."""
-        self._metrics.count_refused(kind, reason)
-        is_final = reason != "second_writer"  # that one is heard once the first is silent
+        memory = self._for_now if reason in FOR_NOW else self._refused
         if (
-            is_final
-            and site_id is not None
+            site_id is not None
             and is_name(site_id)
-            and (self._is_known(site_id) or len(self._refused) < MAX_REMEMBERED_OF_STRANGERS)
+            and (self._is_known(site_id) or len(memory) < MAX_REMEMBERED_OF_STRANGERS)
         ):
-            self._refused[kind, site_id] = raw
+            digest = _digest(raw)
+            if memory.get((kind, site_id)) == digest:
+                return
+            memory[kind, site_id] = digest
+        self._metrics.count_refused(kind, reason)
         now = self._clock()
         if now - self._said.get((kind, reason), float("-inf")) >= SAY_REFUSED_SECONDS:
             self._said[kind, reason] = now
@@ -58,3 +66,9 @@ class Refusals:
         """Nothing is remembered of this site."""
         for kind in KINDS_OF_SITES:
             self._refused.pop((kind, site_id), None)
+            self._for_now.pop((kind, site_id), None)
+
+
+def _digest(raw: bytes) -> bytes:
+    """In place of a record, which may have 256 KiB."""
+    return hashlib.blake2b(raw, digest_size=16).digest()

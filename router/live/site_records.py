@@ -22,7 +22,8 @@ class SiteRecords:
         self._powers = RecordJudge(max_clock_skew_seconds=max_clock_skew_seconds)
         self.report: SiteReport | None = None
         self.raw_report = b""
-        self._raw_stored = b""
+        self._raw_by = {"event": b"", "store": b""}
+        """What each brought last."""
         self.info: SiteInfo | None = None
         self.raw_info = b""
         self.power: PowerReading | None = None
@@ -66,11 +67,10 @@ class SiteRecords:
         return None
 
     def note_heard(self, raw: bytes, source: Source, now: float) -> None:
-        """Word of the site has come: anything on the channel, anything new in the store."""
-        if source == "event" or (source == "store" and raw != self._raw_stored):
+        """Word of the site has come: anything new on the channel or in the store."""
+        if source != "poll" and raw != self._raw_by[source]:
             self.stored_at = now
-        if source == "store":
-            self._raw_stored = raw
+            self._raw_by[source] = raw
 
     def take_info(self, raw: bytes, info: SiteInfo, *, now: float, unix_now: float) -> Refusal | None:
         """Use a SiteInfo, or say why not."""

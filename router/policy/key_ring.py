@@ -11,6 +11,7 @@ Rules:
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from typing import Literal
 
@@ -93,7 +94,10 @@ class KeyRing:
         self.trust = trust
         self._keys: dict[str, Credential] = {}
         self._shown: dict[bytes, Credential] = {}
-        self._refused: dict[str, HashFields] = {}
+        self._refused: dict[str, bytes] = {}
+        """Digests."""
+        self._ahead: dict[str, bytes] = {}
+        """The same of those whose time of signing is to come: looked at again, told of once."""
         self.read_at: float | None = None
         """When the records were last read whole (monotonic); None: never."""
         self._gone: list[Credential] = []
@@ -105,6 +109,10 @@ class KeyRing:
         """Whether this very record of a key is the one in use."""
         known = self._keys.get(sha256_hex)
         return known is not None and known.raw == fields
+
+    def ids(self) -> list[str]:
+        """SHA-256 of every key that is known, sorted."""
+        return sorted(self._keys)
 
     def knows(self, sha256_hex: str) -> bool:
         """Whether a usable record of that key has been seen."""
@@ -144,8 +152,12 @@ class KeyRing:
                 self._shown[shown] = credential
         return credential.fault(unix_now) or credential
 
-    def take(self, records: Mapping[str, HashFields], now: float) -> list[tuple[str, RecordError]]:
+    def take(
+        self, records: Mapping[str, HashFields], now: float, unix_now: float | None = None
+    ) -> list[tuple[str, RecordError]]:
         """Use records, by the key's SHA-256 in hex. What is not among them stays as it is.
+
+        `unix_now`: what was signed later than that is not used yet; None: somebody else has looked.
 
         Returns the records that could not be used and were not refused before; the key, if it was known,
         stays as it was.
@@ -155,33 +167,38 @@ class KeyRing:
             known = self._keys.get(sha256_hex)
             if not fields or (known is not None and known.raw == fields) or not is_key_id(sha256_hex):
                 continue
-            if self._refused.get(sha256_hex) == fields:
+            digest = _digest(fields) if self._refused or self._ahead else b""
+            if digest and self._refused.get(sha256_hex) == digest:
                 continue
             try:
-                record = self._parse(sha256_hex, fields)
+                record = self._parse(sha256_hex, fields, unix_now)
             except RecordError as error:
-                if sha256_hex in self._refused or len(self._refused) < MAX_API_KEYS:
-                    self._refused[sha256_hex] = fields
+                memory = self._ahead if error.reason == "signed_ahead" else self._refused
+                is_told = memory.get(sha256_hex) == _digest(fields)
+                if sha256_hex in memory or len(memory) < MAX_API_KEYS:
+                    memory[sha256_hex] = _digest(fields)
                 is_revocation = bool(fields.get(b"revoked_at_unix_seconds"))
                 if known is not None and is_revocation and not self.trust.asks("operator"):
                     known.is_revoked = True  # whoever wrote this, however badly, meant it
-                faults.append((sha256_hex, error))
+                if not is_told:
+                    faults.append((sha256_hex, error))
                 continue
             self._refused.pop(sha256_hex, None)
+            self._ahead.pop(sha256_hex, None)
             if known is None:
                 known = self._keys[sha256_hex] = Credential(sha256_hex)
             known.use(record, now)
             known.raw = fields
         return faults
 
-    def _parse(self, sha256_hex: str, fields: HashFields) -> ApiKey:
+    def _parse(self, sha256_hex: str, fields: HashFields, unix_now: float | None) -> ApiKey:
         known = self._keys.get(sha256_hex)
         if known is None and len(self._keys) >= MAX_API_KEYS:
             raise RecordError("too_large", f"ApiKey: more than {MAX_API_KEYS} keys")
-        record = self.trust.read_key(fields, sha256_hex)
+        record = self.trust.read_key(fields, sha256_hex, unix_now=unix_now)
         newest = 0 if known is None else known.signed_at_milliseconds
         if signed_at_milliseconds(record) < newest and self.trust.asks("operator"):
-            raise RecordError("signed_at", "ApiKey: signed before the record in use: a replay")
+            raise RecordError("signed_before", "ApiKey: signed before the record in use: a replay")
         return record
 
     def note_listed(self, sha256_hexes: Collection[str]) -> None:
@@ -192,3 +209,12 @@ class KeyRing:
     def note_read(self, now: float) -> None:
         """All records that there are have been taken."""
         self.read_at = now
+
+
+def _digest(fields: HashFields) -> bytes:
+    """In place of a hash, which may have 256 KiB."""
+    state = hashlib.blake2b(digest_size=16)
+    for name in sorted(fields):
+        for text in (name, fields[name]):
+            state.update(b"%d:%b" % (len(text), text))
+    return state.digest()

@@ -28,8 +28,10 @@ class RelayedKeyRing(KeyRing):
         self._told: dict[str, HashFields] = {}
         """As bounded as the ring: records that it has neither taken nor refused are not kept."""
 
-    def take(self, records: Mapping[str, HashFields], now: float) -> list[tuple[str, RecordError]]:
-        faults = super().take(records, now)
+    def take(
+        self, records: Mapping[str, HashFields], now: float, unix_now: float | None = None
+    ) -> list[tuple[str, RecordError]]:
+        faults = super().take(records, now, unix_now)
         news = {
             key: fields
             for key, fields in records.items()

@@ -153,8 +153,6 @@ class ParentRouter:
         self._accepting: asyncio.Task[None] | None = None
         self._listener: socket.socket | None = None
         self._is_stopping = False
-        self._was_ready = False
-        """It knew sites: where they are gone, it is this router that tells clients when to come back."""
         self.port = config.port
         """The public port, the real one after `start`."""
 
@@ -258,9 +256,8 @@ class ParentRouter:
             return "no worker is ready"
         if self.ring is not None and self.ring.read_at is None:
             return KEYS_NOT_READ
-        if not (self._was_ready or self.view.is_settled):
+        if not self.view.has_known_sites:
             return "no site is known yet"
-        self._was_ready = True
         return None
 
     def _families(self) -> Iterator[Metric]:

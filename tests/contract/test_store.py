@@ -399,6 +399,33 @@ async def test_a_key_of_a_wrong_type_fails_a_write_and_says_so(redis_server: Red
     await store.aclose()
 
 
+async def test_a_hash_that_is_far_too_large_holds_up_no_other(redis_server: RedisServer) -> None:
+    """By the number of its fields, or by their size."""
+    client = redis_server.client()
+    for number, mapping in enumerate(
+        ({str(field): "" for field in range(9999)}, {"tenant": "x" * (600 << 10)})
+    ):
+        client.hset(f"heron:default:key:{number:064d}", mapping=mapping)
+    client.set(f"heron:default:key:{2:064d}", "no hash")
+    client.hset(f"heron:default:key:{3:064d}", mapping={"tenant": "acme", "empty": ""})
+    store = RedisStore(redis_server.url, Keys())
+    found = await store.api_keys([f"{number:064d}" for number in range(5)])
+    assert found == [{}, {}, {}, {b"tenant": b"acme", b"empty": b""}, {}]
+    await store.aclose()
+
+
+async def test_a_lease_that_is_not_believed_can_be_replaced(redis_server: RedisServer) -> None:
+    """Exactly that one, and no other that came meanwhile."""
+    store = RedisStore(redis_server.url, Keys())
+    forged = b'{"router_id":"evil"}'
+    redis_server.client().set("heron:default:planner-lease", forged, px=10**12)
+    assert not await store.acquire_planner_lease("a", b'{"router_id":"a"}', 30)
+    assert not await store.acquire_planner_lease("a", b'{"router_id":"a"}', 30, instead_of=b"another")
+    assert await store.acquire_planner_lease("a", b'{"router_id":"a"}', 30, instead_of=forged)
+    assert not await store.acquire_planner_lease("b", b'{"router_id":"b"}', 30, instead_of=forged)
+    await store.aclose()
+
+
 async def test_what_is_no_lease_holds_nothing(redis_server: RedisServer) -> None:
     """Junk under the key, without a TTL, must not keep every planner out for ever."""
     store = RedisStore(redis_server.url, Keys(fleet="f"))

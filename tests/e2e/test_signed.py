@@ -316,7 +316,7 @@ async def test_a_stranger_in_redis_changes_nothing(
     await fleet.heron("cordon", "north", "--lift")
     await until_it_says(is_cordoned(fleet, None), seconds=10, what="and so does its end")
     client.set(REDIS.cordon("north"), cordoned)
-    name = 'heron_router_records_refused_total{kind="Cordon",reason="signed_at"}'
+    name = 'heron_router_records_refused_total{kind="Cordon",reason="signed_before"}'
 
     async def is_replay_refused() -> bool:
         return await fleet.value("operations", name) > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,14 +117,24 @@ def test_what_was_made_before_is_signed_on_request(
     assert b"signature" not in record_of(server, key)
     assert opens(ring_with((key, record_of(server, key))), key) == "unknown"
     server.client().hset("heron:default:key:" + "cd" * 32, mapping={"tenant": "?"})
-    assert main(["keys", "sign", "--config", config(tmp_path, is_asked=False)]) == 0
+    assert main(["keys", "list", "--json"]) == 0
+    listed = tmp_path / "keys.json"
+    listed.write_text(capsys.readouterr().out)
+    server.client().hset(f"heron:default:key:{key_id(key.encode())}", "tiers", "priority")
+    sign = ["keys", "sign", str(listed)]
+    assert main([*sign, "--config", config(tmp_path, is_asked=False)]) == 0
     captured = capsys.readouterr()
     assert captured.out == "1 keys are signed.\n"
-    assert captured.err.startswith("cdcdcdcdcdcd is not: ApiKey: ")
-    assert opens(ring_with((key, record_of(server, key))), key) == "old"
-    assert main(["keys", "sign", "--json", "--config", config(tmp_path)]) == 0
+    assert "so not signed: cdcdcdcdcdcd" in captured.err
+    record = record_of(server, key)
+    assert record[b"tiers"] == b"default", "what was looked over, not what stands there now"
+    assert opens(ring_with((key, record)), key) == "old"
+    assert main(["keys", "revoke", key, "--config", config(tmp_path)]) == 0
+    capsys.readouterr()
+    assert main([*sign, "--json", "--config", config(tmp_path)]) == 0
     assert json.loads(capsys.readouterr().out)["signed"] == [key_id(key.encode())]
-    assert main(["keys", "sign"]) == 2
+    assert opens(ring_with((key, record_of(server, key))), key) == "revoked"
+    assert main(sign) == 2
     assert "operator_key_file names no key" in capsys.readouterr().err
 
 
@@ -146,22 +157,94 @@ def test_cordons_are_signed_for_their_site(server: RedisServer, capsys: Captured
     cordoned = server.client().get(CORDON)
     assert isinstance(cordoned, bytes)
     cordons = Cordons(trust_of(FLEET))
-    assert "cordoned" in cordons.take(cordoned, "north")
+    assert "cordoned" in cordons.take(cordoned, "north", time.time())
     assert main(["cordon", "--config", path]) == 0
     assert "blades" in capsys.readouterr().out
     time.sleep(0.01)
     assert main(["cordon", "north", "--lift", "--config", path]) == 0
     lifted = server.client().get(CORDON)
     assert isinstance(lifted, bytes)
-    assert cordons.take(lifted, "north") == "north is cordoned no more"
-    with pytest.raises(ValueError, match="signed before the one in use: a replay"):
-        cordons.take(cordoned, "north")
-    assert cordons.of("north") is None
+    assert cordons.take(lifted, "north", time.time()) == "north is cordoned no more"
+    for _ in range(2):
+        with pytest.raises(ValueError, match="signed before the one in use: a replay"):
+            cordons.take(cordoned, "north", time.time())
+        assert cordons.of("north") is None
+        cordons.take(b"", "north", time.time())  # also once Redis has lost the lift
     forged = Cordon(reason="mine", since_unix_seconds=1.0).to_json()
     server.client().set(CORDON, forged)
     capsys.readouterr()
     assert main(["cordon", "--config", path]) == 0
     assert "does not count: Cordon: not signed" in capsys.readouterr().out
+
+
+def test_a_cordon_is_over_when_it_says(server: RedisServer, capsys: Captured, tmp_path: Path) -> None:
+    """Though its key in Redis was put back without an end."""
+    path = config(tmp_path)
+    assert main(["cordon", "north", "--for", "1h", "--config", path]) == 0
+    raw = server.client().get(CORDON)
+    assert isinstance(raw, bytes)
+    cordons, now = Cordons(trust_of(FLEET)), time.time()
+    assert "cordoned" in cordons.take(raw, "north", now)
+    assert cordons.take(raw, "north", now + 3590) == ""
+    assert cordons.take(raw, "north", now + 3601) == "north is cordoned no more"
+    assert cordons.of("north") is None
+    assert cordons.lost("north", now + 3601) is None
+    late = Cordons(trust_of(FLEET))
+    assert late.take(raw, "north", now + 9e6) == ""
+    assert late.of("north") is None
+
+
+def test_an_operators_clock_that_was_ahead_does_not_stand_in_the_way(
+    server: RedisServer, capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Routers wait until the time has come; what comes after is signed after, and said to be."""
+    path = config(tmp_path)
+    now = time.time()
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time", lambda: now + 3600)
+        assert main(["cordon", "north", "--config", path]) == 0
+        assert main(["keys", "add", "--tenant", "acme", "--config", path]) == 0
+    key = capsys.readouterr().out.strip().splitlines()[-1]
+    raw = server.client().get(CORDON)
+    assert isinstance(raw, bytes)
+    cordons = Cordons(trust_of(FLEET))
+    with pytest.raises(ValueError, match="signed 3600 s from now: a clock is off"):
+        cordons.take(raw, "north", now)
+    assert "cordoned" in cordons.take(raw, "north", now + 3600)
+    assert main(["cordon", "north", "--lift", "--config", path]) == 0
+    assert re.search(r"was signed 3[56]\d\d s from now, by a clock that was ahead", capsys.readouterr().err)
+    lifted = server.client().get(CORDON)
+    assert isinstance(lifted, bytes)
+    assert cordons.take(lifted, "north", now + 3600) == "north is cordoned no more"
+    ring, early = KeyRing(trust_of(FLEET)), record_of(server, key)
+    [(_, error)] = ring.take({key_id(key.encode()): early}, 0.0, now)
+    assert error.reason == "signed_ahead"
+    assert ring.take({key_id(key.encode()): early}, 0.0, now) == [], "told once"
+    assert ring.take({key_id(key.encode()): early}, 0.0, now + 3600) == []
+    ring.note_read(0.0)
+    assert opens(ring, key) == "acme"
+    assert main(["keys", "revoke", key, "--config", path]) == 0
+    ring.take({key_id(key.encode()): record_of(server, key)}, 0.0, now + 3600)
+    assert opens(ring, key) == "revoked"
+
+
+def test_a_key_is_revoked_whatever_stands_in_redis(
+    server: RedisServer, capsys: Captured, tmp_path: Path
+) -> None:
+    """Its record is garbled, or gone: a signed word needs none."""
+    path = config(tmp_path)
+    for spoil in (
+        lambda name: server.client().hset(name, "tiers", "?"),
+        lambda name: server.client().delete(name),
+    ):
+        assert main(["keys", "add", "--tenant", "acme", "--config", path]) == 0
+        key = capsys.readouterr().out.strip()
+        ring = ring_with((key, record_of(server, key)))
+        time.sleep(0.01)
+        spoil(f"heron:default:key:{key_id(key.encode())}")
+        assert main(["keys", "revoke", key, "--config", path]) == 0
+        capsys.readouterr()
+        assert opens(ring_with((key, record_of(server, key)), ring=ring), key) == "revoked"
 
 
 def test_a_restored_key_is_signed_anew(server: RedisServer, capsys: Captured, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import ssl
 import time
 from collections.abc import Callable, Sequence
@@ -74,6 +75,32 @@ async def test_a_site_is_not_heard_before_it_is_known_what_it_is() -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_junk_in_redis_does_not_keep_the_feed_from_asking() -> None:
+    """However often it changes: only a record that is used is word of a site."""
+    store, agent, polls = MemoryStore(clock=time.monotonic), ObedientAgent("coast", "coast-farm"), list[str]()
+
+    def report(request: ClientRequest) -> None:
+        request.respond(200, (), agent.report().to_json())
+
+    port = HttpServer(hot=lambda _method, _path: report)
+    await port.start()
+    watch = watching(store, f"http://127.0.0.1:{port.port}", polls)
+
+    async def spoil() -> None:
+        for number in itertools.count():
+            await store.publish_site_report("coast", b"%d" % number, time.time())
+            await asyncio.sleep(0.1)
+
+    tasks = [asyncio.create_task(work) for work in (spoil(), watch.follow_store(), watch.poll_agents())]
+    await until(lambda: "ok" in polls and watch.report_state("coast") == "serving")
+    first = len(polls)
+    await until(lambda: len(polls) >= first + 3, what="asked on and on")
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await port.stop(0)
 
 
 async def test_an_agent_that_httpx_chokes_on_ends_no_poll() -> None:

@@ -13,13 +13,15 @@ from typing import Any
 import pytest
 from support.planned_site import PlannedSite, power_reading
 from support.planning import demand, fleet, site
+from support.signing_keys import SigningKeys
 from support.wait import until
 
 import router.live.planner
+from fleet.config import FleetConfig
 from fleet.memory_store import MemoryStore
-from fleet.records import PlannerLease
-from fleet.signing import BELIEVES_ALL
-from fleet.signing_keys import UNSIGNED
+from fleet.records import ClassRate, PlannerLease, RouterPresence
+from fleet.signing import SIGNS_NOTHING, RecordSigner
+from fleet.signing_keys import UNSIGNED, Signing, trust_of
 from router.config import PlannerConfig
 from router.live.events import EventRing
 from router.live.fleet_view import FleetView
@@ -97,7 +99,9 @@ async def test_a_problem_that_cannot_be_meant_is_refused_in_words():
         await solver.close()
 
 
-def planner_of(store: Any, **solvers: SolverProcess) -> tuple[Planner, FleetView, EventRing]:
+def planner_of(
+    store: Any, signing: Signing = UNSIGNED, **solvers: SolverProcess
+) -> tuple[Planner, FleetView, EventRing]:
     """A planner over one site with power, in this process."""
     loop = asyncio.get_running_loop()
     events = EventRing()
@@ -109,7 +113,7 @@ def planner_of(store: Any, **solvers: SolverProcess) -> tuple[Planner, FleetView
         events=events,
         networks=(),
         max_clock_skew_seconds=30.0,
-        trust=BELIEVES_ALL,
+        trust=signing.trust,
         clock=loop.time,
         unix_clock=time.time,
         rng=random.Random(1),
@@ -124,7 +128,7 @@ def planner_of(store: Any, **solvers: SolverProcess) -> tuple[Planner, FleetView
         view=view,
         router_id="r",
         events=events,
-        signing=UNSIGNED,
+        signing=signing,
         clock=loop.time,
         unix_clock=time.time,
         solvers=solvers or None,  # type: ignore[arg-type]
@@ -214,6 +218,76 @@ async def test_an_epoch_from_no_clock_is_passed_over():
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert view.snapshot.plan.epoch < 2**53 - 1
+
+
+def signing_of_routers() -> Signing:
+    keys = SigningKeys()
+    trusted = {"router": [keys.public("router")]}
+    return Signing(
+        RecordSigner("default", keys.key("router")),
+        trust_of(FleetConfig.model_validate({"trusted_keys": trusted})),
+    )
+
+
+async def test_a_lease_that_no_router_wrote_keeps_none_from_planning():
+    """Nor one that a router wrote once, put back without an end; what another leads by now counts."""
+    signing = signing_of_routers()
+    for signer, signed_at in ((SIGNS_NOTHING, 0.0), (signing.signer, time.time() - 60)):
+        store = MemoryStore()
+        lease = PlannerLease(router_id="x", sequence=1, epoch=1, acquired_at_unix_seconds=1.0)
+        assert await store.acquire_planner_lease("x", signer.to_json(lease, unix_now=signed_at), 1e6)
+        planner, view, _ = planner_of(store, signing)
+        running = asyncio.create_task(planner.run())
+        await until(lambda view=view: view.snapshot.plan is not None, seconds=60, what="a plan")
+        assert planner.is_leader
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    raw = await store.planner_lease()
+    assert raw is not None
+    assert signing.trust.read(PlannerLease, raw, unix_now=time.time()).router_id == "r"
+    second, _, _ = planner_of(store, signing)
+    second._router_id = "second"
+    running = asyncio.create_task(second.run())
+    await asyncio.sleep(0.5)
+    assert not second.is_leader
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_routers_demand_counts_once():
+    """Under however many names its record lies, old or new; who cannot sign adds none."""
+    signing, store = signing_of_routers(), MemoryStore()
+    rate = ClassRate(requests_per_second=2.0, prompt_tokens=100.0, output_tokens=10.0)
+
+    def presence(router_id: str, sequence: int) -> RouterPresence:
+        return RouterPresence(
+            sequence=sequence,
+            router_id=router_id,
+            started_at_unix_seconds=1.0,
+            url="http://a",
+            operations_url="http://b",
+            version="1",
+            policy="heron",
+            workers=1,
+            demand={"m": {"SS": rate}},
+        )
+
+    now = time.time()
+    for number in range(20):
+        raw = signing.signer.to_json(presence("one", number), unix_now=now)
+        await store.publish_router(f"copy-{number}", raw, 15)
+    await store.publish_router("two", signing.signer.to_json(presence("two", 1), unix_now=now), 15)
+    await store.publish_router("old", signing.signer.to_json(presence("old", 1), unix_now=now - 60), 15)
+    await store.publish_router("evil", presence("evil", 1).to_json(), 15)
+    planner, view, events = planner_of(store, signing)
+    taken: list[Any] = []
+    planner._maker.take_loads = lambda loads, _now: taken.append(loads)  # type: ignore[method-assign]
+    await planner._read_demand()
+    (loads,) = taken
+    assert sum(load.requests_per_second for load in loads.values()) == 4.0
+    refused = [event["text"] for event in events.recent() if "RouterPresence" in event["text"]]
+    assert len(refused) == 2
+    assert view.known_sites() == ["a"]
 
 
 async def test_a_solver_s_pipe_that_is_closed_is_a_solver_that_died(monkeypatch: pytest.MonkeyPatch):

@@ -14,7 +14,16 @@ from support.golden_records import RECORDS, golden_bytes
 from support.signing_keys import SigningKeys
 
 from fleet.config import FleetConfig
-from fleet.records import ApiKey, Cordon, Plan, PowerReading, RouterPresence, SiteInfo, SiteReport
+from fleet.records import (
+    ApiKey,
+    Cordon,
+    Plan,
+    PlannerLease,
+    PowerReading,
+    RouterPresence,
+    SiteInfo,
+    SiteReport,
+)
 from fleet.signing import SIGNS_NOTHING, RecordSigner, RecordTrust, signed_at_milliseconds
 from fleet.signing_keys import trust_of
 from fleet.wire import Document, RecordError
@@ -144,7 +153,7 @@ def test_white_space_as_other_writers_put_it() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "lasts"),
-    [(PowerReading, 0.0), (SiteReport, 60.0), (SiteInfo, 120.0), (RouterPresence, 60.0), (Plan, None)],
+    [(PowerReading, 0.0), (SiteReport, 60.0), (RouterPresence, 15.0), (PlannerLease, 15.0), (Plan, None)],
 )
 def test_what_was_signed_long_ago_is_a_replay(kind: type[Document], lasts: float | None) -> None:
     """As long as a record may lie before it is read, and the clocks be apart."""
@@ -155,10 +164,27 @@ def test_what_was_signed_long_ago_is_a_replay(kind: type[Document], lasts: float
     raw = signed(kind)
     skew = FleetConfig().max_clock_skew_seconds
     assert read(kind, raw, unix_now=NOW + lasts + skew - 1)
-    assert refused(kind, raw, unix_now=NOW + lasts + skew + 1) == "signed_at"
+    assert refused(kind, raw, unix_now=NOW + lasts + skew + 1) == "signed_before"
     assert read(kind, raw, unix_now=NOW - skew + 1)
-    assert refused(kind, raw, unix_now=NOW - skew - 1) == "signed_at"
+    assert refused(kind, raw, unix_now=NOW - skew - 1) == "signed_ahead"
     assert read(kind, raw, unix_now=None), "of any age where that is asked for"
+
+
+@pytest.mark.parametrize("kind", [SiteInfo, Cordon])
+def test_what_may_lie_for_long_is_believed_for_long(kind: type[Document]) -> None:
+    """The info of a site that is dark for days; but nothing from a time to come."""
+    assert read(kind, signed(kind), unix_now=NOW + 1e7)
+    assert refused(kind, signed(kind), unix_now=NOW - 31) == "signed_ahead"
+
+
+def test_a_signature_can_be_written_in_one_way() -> None:
+    """Four bits of its last digit say nothing: with others it would be another record of the same content."""
+    raw = signed(PowerReading)
+    at = raw.rindex(b"==") - 1
+    digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    other = digits[digits.index(raw[at]) ^ 1]
+    forged = raw[:at] + bytes([other]) + raw[at + 1 :]
+    assert refused(PowerReading, forged) == "signature"
 
 
 def test_its_time_is_signed() -> None:
@@ -204,7 +230,7 @@ def key_hash(name: str = "operator", key_id: str = KEY_ID) -> dict[bytes, bytes]
 def test_an_api_key_is_believed_as_a_whole_and_for_itself() -> None:
     """No field may be added, changed or taken away, nor the record put under another key's name."""
     fields = key_hash()
-    assert trust().read_key(fields, KEY_ID).tenant == key_record().tenant
+    assert trust().read_key(fields, KEY_ID, unix_now=NOW).tenant == key_record().tenant
     forgeries = [
         {**fields, b"tenant": b"mine"},
         {**fields, b"tiers": b"priority"},
@@ -214,13 +240,15 @@ def test_an_api_key_is_believed_as_a_whole_and_for_itself() -> None:
     ]
     for forged in forgeries:
         with pytest.raises(RecordError) as error:
-            trust().read_key(forged, KEY_ID)
+            trust().read_key(forged, KEY_ID, unix_now=NOW)
         assert error.value.reason == "signature"
     with pytest.raises(RecordError):
-        trust().read_key(fields, "cd" * 32)
+        trust().read_key(fields, "cd" * 32, unix_now=NOW)
     plain = SIGNS_NOTHING.to_hash(key_record(), KEY_ID, unix_now=NOW)
     with pytest.raises(RecordError) as error:
-        trust().read_key({name.encode(): value.encode() for name, value in plain.items()}, KEY_ID)
+        trust().read_key(
+            {name.encode(): value.encode() for name, value in plain.items()}, KEY_ID, unix_now=NOW
+        )
     assert error.value.reason == "unsigned"
 
 

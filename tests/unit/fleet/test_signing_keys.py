@@ -77,13 +77,21 @@ def test_files_that_hold_no_such_key(tmp_path: Path) -> None:
         signing_of(FleetConfig(), "router", "router", tmp_path)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "hello", "MCowBQYDK2VwAyEA", KEYS.public("a")[:-4] + "AAAAAAA=", "A" * 60]
-)
-def test_what_is_no_public_key_is_told(text: str) -> None:
+@pytest.mark.parametrize("kind", ["empty", "words", "short", "long", "another"])
+def test_what_is_no_public_key_is_told(kind: str) -> None:
     """With the command that prints one."""
+    good = KEYS.public("a")
+    text = {
+        "empty": "",
+        "words": "hello",
+        "short": good[:16],
+        "long": good[:-4] + "AAAAAAA=",
+        "another": "A" * 60,
+    }[kind]
     with pytest.raises(ValidationError, match=r"openssl pkey -in KEY\.pem -pubout"):
         fleet(router=[text])
+    with pytest.raises(ValidationError, match="at least 1 item"):
+        fleet(sites={"north": []})
 
 
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -185,6 +185,25 @@ def test_a_feed_that_starts_anew_waits_until_it_knows_what_its_sites_have() -> N
     assert [one.granted_power_watts for one in made] == [0.0, 0.0]
 
 
+def test_a_grant_that_was_signed_long_ago_says_nothing_of_now() -> None:
+    """An old reading may have been put back: its sequence counts, what it granted does not."""
+    subject = feed(schedule((0.0, 0.5)), "a", "b")
+    assert subject.read(now=5.0, unix_seconds=START, claims=pair()) == ()
+    walk_seconds = subject.allocator.walk_seconds
+    subject.note_reading(found(2_000_000_000_000, 500.0, "a"), now=5.1, signed_seconds=walk_seconds + 1)
+    subject.note_reading(found(7, 0.0, "b"), now=5.1, signed_seconds=-walk_seconds - 1)
+    assert subject.read(now=6.0, unix_seconds=START + 1, claims=pair()) == (), "it waits for the sites"
+    made = subject.read(now=5.0 + START_WAIT_SECONDS, unix_seconds=START + 2.5, claims=pair())
+    assert [one.granted_power_watts for one in made] == [0.0, 0.0]
+    assert made[0].sequence == 2_000_000_000_001
+    recent = feed(schedule((0.0, 0.5)), "a", "b")
+    recent.read(now=5.0, unix_seconds=START, claims=pair())
+    for site_id, watts in (("a", 350.0), ("b", 150.0)):
+        recent.note_reading(found(7, watts, site_id), now=5.1, signed_seconds=walk_seconds - 1)
+    made = recent.read(now=7.0, unix_seconds=START + 2, claims=pair())
+    assert [one.granted_power_watts for one in made] == [350.0, 150.0]
+
+
 def test_a_suspicious_rise_is_not_shared_out() -> None:
     """It is shown as available; the grant waits until it is confirmed."""
     subject = feed(schedule((0.0, 0.5), (1.0, 0.9)))

@@ -51,7 +51,7 @@ class Run:
             store,  # type: ignore[arg-type]
             ("north", "coast"),
             trust=BELIEVES_ALL,
-            on_reading=lambda reading: self.sequences.append((reading.site_id, reading.sequence)),
+            on_reading=lambda reading, _age: self.sequences.append((reading.site_id, reading.sequence)),
             on_error=self._count,
         )
 

@@ -384,3 +384,14 @@ async def test_what_a_caller_does_not_believe_is_refused(port: Port, tmp_path: P
     port.authority.sign("port", days=-1)
     port.tls.look()
     assert (await refusal(port.pool(), port.url)) == f"{refused}certificate has expired"
+
+
+async def test_a_door_that_is_closed_before_its_first_step_lets_go_of_its_listener(tmp_path: Path) -> None:
+    """A task that is cancelled before it began runs no `finally`."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    door = tls_door.TlsDoor(Port(tmp_path).tls, asyncio.Protocol)
+    door.open(listener)
+    door.close()
+    await asyncio.sleep(0.05)
+    assert listener.fileno() == -1
