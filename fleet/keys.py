@@ -70,6 +70,10 @@ class Keys:
     def api_key(self, sha256_hex: str) -> str:
         return f"{self.prefix}key:{sha256_hex}"
 
+    @property
+    def quotas(self) -> str:
+        return f"{self.prefix}quotas"
+
     def power_channel(self, site_id: str) -> str:
         return f"{self.prefix}events:power:{site_id}"
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from fleet.quota_book import QuotaBook, Spending, Standing
 from fleet.store import MAX_API_KEYS, MAX_ROUTERS, POWER_LOG_ENTRIES, SITE_TTL_SECONDS, StoreError
 
 MAX_WAITING_EVENTS = 10_000
@@ -34,6 +35,7 @@ class MemoryStore:
 
     clock: Callable[[], float] = time.monotonic
     is_down: bool = False
+    _quotas: QuotaBook = field(default_factory=QuotaBook)
     _values: dict[str, tuple[bytes, float]] = field(default_factory=dict)
     _sites: dict[str, float] = field(default_factory=dict)
     _logs: dict[str, deque[bytes]] = field(default_factory=dict)
@@ -79,6 +81,10 @@ class MemoryStore:
         self._lease_holder = (holder, self.clock() + ttl_seconds)
         self._set("planner-lease", record, ttl_seconds)
         return True
+
+    async def share_quotas(self, member: str, spendings: Sequence[Spending]) -> list[Standing]:
+        self._check()
+        return self._quotas.share(member, spendings, self.clock())
 
     async def write_api_key(self, sha256_hex: str, fields: Mapping[str, str]) -> None:
         self._check()

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequenc
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import orjson
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
@@ -21,6 +22,8 @@ from redis.exceptions import ResponseError
 
 from fleet.keys import Keys, is_key_id, is_name
 from fleet.loops import errors_as
+from fleet.quota_book import FORGET_SECONDS, FRESH_SECONDS, MAX_KEYS, Spending, Standing
+from fleet.redis_scripts import READ_HASHES, SHARE_QUOTAS, TAKE_LEASE, UPDATE_HASH
 from fleet.store import MAX_API_KEYS, MAX_ROUTERS, POWER_LOG_ENTRIES, SITE_TTL_SECONDS, StoreError
 from fleet.wire import MAX_KEY_FIELDS, MAX_PLAN_BYTES, MAX_RECORD_BYTES
 
@@ -34,40 +37,6 @@ SCAN_COUNT = 1000
 """Keys that Redis looks at in one step of a scan: a fraction of a millisecond."""
 PING_SECONDS = 10.0
 """A subscription that hears nothing asks so often whether the server still lives."""
-
-_TAKE_LEASE = """
-local held = redis.pcall('GET', KEYS[1])
-if type(held) == 'string' and held ~= ARGV[4] and redis.call('PTTL', KEYS[1]) >= 0 then
-  local is_json, lease = pcall(cjson.decode, held)
-  local holder = is_json and type(lease) == 'table' and lease.router_id
-  if type(holder) == 'string' and holder ~= ARGV[1] then return 0 end
-end
-redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-return 1
-"""
-"""Compare the holder and write, in one step; what is no lease record, never ends, or is not believed (exactly
-ARGV[4]) holds nothing."""
-
-_READ_HASHES = """
-local found = {}
-for at, key in ipairs(KEYS) do
-  found[at] = {}
-  local fields = redis.pcall('HLEN', key)
-  if type(fields) == 'number' and fields <= tonumber(ARGV[1]) then
-    local all, size = redis.call('HGETALL', key), 0
-    for _, text in ipairs(all) do size = size + #text end
-    if size <= tonumber(ARGV[2]) then found[at] = all end
-  end
-end
-return found
-"""
-"""Those that are no hash, or far too large, are empty: none of them holds up the others."""
-
-_UPDATE_HASH = """
-if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-redis.call('HSET', KEYS[1], unpack(ARGV))
-return 1
-"""
 
 
 class RedisStore:
@@ -136,9 +105,20 @@ class RedisStore:
     ) -> bool:
         milliseconds = max(1, round(ttl_seconds * 1000))
         taken: Awaitable[Any] = self._redis.eval(
-            _TAKE_LEASE, 1, self._keys.planner_lease, holder, record, milliseconds, instead_of
+            TAKE_LEASE, 1, self._keys.planner_lease, holder, record, milliseconds, instead_of
         )
         return bool(await self._do(taken))
+
+    async def share_quotas(self, member: str, spendings: Sequence[Spending]) -> list[Standing]:
+        told = orjson.dumps([list(one) for one in spendings])
+        shared: Awaitable[Any] = self._redis.eval(
+            SHARE_QUOTAS, 1, self._keys.quotas, member, told, FRESH_SECONDS, FORGET_SECONDS, MAX_KEYS
+        )
+        answer = orjson.loads(await self._do(shared))
+        return [
+            Standing(key_id, requests, tokens, None if own is None else (own[0], own[1]), int(elsewhere))
+            for key_id, requests, tokens, own, elsewhere in answer or ()
+        ]
 
     async def write_api_key(self, sha256_hex: str, fields: Mapping[str, str]) -> None:
         name = self._keys.api_key(sha256_hex)
@@ -150,7 +130,7 @@ class RedisStore:
 
     async def update_api_key(self, sha256_hex: str, fields: Mapping[str, str]) -> bool:
         words = [word for pair in fields.items() for word in pair]
-        updated: Awaitable[Any] = self._redis.eval(_UPDATE_HASH, 1, self._keys.api_key(sha256_hex), *words)
+        updated: Awaitable[Any] = self._redis.eval(UPDATE_HASH, 1, self._keys.api_key(sha256_hex), *words)
         return bool(await self._do(updated))
 
     async def write_cordon(self, site_id: str, record: bytes, ttl_seconds: float | None) -> None:
@@ -181,7 +161,7 @@ class RedisStore:
             return []
         names = [self._keys.api_key(sha256_hex) for sha256_hex in ids]
         read: Awaitable[Any] = self._redis.eval(
-            _READ_HASHES, len(names), *names, 2 * MAX_KEY_FIELDS, 2 * MAX_RECORD_BYTES
+            READ_HASHES, len(names), *names, 2 * MAX_KEY_FIELDS, 2 * MAX_RECORD_BYTES
         )
         return [dict(zip(flat[::2], flat[1::2], strict=True)) for flat in await self._do(read)]
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
+from fleet.quota_book import Spending, Standing
+
 SITE_TTL_SECONDS = 60
 POWER_LOG_ENTRIES = 7 * 24 * 60
 """Seven days at one a minute."""
@@ -61,6 +63,9 @@ class Store(Protocol):
 
     async def api_keys(self, ids: Sequence[str]) -> list[dict[bytes, bytes]]:
         """HGETALL of each, empty where there is none (or it is no hash, or far too large)."""
+
+    async def share_quotas(self, member: str, spendings: Sequence[Spending]) -> list[Standing]:
+        """`fleet.quota_book.QuotaBook.share`, of the whole fleet."""
 
     async def site_ids(self, newer_than_unix_seconds: float = 0.0) -> list[str]:
         """Sites that reported after that instant, sorted by name."""

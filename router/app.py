@@ -43,6 +43,7 @@ from router.live.plan_metrics import plan_families
 from router.live.planner import Planner
 from router.live.policy_switch import PolicySwitch
 from router.live.presence import Presence
+from router.live.quota_sharing import QuotaSharing
 from router.live.site_counts import SiteCounts, count_sites
 from router.live.sites import SiteRegistry
 from router.live.state_metrics import (
@@ -188,7 +189,10 @@ class Router:
                 events=self.events,
                 clock=self._clock,
             )
-            self._tasks.append(keep("keys", keys.run))
+            sharing = QuotaSharing(
+                store=self._store, ring=self.ring, member=self.router_id, clock=self._clock
+            )
+            self._tasks += [keep("keys", keys.run), keep("quotas", sharing.run)]
 
     async def stop(self) -> None:
         """Shut down within the grace; every request ends with an answer or a stated error."""

@@ -118,6 +118,10 @@ class KeyRing:
         """Whether a usable record of that key has been seen."""
         return sha256_hex in self._keys
 
+    def credential(self, sha256_hex: str) -> Credential | None:
+        """Of a key that is known."""
+        return self._keys.get(sha256_hex)
+
     def credentials(self) -> Iterable[Credential]:
         """All keys, whatever they open."""
         return self._keys.values()

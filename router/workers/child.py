@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from fleet.quota_book import Spending
 from router.live.site_counts import SiteCounts
 from router.workers.frames import Frame, Kind, encode
 from router.workers.link import Link
@@ -35,6 +36,7 @@ class Child:
         on_event: Callable[[int, list[Any]], None],
         on_break: Callable[[str, str, int], None],
         on_ready: Callable[[], None],
+        on_spent: Callable[[Child, bytes], None],
     ) -> None:
         self.index = setup.index
         self.page: WorkerPage = memory.pages[setup.index]
@@ -50,11 +52,14 @@ class Child:
         self.demand: list[list[Any]] = []
         """What clients asked of it so far (`router.live.demand_meter`)."""
         self.metrics: Page = {}
+        self.spendings: dict[str, Spending] = {}
+        """What it spent of each API key's quotas, as it last said."""
         self._setup = setup
         self._memory = memory
         self._on_event = on_event
         self._on_break = on_break
         self._on_ready = on_ready
+        self._on_spent = on_spent
         self._handed = 0
         self._hand: socket.socket | None = None
         self._link = Link(self._take, self._lost)
@@ -159,6 +164,8 @@ class Child:
                 self._on_event(self.index, orjson.loads(frame.body))
             case Kind.BREAK:
                 self._on_break(*orjson.loads(frame.body))
+            case Kind.SPENT:
+                self._on_spent(self, frame.body)
             case Kind.STATE:
                 value = orjson.loads(frame.body)
                 self.held, self.sites = value["held"], value["sites"]

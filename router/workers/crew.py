@@ -76,15 +76,17 @@ class Crew:
         view: Callable[[], FleetView],
         keys: Callable[[], Sequence[bytes]],
         policy: Callable[[], bytes],
+        spent: Callable[[Child, bytes], None],
         events: EventRing,
         clock: Callable[[], float],
     ) -> None:
-        """`policy`: the frame that says which routes now."""
+        """`policy`: the frame that says which routes now; `spent` takes a worker's word on quotas."""
         self._fleet = fleet
         self._config = config
         self._view = view
         self._keys = keys
         self._policy = policy
+        self._spent = spent
         self._events = events
         self._clock = clock
         self._memory = SharedMemory.create(config.workers)
@@ -251,6 +253,7 @@ class Crew:
             on_event=self._note,
             on_break=lambda site_id, reason, count: self._view().note_break(site_id, reason, count),
             on_ready=self._note_ready,
+            on_spent=self._spent,
         )
         try:
             await child.start()

@@ -34,6 +34,8 @@ class Kind(IntEnum):
     """JSON: records of API keys, by their SHA-256."""
     KEYS_READ = 11
     """All keys that there are have been sent."""
+    QUOTAS = 15
+    """JSON: where API keys stand whose quotas are in use."""
     POLICY = 12
     """JSON: which policy routes from now on, and its parameters."""
     KNOWN = 7
@@ -52,6 +54,8 @@ class Kind(IntEnum):
     """JSON: all its metrics."""
     BREAK = 36
     """JSON: streams that broke off: at which site, why, how many."""
+    SPENT = 37
+    """JSON: what was spent of API keys' quotas since the worker began."""
 
 
 class Frame(NamedTuple):

@@ -44,6 +44,7 @@ from router.live.plan_metrics import plan_families
 from router.live.planner import Planner
 from router.live.policy_switch import PolicySwitch
 from router.live.presence import Presence
+from router.live.quota_sharing import QuotaSharing
 from router.live.site_counts import SiteCounts
 from router.live.sites import SiteRegistry
 from router.live.state_metrics import fleet_families, key_families, ledger_families, policy_families
@@ -54,6 +55,7 @@ from router.workers.frames import Kind, encode
 from router.workers.key_relay import RelayedKeyRing
 from router.workers.merge import merge
 from router.workers.prometheus import read_page, render
+from router.workers.quotas import CrewQuotas
 
 logger = logging.getLogger(__name__)
 
@@ -78,11 +80,13 @@ class ParentRouter:
             view=lambda: self.view,
             keys=lambda: () if self.ring is None else self.ring.all_frames(),
             policy=self._policy_frame,
+            spent=lambda child, body: None if self._quotas is None else self._quotas.take(child, body),
             events=self.events,
             clock=loop.time,
         )
         signing = signing_of(fleet, "router", "router", config.signing_key_file)
         self.ring = RelayedKeyRing(self.crew.tell_all, signing.trust) if config.auth == "keys" else None
+        self._quotas: CrewQuotas | None = None
         self._registry = CollectorRegistry()
         metrics = self._metrics = RouterMetrics(self._registry)
         add_process_metrics(self._registry, "router")
@@ -123,6 +127,10 @@ class ParentRouter:
             policy=lambda: self.policy.name,
             signer=signing.signer,
         )
+        if self.ring is not None:
+            router_id = self._presence.router_id
+            sharing = QuotaSharing(store=store, ring=self.ring, member=router_id, clock=loop.time)
+            self._quotas = CrewQuotas(self.ring, lambda: self.crew.living, sharing, loop.time)
         self.planner = Planner(
             config.planner,
             store=store,
@@ -198,6 +206,8 @@ class ParentRouter:
                 clock=self._clock,
             )
             self._tasks.append(self._keep("keys", keys.run))
+        if self._quotas is not None:
+            self._tasks += [self._keep(name, loop) for name, loop in self._quotas.loops().items()]
         self._accepting = asyncio.create_task(self._accept_once_ready(listener))
 
     def _keep(self, name: str, loop: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:

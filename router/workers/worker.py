@@ -8,6 +8,7 @@ at once, by the kernel (PR_SET_PDEATHSIG) and by the end of the parent's socket,
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import random
@@ -34,12 +35,14 @@ from router.live.site_counts import count_sites
 from router.live.sites import SiteRegistry
 from router.live.state_metrics import traffic_families
 from router.policy.key_ring import KeyRing
+from router.policy.quota_member import QuotaMember
 from router.policy.shared_load import Shared
 from router.workers.frames import Frame, Kind, decode_record, encode
 from router.workers.key_relay import keys_from_json
 from router.workers.link import Link
 from router.workers.merge import to_json
 from router.workers.prometheus import read_page
+from router.workers.quotas import standings_of
 from router.workers.setup import WorkerSetup
 from router.workers.shared import SharedLedger, SharedMemory
 
@@ -57,6 +60,10 @@ OWN_EVENTS: frozenset[EventKind] = frozenset({"breaker"})
 """What only a worker sees; the rest the parent sees itself, or tells of all workers together (BREAK)."""
 ORPHANED = 1
 """Exit status when the parent is gone."""
+
+
+SPENT_SECONDS = 0.25
+"""Between two words on what was spent of keys' quotas."""
 
 
 class _WorkerEvents(EventRing):
@@ -89,6 +96,7 @@ class Worker:
         self._config = setup.own_config
         self._policy = self._config.policy
         self._ring = KeyRing() if self._config.auth == "keys" else None
+        self._quotas = None if self._ring is None else QuotaMember(self._ring)
         self._sites = SiteRegistry(self._shared)
         self._plane = DataPlane(
             setup.fleet,
@@ -130,12 +138,9 @@ class Worker:
                 self._take_record(frame.kind, *decode_record(frame.body))
             case Kind.SLOT:
                 self._take_slot(*orjson.loads(frame.body))
-            case Kind.KEYS:
-                if self._ring is not None:  # what it refuses the parent's ring has refused, and told
-                    self._ring.take(keys_from_json(frame.body), self._loop.time())
-            case Kind.KEYS_READ:
-                if self._ring is not None:
-                    self._ring.note_read(self._loop.time())
+            case Kind.KEYS | Kind.KEYS_READ | Kind.QUOTAS:
+                if self._ring is not None and self._quotas is not None:
+                    self._take_keys(frame, self._ring, self._quotas)
             case Kind.POLICY:
                 self._policy, parameters = orjson.loads(frame.body)
                 self._plane.route_by(self._policy, parameters)
@@ -149,6 +154,16 @@ class Worker:
                 self._stop_asked.set()
             case _:
                 raise AssertionError(f"{frame.kind!r} is not for a worker")
+
+    def _take_keys(self, frame: Frame, ring: KeyRing, quotas: QuotaMember) -> None:
+        now = self._loop.time()
+        match frame.kind:
+            case Kind.KEYS:
+                ring.take(keys_from_json(frame.body), now)  # what it refuses the parent has refused, and told
+            case Kind.KEYS_READ:
+                ring.note_read(now)
+            case Kind.QUOTAS:
+                quotas.take(standings_of(frame.body), now)
 
     def _take_record(self, kind: Kind, site_id: str, raw: bytes) -> None:
         view = self._plane.view
@@ -174,6 +189,8 @@ class Worker:
         relax_collector()
         self._link.send(encode(Kind.READY))
         loops = [*self._plane.loops(), self._plane.keep("news", self._tell)]
+        if self._quotas is not None:
+            loops.append(self._plane.keep("quotas", functools.partial(self._tell_spent, self._quotas)))
         stop = asyncio.create_task(self._stop_asked.wait())
         done, _ = await asyncio.wait([*loops, stop], return_when=asyncio.FIRST_COMPLETED)
         for task in done:
@@ -243,6 +260,13 @@ class Worker:
             self._send(Kind.STATE)
             if turn % STATES_PER_METRICS == 0:
                 self._send(Kind.METRICS)
+
+    async def _tell_spent(self, quotas: QuotaMember) -> None:
+        """What was spent of keys' quotas here, until cancelled."""
+        while True:
+            await asyncio.sleep(SPENT_SECONDS)
+            if spendings := quotas.report():
+                self._link.send(encode(Kind.SPENT, orjson.dumps([list(one) for one in spendings])))
 
     def _send(self, kind: Kind, ask: int = 0) -> None:
         value: dict[str, Any]

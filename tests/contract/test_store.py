@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from support.wait import until
 from fleet import memory_store, redis_store
 from fleet.keys import Keys
 from fleet.memory_store import MAX_WAITING_EVENTS, MemoryStore
+from fleet.quota_book import QuotaBook, Spending
 from fleet.records import SiteReport
 from fleet.redis_store import RedisStore
 from fleet.store import POWER_LOG_ENTRIES, Store, StoreError
@@ -519,4 +522,55 @@ async def test_after_a_restart_of_redis_one_call_fails_at_most(redis_server: Red
         except StoreError:
             failures += 1
     assert failures <= 1
+    await store.aclose()
+
+
+async def test_quotas_are_shared_as_in_the_book(store: Store) -> None:
+    """The same reports, at random, to a store and to the book itself: the same standings."""
+    rng, book, keys = random.Random(4), QuotaBook(), [f"{number:064x}" for number in range(3)]
+    totals = {(member, key): [0.0, 0.0] for member in "abc" for key in keys}
+    counted: dict[tuple[str, str], tuple[float, float]] = {}
+    began = time.monotonic()
+    for _ in range(60):
+        member = rng.choice("abc")
+        spendings = []
+        for key in rng.sample(keys, rng.randint(0, 3)):
+            total = totals[member, key]
+            total[0] += rng.randint(0, 9)
+            total[1] += rng.choice((rng.uniform(-50, 900), 0.0))
+            known = counted.get((member, key), (0.0, 0.0))
+            limits = (None, 60_000) if key == keys[0] else (600, rng.choice((None, 40_000)))
+            spendings.append(
+                Spending(key, total[0], known[0], total[1], known[1], rng.randint(0, 4), *limits)
+            )
+        expected = {one.key_id: one for one in book.share(member, spendings, time.monotonic() - began)}
+        found = {one.key_id: one for one in await store.share_quotas(member, spendings)}
+        assert found.keys() == expected.keys()
+        for key, one in found.items():
+            assert one.in_flight_elsewhere == expected[key].in_flight_elsewhere
+            assert (one.counted is None) == (expected[key].counted is None)
+            if one.counted is not None and expected[key].counted is not None:
+                assert one.counted == pytest.approx(expected[key].counted)
+                counted[member, key] = one.counted
+            for name in ("requests_level", "tokens_level"):
+                mine, theirs = getattr(one, name), getattr(expected[key], name)
+                assert (mine is None) == (theirs is None)
+                if mine is not None:
+                    assert mine == pytest.approx(theirs, abs=200.0 if name == "tokens_level" else 3.0)
+
+
+async def test_what_is_no_quota_is_passed_over(redis_server: RedisServer) -> None:
+    """Whatever is written there, the next word of a router's stands."""
+    client, store, key = redis_server.client(), RedisStore(redis_server.url, Keys()), "ab" * 32
+    spending = Spending(key, 10.0, 0.0, 0.0, 0.0, 1, 60, None)
+    hostile = ("", "no", "[]", "{}", '{"at": "x", "members": {}}', '{"at": 1, "members": 5}')
+    for junk in hostile:
+        client.delete("heron:default:quotas")
+        client.hset("heron:default:quotas", mapping={key: junk, "other": junk})
+        (told,) = await store.share_quotas("a", [spending])
+        assert told.requests_level == pytest.approx(50.0), junk
+    client.set("heron:default:quotas", "no hash")
+    (told,) = await store.share_quotas("a", [spending])
+    assert told.requests_level == pytest.approx(50.0)
+    assert client.ttl("heron:default:quotas") > 0
     await store.aclose()

@@ -119,9 +119,13 @@ async def router_fleet(
     announce: bool = True,
     make_site: Callable[[str], StubSite] | None = None,
     fleet_fields: dict[str, Any] | None = None,
+    seed: int = 1,
     **options: Any,
 ) -> AsyncIterator[RouterFleet]:
-    """A running router with these stub sites. `options` go into `[router]`, `fleet_fields` into `[fleet]`."""
+    """A running router with these stub sites. `options` go into `[router]`, `fleet_fields` into `[fleet]`.
+
+    Two with one store need another `seed` each: a router's name in the fleet is made of it.
+    """
     made = make_site or (lambda site_id: StubSite(site_id, token_ids=token_ids))
     sites = [made(site_id) for site_id in site_ids]
     for site in sites:
@@ -129,7 +133,7 @@ async def router_fleet(
     defaults: dict[str, Any] = {"port": 0, "operations_port": 0, "shutdown_grace_seconds": 2}
     config = RouterConfig(**(defaults | options))
     fleet_config = FleetConfig(site_token=SecretStr(TOKEN), **(fleet_fields or {}))
-    router = Router(fleet_config, config, store, rng=random.Random(1))
+    router = Router(fleet_config, config, store, rng=random.Random(seed))
     await router.start()
     fleet = RouterFleet(router, sites, store)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleet.quota_book import Standing
 from router.policy.quota import Bucket, OverQuota, Quota
 
 
@@ -132,3 +133,61 @@ def test_over_any_time_no_more_runs_than_the_bucket_and_its_refill(per_minute: i
         now += passed
         ran += limited.enter(now) is None
     assert ran <= per_minute + (now - 100.0) * per_minute / 60 + 1e-6
+
+
+def standing(level: float, counted: float | None, elsewhere: int = 0) -> Standing:
+    told = None if counted is None else (counted, 0.0)
+    return Standing("k", level, None, told, elsewhere)
+
+
+def test_what_others_spent_is_taken_off_and_what_was_spent_since_too():
+    """A word from the fleet is a moment old; what is told twice changes nothing."""
+    limited = quota(requests=60, concurrent=3)
+    for _ in range(5):
+        assert limited.enter(100.0) is None
+        limited.leave()
+    told = limited.report("k")
+    assert told is not None
+    assert (told.requests, told.requests_counted, told.in_flight) == (5.0, 0.0, 0)
+    assert limited.enter(100.0) is None
+    assert limited.requests is not None
+    for _ in range(2):
+        limited.stand(standing(35.0, 5.0, elsewhere=1), 100.0)
+        assert limited.requests.level == 34.0
+    assert limited.enter(100.0) is None
+    assert limited.enter(100.0) == OverQuota("concurrent", 3, 1, 1.0), "two here, one elsewhere"
+    limited.stand(standing(-60.0, 6.0), 100.0)
+    assert limited.requests.level == -60.0
+    limited.stand(standing(20.0, None), 100.0)
+    assert limited.requests.level == 19.0, "of what was counted before nothing is new"
+
+
+def test_no_word_from_elsewhere_leaves_more_than_was_left_here():
+    """Whoever writes to Redis fills nobody's bucket."""
+    limited = quota(requests=60)
+    for _ in range(50):
+        assert limited.enter(100.0) is None
+    for at in (100.0, 100.5):
+        limited.stand(standing(60.0, 50.0), at)
+    assert limited.requests is not None
+    assert limited.requests.level == 10.5
+    limited.stand(standing(1e9, 0.0), 100.5)
+    assert limited.requests.level == 10.5
+
+
+def test_what_is_counted_and_over_is_no_news():
+    """A key that nobody uses is told once more, then not again."""
+    limited = quota(requests=60, tokens=600)
+    assert limited.report("k") is None
+    assert limited.enter(100.0) is None
+    assert limited.take(100, 100.0) is None
+    first = limited.report("k")
+    assert first is not None
+    limited.leave()
+    limited.settle(100, 40)
+    limited.stand(Standing("k", 59.0, 500.0, (first.requests, first.tokens), 0), 100.0)
+    second = limited.report("k")
+    assert second is not None
+    assert (second.tokens, second.tokens_counted, second.in_flight) == (40.0, 100.0, 0)
+    limited.stand_full(second)
+    assert limited.report("k") is None

@@ -26,6 +26,7 @@ def test_slots_of_models_that_are_known_no_more_are_given_to_others(monkeypatch:
         view=lambda: SimpleNamespace(registry=registry),  # type: ignore[arg-type,return-value]
         keys=tuple,
         policy=bytes,
+        spent=lambda _child, _body: None,
         events=EventRing(),
         clock=lambda: 0.0,
     )
