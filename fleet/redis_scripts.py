@@ -50,13 +50,27 @@ local function spend(kind, amount, limit, seconds)
   return { limit = limit, level = math.max(-limit, math.min(limit, level - amount)) }
 end
 
+local function is_level(kind)
+  if kind == nil then return true end
+  return type(kind) == 'table' and type(kind.limit) == 'number' and type(kind.level) == 'number'
+end
+
+local function is_entry(entry)
+  local is_sound = type(entry) == 'table' and type(entry.members) == 'table' and type(entry.at) == 'number'
+  if not is_sound or not is_level(entry.requests) or not is_level(entry.tokens) then return false end
+  for _, one in pairs(entry.members) do
+    if type(one) ~= 'table' then return false end
+    for at = 1, 4 do if type(one[at]) ~= 'number' then return false end end
+  end
+  return true
+end
+
 local entries, count = {}, 0
 local all = redis.pcall('HGETALL', KEYS[1])
 if all.err then redis.call('DEL', KEYS[1]); all = {} end
 for at = 1, #all, 2 do
   local good, entry = pcall(cjson.decode, all[at + 1])
-  local is_entry = good and type(entry) == 'table' and type(entry.members) == 'table' and tonumber(entry.at)
-  if is_entry and count < most then
+  if good and is_entry(entry) and count < most then
     entries[all[at]] = entry
     count = count + 1
   else

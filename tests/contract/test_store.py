@@ -563,7 +563,13 @@ async def test_what_is_no_quota_is_passed_over(redis_server: RedisServer) -> Non
     """Whatever is written there, the next word of a router's stands."""
     client, store, key = redis_server.client(), RedisStore(redis_server.url, Keys()), "ab" * 32
     spending = Spending(key, 10.0, 0.0, 0.0, 0.0, 1, 60, None)
-    hostile = ("", "no", "[]", "{}", '{"at": "x", "members": {}}', '{"at": 1, "members": 5}')
+    hostile = (
+        *("", "no", "[]", "{}", '{"at": "x", "members": {}}', '{"at": 1, "members": 5}'),
+        '{"at": 1, "members": {"a": "x"}}',
+        '{"at": 1, "members": {"a": [1, 2, null, 4]}}',
+        '{"at": 1, "members": {}, "requests": "x"}',
+        '{"at": 1, "members": {}, "tokens": {"limit": 1}}',
+    )
     for junk in hostile:
         client.delete("heron:default:quotas")
         client.hset("heron:default:quotas", mapping={key: junk, "other": junk})
