@@ -17,12 +17,12 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from fleet.version import extra_hint
+from site_agent.drivers.call_thread import CallThread
 from site_agent.drivers.gpu_power import GpuPower
 from site_agent.drivers.interface import DriverError, GpuReading, InstanceSpec
 
@@ -98,7 +98,7 @@ class NvmlGpus:
         self.is_fake = bool(getattr(nvml, "IS_FAKE", False))
         self.problems: list[str] = []
         """What it cannot do, and how to grant it; for the log and `heron doctor`."""
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="nvml")
+        self._thread = CallThread("nvml")
         self._hanging: asyncio.Future[Any] | None = None
         self._is_closed = False
         self._is_read_only = is_read_only
@@ -181,13 +181,13 @@ class NvmlGpus:
         if self._is_closed:
             return
         self._is_closed = True
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(SET_SECONDS):
-                await loop.run_in_executor(self._thread, self._close)
+                await self._thread.call(self._close)
         except TimeoutError:
             logger.error("NVML hangs: clocks and limits of the GPUs are as they were last set")  # noqa: TRY400
-        self._thread.shutdown(wait=False)
+        finally:
+            self._thread.abandon()  # the next agent may have set others when a call that hangs ends after all
 
     # in the thread
 
@@ -195,8 +195,7 @@ class NvmlGpus:
         """Run it in the thread, after those before it; while one hangs, nothing more is queued."""
         if self._is_closed or (self._hanging is not None and not self._hanging.done()):
             raise DriverError("timeout", "NVML hangs in an earlier call")
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = asyncio.ensure_future(loop.run_in_executor(self._thread, function))
+        future = self._thread.call(function)
         try:
             async with asyncio.timeout(seconds):
                 return await asyncio.shield(future)
@@ -233,6 +232,8 @@ class NvmlGpus:
 
     def _lock(self, instance_id: str, clock_mhz: int | None) -> None:
         for index in self._gpus_of[instance_id]:
+            if self._thread.is_abandoned:
+                return
             handle = self._handles[index]
             if clock_mhz is None:
                 self._nvml.nvmlDeviceResetGpuLockedClocks(handle)
@@ -353,6 +354,8 @@ class NvmlGpus:
         """Unlock the clocks and put limits back, those of an earlier agent that crashed too."""
         nvml = self._nvml
         for handle in self._handles.values():
+            if self._thread.is_abandoned:
+                return
             with suppress(nvml.NVMLError):  # without permission nothing was ever set
                 nvml.nvmlDeviceResetGpuLockedClocks(handle)
             uuid = self._maybe(lambda h=handle: _text(nvml.nvmlDeviceGetUUID(h)))
