@@ -213,6 +213,8 @@ class PowerLoop:
         self._admission.slots.start_seconds = self._pool.start_times.seconds
         for command in decision.commands:
             self._obey(command, decision, cap_watts, draw_watts)
+        if decision.is_over:
+            self._hurry()
         slots, had_room = self._admission.slots, self._admission.slots.headroom() > 0
         self._update_limits(self._highest_clock_mhz(), now)
         if self.governor.rule.enabled:
@@ -261,6 +263,12 @@ class PowerLoop:
             )
             for one in self._pool.instances
         )
+
+    def _hurry(self) -> None:
+        """What is being stopped calmly draws too, and is in nobody's hand but the pool's."""
+        for one in self._pool.instances:
+            if one.is_stopping:
+                self._pool.stop(one.instance_id, kill=True)
 
     def _obey(self, command: Command, decision: Decision, cap_watts: float, draw_watts: float) -> None:
         name = type(command).__name__

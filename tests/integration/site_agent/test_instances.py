@@ -228,6 +228,41 @@ async def test_a_stop_that_fails_is_tried_again_with_force() -> None:
         assert rig.engines.stops == [("i0", True)]
 
 
+async def test_a_calm_stop_is_hurried_by_a_later_order_to_kill() -> None:
+    """Power fell while it took its grace; it is back as a new engine, which nothing of that touches."""
+    async with running_pool() as rig:
+        rig.engines.grace_seconds = 60.0
+        rig.pool.start("i0")
+        await rig.state(InstanceState.READY)
+        rig.pool.drain("i0")
+        rig.pool.stop("i0", kill=False)
+        await until(lambda: rig.engines.stops == [("i0", False)])
+        rig.pool.stop("i0", kill=False)
+        rig.pool.stop("i0", kill=True)
+        rig.pool.stop("i0", kill=True)
+        await rig.state(InstanceState.STOPPED)
+        assert rig.engines.stops == [("i0", False), ("i0", True)]
+        assert not rig.pool["i0"].is_killed
+        rig.pool.start("i0")
+        await rig.state(InstanceState.READY)
+
+
+async def test_a_stop_that_cannot_be_hurried_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    """Counted, and said."""
+    async with running_pool() as rig:
+        rig.engines.grace_seconds = 0.3
+        rig.pool.start("i0")
+        await rig.state(InstanceState.READY)
+        rig.pool.drain("i0")
+        rig.pool.stop("i0", kill=False)
+        await until(lambda: rig.engines.stops == [("i0", False)])
+        rig.engines.stop_faults.append(DriverError("timeout", "does not end"))
+        rig.pool.stop("i0", kill=True)
+        await rig.state(InstanceState.STOPPED)
+        assert rig.pool.faults == {"timeout": 1}
+        assert "an engine could not be stopped: does not end" in caplog.messages
+
+
 async def test_a_drain_can_be_taken_back() -> None:
     """And an illegal order is an error."""
     async with running_pool() as rig:
