@@ -25,6 +25,8 @@ START_POLL_SECONDS = 0.1
 WATCH_SECONDS = 0.2
 STOP_RETRY_SECONDS = 1.0
 CLOCK_RETRY_SECONDS = 0.5
+CLOCK_FAULT_SECONDS = 60.0
+"""The same fault of a clock is said so often, however often it is tried."""
 CLOCK_LATE_SECONDS = 0.5
 """An order that is not confirmed by then counts as not carried out."""
 
@@ -78,6 +80,8 @@ class InstancePool:
         self._unconfirmed_since: float | None = None
         self._has_clock_fault = False
         self._clock_wanted = asyncio.Event()
+        self._clock_faults: dict[str, tuple[str, float]] = {}
+        """(message, when) last said of an instance's clock, until one is set."""
         self._full_clock_mhz: int | None = None
 
     def __getitem__(self, instance_id: str) -> Instance:
@@ -277,11 +281,18 @@ class InstancePool:
             )
         except DriverError as error:
             self.faults[error.reason] += 1
-            about = {"instance": instance.instance_id}
-            logger.error("a clock could not be set: %s", error, extra=about)  # noqa: TRY400
+            self._say_clock_fault(instance.instance_id, str(error))
             return False
+        self._clock_faults.pop(instance.instance_id, None)
         instance.clock_mhz = instance.highest_clock_mhz = clock_mhz
         return True
+
+    def _say_clock_fault(self, instance_id: str, message: str) -> None:
+        said, at = self._clock_faults.get(instance_id, ("", float("-inf")))
+        if message == said and self._now() - at < CLOCK_FAULT_SECONDS:
+            return
+        self._clock_faults[instance_id] = message, self._now()
+        logger.error("a clock could not be set: %s", message, extra={"instance": instance_id})
 
     @staticmethod
     def _now() -> float:

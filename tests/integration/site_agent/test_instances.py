@@ -13,6 +13,7 @@ from support.fake_drivers import FakeEngines, FakeGpus, specs
 from support.wait import until
 
 from fleet.instance import IllegalMoveError, InstanceState
+from site_agent import instances
 from site_agent.drivers.interface import DriverError, Drivers
 from site_agent.instance import RestartRule
 from site_agent.instances import InstancePool
@@ -296,3 +297,22 @@ async def test_a_clock_that_cannot_be_set_is_tried_again(caplog: pytest.LogCaptu
         (line,) = [one for one in caplog.records if one.levelname == "ERROR"]
         assert line.getMessage() == "a clock could not be set: no permission"
         assert line.exc_info is None
+
+
+async def test_a_clock_that_cannot_be_set_for_long_is_not_said_each_time(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted each time; said when it begins, when the reason is another, and once a minute."""
+    monkeypatch.setattr(instances, "CLOCK_RETRY_SECONDS", 0.01)
+    async with running_pool(2) as rig:
+        rig.gpus.set_fault = DriverError("timeout", "NVML hangs")
+        rig.pool.set_clock(800, full_clock_mhz=1980)
+        await until(lambda: rig.pool.faults["timeout"] >= 20)
+        assert caplog.messages == ["a clock could not be set: NVML hangs"] * 2
+        rig.gpus.set_fault = DriverError("failed", "no permission")
+        await until(lambda: rig.pool.faults["failed"] >= 20)
+        assert caplog.messages[2:] == ["a clock could not be set: no permission"] * 2
+        monkeypatch.setattr(instances, "CLOCK_FAULT_SECONDS", 0.0)
+        await until(lambda: len(caplog.messages) > 6)
+        rig.gpus.set_fault = None
+        await until(lambda: rig.gpus.clocks == {"i0": 800, "i1": 800})
