@@ -38,7 +38,7 @@ class EnergyMeter:
         running: Callable[[str], int],
         reading: Callable[[], PowerReading | None],
     ) -> None:
-        """`running(instance_id)` is admission's count; `reading` the last power reading while it is `fresh`."""
+        """`running(instance_id)` is admission's count; `reading` the last power reading while `fresh`."""
         self.account = EnergyAccount()
         self.requests = RequestEnergy()
         self.gpus: tuple[GpuReading, ...] = ()

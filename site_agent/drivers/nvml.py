@@ -14,7 +14,6 @@ Reading was seen on an H100 (benchmarks/gpu/RESULTS.md); locks and limits were n
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fleet.version import extra_hint
+from site_agent.drivers import gpu_settings
 from site_agent.drivers.call_thread import CallThread
 from site_agent.drivers.gpu_power import GpuPower
 from site_agent.drivers.interface import DriverError, GpuReading, InstanceSpec
@@ -122,7 +122,7 @@ class NvmlGpus:
         """Every visible GPU, by the same numbers; None: it cannot be read, and no instance uses it."""
         self.spare_gpus = len(seen) - len(indices)
         """Visible GPUs that no instance uses: they draw as well."""
-        self._settings: dict[str, float] = self._read_settings()
+        self._settings: dict[str, float] = gpu_settings.read(self._path)
         """GPU's UUID → its power limit before Heron set one, in watts."""
         self._power = GpuPower(nvml, seen, used=indices)
         self.is_power_late = self._power.is_late
@@ -338,7 +338,7 @@ class NvmlGpus:
                     )
                     continue
                 self._settings.setdefault(uuid, nvml.nvmlDeviceGetPowerManagementLimit(handle) / 1000)
-                self._write_settings()
+                gpu_settings.write(self._path, self._settings)
                 nvml.nvmlDeviceSetPowerManagementLimit(handle, round(watts * 1000))
             except nvml.NVMLError as error:
                 self.problems.append(
@@ -368,25 +368,10 @@ class NvmlGpus:
                 logger.exception("a GPU's power limit could not be put back", extra={"gpu": uuid})
                 continue
             del self._settings[uuid]
-        self._write_settings()
-
-    def _read_settings(self) -> dict[str, float]:
         try:
-            values = json.loads(self._path.read_text())
-            return {str(uuid): float(watts) for uuid, watts in values["power_limit_watts"].items()}
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            logger.warning("the note of GPU settings cannot be read; ignored", extra={"error": repr(error)})
-            return {}
-
-    def _write_settings(self) -> None:
-        if not self._settings:
-            self._path.unlink(missing_ok=True)
-            return
-        partial = self._path.with_suffix(".partial")
-        partial.write_text(json.dumps({"power_limit_watts": self._settings}))
-        partial.replace(self._path)
+            gpu_settings.write(self._path, self._settings)
+        except OSError as error:  # a full disk: the limits are back, and the next agent puts them back again
+            logger.error("the note of GPU settings cannot be written: %s", error)  # noqa: TRY400
 
 
 def _text(value: Any) -> str:

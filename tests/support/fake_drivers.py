@@ -198,7 +198,7 @@ class FakeEngines:
         self.exits[instance_id] = reason
         await self.engines.pop(instance_id).server.stop(0)
 
-    async def aclose(self) -> None:
+    async def aclose(self, *, kill: bool = False) -> None:
         for instance_id in list(self.engines):
             await self.stop(instance_id, kill=True)
         self.is_closed = True

@@ -14,7 +14,7 @@ from support.fake_drivers import specs
 from support.wait import until
 
 from fleet.profile import SitePowerModel
-from site_agent.drivers import gpus, nvml
+from site_agent.drivers import gpu_settings, gpus, nvml
 from site_agent.drivers.fake_nvml import FakeNvml
 from site_agent.drivers.gpu_power import ASSUMED_SPARE_WATTS
 from site_agent.drivers.interface import DriverContext, DriverError
@@ -217,6 +217,25 @@ async def test_a_driver_that_hangs_makes_the_power_unknown(
         await site.set_clock("i0", 800)
     fake.hang_seconds = 0.0
     await site.aclose()
+
+
+async def test_a_note_that_cannot_be_written_keeps_nobody_from_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The disk is full at the close, and at the next opening: GPUs are put back, and it is said."""
+    fake = FakeNvml()
+    site = driver(fake, tmp_path, power_limit_watts=500.0)
+
+    def full(_path: Path, _settings: dict[str, float]) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(gpu_settings, "write", full)
+    await site.aclose()
+    assert [one.limit_milliwatts for one in fake.devices] == [700_000, 700_000]
+    assert not fake.is_open
+    await driver(fake, tmp_path).aclose()
+    assert all("No space left" in line for line in caplog.messages)
+    assert len(caplog.messages) == 3
 
 
 async def test_a_driver_that_was_given_up_undoes_nothing_of_the_next_agents(

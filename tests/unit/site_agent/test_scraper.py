@@ -14,7 +14,7 @@ from site_agent.scraper import Scraper
 async def test_an_engine_is_not_taken_for_the_one_before_it_that_hung(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Back half a second later it has not been read yet: it has not stalled, or it would be given up again."""
+    """Back half a second later it has not been read yet, and has not stalled: else it is given up again."""
 
     async def read(_self: Scraper, _origin: Origin) -> str:
         return "vllm:num_requests_running 1\nvllm:prompt_tokens_total 5\nvllm:generation_tokens_total 5\n"

@@ -385,6 +385,17 @@ async def test_engine_that_ignores_sigterm_is_killed(make_site: Callable[..., Si
     assert leftovers.group_members(group) == []
 
 
+async def test_a_close_that_kills_gives_no_grace(make_site: Callable[..., Site]):
+    """As an agent that fails itself asks for."""
+    site = make_site('#!/bin/sh\ntrap "" TERM\necho up\nwhile :; do sleep 1; done\n', stop_grace_seconds=60)
+    await site.engines.start(spec())
+    (group,) = site.registry.groups
+    await until(lambda: "up" in site.log_path.read_text(), what="the script runs")
+    async with asyncio.timeout(20):
+        await site.engines.aclose(kill=True)
+    assert leftovers.group_members(group) == []
+
+
 async def test_early_end_is_told_with_the_logs_tail(make_site: Callable[..., Site]):
     """And the instance can be started again."""
     site = make_site('#!/bin/sh\necho "torch.OutOfMemoryError: CUDA out of memory" >&2\nexit 3\n')
