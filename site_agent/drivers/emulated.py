@@ -191,7 +191,7 @@ class EmulatedHardware:
         await self._call("POST", "/gpus/clock", {"instance_id": instance_id, "clock_mhz": clock_mhz})
 
     async def aclose(self, *, kill: bool = False) -> None:  # noqa: ARG002
-        """See both. The engines end at once either way."""
+        """See both. The process of the fake hardware is told to end either way, and killed if it does not."""
         self._is_closed = True
         if self._launching is not None:
             self._launching.cancel()
