@@ -13,6 +13,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator
+from typing import Any
 
 from fleet.failure import ServiceError
 
@@ -83,7 +84,7 @@ class Loops:
             )
 
 
-async def end(tasks: Collection[asyncio.Task[None]]) -> None:
+async def end(tasks: Collection[asyncio.Task[Any]]) -> None:
     """Cancel tasks until they have ended, at most END_TRIES times; what they raise is left in them."""
     pending = set(tasks)
     for _ in range(END_TRIES):

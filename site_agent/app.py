@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -23,6 +24,7 @@ from gateway.tls_metrics import add_tls_metrics
 from site_agent import drivers as driver_kinds
 from site_agent import leftovers, metrics, operations, parts, sample, survival
 from site_agent.config import SiteConfig
+from site_agent.drivers.call_thread import CallThread
 from site_agent.drivers.interface import DriverError, Drivers
 from site_agent.energy_metrics import EnergyCollector
 from site_agent.forwarding import Forwarder
@@ -40,6 +42,7 @@ LAST_REPORT_SECONDS = 1.0
 """How long the last word to Redis may take."""
 CLOSE_SECONDS = 1.0
 """For connections of the ingress after the grace."""
+SLOW_DRIVERS_SECONDS = 10.0
 READING_MAX_AGE_SECONDS = 30.0
 """Without a reading for so long the agent is not ready: its cap is being walked down."""
 
@@ -261,9 +264,12 @@ async def serve(fleet: FleetConfig, config: SiteConfig, *, store: Store | None =
         processes.open()
         try:
             try:
-                drivers = await _create_drivers(config, processes)
+                drivers = await _create_drivers(config, processes, stopping)
             except DriverError as error:
                 raise ConfigError(f"{where} engine: {error}") from None
+            if drivers is None:
+                logger.info("told to stop before the drivers were there", extra={"site": config.site_id})
+                return
             try:
                 await _run(fleet, config, store or _redis_store(fleet), drivers, processes, stopping)
             finally:
@@ -273,15 +279,44 @@ async def serve(fleet: FleetConfig, config: SiteConfig, *, store: Store | None =
             processes.close()
 
 
-async def _create_drivers(config: SiteConfig, processes: Processes) -> Drivers:
-    """In a thread, while the heart beats: NVML opens slowly where nothing keeps the driver loaded."""
-    making = asyncio.create_task(
-        asyncio.to_thread(driver_kinds.create, parts.driver_context(config, processes))
-    )
-    while not making.done():
-        processes.beat()
-        await asyncio.wait([making], timeout=config.governor.tick_seconds)
-    return making.result()
+async def _create_drivers(
+    config: SiteConfig, processes: Processes, stopping: asyncio.Event
+) -> Drivers | None:
+    """In a thread, while the heart beats: NVML opens slowly where nothing keeps the driver loaded, and may
+    hang for good. None: told to stop meanwhile.
+    """
+    thread, context = CallThread("drivers"), parts.driver_context(config, processes)
+    making = thread.call(lambda: driver_kinds.create(context))
+    loop = asyncio.get_running_loop()
+    slow_at = loop.time() + SLOW_DRIVERS_SECONDS
+    try:
+        while not making.done():
+            if stopping.is_set():
+                return None
+            if loop.time() >= slow_at:
+                slow_at = math.inf
+                logger.warning(
+                    "drivers are not there after %.0f s: does nvidia-smi answer?", SLOW_DRIVERS_SECONDS
+                )
+            processes.beat()
+            await asyncio.wait([making], timeout=config.governor.tick_seconds)
+        return making.result()
+    finally:
+        making.cancel()
+        thread.abandon()
+
+
+async def _has_started(agent: SiteAgent, stopping: asyncio.Event) -> bool:
+    """False: told to stop before it had."""
+    starting, told = asyncio.create_task(agent.start()), asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait([starting, told], return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            return False
+        starting.result()
+        return True
+    finally:
+        await end([starting, told])
 
 
 async def _run(
@@ -298,11 +333,15 @@ async def _run(
                 parts.build(fleet, config, store=store, drivers=drivers, processes=processes, tasks=tasks),
                 tasks,
             )
+            has_stopped = False
             try:
-                await agent.start()
-                await stopping.wait()
-                await agent.stop()
+                if await _has_started(agent, stopping):
+                    await stopping.wait()
+                    await agent.stop()
+                    has_stopped = True
             finally:
+                if not has_stopped:  # nobody governs what runs
+                    await drivers.engines.aclose(kill=True)
                 await agent.aclose()
     except* ConfigError as group:
         raise _first(group) from None

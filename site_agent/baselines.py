@@ -31,34 +31,35 @@ class PowerCapOnly:
     account: RideThroughAccount = field(init=False)
     clock_mhz: int = field(init=False)
     _outlook: CapOutlook = field(init=False)
-    _correction: Correction = field(init=False)
+    correction: Correction = field(init=False)
     _changed_at: float = float("-inf")
 
     def __post_init__(self) -> None:
         self.account = RideThroughAccount(limits=self.ride_through, idle_watts=self.model.server_idle_watts)
         self.clock_mhz = self.model.full_clock_mhz
         self._outlook = CapOutlook(hold_seconds=self.rule.rise_hold_seconds, horizon_seconds=1.0)
-        self._correction = Correction(settle_seconds=self.rule.settle_seconds)
+        self.correction = Correction(settle_seconds=self.rule.settle_seconds)
 
     @property
     def correction_ratio(self) -> float:
         """See Governor."""
-        return self._correction.ratio
+        return self.correction.ratio
 
     def decide(self, view: SiteView, now: float) -> Decision:
         """See Governor."""
         self.account.observe(draw_watts=view.draw_watts, cap_watts=view.cap_watts, now=now)
         awake = [one for one in view.instances if one.is_awake]
         layout = self.model.layout_of(one.tensor_parallel_degree for one in awake)
-        self._correction.observe(view.draw_watts, now)
-        self._correction.learn(
-            worst_watts=self.model.worst_watts(layout, self.clock_mhz),
+        self.correction.observe(view.draw_watts - view.added_watts, now)
+        self.correction.learn(
+            worst_watts=self.model.worst_watts(layout, self.clock_mhz) * view.excess_ratio,
             changed_at=self._changed_at,
             now=now,
+            heard=view.heard,
         )
         expected, held = self._outlook.observe(view.cap_watts, now)
         headroom = self._outlook.headroom_watts(held, self.rule.guard_ratio, self.rule.turbulence_factor)
-        budget = (held - headroom) / self._correction.ratio
+        budget = (held - headroom) / max(self.correction.ratio, view.excess_ratio)
         whole = self.model.uniform(self.model.instances)
         clock = self.model.clock_that_fits(whole, budget) or self.model.lowest_clock_mhz
         commands: list[Command] = []

@@ -12,6 +12,7 @@ from typing import Literal, Protocol, get_args
 from fleet.power import RideThrough, RideThroughAccount
 from site_agent.baselines import PowerCapOnly
 from site_agent.choosers import MostThroughput
+from site_agent.correction import Correction
 from site_agent.governor import Governor
 from site_agent.least_energy import LeastEnergy
 from site_agent.site_model import SiteModel
@@ -34,6 +35,10 @@ class SiteControl(Protocol):
     @property
     def clock_mhz(self) -> int:
         """The clock last commanded."""
+
+    @property
+    def correction(self) -> Correction:
+        """How far the meter is above the model."""
 
     @property
     def correction_ratio(self) -> float:
@@ -60,6 +65,11 @@ class Unplanned:
     def clock_mhz(self) -> int:
         """See SiteControl."""
         return self.governor.clock_mhz
+
+    @property
+    def correction(self) -> Correction:
+        """See SiteControl."""
+        return self.governor.correction
 
     @property
     def correction_ratio(self) -> float:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from site_agent.situation import Heard
+
 MAX_CORRECTION_RATIO = 3.0
 """Beyond this the meter or the model is broken; the site is then dark at any cap that matters."""
 CORRECTION_TOLERANCE_RATIO = 0.02
@@ -44,6 +46,13 @@ class Correction:
     _worst_watts: float = 0.0
     _fell_at: float = -math.inf
     _seen_at: float | None = None
+    _kept: tuple[float, float] | None = None
+    """(ratio, bare watts) from when the best source fell silent: they do not fade below this."""
+    _blind_at: float = -math.inf
+
+    def corrected_watts(self, watts: float) -> float:
+        """What the meter would say where the model says so much."""
+        return (watts + self.bare_watts) * self.ratio
 
     def observe(self, draw_watts: float, now: float) -> None:
         """Take a reading of the draw."""
@@ -57,8 +66,19 @@ class Correction:
             self._filtered_watts += weight * (draw_watts - self._filtered_watts)
         self._heard_at = now
 
-    def learn(self, *, worst_watts: float, changed_at: float, now: float, is_bare: bool = False) -> None:
+    def learn(
+        self,
+        *,
+        worst_watts: float,
+        changed_at: float,
+        now: float,
+        is_bare: bool = False,
+        heard: Heard = "best",
+    ) -> None:
         """Compare with the worst case of what runs since `changed_at`; `is_bare`: nothing does.
+
+        `heard`: whose readings these are. The model's own agree with it, and say nothing: all stays as it is.
+        Those of a lesser source can teach more, and do not undo what a better one taught.
 
         Less may run than did without an order, where an engine has failed: the draw follows, and that is no
         wrong model.
@@ -68,11 +88,17 @@ class Correction:
         self._worst_watts = worst_watts
         elapsed = 0.0 if self._seen_at is None else max(0.0, now - self._seen_at)
         self._seen_at = now
+        if heard == "best":
+            self._kept = None
+        elif self._kept is None:
+            self._kept = (self.ratio, self.bare_watts)
+        if heard == "nothing":
+            self._blind_at, elapsed = now, 0.0
         if not is_bare:
             self._bare_since = None
         elif self._bare_since is None:
             self._bare_since = now
-        self._settled_at = max(changed_at, self._fell_at) + self.settle_seconds
+        self._settled_at = max(changed_at, self._fell_at, self._blind_at) + self.settle_seconds
         if self._bare_since is not None:
             self._settled_at = max(self._settled_at, self._bare_since + BARE_SETTLE_SECONDS)
         if now < self._settled_at:
@@ -85,7 +111,7 @@ class Correction:
             if excess > CORRECTION_TOLERANCE_RATIO * worst_watts:
                 self.bare_watts = max(self.bare_watts, excess)
             return
-        self.bare_watts *= math.exp(-elapsed / CORRECTION_DECAY_SECONDS)
+        self._fade_bare(elapsed)
         measured = self._filtered_watts / (worst_watts + self.bare_watts)
         learnt = measured if measured > 1 + CORRECTION_TOLERANCE_RATIO else 1.0
         if self.ratio > 1 or learnt > 1:
@@ -95,7 +121,12 @@ class Correction:
         if self.ratio > 1:
             self.ratio = self._decayed(elapsed)
         if self.bare_watts > 0:
-            self.bare_watts *= math.exp(-elapsed / CORRECTION_DECAY_SECONDS)
+            self._fade_bare(elapsed)
+
+    def _fade_bare(self, elapsed: float) -> None:
+        least = 0.0 if self._kept is None else self._kept[1]
+        self.bare_watts = least + (self.bare_watts - least) * math.exp(-elapsed / CORRECTION_DECAY_SECONDS)
 
     def _decayed(self, elapsed: float) -> float:
-        return 1 + (self.ratio - 1) * math.exp(-elapsed / CORRECTION_DECAY_SECONDS)
+        least = 1.0 if self._kept is None else self._kept[0]
+        return least + (self.ratio - least) * math.exp(-elapsed / CORRECTION_DECAY_SECONDS)

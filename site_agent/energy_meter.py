@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
+from fleet.power import MAX_PERIOD_WITHOUT_FEED_SECONDS, MIN_PERIOD_SECONDS, WALK_END_PERIODS
 from fleet.records import PowerReading
 from site_agent.accounting import EnergyAccount, InstanceMoment, SiteMoment
 from site_agent.drivers.interface import GpuDriver, GpuReading
@@ -14,6 +15,14 @@ from site_agent.power_loop import PowerLoop
 from site_agent.request_energy import RequestEnergy
 
 READ_SECONDS = 1.0
+
+
+def fresh(reading: PowerReading | None, age_seconds: float | None) -> PowerReading | None:
+    """None once it is so old that the cap has walked down: what the farm gives now nobody knows."""
+    if reading is None or age_seconds is None:
+        return None
+    period = min(max(MIN_PERIOD_SECONDS, reading.period_seconds), MAX_PERIOD_WITHOUT_FEED_SECONDS)
+    return reading if age_seconds <= WALK_END_PERIODS * period else None
 
 
 class EnergyMeter:
@@ -29,7 +38,7 @@ class EnergyMeter:
         running: Callable[[str], int],
         reading: Callable[[], PowerReading | None],
     ) -> None:
-        """`running(instance_id)` is admission's count; `reading` the last power reading."""
+        """`running(instance_id)` is admission's count; `reading` the last power reading while `fresh`."""
         self.account = EnergyAccount()
         self.requests = RequestEnergy()
         self.gpus: tuple[GpuReading, ...] = ()

@@ -91,7 +91,7 @@ class Governor:
     """By what the wind may have seen; for the decisions."""
     _mean_draw: RecentMean = field(init=False)
     _outlook: CapOutlook = field(init=False)
-    _correction: Correction = field(init=False)
+    correction: Correction = field(init=False)
     _load: LoadWatch = field(init=False)
     _reshaping: Reshaping = field(init=False)
     _drains: Drains = field(init=False)
@@ -112,7 +112,7 @@ class Governor:
             horizon_seconds=rule.drain_seconds + LEAD_SECONDS,
             floor_watts=rule.safe_floor_watts,
         )
-        self._correction = Correction(settle_seconds=rule.settle_seconds)
+        self.correction = Correction(settle_seconds=rule.settle_seconds)
         self._load = LoadWatch(hold_seconds=rule.load_hold_seconds)
         self._reshaping = Reshaping(model=self.model, rule=rule)
         self._drains = Drains(rule=rule, account=self._presumed.account)
@@ -122,7 +122,7 @@ class Governor:
     @property
     def correction_ratio(self) -> float:
         """The meter ÷ the model's worst case, 1 at the least."""
-        return self._correction.ratio
+        return self.correction.ratio
 
     def decide(self, view: SiteView, now: float) -> Decision:
         """Take the situation at `now` (monotonic) and return what to do."""
@@ -130,7 +130,7 @@ class Governor:
             view = replace(view, draw_watts=view.cap_watts)
         self.account.observe(draw_watts=view.draw_watts, cap_watts=view.cap_watts, now=now)
         self._presumed.observe(draw_watts=view.draw_watts, cap_watts=view.cap_watts, now=now)
-        self._correction.observe(view.draw_watts, now)
+        self.correction.observe(view.draw_watts - view.added_watts, now)
         running = sum([one.running_requests for one in view.instances])
         self._load.observe(running, view.turned_away, now)
         if self._pace.is_cold:
@@ -173,7 +173,7 @@ class Governor:
 
     def _unchanged(self, view: SiteView, outlook: tuple[float, float], now: float) -> Decision | None:
         """The last decision, where nothing has happened since that could change it."""
-        if self._last is None or self._is_in_episode or max(self._correction.ratio, view.excess_ratio) > 1:
+        if self._last is None or self._is_in_episode or max(self.correction.ratio, view.excess_ratio) > 1:
             return None
         at, before, outlook_before, decision = self._last
         if (
@@ -194,11 +194,12 @@ class Governor:
         drawing = [one for one in view.instances if draws(one) and one not in resting]
         layout = self._layout(drawing)
         rest_watts = sum([self.model.rest_watts(one.tensor_parallel_degree) for one in resting])
-        self._correction.learn(
+        self.correction.learn(
             worst_watts=self.model.worst_watts(layout, self.clock_mhz) * view.excess_ratio + rest_watts,
             is_bare=not drawing and not resting,
             changed_at=self._changed_at,
             now=now,
+            heard=view.heard,
         )
         budget, soon = self._budgets(view, outlook)
         turn = Turn(
@@ -233,8 +234,7 @@ class Governor:
             within_seconds=max(self.rule.calm_drain_seconds, self.rule.start_of(view.start_seconds))
             + LEAD_SECONDS,
         )
-        ratio = max(self._correction.ratio, view.excess_ratio)
-        bare = self._correction.bare_watts
+        ratio, bare = max(self.correction.ratio, view.excess_ratio), self.correction.bare_watts
         return budget / ratio - bare, min(budget, soon * (1 - self.rule.guard_ratio)) / ratio - bare
 
     # Down
@@ -285,7 +285,7 @@ class Governor:
         layout = self._layout(staying)
         clock = self.model.clock_that_fits(layout, turn.budget_watts)
         budget, points = turn.soon_watts + turn.rest_watts, turn.view.forecast
-        kept_ratio = (1 - self.rule.guard_ratio) / self._correction.ratio  # of a cap, without turbulence
+        kept_ratio = (1 - self.rule.guard_ratio) / self.correction.ratio  # of a cap, without turbulence
         age, start = turn.view.forecast_age_seconds, self.rule.start_of(turn.view.start_seconds)
         wish = self._chooser.wish(
             Outlook(

@@ -32,6 +32,8 @@ class Instance:
     state: InstanceState = InstanceState.STOPPED
     is_stopping: bool = False
     """Told to stop and not gone yet."""
+    is_killed: bool = False
+    """Told so without grace."""
     origin: Origin | None = None
     """Where it serves, while it does."""
     clock_mhz: int | None = None

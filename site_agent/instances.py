@@ -25,6 +25,8 @@ START_POLL_SECONDS = 0.1
 WATCH_SECONDS = 0.2
 STOP_RETRY_SECONDS = 1.0
 CLOCK_RETRY_SECONDS = 0.5
+CLOCK_FAULT_SECONDS = 60.0
+"""The same fault of a clock is said so often, however often it is tried."""
 CLOCK_LATE_SECONDS = 0.5
 """An order that is not confirmed by then counts as not carried out."""
 
@@ -71,12 +73,15 @@ class InstancePool:
         self._on_end = on_end
         self._starts: dict[str, asyncio.Task[None]] = {}
         self._stops: dict[str, asyncio.Task[None]] = {}
+        self._hurries: dict[str, asyncio.Task[None]] = {}
         self._stall_seconds = stall_seconds
         self._stalled_seconds = stalled_seconds
         self._clock_mhz: int | None = None
         self._unconfirmed_since: float | None = None
         self._has_clock_fault = False
         self._clock_wanted = asyncio.Event()
+        self._clock_faults: dict[str, tuple[str, float]] = {}
+        """(message, when) last said of an instance's clock, until one is set."""
         self._full_clock_mhz: int | None = None
 
     def __getitem__(self, instance_id: str) -> Instance:
@@ -103,13 +108,21 @@ class InstancePool:
         self._on_change()
 
     def stop(self, instance_id: str, *, kill: bool = True) -> None:
-        """Begin to stop it, also while it starts. Repeated orders change nothing."""
+        """Begin to stop it, also while it starts. A repeated order changes nothing, unless it is the first to
+        say `kill`: that hurries a stop under way.
+        """
         instance = self._by_id[instance_id]
-        if instance.is_stopping or instance.state is InstanceState.STOPPED:
+        if instance.is_stopping:
+            if kill and not instance.is_killed:
+                instance.is_killed = True
+                logger.info("hurrying an engine's stop", extra={"instance": instance_id})
+                self._hurries[instance_id] = self._tasks.create_task(self._hurry(instance))
             return
-        instance.is_stopping = True
+        if instance.state is InstanceState.STOPPED:
+            return
+        instance.is_stopping, instance.is_killed = True, kill
         logger.info("stopping an engine", extra={"instance": instance_id, "kill": kill})
-        self._stops[instance_id] = self._tasks.create_task(self._run_stop(instance, kill=kill))
+        self._stops[instance_id] = self._tasks.create_task(self._run_stop(instance))
         self._on_change()
 
     def set_clock(self, clock_mhz: int, *, full_clock_mhz: int) -> None:
@@ -154,27 +167,38 @@ class InstancePool:
             )
             self._on_change()
 
-    async def _run_stop(self, instance: Instance, *, kill: bool) -> None:
+    async def _run_stop(self, instance: Instance) -> None:
         start = self._starts.get(instance.instance_id)
         if start is not None and start is not asyncio.current_task():
             start.cancel()
             await asyncio.wait([start])
         while True:
             try:
-                await self._drivers.engines.stop(instance.instance_id, kill=kill)
+                await self._drivers.engines.stop(instance.instance_id, kill=instance.is_killed)
             except DriverError as error:
-                self.faults[error.reason] += 1
-                about = {"instance": instance.instance_id}
-                logger.error("an engine could not be stopped: %s", error, extra=about)  # noqa: TRY400
+                self._say_not_stopped(instance, error)
                 await asyncio.sleep(STOP_RETRY_SECONDS)
-                kill = True
+                instance.is_killed = True
             else:
                 break
+        if (hurry := self._hurries.pop(instance.instance_id, None)) is not None:
+            await asyncio.wait([hurry])  # what it still does must not meet the next engine
         if instance.state is InstanceState.READY:
             instance.move(InstanceState.DRAINING, self._now())
         instance.move(InstanceState.STOPPED, self._now())
-        instance.is_stopping = False
+        instance.is_stopping = instance.is_killed = False
         self._on_change()
+
+    async def _hurry(self, instance: Instance) -> None:
+        """Beside a stop that takes its grace, and then ends sooner; where this fails that one goes on."""
+        try:
+            await self._drivers.engines.stop(instance.instance_id, kill=True)
+        except DriverError as error:
+            self._say_not_stopped(instance, error)
+
+    def _say_not_stopped(self, instance: Instance, error: DriverError) -> None:
+        self.faults[error.reason] += 1
+        logger.error("an engine could not be stopped: %s", error, extra={"instance": instance.instance_id})
 
     def _give_up(self, instance: Instance, reason: str, message: str) -> None:
         """An engine ended by itself, hangs, or did not start: what is left of it is killed."""
@@ -257,11 +281,18 @@ class InstancePool:
             )
         except DriverError as error:
             self.faults[error.reason] += 1
-            about = {"instance": instance.instance_id}
-            logger.error("a clock could not be set: %s", error, extra=about)  # noqa: TRY400
+            self._say_clock_fault(instance.instance_id, str(error))
             return False
+        self._clock_faults.pop(instance.instance_id, None)
         instance.clock_mhz = instance.highest_clock_mhz = clock_mhz
         return True
+
+    def _say_clock_fault(self, instance_id: str, message: str) -> None:
+        said, at = self._clock_faults.get(instance_id, ("", float("-inf")))
+        if message == said and self._now() - at < CLOCK_FAULT_SECONDS:
+            return
+        self._clock_faults[instance_id] = message, self._now()
+        logger.error("a clock could not be set: %s", message, extra={"instance": instance_id})
 
     @staticmethod
     def _now() -> float:

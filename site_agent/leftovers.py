@@ -117,8 +117,10 @@ def stop_leftovers(state_dir: Path) -> list[str]:
 
     Blocks for at most KILL_TIMEOUT_SECONDS each; run before the event loop has work.
 
+    A file that says nothing is kept as `.bad`, for a person.
+
     Raises:
-        LeftoverError: one is still there.
+        LeftoverError: one is still there, or a file cannot be read.
     """
     directory = state_dir / PIDS_DIRECTORY
     stopped = []
@@ -131,21 +133,32 @@ def stop_leftovers(state_dir: Path) -> list[str]:
             )
             _kill_group(mark)
             stopped.append(mark.label)
-        path.unlink(missing_ok=True)
+        if mark is None:
+            path.replace(path.with_suffix(".bad"))
+        else:
+            path.unlink(missing_ok=True)
     return stopped
 
 
 def _read_mark(path: Path) -> ProcessMark | None:
     try:
-        values = json.loads(path.read_text())
+        text = path.read_bytes()
+    except OSError as error:
+        raise LeftoverError(
+            f"{path}: {error.strerror}: it names an engine that an earlier agent may have left; make it "
+            "readable for this user, or see that the engine is gone and remove the file"
+        ) from None
+    try:
+        values = json.loads(text)
         return ProcessMark(
             label=str(values["label"]),
             pid=int(values["pid"]),
             start_ticks=int(values["start_ticks"]),
             boot_id=str(values["boot_id"]),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        logger.warning("a pid file cannot be read; ignored", extra={"path": str(path), "error": repr(error)})
+    except (ValueError, KeyError, TypeError) as error:
+        about = {"path": str(path), "error": repr(error)}
+        logger.error("a pid file is damaged, kept as .bad: look for an engine left behind", extra=about)  # noqa: TRY400
         return None
 
 

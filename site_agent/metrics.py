@@ -153,7 +153,7 @@ class SiteCollector(Collector):
         )
         self._gauge(
             "power_granted_watts",
-            "The last reading's grant, before margin and floor. None: no reading came, look at the feed.",
+            "The last reading's grant, before margin and floor. None: none came of late, look at the feed.",
             sample.granted_watts,
         )
         if sample.draw_watts is not None:

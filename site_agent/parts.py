@@ -25,7 +25,7 @@ from site_agent.admission import Admission
 from site_agent.config import SiteConfig
 from site_agent.controls import make_control
 from site_agent.drivers.interface import DriverContext, Drivers, InstanceSpec, ProcessRegistry
-from site_agent.energy_meter import EnergyMeter
+from site_agent.energy_meter import EnergyMeter, fresh
 from site_agent.instance import RestartRule
 from site_agent.instances import InstancePool
 from site_agent.limits import Limits, Slo
@@ -247,6 +247,6 @@ def build(
             instances=pool.instances,
             windows=scraper.windows,
             running=admission.slots.running,
-            reading=lambda: follow.last,
+            reading=lambda: fresh(follow.last, follow.age_seconds(asyncio.get_running_loop().time())),
         ),
     )

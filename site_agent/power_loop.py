@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
-from fleet.records import DrawSource, PowerQuality
+from fleet.records import PowerQuality
 from site_agent.admission import Admission
 from site_agent.controls import SiteControl
 from site_agent.drivers.interface import GpuDriver
@@ -22,6 +22,7 @@ from site_agent.expected_draw import ExpectedDraw
 from site_agent.instance import Instance
 from site_agent.instances import InstancePool
 from site_agent.power_status import PowerStatus
+from site_agent.site_draw import Draw, SiteDraw
 from site_agent.site_meter import SiteMeter
 from site_agent.situation import (
     Admit,
@@ -107,6 +108,7 @@ class PowerLoop:
         self._turned_away = turned_away
         self._turned_away_before = 0
         self._site_meter = site_meter
+        self._site_draw = SiteDraw(power=governor.model.power)
         self._expected = ExpectedDraw(meter_lag_seconds=meter_lag_seconds)
         self._admit_watts = 0.0
         """Cap of admission as of the last turn."""
@@ -143,19 +145,15 @@ class PowerLoop:
             except TimeoutError:
                 continue
 
-    def draw(self, now: float) -> tuple[float, DrawSource]:
-        """The site's draw: by its meter, else by its GPUs, else modelled from what runs.
-
-        A meter may be late, or stand in another supply: the site draws what its GPUs do, at the least.
-        """
+    def draw(self, now: float) -> Draw:
+        """The site's draw: by its meter, else by its GPUs, else modelled from what runs."""
         fresh = now - self._measured_at <= METER_MAX_AGE_SECONDS
-        gpu_watts = self._gpu_watts if fresh else None
-        metered = None if self._site_meter is None else self._site_meter.watts(now)
-        if metered is not None:
-            return max(metered, gpu_watts or 0.0), "meter"
-        if gpu_watts is not None:
-            return self.governor.model.power.site_watts(gpu_watts), "gpu"
-        return self._modelled_watts(), "modelled"
+        return self._site_draw.take(
+            metered_watts=None if self._site_meter is None else self._site_meter.watts(now),
+            gpu_watts=self._gpu_watts if fresh else None,
+            modelled_watts=self._modelled_watts(),
+            correction=self.governor.correction,
+        )
 
     def clock_mhz(self, instance: Instance) -> int:
         """The highest that its GPUs may run at: as confirmed, not as ordered."""
@@ -188,7 +186,8 @@ class PowerLoop:
         return model.worst_watts(layout, highest) / model.worst_watts(layout, ordered)
 
     def _turn(self, now: float) -> None:
-        draw_watts, source = self.draw(now)
+        draw = self.draw(now)
+        draw_watts = draw.watts
         self.draw_joules += draw_watts * (0.0 if self._turned_at is None else now - self._turned_at)
         self._turned_at = now
         cap_watts = self._cap.cap_watts(now)
@@ -205,6 +204,8 @@ class PowerLoop:
             work=self._admission.slots.mean,
             start_seconds=self._pool.start_times.learnt_seconds,
             excess_ratio=self._excess_ratio(now),
+            heard=draw.heard,
+            added_watts=draw.added_watts,
         )
         self._turned_away_before = turned_away
         decision = self.governor.decide(view, now)
@@ -212,6 +213,8 @@ class PowerLoop:
         self._admission.slots.start_seconds = self._pool.start_times.seconds
         for command in decision.commands:
             self._obey(command, decision, cap_watts, draw_watts)
+        if decision.is_over:
+            self._hurry()
         slots, had_room = self._admission.slots, self._admission.slots.headroom() > 0
         self._update_limits(self._highest_clock_mhz(), now)
         if self.governor.rule.enabled:
@@ -222,7 +225,7 @@ class PowerLoop:
             PowerStatus(
                 cap_watts=cap_watts,
                 draw_watts=draw_watts,
-                draw_source=source,
+                draw_source=draw.source,
                 quality=self._cap.quality,
                 target_instances=decision.target.awake,
                 drain_deadline_at=decision.drain_deadline_at,
@@ -238,9 +241,12 @@ class PowerLoop:
         if self._turned_at is None or not self.governor.rule.enabled:
             return
         now = asyncio.get_running_loop().time()
+        draw = self.draw(now)
         expected_watts = self._expected.watts(
-            modelled_watts=self._modelled_watts(), draw_watts=self.draw(now)[0], now=now
+            modelled_watts=self._modelled_watts(), draw_watts=draw.watts, now=now
         )
+        if draw.source == "modelled":  # of this moment: nothing that has gone is in it
+            expected_watts = draw.watts
         self._admission.slots.set_power(cap_watts=self._admit_watts, expected_watts=expected_watts)
 
     def _views(self, now: float) -> tuple[InstanceView, ...]:
@@ -257,6 +263,12 @@ class PowerLoop:
             )
             for one in self._pool.instances
         )
+
+    def _hurry(self) -> None:
+        """What is being stopped calmly draws too, and is in nobody's hand but the pool's."""
+        for one in self._pool.instances:
+            if one.is_stopping:
+                self._pool.stop(one.instance_id, kill=True)
 
     def _obey(self, command: Command, decision: Decision, cap_watts: float, draw_watts: float) -> None:
         name = type(command).__name__

@@ -7,11 +7,14 @@ agent must stop its engines.
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import signal
 import subprocess
 import sys
+import termios
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +24,10 @@ from site_agent.drivers.interface import DriverError
 logger = logging.getLogger(__name__)
 
 BYE_TIMEOUT_SECONDS = 5.0
+FIRST_READ_SECONDS = 15.0
+"""A watchdog reads at once; on a busy machine it takes a while to get there."""
+DEAF_BEATS = 10
+"""So many must lie unread too: a machine that stood still gives its watchdog a moment to catch up."""
 
 
 class WatchdogError(Exception):
@@ -36,6 +43,11 @@ class Processes:
         self._groups: dict[int, str] = {}
         self._watchdog: subprocess.Popen[bytes] | None = None
         self.watchdog_restarts = 0
+        self._written_bytes = 0
+        self._read_bytes = 0
+        """Of those, what the watchdog was seen to have read."""
+        self._read_at = 0.0
+        self._unread_beats = 0
 
     @property
     def groups(self) -> dict[int, str]:
@@ -63,6 +75,8 @@ class Processes:
             raise WatchdogError(f"the watchdog process cannot be started: {error}") from None
         assert self._watchdog.stdin is not None
         os.set_blocking(self._watchdog.stdin.fileno(), False)
+        self._written_bytes = self._read_bytes = self._unread_beats = 0
+        self._read_at = time.monotonic()
         for group in sorted(self._groups):
             self._tell(f"+ {group}\n")
 
@@ -89,13 +103,17 @@ class Processes:
                 logger.warning("a pid file stays behind: %s", error)
 
     def beat(self) -> None:
-        """Say that the agent lives; replace a watchdog that ended.
+        """Say that the agent lives; replace a watchdog that ended, or reads no more.
 
         Raises:
             WatchdogError: there is none and none can be started.
         """
         if self._watchdog is None:
             raise WatchdogError("the watchdog was never started")
+        if self._is_deaf(self._watchdog):
+            logger.error("the watchdog reads nothing; killing it")
+            self._watchdog.kill()
+            self._watchdog.wait()
         status = self._watchdog.poll()
         if status is not None:
             self.watchdog_restarts += 1
@@ -120,6 +138,19 @@ class Processes:
             process.kill()
             process.wait()
 
+    def _is_deaf(self, process: subprocess.Popen[bytes]) -> bool:
+        """Whether it has read nothing for `watchdog_seconds`: stopped by a signal, for example."""
+        assert process.stdin is not None
+        answer = fcntl.ioctl(process.stdin.fileno(), termios.FIONREAD, bytes(4))
+        unread = int.from_bytes(answer, sys.byteorder)
+        read, now = self._written_bytes - unread, time.monotonic()
+        if not unread or read > self._read_bytes:
+            self._read_bytes, self._read_at, self._unread_beats = read, now, 0
+            return False
+        self._unread_beats += 1
+        patience = self._seconds if self._read_bytes else max(self._seconds, FIRST_READ_SECONDS)
+        return self._unread_beats > DEAF_BEATS and now - self._read_at > patience
+
     def _tell(self, line: str) -> None:
         """A pipe that is full or closed means a watchdog that hangs or is gone: `beat` replaces it."""
         process = self._watchdog
@@ -127,7 +158,7 @@ class Processes:
             return
         assert process.stdin is not None
         try:
-            os.write(process.stdin.fileno(), line.encode())
+            self._written_bytes += os.write(process.stdin.fileno(), line.encode())
         except OSError:
             logger.exception("the watchdog takes no more lines; killing it")
             process.kill()

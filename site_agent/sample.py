@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
+from site_agent.energy_meter import fresh
 from site_agent.metrics import Sample, SiteFacts
 from site_agent.parts import Parts
 from site_agent.power_follow import PATHS
@@ -32,12 +33,13 @@ def take(parts: Parts, records: SiteRecords, reporter: Reporter) -> Sample:
     now = asyncio.get_running_loop().time()
     power, follow = parts.power, parts.follow
     status, account = power.status, power.governor.account
+    reading = fresh(follow.last, follow.age_seconds(now))
     return Sample(
         state=records.state(),
         cap_watts=None if status is None else status.cap_watts,
         draw_watts=None if status is None else status.draw_watts,
         draw_source="modelled" if status is None else status.draw_source,
-        granted_watts=None if follow.last is None else follow.last.granted_power_watts,
+        granted_watts=None if reading is None else reading.granted_power_watts,
         cap_exceeded_seconds=account.exceeded_seconds,
         below_idle_seconds=account.below_idle_seconds,
         episodes=account.episodes,

@@ -33,6 +33,7 @@ class Scraper:
     ) -> None:
         """`unanswered(instance_id)`: our own requests there without a byte yet."""
         self._instances = instances
+        self._by_id = {one.instance_id: one for one in instances}
         self._upstream = upstream
         self._unanswered = unanswered
         self._ready_at: dict[str, float | None] = {}
@@ -78,6 +79,8 @@ class Scraper:
 
     def stalled_seconds(self, instance_id: str) -> float:
         """How long an engine has had work and made no token."""
+        if self._ready_at.get(instance_id) != self._by_id[instance_id].ready_at:
+            return 0.0  # an earlier engine's
         return self.progress[instance_id].stalled_seconds
 
     async def _read(self, origin: Origin) -> str:

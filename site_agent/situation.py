@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from fleet.instance import InstanceState
 from site_agent.limits import MeanWork
@@ -102,13 +102,17 @@ class Target:
     """None: the site's own choice."""
 
 
+Heard = Literal["best", "lesser", "nothing"]
+"""Who says what a site draws: the best source that ever did, another, or only the model."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteView:
     """The situation of one decision."""
 
     cap_watts: float
     draw_watts: float
-    """Measured, or modelled where nothing measures it."""
+    """Measured, or modelled where nothing measures it; as the control's own correction has it."""
     instances: tuple[InstanceView, ...]
     forecast: tuple[CapForecast, ...] = ()
     """Ascending by horizon; empty: nothing is known of the future."""
@@ -124,6 +128,9 @@ class SiteView:
     """How long an engine's start takes, as seen; None: none was seen, the rule's counts."""
     excess_ratio: float = 1.0
     """What runs may draw so many times what the model says of the clock ordered: that order has failed."""
+    heard: Heard = "best"
+    added_watts: float = 0.0
+    """Of the draw, what the control's own correction has added: nothing may be learnt from that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from fleet.instance import InstanceState
 from fleet.power import RideThrough, RideThroughAccount
 from site_agent.controls import SiteControl, make_control
 from site_agent.layouts import instance_specs
+from site_agent.site_draw import Draw, SiteDraw
 from site_agent.site_model import SiteModel
 from site_agent.situation import (
     Admit,
@@ -101,6 +102,8 @@ class SimulatedSite:
     stop_seconds: float = STOP_SECONDS
     meter_delay_seconds: float = 0.0
     """What the meter says is so old; to the length of a step."""
+    meter_ends_at: float = math.inf
+    """From then on nothing measures: the draw is modelled, as the agent does it."""
     clock_lag_seconds: float = 0.0
     """A clock that was ordered holds so much later; the same."""
     is_judged_by_meter: bool = True
@@ -166,9 +169,12 @@ class SimulatedSite:
         heard_at = math.floor(self.now / FEED_SECONDS) * FEED_SECONDS
         if heard_at != self._heard_at:
             self._heard_at, self._heard_cap_watts = heard_at, self.cap_watts(heard_at)
+        draw = Draw(metered_watts, "gpu", 0.0, "best") if self.now < self.meter_ends_at else self._unheard()
         view = SiteView(
             cap_watts=self._heard_cap_watts,
-            draw_watts=metered_watts,
+            draw_watts=draw.watts,
+            heard=draw.heard,
+            added_watts=draw.added_watts,
             instances=self._views(),
             targets=self.targets(self.now),
             forecast=self.forecast(self.now),
@@ -228,6 +234,14 @@ class SimulatedSite:
         drawing = [one for one in self.instances if one.state is not STOPPED]
         return self.model.modelled_watts(
             [one.running for one in drawing], self.control.clock_mhz, [one.degree for one in drawing]
+        )
+
+    def _unheard(self) -> Draw:
+        return SiteDraw(power=self.model.power).take(
+            metered_watts=None,
+            gpu_watts=None,
+            modelled_watts=self._modelled_watts(),
+            correction=self.control.correction,
         )
 
     def _draw_watts(self, seconds: float) -> tuple[float, float]:

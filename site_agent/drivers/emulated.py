@@ -190,8 +190,8 @@ class EmulatedHardware:
             self._clocks[instance_id] = clock_mhz
         await self._call("POST", "/gpus/clock", {"instance_id": instance_id, "clock_mhz": clock_mhz})
 
-    async def aclose(self) -> None:
-        """See both."""
+    async def aclose(self, *, kill: bool = False) -> None:  # noqa: ARG002
+        """See both. The process of the fake hardware is told to end either way, and killed if it does not."""
         self._is_closed = True
         if self._launching is not None:
             self._launching.cancel()

@@ -143,7 +143,7 @@ class ExternalEngines:
             inline_system=inline_systems.pop() if len(inline_systems) == 1 else None,
         )
 
-    async def aclose(self) -> None:
+    async def aclose(self, *, kill: bool = False) -> None:  # noqa: ARG002
         """See EngineDriver."""
         self._started.clear()
         await self._prober.aclose()

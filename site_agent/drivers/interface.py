@@ -116,8 +116,8 @@ class EngineDriver(Protocol):
     def capabilities(self) -> EngineCapabilities:
         """What is known now; may grow once an engine was seen (`max_model_len`)."""
 
-    async def aclose(self) -> None:
-        """Stop every engine and what they share; never raises, idempotent."""
+    async def aclose(self, *, kill: bool = False) -> None:
+        """Stop every engine, with `kill` as in `stop`, and what they share; never raises, idempotent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,15 +14,15 @@ Reading was seen on an H100 (benchmarks/gpu/RESULTS.md); locks and limits were n
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from fleet.version import extra_hint
+from site_agent.drivers import gpu_settings
+from site_agent.drivers.call_thread import CallThread
 from site_agent.drivers.gpu_power import GpuPower
 from site_agent.drivers.interface import DriverError, GpuReading, InstanceSpec
 
@@ -98,7 +98,7 @@ class NvmlGpus:
         self.is_fake = bool(getattr(nvml, "IS_FAKE", False))
         self.problems: list[str] = []
         """What it cannot do, and how to grant it; for the log and `heron doctor`."""
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="nvml")
+        self._thread = CallThread("nvml")
         self._hanging: asyncio.Future[Any] | None = None
         self._is_closed = False
         self._is_read_only = is_read_only
@@ -122,7 +122,7 @@ class NvmlGpus:
         """Every visible GPU, by the same numbers; None: it cannot be read, and no instance uses it."""
         self.spare_gpus = len(seen) - len(indices)
         """Visible GPUs that no instance uses: they draw as well."""
-        self._settings: dict[str, float] = self._read_settings()
+        self._settings: dict[str, float] = gpu_settings.read(self._path)
         """GPU's UUID → its power limit before Heron set one, in watts."""
         self._power = GpuPower(nvml, seen, used=indices)
         self.is_power_late = self._power.is_late
@@ -181,13 +181,13 @@ class NvmlGpus:
         if self._is_closed:
             return
         self._is_closed = True
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(SET_SECONDS):
-                await loop.run_in_executor(self._thread, self._close)
+                await self._thread.call(self._close)
         except TimeoutError:
             logger.error("NVML hangs: clocks and limits of the GPUs are as they were last set")  # noqa: TRY400
-        self._thread.shutdown(wait=False)
+        finally:
+            self._thread.abandon()  # the next agent may have set others when a call that hangs ends after all
 
     # in the thread
 
@@ -195,8 +195,7 @@ class NvmlGpus:
         """Run it in the thread, after those before it; while one hangs, nothing more is queued."""
         if self._is_closed or (self._hanging is not None and not self._hanging.done()):
             raise DriverError("timeout", "NVML hangs in an earlier call")
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = asyncio.ensure_future(loop.run_in_executor(self._thread, function))
+        future = self._thread.call(function)
         try:
             async with asyncio.timeout(seconds):
                 return await asyncio.shield(future)
@@ -233,6 +232,8 @@ class NvmlGpus:
 
     def _lock(self, instance_id: str, clock_mhz: int | None) -> None:
         for index in self._gpus_of[instance_id]:
+            if self._thread.is_abandoned:
+                return
             handle = self._handles[index]
             if clock_mhz is None:
                 self._nvml.nvmlDeviceResetGpuLockedClocks(handle)
@@ -337,7 +338,7 @@ class NvmlGpus:
                     )
                     continue
                 self._settings.setdefault(uuid, nvml.nvmlDeviceGetPowerManagementLimit(handle) / 1000)
-                self._write_settings()
+                gpu_settings.write(self._path, self._settings)
                 nvml.nvmlDeviceSetPowerManagementLimit(handle, round(watts * 1000))
             except nvml.NVMLError as error:
                 self.problems.append(
@@ -353,6 +354,8 @@ class NvmlGpus:
         """Unlock the clocks and put limits back, those of an earlier agent that crashed too."""
         nvml = self._nvml
         for handle in self._handles.values():
+            if self._thread.is_abandoned:
+                return
             with suppress(nvml.NVMLError):  # without permission nothing was ever set
                 nvml.nvmlDeviceResetGpuLockedClocks(handle)
             uuid = self._maybe(lambda h=handle: _text(nvml.nvmlDeviceGetUUID(h)))
@@ -365,25 +368,10 @@ class NvmlGpus:
                 logger.exception("a GPU's power limit could not be put back", extra={"gpu": uuid})
                 continue
             del self._settings[uuid]
-        self._write_settings()
-
-    def _read_settings(self) -> dict[str, float]:
         try:
-            values = json.loads(self._path.read_text())
-            return {str(uuid): float(watts) for uuid, watts in values["power_limit_watts"].items()}
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            logger.warning("the note of GPU settings cannot be read; ignored", extra={"error": repr(error)})
-            return {}
-
-    def _write_settings(self) -> None:
-        if not self._settings:
-            self._path.unlink(missing_ok=True)
-            return
-        partial = self._path.with_suffix(".partial")
-        partial.write_text(json.dumps({"power_limit_watts": self._settings}))
-        partial.replace(self._path)
+            gpu_settings.write(self._path, self._settings)
+        except OSError as error:  # a full disk: the limits are back, and the next agent puts them back again
+            logger.error("the note of GPU settings cannot be written: %s", error)  # noqa: TRY400
 
 
 def _text(value: Any) -> str:

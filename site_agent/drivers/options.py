@@ -119,7 +119,7 @@ class VllmOptions(_RealOptions):
     engine of a machine takes the same ones."""
     sleep: bool = False
     """Open vLLM's development mode on the engines' loopback ports, for sleep and wake; see vllm_sleep.py."""
-    stop_grace_seconds: Annotated[float, Field(ge=0, le=60)] = 2.0
+    stop_grace_seconds: Annotated[float, Field(ge=0, le=60)] = 1.5
     """Between SIGTERM and SIGKILL when an engine is stopped without `kill`."""
 
     @field_validator("arguments")

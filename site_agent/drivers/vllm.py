@@ -183,10 +183,10 @@ class VllmEngines:
             inline_system=self._inline_system,
         )
 
-    async def aclose(self) -> None:
+    async def aclose(self, *, kill: bool = False) -> None:
         """See EngineDriver."""
         self._is_closed = True
-        ends = (self.stop(instance_id) for instance_id in list(self._engines))
+        ends = (self.stop(instance_id, kill=kill) for instance_id in list(self._engines))
         for fault in await asyncio.gather(*ends, return_exceptions=True):
             if isinstance(fault, DriverError):
                 logger.error("an engine could not be stopped", extra={"fault": str(fault)})

@@ -95,6 +95,14 @@ def is_local(path: str) -> bool:
     return path.startswith(("/", "./", "../", "~")) or Path(path).is_dir()
 
 
+def max_requests(spec: InstanceSpec, options: VllmOptions) -> int:
+    """That this engine runs at once, by its tensor-parallel degree: the same as admission counts."""
+    degrees = options.other_tensor_parallel_degrees
+    if not options.other_max_concurrency or spec.tensor_parallel_degree not in degrees:
+        return options.max_concurrency
+    return options.other_max_concurrency[degrees.index(spec.tensor_parallel_degree)]
+
+
 def build_arguments(
     spec: InstanceSpec, options: VllmOptions, port: int, *, flags: Collection[str] = ()
 ) -> tuple[str, ...]:
@@ -109,7 +117,7 @@ def build_arguments(
         str(Path(path).expanduser().absolute()) if is_local(path) else path,
         *("--host", HOST, "--port", str(port)),
         *("--served-model-name", spec.model),
-        *("--max-num-seqs", str(options.max_concurrency)),
+        *("--max-num-seqs", str(max_requests(spec, options))),
         "--disable-uvicorn-access-log",
     ]
     if len(spec.gpu_indices) > 1:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
 
 import orjson
 
@@ -145,6 +146,9 @@ class FakeEngines:
         self.exits: dict[str, str] = {}
         self.start_faults: dict[str, DriverError] = {}
         self.stop_faults: list[DriverError] = []
+        self.grace_seconds = 0.0
+        """A stop without `kill` takes so long, or until one with."""
+        self.killed: dict[str, asyncio.Event] = {}
         self.is_closed = False
 
     async def open(self) -> None:
@@ -164,6 +168,14 @@ class FakeEngines:
         if self.stop_faults:
             raise self.stop_faults.pop()
         self.stops.append((instance_id, kill))
+        killed = self.killed.setdefault(instance_id, asyncio.Event())
+        if kill:
+            killed.set()
+        elif self.grace_seconds:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.grace_seconds):
+                    await killed.wait()
+        self.killed.pop(instance_id, None)
         engine = self.engines.pop(instance_id, None)
         if engine is not None:
             await engine.server.stop(0)
@@ -186,7 +198,7 @@ class FakeEngines:
         self.exits[instance_id] = reason
         await self.engines.pop(instance_id).server.stop(0)
 
-    async def aclose(self) -> None:
+    async def aclose(self, *, kill: bool = False) -> None:
         for instance_id in list(self.engines):
             await self.stop(instance_id, kill=True)
         self.is_closed = True

@@ -16,6 +16,7 @@ from support.router_fleet import bearer, put_key, router_fleet
 from support.wait import until
 
 from fleet.memory_store import MemoryStore
+from site_agent import energy_meter
 from tests.integration.site_agent.test_agent import FLOOR_GRANT, Site, running_agent
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,23 @@ def logged_joules(path: Path, begin: float, end: float) -> float:
     for (at, watts), (after, _) in itertools.pairwise(points):
         joules += watts * max(0.0, min(after, end) - max(at, begin))
     return joules
+
+
+async def test_a_dead_feeds_wind_is_not_counted_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last reading counts until the cap has walked down."""
+    monkeypatch.setattr(energy_meter, "WALK_END_PERIODS", 2.0)
+    async with running_agent(tmp_path, monkeypatch) as site:
+        await site.until_metric("heron_site_wind_joules_total", 1.0)
+        assert await site.metric("heron_site_power_granted_watts") > 0
+        monkeypatch.setattr(type(site.feed), "say", lambda _self, _reading: None)
+        await site.until_metric("heron_site_power_reading_age_seconds", 2.1)
+        assert await site.metric("heron_site_power_granted_watts") == 0, "absent"
+        await asyncio.sleep(1.5)  # the account's last second with it
+        counted, spent = [await site.metric(f"heron_site_{name}_joules_total") for name in ("wind", "energy")]
+        await site.until_metric("heron_site_energy_joules_total", spent + 3000.0)
+        assert await site.metric("heron_site_wind_joules_total") == counted
 
 
 def phases_of(page: str) -> dict[str, float]:

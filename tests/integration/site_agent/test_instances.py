@@ -13,6 +13,7 @@ from support.fake_drivers import FakeEngines, FakeGpus, specs
 from support.wait import until
 
 from fleet.instance import IllegalMoveError, InstanceState
+from site_agent import instances
 from site_agent.drivers.interface import DriverError, Drivers
 from site_agent.instance import RestartRule
 from site_agent.instances import InstancePool
@@ -228,6 +229,41 @@ async def test_a_stop_that_fails_is_tried_again_with_force() -> None:
         assert rig.engines.stops == [("i0", True)]
 
 
+async def test_a_calm_stop_is_hurried_by_a_later_order_to_kill() -> None:
+    """Power fell while it took its grace; it is back as a new engine, which nothing of that touches."""
+    async with running_pool() as rig:
+        rig.engines.grace_seconds = 60.0
+        rig.pool.start("i0")
+        await rig.state(InstanceState.READY)
+        rig.pool.drain("i0")
+        rig.pool.stop("i0", kill=False)
+        await until(lambda: rig.engines.stops == [("i0", False)])
+        rig.pool.stop("i0", kill=False)
+        rig.pool.stop("i0", kill=True)
+        rig.pool.stop("i0", kill=True)
+        await rig.state(InstanceState.STOPPED)
+        assert rig.engines.stops == [("i0", False), ("i0", True)]
+        assert not rig.pool["i0"].is_killed
+        rig.pool.start("i0")
+        await rig.state(InstanceState.READY)
+
+
+async def test_a_stop_that_cannot_be_hurried_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    """Counted, and said."""
+    async with running_pool() as rig:
+        rig.engines.grace_seconds = 0.3
+        rig.pool.start("i0")
+        await rig.state(InstanceState.READY)
+        rig.pool.drain("i0")
+        rig.pool.stop("i0", kill=False)
+        await until(lambda: rig.engines.stops == [("i0", False)])
+        rig.engines.stop_faults.append(DriverError("timeout", "does not end"))
+        rig.pool.stop("i0", kill=True)
+        await rig.state(InstanceState.STOPPED)
+        assert rig.pool.faults == {"timeout": 1}
+        assert "an engine could not be stopped: does not end" in caplog.messages
+
+
 async def test_a_drain_can_be_taken_back() -> None:
     """And an illegal order is an error."""
     async with running_pool() as rig:
@@ -261,3 +297,22 @@ async def test_a_clock_that_cannot_be_set_is_tried_again(caplog: pytest.LogCaptu
         (line,) = [one for one in caplog.records if one.levelname == "ERROR"]
         assert line.getMessage() == "a clock could not be set: no permission"
         assert line.exc_info is None
+
+
+async def test_a_clock_that_cannot_be_set_for_long_is_not_said_each_time(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted each time; said when it begins, when the reason is another, and once a minute."""
+    monkeypatch.setattr(instances, "CLOCK_RETRY_SECONDS", 0.01)
+    async with running_pool(2) as rig:
+        rig.gpus.set_fault = DriverError("timeout", "NVML hangs")
+        rig.pool.set_clock(800, full_clock_mhz=1980)
+        await until(lambda: rig.pool.faults["timeout"] >= 20)
+        assert caplog.messages == ["a clock could not be set: NVML hangs"] * 2
+        rig.gpus.set_fault = DriverError("failed", "no permission")
+        await until(lambda: rig.pool.faults["failed"] >= 20)
+        assert caplog.messages[2:] == ["a clock could not be set: no permission"] * 2
+        monkeypatch.setattr(instances, "CLOCK_FAULT_SECONDS", 0.0)
+        await until(lambda: len(caplog.messages) > 6)
+        rig.gpus.set_fault = None
+        await until(lambda: rig.gpus.clocks == {"i0": 800, "i1": 800})

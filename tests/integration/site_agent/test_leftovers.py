@@ -116,3 +116,25 @@ def test_a_name_that_is_no_text_hides_nothing(tmp_path: Path, engine: subprocess
     finally:
         other.kill()
         other.wait()
+
+
+def test_a_pid_file_that_says_nothing_is_kept_for_a_person(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may be all that is known of an engine; it does not keep the agent from its start."""
+    directory = tmp_path / leftovers.PIDS_DIRECTORY
+    directory.mkdir()
+    (directory / "77.json").write_bytes(b'{"label": "north-0", "pi\xff')
+    assert leftovers.stop_leftovers(tmp_path) == []
+    assert [one.name for one in directory.iterdir()] == ["77.bad"]
+    assert [one.levelname for one in caplog.records] == ["ERROR"]
+    assert leftovers.stop_leftovers(tmp_path) == []
+
+
+def test_a_pid_file_that_cannot_be_read_is_not_forgotten(tmp_path: Path) -> None:
+    """An engine may run that nobody governs: the agent says so, and does not start."""
+    unreadable = tmp_path / leftovers.PIDS_DIRECTORY / "77.json"
+    unreadable.mkdir(parents=True)
+    with pytest.raises(LeftoverError, match=r"77\.json: .*see that the engine is gone"):
+        leftovers.stop_leftovers(tmp_path)
+    assert unreadable.exists()

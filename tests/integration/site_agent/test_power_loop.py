@@ -171,6 +171,20 @@ async def test_streams_that_do_not_finish_are_broken_off() -> None:
             rig.admission.close(flight)
 
 
+async def test_an_episode_hurries_a_calm_stop_that_is_under_way() -> None:
+    """Its grace may be longer than the ride-through, and its watts are above the cap."""
+    async with running_loop() as rig:
+        await rig.all_ready()
+        rig.engines.grace_seconds = 60.0
+        rig.pool.drain("i1")
+        rig.pool.stop("i1", kill=False)
+        await until(lambda: rig.engines.stops == [("i1", False)])
+        rig.gpus.watts = 2 * 1800.0
+        rig.cap.fall_to(1300)
+        await until(lambda: not rig.pool["i1"].is_stopping, what="gone within the grace")
+        assert ("i1", True) in rig.engines.stops
+
+
 async def test_a_new_reading_is_acted_on_at_once() -> None:
     """Not at the next tick, which here never comes."""
     async with running_loop(tick_seconds=1000) as rig:

@@ -17,11 +17,11 @@ from support.wait import until
 
 from fleet.config import ConfigError
 from site_agent import config as site_config
-from site_agent import meter_check
+from site_agent import correction, meter_check
 from site_agent.meter_options import MeterOptions
 from site_agent.site_meter import MAX_ANSWER_BYTES, HttpMeter, MeterError
 from tests.integration.site_agent.test_agent import running_agent
-from tests.integration.site_agent.test_power_loop import running_loop
+from tests.integration.site_agent.test_power_loop import MODEL, FakeCap, running_loop
 
 PATH = "PowerControl.0.PowerConsumedWatts"
 
@@ -130,11 +130,45 @@ async def test_the_meter_is_the_draw_and_the_gpus_are_its_least() -> None:
     async with running_loop(gpus=FakeGpus(900.0)) as rig:
         meter = Said()
         rig.loop._site_meter = meter
-        await until(lambda: rig.loop.draw(now()) == (2222.0, "meter"))
+        await until(lambda: rig.loop.draw(now())[:2] == (2222.0, "meter"))
         meter.value = 500.0
-        await until(lambda: rig.loop.draw(now()) == (900.0, "meter"))
+        await until(lambda: rig.loop.draw(now())[:2] == (900.0, "meter"))
         meter.value = None
-        assert rig.loop.draw(now()) == (pytest.approx(1.1 * (900.0 + 600.0)), "gpu")
+        assert rig.loop.draw(now())[:2] == (pytest.approx(1.1 * (900.0 + 600.0)), "gpu")
+
+
+async def test_what_the_meter_taught_is_kept_and_told_when_it_falls_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By GPUs that do not see the overhead, then by the model: the draw that is reported, and the cap."""
+    monkeypatch.setattr(correction, "CORRECTION_DECAY_SECONDS", 1.0)
+    worst = MODEL.worst_watts(MODEL.uniform(2), MODEL.full_clock_mhz)
+
+    class Said:
+        value: float | None = None
+
+        def watts(self, _now: float) -> float | None:
+            return self.value
+
+    async with running_loop(gpus=FakeGpus(560.0), cap=FakeCap(watts=3 * worst)) as rig:
+        await rig.all_ready()
+        meter = Said()
+        rig.loop._site_meter = meter
+        await until(lambda: rig.loop.governor.clock_mhz == MODEL.full_clock_mhz)
+        meter.value = 1.2 * worst
+        await until(lambda: rig.loop.governor.correction_ratio > 1.19)
+        meter.value = None
+        await until(lambda: rig.loop.draw(now()).source == "gpu")
+        by_gpus = MODEL.power.site_watts(560.0)
+        assert rig.loop.draw(now()).watts == pytest.approx(1.2 * by_gpus, rel=0.01)
+        rig.gpus.watts = None
+        await until(lambda: rig.loop.draw(now()).source == "modelled")
+        modelled = MODEL.modelled_watts([0, 0], MODEL.full_clock_mhz)
+        await until(lambda: rig.loop.status is not None and rig.loop.status.draw_source == "modelled")
+        assert rig.loop.status is not None
+        assert rig.loop.status.draw_watts == pytest.approx(1.2 * modelled, rel=0.01)
+        await asyncio.sleep(2.0)  # twice as long as what was learnt takes to fade
+        assert rig.loop.governor.correction_ratio > 1.19
 
 
 async def test_a_whole_site_with_a_meter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -169,6 +169,32 @@ def test_a_watchdog_that_is_killed_is_replaced_and_told_everything(
     processes._watchdog.wait(15)
 
 
+def test_a_watchdog_that_reads_no_more_is_replaced(tmp_path: Path) -> None:
+    """One that was stopped by a signal takes 55 minutes of heartbeats into its pipe before that is full."""
+    processes = Processes(state_dir=tmp_path, watchdog_seconds=0.6)
+    processes.open()
+    first = processes.watchdog_pid
+    assert first is not None
+
+    def beat() -> int:
+        processes.beat()
+        return processes._read_bytes
+
+    wait_for(beat, "the first line is read")
+    os.kill(first, signal.SIGSTOP)
+
+    def is_replaced() -> bool:
+        processes.beat()
+        return processes.watchdog_restarts == 1
+
+    wait_for(is_replaced, "another watchdog")
+    assert processes.watchdog_pid != first
+    assert not is_alive(first)
+    wait_for(beat, "the other one reads")
+    assert processes.watchdog_restarts == 1
+    processes.close()
+
+
 def test_a_process_that_cannot_be_noted_is_ended(tmp_path: Path, spawned: list[int]) -> None:
     """A full disk: no next agent would find it. The start has failed, and the agent goes on."""
     (tmp_path / "pids").write_text("no directory")

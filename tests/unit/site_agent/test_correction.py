@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from site_agent.correction import CORRECTION_DECAY_SECONDS, Correction
+from site_agent.situation import Heard
 
 
-def learn(one: Correction, *, draw_watts: float, now: float, **others: float) -> None:
+def learn(one: Correction, *, draw_watts: float, now: float, heard: Heard = "best", **others: float) -> None:
     """A reading, and a look at it."""
     one.observe(draw_watts, now)
-    one.learn(now=now, **others)
+    one.learn(now=now, heard=heard, **others)
 
 
 def settled(draw_watts: float, worst_watts: float) -> Correction:
@@ -109,3 +110,54 @@ def test_a_fall_that_was_ordered_is_not_learnt_from_its_tail():
         if tick in (0, 5) or tick % 10 == 5:
             one.learn(worst_watts=3600.0, changed_at=0.0, now=now)
     assert one.ratio == 1.0
+
+
+def test_while_nothing_measures_nothing_is_learnt_and_nothing_forgotten():
+    """Whatever the model says of itself; the meter that is back is given time to settle, then believed."""
+    one = settled(1100.0, 1000.0)
+    for tick in range(6000):
+        draw_watts = 700.0 if tick % 20 < 10 else 1500.0
+        learn(
+            one,
+            draw_watts=draw_watts,
+            worst_watts=1000.0,
+            changed_at=0.0,
+            now=110.0 + tick / 10,
+            heard="nothing",
+        )
+    assert one.ratio == pytest.approx(1.1)
+    learn(one, draw_watts=1500.0, worst_watts=1000.0, changed_at=0.0, now=710.1)
+    assert one.ratio == pytest.approx(1.1, abs=0.001), "one reading after a silence decides nothing"
+    for tick in range(3000):
+        learn(one, draw_watts=900.0, worst_watts=1000.0, changed_at=0.0, now=710.2 + tick / 10)
+    assert one.ratio < 1.01
+
+
+def test_a_lesser_source_teaches_more_and_fades_to_what_the_better_one_taught():
+    """GPUs beside a site's meter that has fallen silent."""
+    one = settled(1100.0, 1000.0)
+    for tick in range(50):
+        learn(one, draw_watts=1200.0, worst_watts=1000.0, changed_at=0.0, now=110 + tick / 10, heard="lesser")
+    assert one.ratio == pytest.approx(1.2, abs=0.01)
+    for tick in range(6000):
+        learn(one, draw_watts=900.0, worst_watts=1000.0, changed_at=0.0, now=115 + tick / 10, heard="lesser")
+    assert one.ratio == pytest.approx(1.1, abs=0.001)
+
+
+def test_watts_of_a_bare_site_are_kept_as_the_ratio_is():
+    """A host that draws more than was configured still does when its meter is silent."""
+    one = Correction(settle_seconds=1.5)
+    for tick in range(300):
+        learn(one, draw_watts=1000.0, worst_watts=600.0, changed_at=0.0, now=tick / 10, is_bare=True)
+    for tick in range(6000):
+        learn(
+            one,
+            draw_watts=1000.0,
+            worst_watts=600.0,
+            changed_at=0.0,
+            now=30 + tick / 10,
+            is_bare=True,
+            heard="nothing",
+        )
+    assert one.bare_watts == pytest.approx(400.0)
+    assert one.corrected_watts(600.0) == pytest.approx(1000.0)

@@ -407,6 +407,44 @@ def test_a_meter_above_the_model_steps_down_further() -> None:
     assert simulated.gpu_watts * 1.1 + 660 < 5000
 
 
+@pytest.mark.parametrize("control_name", ["governed", "power_cap_only", "gpu_idling", "dynamo_like"])
+def test_a_meter_that_falls_silent_does_not_make_forget_what_it_taught(control_name: str) -> None:
+    """The model that draws in its place agrees with itself; believed, it would raise the clocks again and
+    exceed the cap for as long as the meter is away, unseen."""
+    simulated = site(
+        lambda _at: 5000.0,
+        meter_ratio=1.3,
+        meter_ends_at=60.0,
+        is_judged_by_meter=False,
+        control_name=control_name,
+    )
+    simulated.run(60)
+    taught, exceeded_seconds = simulated.control.correction_ratio, simulated.judge.exceeded_seconds
+    assert taught > 1.2
+    assert simulated.serving() > 0
+    simulated.run(600)
+    assert simulated.control.correction_ratio == pytest.approx(taught, abs=0.005)
+    assert simulated.judge.exceeded_seconds == exceeded_seconds
+    assert MODEL.power.site_watts(simulated.gpu_watts) <= 5000
+    assert simulated.serving() > 0, "and it goes on serving"
+
+
+def test_a_silent_meter_does_not_hide_a_fall_of_the_cap() -> None:
+    """By the model alone the site was under the new cap, and would have drained calmly above it."""
+    low = 4200.0
+    simulated = site(
+        lambda at: 5000.0 if at < 90 else low,
+        meter_ratio=1.3,
+        meter_ends_at=60.0,
+        is_judged_by_meter=False,
+    )
+    simulated.run(89)
+    assert simulated._modelled_watts() < low < MODEL.power.site_watts(simulated.gpu_watts)
+    simulated.run(60)
+    assert simulated.control.account.episodes > 0
+    assert simulated.judge.exceeded_seconds == 0
+
+
 def test_clocks_that_do_not_go_down_make_instances_go_at_once() -> None:
     """What fits by the ordered clock does not by the one that the GPUs run at; no meter need show it."""
     cap = 1.1 * MODEL.worst_watts(MODEL.uniform(3), 800)

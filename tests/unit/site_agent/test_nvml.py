@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.fake_drivers import specs
+from support.wait import until
 
 from fleet.profile import SitePowerModel
-from site_agent.drivers import gpus, nvml
+from site_agent.drivers import gpu_settings, gpus, nvml
 from site_agent.drivers.fake_nvml import FakeNvml
 from site_agent.drivers.gpu_power import ASSUMED_SPARE_WATTS
 from site_agent.drivers.interface import DriverContext, DriverError
@@ -213,6 +217,85 @@ async def test_a_driver_that_hangs_makes_the_power_unknown(
         await site.set_clock("i0", 800)
     fake.hang_seconds = 0.0
     await site.aclose()
+
+
+async def test_a_note_that_cannot_be_written_keeps_nobody_from_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The disk is full at the close, and at the next opening: GPUs are put back, and it is said."""
+    fake = FakeNvml()
+    site = driver(fake, tmp_path, power_limit_watts=500.0)
+
+    def full(_path: Path, _settings: dict[str, float]) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(gpu_settings, "write", full)
+    await site.aclose()
+    assert [one.limit_milliwatts for one in fake.devices] == [700_000, 700_000]
+    assert not fake.is_open
+    await driver(fake, tmp_path).aclose()
+    assert all("No space left" in line for line in caplog.messages)
+    assert len(caplog.messages) == 3
+
+
+async def test_a_driver_that_was_given_up_undoes_nothing_of_the_next_agents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was queued behind the call that hung would have unlocked the clocks that another has locked."""
+    monkeypatch.setattr(nvml, "POWER_SECONDS", 0.01)
+    monkeypatch.setattr(nvml, "SET_SECONDS", 0.05)
+    fake = FakeNvml()
+    old = driver(fake, tmp_path)
+    fake.hang_seconds = 0.4
+    assert await old.power_watts() is None
+    await old.aclose()
+    fake.hang_seconds = 0.0
+    monkeypatch.setattr(nvml, "SET_SECONDS", 5.0)
+    new = driver(fake, tmp_path)
+    await new.set_clock("i0", 800)
+    thread = old._thread._thread
+    assert thread is not None
+    await until(lambda: not thread.is_alive(), what="the call that hung has ended")
+    assert fake.devices[0].locked == (345, 800)
+    assert fake.is_open
+    await new.aclose()
+    assert fake.devices[0].locked is None
+
+
+HANGS = """
+import asyncio
+from pathlib import Path
+from support.fake_drivers import specs
+from site_agent.drivers import nvml
+from site_agent.drivers.fake_nvml import FakeNvml
+
+async def main():
+    nvml.POWER_SECONDS, nvml.SET_SECONDS = 0.01, 0.1
+    fake = FakeNvml()
+    site = nvml.NvmlGpus(fake, specs(2), state_dir=Path("."))
+    fake.hang_seconds = 60.0
+    assert await site.power_watts() is None
+    await site.aclose()
+
+asyncio.run(main())
+"""
+
+
+def test_a_call_that_hangs_does_not_hold_up_the_end_of_the_agent(tmp_path: Path) -> None:
+    """The process ends, as SIGTERM wants it."""
+    root = Path(__file__).parents[3]
+    began_at = time.monotonic()
+    ended = subprocess.run(
+        [sys.executable, "-c", HANGS],
+        cwd=tmp_path,
+        env={"PYTHONPATH": f"{root / 'tests'}:{root}"},
+        timeout=50,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert time.monotonic() - began_at < 40
 
 
 @pytest.mark.parametrize(

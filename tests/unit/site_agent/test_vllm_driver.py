@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from site_agent import drivers, leftovers
 from site_agent.drivers import probe, vllm, vllm_command
 from site_agent.drivers.interface import DriverContext, DriverError, InstanceSpec
 from site_agent.drivers.options import EmulatedOptions, VllmOptions
+from site_agent.governor_options import GovernorOptions
 
 STAND_IN_ENGINE = """#!/bin/sh
 ''''exec "{python}" "$0" "$@" # for Python a string, for sh an exec; a #! line cannot hold a path with a space
@@ -137,6 +139,22 @@ def test_arguments_on_one_gpu():
         *("--host", "127.0.0.1", "--port", "8123", "--served-model-name", "llama"),
         *("--max-num-seqs", "32", "--disable-uvicorn-access-log", "--max-model-len", "8192"),
     )
+
+
+def test_an_engine_of_another_degree_has_its_own_batch_limit():
+    """That which admission fills it to."""
+    of = options(max_concurrency=16, other_tensor_parallel_degrees=(2, 4), other_max_concurrency=(64, 128))
+    for degree, limit in ((1, "16"), (2, "64"), (4, "128"), (0, "16")):
+        made = vllm_command.build_arguments(replace(spec(0, 1), tensor_parallel_degree=degree), of, 8123)
+        assert made[made.index("--max-num-seqs") + 1] == limit
+    of = options(max_concurrency=16, other_tensor_parallel_degrees=(2, 4))
+    made = vllm_command.build_arguments(replace(spec(0, 1), tensor_parallel_degree=2), of, 8123)
+    assert made[made.index("--max-num-seqs") + 1] == "16"
+
+
+def test_an_engines_grace_is_what_the_governor_counts_on():
+    """Unless somebody sets one of them."""
+    assert options().stop_grace_seconds <= GovernorOptions().stop_seconds
 
 
 def test_a_build_that_tells_what_ids_mean_is_asked_to():
@@ -364,6 +382,17 @@ async def test_engine_that_ignores_sigterm_is_killed(make_site: Callable[..., Si
     (group,) = site.registry.groups
     await until(lambda: "up" in site.log_path.read_text(), what="the script runs")
     await site.engines.stop("north-0")
+    assert leftovers.group_members(group) == []
+
+
+async def test_a_close_that_kills_gives_no_grace(make_site: Callable[..., Site]):
+    """As an agent that fails itself asks for."""
+    site = make_site('#!/bin/sh\ntrap "" TERM\necho up\nwhile :; do sleep 1; done\n', stop_grace_seconds=60)
+    await site.engines.start(spec())
+    (group,) = site.registry.groups
+    await until(lambda: "up" in site.log_path.read_text(), what="the script runs")
+    async with asyncio.timeout(20):
+        await site.engines.aclose(kill=True)
     assert leftovers.group_members(group) == []
 
 
