@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import tomllib
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from support.authority import Authority
 from support.measured import document_of, row_of
+from support.signing_keys import SigningKeys
 
 import power_feed.config
 import router.config
@@ -22,6 +24,11 @@ ROOT = Path(__file__).parents[3]
 BLOCK = re.compile(r"^```toml\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "deploy" / "README.md"]
 SERVICES = {"fleet", "router", "power_feed", "sites"}
+FEED = {
+    "farms": [
+        {"farm_id": "farm", "nameplate_watts": 1e5, "site_id": "north", "source": {"kind": "synthetic"}}
+    ]
+}
 ENGINE = {
     "kind": "vllm",
     "model": "llama-3.1-70b",
@@ -61,6 +68,32 @@ def completed(tables: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
+def with_keys(tables: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """With real keys where the page shows their beginning, and each service's own, as it says in words."""
+    keys, trusted = SigningKeys(), tables.get("fleet", {}).get("trusted_keys")
+    if trusted is None:
+        return tables
+    shown = [
+        *trusted["power_feed"],
+        *trusted["router"],
+        *trusted["operator"],
+        *itertools.chain(*trusted["sites"].values()),
+    ]
+    assert set(shown) == {f"{keys.public('any')[:16]}…"}
+    made = dict(tables)
+    made["fleet"] = {
+        **tables["fleet"],
+        "trusted_keys": keys.trusted(*trusted["sites"]).model_dump(mode="json"),
+    }
+    keys.write(directory, "power_feed").rename(directory / tables["power_feed"]["signing_key_file"])
+    made["power_feed"] = {**FEED, **tables["power_feed"]}
+    made["router"] = {"signing_key_file": keys.write(directory, "router").name}
+    made["sites"] = [
+        {"site_id": name, "signing_key_file": keys.write(directory, name).name} for name in trusted["sites"]
+    ]
+    return made
+
+
 @pytest.mark.parametrize("text", blocks())
 def test_a_documented_configuration_loads(tmp_path: Path, text: str) -> None:
     """No key that is not there, no value that is refused, nothing that the page forgot."""
@@ -78,7 +111,7 @@ def test_a_documented_configuration_loads(tmp_path: Path, text: str) -> None:
     authority = Authority(tmp_path)
     for name in ("client", "north"):
         authority.sign(name)
-    tables = completed(tables)
+    tables = completed(with_keys(tables, tmp_path))
     file.write_text(to_toml({name: table for name, table in tables.items() if table}))
     router.config.load(file, {})
     if "power_feed" in tables:
