@@ -108,9 +108,8 @@ class QualityChecker:
         if not abs(watts) <= MAX_WATTS:
             return self._fallback("not_a_number")
         is_known = measurement.observed_at_unix_seconds == self._seen_at
-        if (
-            at_unix_seconds < self._seen_at and not is_known
-        ):  # the clock was set back: a period has passed, as far as is known
+        if at_unix_seconds < self._seen_at and not is_known:
+            # the clock was set back: a period has passed, as far as is known
             self._seen_at = float("-inf")
             before = measurement.observed_at_unix_seconds - self.limits.period_seconds
             self._accepted_at = min(self._accepted_at, before)

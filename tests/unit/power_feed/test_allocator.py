@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from power_feed.allocator import REST_SECONDS, Allocator, SiteClaim, fill
+from power_feed.allocator import REST_SECONDS, STREAM_DEATH_SECONDS, Allocator, SiteClaim, fill
+from power_feed.app import DEAD_PEER_SECONDS
 from power_feed.server_switch import ServerState
 
 SLACK_WATTS = 1e-6
@@ -218,6 +219,11 @@ def test_a_stream_that_is_opened_anew_long_after_a_cut_is_heard_only_then() -> N
         back = replace(gone, is_listening=now >= 31.0)
         found.append(allocator.allocate(5000.0, [back, heard(b, now, 0.0, 0.0)], now)["b"])
     assert found == [0.0, 0.0, 0.0, 0.0, 3000.0]
+
+
+def test_a_dead_stream_is_noticed_before_an_open_one_is_proof() -> None:
+    """The port's own time and the allocator's belong together."""
+    assert DEAD_PEER_SECONDS + 2.0 <= STREAM_DEATH_SECONDS
 
 
 def test_a_stream_that_outlives_a_cut_is_proof_of_it() -> None:
