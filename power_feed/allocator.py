@@ -90,6 +90,7 @@ class _Account:
     """The most of the farm's that it may still draw, its grant aside."""
     cut_at: float = float("-inf")
     raised_at: float = float("-inf")
+    """Or when its stream was opened: a cap that had walked down rises by that."""
     raised_before_cut_at: float = float("-inf")
     """The last raise before the last cut."""
     is_restored: bool = False
@@ -225,7 +226,7 @@ class Allocator:
         if not site.is_listening:
             account.listening_at = None
         elif account.listening_at is None:
-            account.listening_at = now
+            account.listening_at = account.raised_at = now
         if site.is_listening or site.server.is_off or site.server.is_starting:
             account.known_at = now
         if site.server.is_off:

@@ -117,6 +117,25 @@ def test_a_report_from_before_the_raise_is_no_proof_of_the_cut_after_it() -> Non
     assert allocator.allocate(5000.0, [later, heard(b, 4.1, 0.0, 0.0)], 4.1) == {"a": 2000.0, "b": 3000.0}
 
 
+def test_a_report_from_before_the_site_came_back_is_no_proof_of_the_cut_after_it() -> None:
+    """Its cap had walked down while it heard nothing, and rises to its grant as its stream is opened."""
+    allocator = Allocator(period_seconds=10.0)
+    allocator.restore("a", 5000.0, now=0.0)
+    a, b = claim("a", share=1.0), claim("b", share=0.0)
+    sites = [heard(a, 0.2, 4700.0, 4750.0), heard(b, 0.2, 0.0, 0.0)]
+    allocator.allocate(5000.0, sites, 1.0)
+    walking = replace(heard(a, 60.0, 900.0, 900.0), is_listening=False)
+    allocator.allocate(5000.0, [walking, heard(b, 60.0, 0.0, 0.0)], 60.0)
+    back = replace(walking, is_listening=True)
+    assert allocator.allocate(5000.0, [back, heard(b, 61.0, 0.0, 0.0)], 61.0) == {"a": 5000.0, "b": 0.0}
+    back, b = replace(back, share=0.4), replace(b, share=0.6)
+    assert allocator.allocate(5000.0, [back, heard(b, 61.5, 0.0, 0.0)], 61.5) == {"a": 2000.0, "b": 0.0}
+    late = heard(back, 62.5, 900.0, 900.0)
+    assert allocator.allocate(5000.0, [late, heard(b, 62.5, 0.0, 0.0)], 62.5) == {"a": 2000.0, "b": 0.0}
+    later = heard(back, 64.1, 1500.0, 1900.0)
+    assert allocator.allocate(5000.0, [later, heard(b, 64.1, 0.0, 0.0)], 64.1) == {"a": 2000.0, "b": 3000.0}
+
+
 def test_a_draw_that_firm_power_covers_is_not_the_farms() -> None:
     """The idle server on the grid's 1 kW does not keep the farm's power from the other."""
     allocator = Allocator()
