@@ -10,9 +10,12 @@ idle draw gets nothing, since power below it is worth nothing. The rules, each o
 * a cut is at once, a rise only by free watts: what is there, less for every other site what it may still draw
   (`counted_watts`): the larger of its grant, its last reported draw and, as long as it has not heard of a
   cut, what it had before. So a share is raised only after the shrinking ones have shrunk;
-* a site that cannot be heard counts at that until its own walk-down must be over (10 T), then at its idle
-  draw, or at 0 once its server is off; it is granted nothing new, unless a switch can start it. One that has
-  the feed's stream open hears its grants, whether or not its reports come, so it keeps its power.
+* a site that cannot be heard counts at that until its own walk-down must be over (10 T) and, where its grant
+  is taken only then, its ride-through after that: it may hear the feed by Redis. Then it counts at its idle
+  draw, or at 0 once its server is off; it is granted nothing new, unless a switch can start it. One whose
+  agent has the feed's stream open hears its grants, whether or not its reports come, so it keeps its power;
+* a cut counts as heard by a report that can only have been written since; or by a stream, a ride-through
+  after it was opened anew, or after a dead one would have been noticed.
 
 A draw that a site's firm power covers is not the farm's, and counts 0. A farm with one site has nobody to
 share with: what cannot be heard keeps its grant there.
@@ -31,6 +34,10 @@ SILENT_SECONDS = 3.0
 """Without a new report for so long, a site is not heard (DESIGN §4: fresh ≤ 3 s)."""
 SETTLE_SECONDS = 0.5
 """A report that comes sooner after a cut may have been written before the site heard of it."""
+LATE_SECONDS = 3.0
+"""A report may be on its way for so long: one that comes sooner after a raise may be of before it."""
+STREAM_DEATH_SECONDS = 12.0
+"""A stream whose other side is gone looks open for up to so long: the port's 10 s, and two for its timers."""
 RIDE_THROUGH_SECONDS = 5.0
 """Within which a site is down at a cut grant; where neither its cap nor its draw is known, that must do."""
 START_MARGIN_RATIO = 0.1
@@ -60,7 +67,7 @@ class SiteClaim:
     """Of its switch, where it has one: one that starts keeps its grant, one that may be off or booting can
     have one."""
     is_listening: bool = True
-    """Whether it has the feed's stream open, so that it hears its grants."""
+    """Whether its agent has the feed's stream open, so that it hears its grants."""
     heard_at: float | None = None
     """When its last report came (monotonic); None: never."""
     draw_watts: float | None = None
@@ -82,6 +89,14 @@ class _Account:
     held_watts: float = 0.0
     """The most of the farm's that it may still draw, its grant aside."""
     cut_at: float = float("-inf")
+    raised_at: float = float("-inf")
+    """Or when its stream was opened: a cap that had walked down rises by that."""
+    raised_before_cut_at: float = float("-inf")
+    """The last raise before the last cut."""
+    is_restored: bool = False
+    """Known from the store alone, and not yet compared with what the site says."""
+    listening_at: float | None = None
+    """Since when, without a break, its stream is open; None: it is not."""
     emptied_at: float = float("-inf")
     heard_at: float | None = None
     """Of the report that was taken in last."""
@@ -156,7 +171,9 @@ class Allocator:
 
     def restore(self, site_id: str, granted_watts: float, *, now: float) -> None:
         """Before the first `allocate`: what an earlier feed granted, which the site may still draw."""
-        self._accounts[site_id] = _Account(known_at=now, granted_watts=granted_watts, cut_at=now)
+        self._accounts[site_id] = _Account(
+            known_at=now, granted_watts=granted_watts, cut_at=now, is_restored=True
+        )
 
     def allocate(self, farm_watts: float, sites: Sequence[SiteClaim], now: float) -> dict[str, float]:
         """The grants of this moment, by site. `now` is monotonic. A site that is left out is forgotten."""
@@ -181,7 +198,8 @@ class Allocator:
 
     def _account(self, site: SiteClaim, sites: int) -> _Account:
         """A site seen for the first time has what it says that an earlier feed granted it; else it may draw
-        anything."""
+        anything. Where the store and the site differ, the larger counts: a grant may have missed the store.
+        """
         account = self._accounts.get(site.site_id)
         if account is None:
             assert self._began_at is not None, "set by allocate"
@@ -190,24 +208,32 @@ class Allocator:
                 account.granted_watts = min(site.believed_grant_watts, site.max_grant_watts)
             elif sites > 1:
                 account.held_watts = site.max_grant_watts
+        elif account.is_restored:
+            account.is_restored = False
+            account.held_watts = min(site.believed_grant_watts or 0.0, site.max_grant_watts)
         return account
 
     def _take_in(self, site: SiteClaim, now: float) -> None:
         """What a site may still draw, from what is known of it now.
 
-        Cases: its server is off; a new report; gone for longer than its walk-down; no report, but listening.
+        Cases: its server is off; a new report; gone for longer than its walk-down, and its ride-through where
+        it was cut only then; no report, but listening.
         """
         account = self._accounts[site.site_id]
         is_new = site.heard_at is not None and site.heard_at != account.heard_at
         account.heard_at = site.heard_at
         account.known_at = max(account.known_at, site.heard_at or account.known_at)
+        if not site.is_listening:
+            account.listening_at = None
+        elif account.listening_at is None:
+            account.listening_at = account.raised_at = now
         if site.is_listening or site.server.is_off or site.server.is_starting:
             account.known_at = now
         if site.server.is_off:
             held = 0.0
         elif is_new:
             held = self._held_by_report(site, account, now)
-        elif now - account.known_at >= self.walk_seconds:
+        elif now - account.known_at >= self.walk_seconds and self._is_ridden_through(site, account, now):
             held = site.idle_watts
         elif self._is_silent(site, now) and site.is_listening:
             held = self._held_in_silence(site, account, now)
@@ -217,12 +243,13 @@ class Allocator:
 
     def _held_by_report(self, site: SiteClaim, account: _Account, now: float) -> float:
         """Its draw; and what it had before, until its cap (or, where that is not known, time) shows the
-        cut.
+        cut. A cap of before the raise that went before the cut looks as if it did.
         """
         before = max(account.held_watts, account.granted_watts)
         draw = site.draw_watts or 0.0
-        is_over = now - account.cut_at > site.ride_through_seconds
-        if now - account.cut_at < SETTLE_SECONDS or (site.draw_watts is None and not is_over):
+        is_over = self._is_ridden_through(site, account, now)
+        is_late = now - account.raised_before_cut_at < LATE_SECONDS or now - account.cut_at < SETTLE_SECONDS
+        if is_late or (site.draw_watts is None and not is_over):
             return max(before, draw)
         if site.cap_watts is not None:
             return max(draw, min(site.cap_watts, before))
@@ -232,12 +259,21 @@ class Allocator:
         """A site that hears the feed: its last draw, until 10 T after that report; then idle, or its
         grant.
         """
-        if now - account.cut_at <= site.ride_through_seconds:
+        assert account.listening_at is not None, "set by _take_in"
+        was_told_at = max(account.listening_at, account.cut_at)
+        if account.listening_at < account.cut_at:
+            was_told_at += STREAM_DEATH_SECONDS
+        if now - was_told_at <= site.ride_through_seconds:
             return account.held_watts
         heard_at = site.heard_at if site.heard_at is not None else float("-inf")
         if now - heard_at >= self.walk_seconds:
             return site.idle_watts
         return min(account.held_watts, site.draw_watts or 0.0)
+
+    @staticmethod
+    def _is_ridden_through(site: SiteClaim, account: _Account, now: float) -> bool:
+        """Whether it is down at its grant, if it heard of the last cut."""
+        return now - account.cut_at > site.ride_through_seconds
 
     @staticmethod
     def _is_silent(site: SiteClaim, now: float) -> bool:
@@ -273,9 +309,10 @@ class Allocator:
 
     def _cut(self, site: SiteClaim, target: float, now: float) -> None:
         account = self._accounts[site.site_id]
-        if now - account.known_at < self.walk_seconds and not site.server.is_off:
+        if not site.server.is_off:
             account.held_watts = max(account.held_watts, account.granted_watts)
             account.cut_at = now
+            account.raised_before_cut_at = account.raised_at
         account.granted_watts = target
         if target <= 0:
             account.emptied_at = now
@@ -286,3 +323,4 @@ class Allocator:
         grant = min(target, farm_watts - others)
         if grant > account.granted_watts and grant >= self._least_watts(site, now):
             account.granted_watts = grant
+            account.raised_at = now

@@ -259,7 +259,7 @@ class FeedService:
         state = self._watch.state(
             site_id,
             farm_id=farm.farm.farm_id,
-            is_listening=self.hub.subscribers(site_id) > 0,
+            is_listening=self.hub.has_agent(site_id),
         )
         server = self._servers.state(
             site_id,

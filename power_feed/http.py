@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Literal, Protocol
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -14,6 +14,8 @@ from power_feed.hub import Hub, TooManySubscribersError
 
 ErrorType = Literal["invalid_request_error", "server_error"]
 
+AGENT_HEADER = "x-heron-site-agent"
+"""`1` where the site's agent asks. Nobody proves it: who may reach the port is the network's to say."""
 _STREAM_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 
@@ -52,12 +54,15 @@ def create_app(feed: FeedView) -> FastAPI:
         return Response(reading, media_type="application/json")
 
     @app.get("/v1/power/{site_id}/stream")
-    async def stream(site_id: str) -> Response:
-        """A site's PowerReadings as server-sent events, newest first thing, then as they are made."""
+    async def stream(site_id: str, request: Request) -> Response:
+        """A site's PowerReadings as server-sent events, newest first thing, then as they are made. With
+        `x-heron-site-agent: 1` the reader is the site's agent: the site then counts as hearing its grants.
+        """
         if site_id not in feed.site_ids:
             return _unknown_site(site_id, feed.site_ids)
         try:
-            events = _events(feed.hub, site_id)
+            is_agent = request.headers.get(AGENT_HEADER) == "1"
+            events = _events(feed.hub, site_id, is_agent=is_agent)
             await anext(events)
         except TooManySubscribersError as error:
             return _error(503, str(error), "server_error", "too_many_streams")
@@ -83,12 +88,12 @@ def create_app(feed: FeedView) -> FastAPI:
     return app
 
 
-async def _events(hub: Hub, site_id: str) -> AsyncIterator[bytes]:
+async def _events(hub: Hub, site_id: str, *, is_agent: bool) -> AsyncIterator[bytes]:
     """First nothing, once subscribed (so that a refusal is raised in time); then each reading as an event.
 
     It must have been started when it is dropped, or its `finally` would never run.
     """
-    subscription = hub.subscribe(site_id)
+    subscription = hub.subscribe(site_id, is_agent=is_agent)
     try:
         yield b""
         while (reading := await subscription.next()) is not None:

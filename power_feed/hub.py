@@ -18,9 +18,11 @@ class TooManySubscribersError(Exception):
 class Subscription:
     """One stream's mailbox."""
 
-    __slots__ = ("_arrived", "_closed", "_newest")
+    __slots__ = ("_arrived", "_closed", "_newest", "is_agent")
 
-    def __init__(self, newest: bytes | None) -> None:
+    def __init__(self, newest: bytes | None, *, is_agent: bool) -> None:
+        self.is_agent = is_agent
+        """Whether its reader says that it is the site's agent."""
         self._newest = newest
         self._closed = False
         self._arrived = asyncio.Event()
@@ -65,8 +67,10 @@ class Hub:
         """A site's latest reading; None before the first."""
         return self._newest.get(site_id)
 
-    def subscribe(self, site_id: str) -> Subscription:
+    def subscribe(self, site_id: str, *, is_agent: bool = False) -> Subscription:
         """Begin with the latest reading, where there is one. The caller must `unsubscribe`.
+
+        `is_agent`: the site's agent reads it.
 
         Raises:
             TooManySubscribersError: the site has MAX_SUBSCRIBERS_PER_SITE already.
@@ -76,7 +80,7 @@ class Hub:
             raise TooManySubscribersError(
                 f"site {site_id} has {len(subscriptions)} streams open, which is all it may have: close some"
             )
-        subscription = Subscription(self._newest.get(site_id))
+        subscription = Subscription(self._newest.get(site_id), is_agent=is_agent)
         if self._is_closed:
             subscription.close()
         subscriptions[subscription] = None
@@ -89,6 +93,10 @@ class Hub:
     def subscribers(self, site_id: str) -> int:
         """Open streams of a site."""
         return len(self._subscriptions[site_id])
+
+    def has_agent(self, site_id: str) -> bool:
+        """Whether one of them is its agent's: then the site hears its grants."""
+        return any(subscription.is_agent for subscription in self._subscriptions[site_id])
 
     def close(self) -> None:
         """End every stream, now and in future."""

@@ -42,6 +42,10 @@ class Curtailment(ConfigModel):
         return self
 
 
+STALE_PERIODS = 3.0
+"""Without a new measurement for so many, readings fall back."""
+
+
 class LiveSourceConfig(ConfigModel):
     """What every live source has."""
 
@@ -63,6 +67,21 @@ class LiveSourceConfig(ConfigModel):
     measures: Measures = "available"
     curtailable: bool = True
     """False: this farm is never curtailed, so that what it produces is what the wind gives."""
+
+    def _asked_seconds(self) -> float | None:
+        """Between two questions; None: it is told, and asks nothing."""
+        return self.period_seconds
+
+    @model_validator(mode="after")
+    def _is_not_silent_between_two_questions(self) -> Self:
+        silent_seconds, asked_seconds = self.silent_seconds, self._asked_seconds()
+        if silent_seconds is not None and asked_seconds is not None and silent_seconds <= asked_seconds:
+            raise ValueError(
+                f"silent_seconds = {silent_seconds:g} is no longer than the {asked_seconds:g} s between two "
+                "questions, so the connection would be made anew before each answer: lengthen it, or leave "
+                "it out (three periods, at least 10 s)"
+            )
+        return self
 
     def _has_curtailment(self) -> bool:
         return getattr(self, "curtailment", None) is not None
@@ -242,6 +261,9 @@ class MqttSource(JsonTime):
     """None: a random one; two clients with one id throw each other out."""
     curtailment: CurtailmentTopic | None = None
 
+    def _asked_seconds(self) -> float | None:
+        return None
+
     @model_validator(mode="after")
     def _password_has_a_user(self) -> Self:
         if self.password_file is not None and self.username is None:
@@ -273,6 +295,20 @@ class HttpSource(JsonTime):
     max_retry_seconds: Annotated[float, Field(gt=0, le=3600)] = 60.0
     timeout_seconds: Annotated[float, Field(gt=0, le=120)] = 10.0
     curtailment: CurtailmentPath | None = None
+
+    def _asked_seconds(self) -> float | None:
+        return self.poll_seconds or self.period_seconds
+
+    @model_validator(mode="after")
+    def _is_asked_before_it_is_stale(self) -> Self:
+        most_seconds = STALE_PERIODS * self.period_seconds
+        if self.poll_seconds is not None and self.poll_seconds > most_seconds:
+            raise ValueError(
+                f"poll_seconds = {self.poll_seconds:g} is longer than three periods ({most_seconds:g} s), "
+                "after which a measurement is stale: shorten it, or give the period_seconds in which the "
+                "source has a new value"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -14,7 +14,7 @@ further measurements agree with it, and readers do not raise a cap on a suspect 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from fleet.records import PowerQuality
@@ -84,6 +84,8 @@ class QualityChecker:
     _last_good: Verdict | None = None
     _seen_at: float = float("-inf")
     """Observation time of the latest measurement."""
+    _judged_watts: float = math.nan
+    """What was measured when it was judged last."""
     _accepted_watts: float | None = None
     """What ramps are measured from: the last value that was believed or obeyed."""
     _accepted_at: float = 0.0
@@ -96,21 +98,28 @@ class QualityChecker:
     def judge(self, measurement: Measurement, at_unix_seconds: float) -> Verdict | None:
         """What is known at that instant; None before anything usable was ever measured.
 
-        The same measurement may be shown again and again: it is judged once, and counts as stale after
-        `stale_periods`.
+        The same measurement may be shown again and again: it is judged once, also where the clock is set
+        back meanwhile, and counts as stale after `stale_periods`. A repeat of the value that was judged last
+        is only newer.
         """
         watts = measurement.watts
         if watts is None:
             return self._fallback("missing")
         if not abs(watts) <= MAX_WATTS:
             return self._fallback("not_a_number")
-        if at_unix_seconds < self._seen_at:  # the clock was set back: a period has passed, as far as is known
+        is_known = measurement.observed_at_unix_seconds == self._seen_at
+        if at_unix_seconds < self._seen_at and not is_known:
+            # the clock was set back: a period has passed, as far as is known
             self._seen_at = float("-inf")
             before = measurement.observed_at_unix_seconds - self.limits.period_seconds
             self._accepted_at = min(self._accepted_at, before)
         if measurement.observed_at_unix_seconds > self._seen_at:
             self._seen_at = measurement.observed_at_unix_seconds
-            self._verdict = self._judge_new(watts, self._seen_at, is_held=measurement.is_held)
+            if measurement.is_repeat and watts == self._judged_watts and self._verdict is not None:
+                self._verdict = replace(self._verdict, observed_at_unix_seconds=self._seen_at)
+            else:
+                self._verdict = self._judge_new(watts, self._seen_at, is_held=measurement.is_held)
+                self._judged_watts = watts
             if self._verdict.quality == "good":
                 self._last_good = self._verdict
         if at_unix_seconds - self._seen_at > self.limits.stale_periods * self.limits.period_seconds:

@@ -18,7 +18,7 @@ Rules:
 * a command that shows no effect is given again after `retry_seconds`;
 * a switch that does not know the state is believed in nothing: a server that is granted power and shows no
   sign of life is told to start (which does nothing to one that runs), and reports outweigh a switch that
-  says off;
+  says off, or has said so and says nothing now;
 * a start that brings no report within `start_seconds` has failed: the next one waits as long, then twice that
   each time, up to an hour; one that ends because the power went has not failed, and a sign of life, late too,
   ends the wait.
@@ -191,8 +191,8 @@ class ServerSwitch:
             self._short_at = min(self._short_at, heard_at - min(age, view.ride_through_seconds))
 
     def _believed(self, view: SwitchView, now: float) -> SwitchView:
-        """With reports of a server that is said to be off, it is on, whatever its switch says."""
-        if view.is_on is not False:
+        """With reports of a server that is said to be off, or was by its switch's last word, it is on."""
+        if view.is_on or (view.is_on is None and not self.is_off):
             self._said_off_at = None
             return view
         self._said_off_at = now if self._said_off_at is None else self._said_off_at

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -87,6 +88,7 @@ class SiteWatch:
         self._tls = tls
         self._trust = trust
         self._clock = clock
+        self._max_clock_skew_seconds = max_clock_skew_seconds
         self._kept = {
             site_id: _Kept(
                 reports=RecordJudge(max_clock_skew_seconds=max_clock_skew_seconds),
@@ -98,6 +100,8 @@ class SiteWatch:
         self._plan: Plan | None = None
         self._raw_plan = b""
         self._plan_at = 0.0
+        self._has_looked = False
+        """Whether it is known what lay in the store when this feed began."""
         self._said_at: dict[str, float] = {}
         self._is_store_asked = asyncio.Event()
         """Once the store was read, or could not be."""
@@ -193,8 +197,16 @@ class SiteWatch:
         if raw_plan is not None and raw_plan != self._raw_plan:
             self._raw_plan = raw_plan
             plan = self._judged(Plan, raw_plan, self._plans)
-            if plan is not None:
-                self._plan, self._plan_at = plan, _now()
+            if not isinstance(plan, str):
+                self._plan, self._plan_at = plan, _now() - self._age_seconds(plan)
+        self._has_looked = True
+
+    def _age_seconds(self, plan: Plan) -> float:
+        """A plan holds from its arrival here; one that lay there before the first look, by its own clock."""
+        if self._has_looked:
+            return 0.0
+        age_seconds = self._clock() - plan.solved_at_unix_seconds
+        return max(0.0, age_seconds) if age_seconds >= -self._max_clock_skew_seconds else math.inf
 
     async def _poll(self, client: httpx.AsyncClient, site_id: str, url: str) -> None:
         try:
@@ -224,7 +236,7 @@ class SiteWatch:
             return
         kept.raw_report = raw
         report = self._judged(SiteReport, raw, kept.reports, site_id)
-        if report is not None:
+        if not isinstance(report, str):
             kept.report, kept.heard_at = report, _now()
             if is_stored:
                 kept.stored_at = _now()
@@ -234,23 +246,28 @@ class SiteWatch:
         if raw == kept.raw_info:
             return
         kept.raw_info = raw
-        kept.info = self._judged(SiteInfo, raw, kept.infos, site_id) or kept.info
+        info = self._judged(SiteInfo, raw, kept.infos, site_id)
+        if not isinstance(info, str):
+            kept.info = info
+        elif info == "second_writer":
+            kept.raw_info = b""  # it is judged again: an agent that was restarted writes the next in a minute
 
-    def _judged(self, kind: type[R], raw: bytes, judge: RecordJudge, site_id: str | None = None) -> R | None:
+    def _judged(self, kind: type[R], raw: bytes, judge: RecordJudge, site_id: str | None = None) -> R | str:
+        """The record, or the reason why it is not used."""
         try:
             record = self._trust.read(kind, raw, unix_now=self._clock())
         except RecordError as error:
             self._refuse(error.reason, str(error))
-            return None
+            return error.reason
         if site_id is not None and getattr(record, "site_id", site_id) != site_id:
             self._refuse("wrong_site", f"{kind.kind} of another site under that of {site_id}")
-            return None
+            return "wrong_site"
         refusal = judge.judge(record, now=_now(), unix_now=self._clock())
         if refusal is None:
             return record
         if refusal.is_worth_saying:
             self._refuse(refusal.reason, f"{kind.kind}: {refusal.message}")
-        return None
+        return refusal.reason
 
     def _refuse(self, reason: str, message: str) -> None:
         self._on_refused(reason)

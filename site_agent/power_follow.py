@@ -168,7 +168,7 @@ class PowerFollow:
 
     async def _pieces(self, client: httpx.AsyncClient) -> AsyncGenerator[bytes, None]:
         """Of the stream, as they come."""
-        headers = {"accept": "text/event-stream", "accept-encoding": "identity"}
+        headers = {"accept": "text/event-stream", "accept-encoding": "identity", "x-heron-site-agent": "1"}
         with errors_as(StreamEndedError, self._url):
             async with client.stream("GET", self._url, headers=headers) as response:
                 if response.status_code != 200:

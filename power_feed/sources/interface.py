@@ -41,6 +41,8 @@ class Measurement:
     absurd: the quality checks judge."""
     is_held: bool = False
     """Meant to stand still (scripted, or a replay that waits for its start), so it cannot be stuck."""
+    is_repeat: bool = False
+    """Only what else goes into it was measured anew: no new word for or against this value."""
 
 
 class Source(Protocol):

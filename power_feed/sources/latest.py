@@ -3,6 +3,7 @@
 Rule: nothing is mended, and nothing that is no measurement of the wind passes as one:
 
     older than the newest              dropped: messages overtake each other
+    of the newest's own time           the same again; shown again where something unusable came between
     beyond `MAX_AHEAD_SECONDS` ahead   refused: a wrong clock would make it count as fresh for ever
     a little ahead                     taken as measured now
     the same again within half a period, without a time of its own   the same measurement heard twice
@@ -31,6 +32,8 @@ class Latest:
     needs_curtailment: bool = False
     """A curtailment signal is configured: without its word, produced power is not used."""
     _newest: Measurement | None = None
+    _stamp: float | None = None
+    """The newest's own time as its source wrote it, a little ahead maybe; None: it has none."""
     _is_unusable: bool = False
     """What came last was no measurement."""
     _changed_at: float = 0.0
@@ -38,7 +41,7 @@ class Latest:
     """None: not known."""
 
     def put(self, watts: float, *, observed_at: float | None, now: float) -> bool:
-        """Take a measurement; whether it is newer than the last. Both times in Unix seconds.
+        """Take a measurement; whether that changes what is shown. Both times in Unix seconds.
 
         `observed_at` None: it has no time of its own, it is of now.
 
@@ -58,17 +61,28 @@ class Latest:
                 "a measurement of before 1970: the source has no clock; take the time of arrival (OPC UA: "
                 'timestamp = "arrival"; elsewhere: leave time_path out)',
             )
-        observed = min(observed, now)
         newest = self._newest
+        if newest is not None and observed_at is not None and observed_at == self._stamp:
+            return self._show_again(watts == newest.watts, now)
+        observed = min(observed, now)
         # a clock of ours that was set back must not lock the door
         if newest is not None and observed <= newest.observed_at_unix_seconds <= now:
             return False
         if observed_at is None and self._is_heard_twice(watts, now):
             return False
         self._newest = Measurement(observed_at_unix_seconds=observed, watts=watts)
+        self._stamp = observed_at
         self._is_unusable = False
         self._changed_at = now
         return True
+
+    def _show_again(self, is_same: bool, now: float) -> bool:
+        """The newest, if it is whole again."""
+        is_change = is_same and self._is_unusable
+        if is_change:
+            self._is_unusable = False
+            self._changed_at = now
+        return is_change
 
     def _is_heard_twice(self, watts: float, now: float) -> bool:
         """A subscription and a read of one sample are no two measurements that agree with each other."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -37,19 +38,22 @@ class Least:
         return min(source.speed for source in self.sources)
 
     def measurement(self, at_unix_seconds: float) -> Measurement:
-        """The smallest power, observed when the newest of them was; none where one of them has fallen silent,
-        which the others' age would hide."""
+        """The smallest power, observed when the newest of them was; none where one has no number or has
+        fallen silent, which the others would hide. It is a repeat where only the others have a newer one.
+        """
         found = [source.measurement(at_unix_seconds) for source in self.sources]
         observed_at = max(measurement.observed_at_unix_seconds for measurement in found)
         least: Measurement | None = None
         for source, measurement in zip(self.sources, found, strict=True):
             age_seconds = at_unix_seconds - measurement.observed_at_unix_seconds
-            if measurement.watts is None or age_seconds > SILENT_PERIODS * source.period_seconds:
+            watts = measurement.watts
+            if watts is None or math.isnan(watts) or age_seconds > SILENT_PERIODS * source.period_seconds:
                 return Measurement(observed_at_unix_seconds=observed_at, watts=None)
-            if least is None or least.watts is None or measurement.watts < least.watts:
+            if least is None or least.watts is None or watts < least.watts:
                 least = measurement
         assert least is not None, "there is at least one"
-        return replace(least, observed_at_unix_seconds=observed_at)
+        is_repeat = least.is_repeat or least.observed_at_unix_seconds < observed_at
+        return replace(least, observed_at_unix_seconds=observed_at, is_repeat=is_repeat)
 
     def next_change_after(self, at_unix_seconds: float) -> float | None:
         """The first change of any of them."""

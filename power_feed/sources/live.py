@@ -177,12 +177,12 @@ class Live:
         self._postpone_silence()
         now = self._clock()
         try:
-            is_newer = self._latest.put(self._scaling.watts(raw), observed_at=observed_at, now=now)
+            is_change = self._latest.put(self._scaling.watts(raw), observed_at=observed_at, now=now)
         except SourceFaultError as error:
             self.fault(error)
             return
         self.status.value_at_unix_seconds = now
-        if is_newer:
+        if is_change:
             self._tell_changed()
 
     def heard_curtailment(self, raw: object) -> None:

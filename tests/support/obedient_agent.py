@@ -114,7 +114,7 @@ class ObedientAgent:
 
     async def _read(self, client: httpx.AsyncClient, url: str) -> None:
         splitter = EventSplitter()
-        async with client.stream("GET", url) as response:
+        async with client.stream("GET", url, headers={"x-heron-site-agent": "1"}) as response:
             async for data in response.aiter_raw():
                 for event in splitter.feed(data):
                     self.readings.append(PowerReading.from_json(data_of(event) or b""))

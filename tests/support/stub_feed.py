@@ -50,6 +50,8 @@ class StubFeed:
         self.connections = 0
         self.status = 200
         self.paths: list[str] = []
+        self.agent_headers: list[bytes | None] = []
+        """`x-heron-site-agent` of each request."""
         self._clients: set[ClientRequest] = set()
         self.server = HttpServer(hot=self._route, tls=tls)
 
@@ -63,6 +65,7 @@ class StubFeed:
 
     async def _serve(self, request: ClientRequest) -> None:
         self.connections += 1
+        self.agent_headers.append(request.fields.get(b"x-heron-site-agent"))
         if self.status != 200:
             request.respond(self.status, (), b"")
             return

@@ -6,13 +6,14 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from support.wait import until
+from support.wait import until, until_it_says
 
 from fleet.config import ConfigError
 from fleet.records import PowerReading
@@ -131,6 +132,39 @@ async def test_a_change_is_sent_without_waiting_for_the_interval(feeds: Feeds) -
     assert grants == sorted(grants, reverse=True)
     assert found[-1].observed_at_unix_seconds == pytest.approx(start + 1.0)
     assert service.start_unix_seconds == start
+
+
+async def test_a_stream_of_anybody_elses_does_not_make_a_site_hear_its_grants(feeds: Feeds) -> None:
+    """Two silent sites of one farm: an agent's stream is proof, a ride-through on, that no more is drawn than
+    idle; an operator's says nothing of the site, which may draw its most for 10 T, here 100 s."""
+    sites = [{"site_id": name, "server_idle_watts": 90.0, "max_site_watts": 760.0} for name in ("a", "b")]
+    farm = {
+        "farm_id": "farm",
+        "nameplate_watts": 1000.0,
+        "source": {**STEADY, "period_seconds": 10.0},
+        "sites": sites,
+    }
+    of_agents = FeedConfig.model_validate({"port": 0, "interval_seconds": 0.05, "farms": [farm]})
+    urls = [(await feeds.start(of_agents))[1] for _ in range(2)]
+
+    async def grants(client: httpx.AsyncClient, url: str) -> list[float]:
+        found = (await client.get(f"{url}/v1/power")).json()["readings"]
+        return [reading["granted_power_watts"] for reading in found]
+
+    async with AsyncExitStack() as streams:
+        client = await streams.enter_async_context(httpx.AsyncClient(timeout=30))
+        for url, header in zip(urls, ("1", "0"), strict=True):
+            for name in ("a", "b"):
+                path, headers = f"{url}/v1/power/{name}/stream", {"x-heron-site-agent": header}
+                await streams.enter_async_context(client.stream("GET", path, headers=headers))
+
+        async def is_shared_out() -> bool:
+            return sum(await grants(client, urls[0])) > 0
+
+        await until_it_says(is_shared_out, seconds=30, what="power for the sites whose agents listen")
+        for name in ("a", "b"):
+            found = await first(f"{urls[1]}/v1/power/{name}/stream", 20)
+            assert [reading.granted_power_watts for reading in found] == 20 * [0.0]
 
 
 async def test_many_streams_get_the_same_readings(feeds: Feeds) -> None:

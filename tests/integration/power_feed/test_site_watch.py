@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pytest
 from support.authority import Authority
 from support.obedient_agent import ObedientAgent
 from support.raw_server import raw_server
 from support.wait import until
 
 from fleet.memory_store import MemoryStore
+from fleet.records import Plan, SolverReport
 from fleet.signing import BELIEVES_ALL
 from gateway.client_request import ClientRequest
 from gateway.server import HttpServer
@@ -141,3 +143,64 @@ async def test_an_agent_is_asked_over_tls_with_a_certificate(tmp_path: Path) -> 
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     await port.stop(0)
+
+
+async def test_an_agent_that_is_restarted_is_known_once_the_one_before_is_silent() -> None:
+    """Its info, written once a minute, comes too early to be believed: it is looked at again."""
+    store, agent = MemoryStore(clock=time.monotonic), ObedientAgent("coast", "coast-farm")
+    await store.publish_site_info("coast", agent.info().to_json())
+    watch = watching(store, "http://127.0.0.1:1", [])
+    task = asyncio.create_task(watch.follow_store())
+
+    def idle_watts() -> float | None:
+        info = watch.state("coast", farm_id="coast-farm", is_listening=False).info
+        return None if info is None else info.server_idle_watts
+
+    await until(lambda: idle_watts() == 950.0)
+    successor = agent.info()
+    changes = {
+        "agent_id": "restarted",
+        "sequence": successor.sequence + 1,
+        "server_idle_watts": 400.0,
+    }
+    await store.publish_site_info("coast", successor.model_copy(update=changes).to_json())
+    await until(lambda: idle_watts() == 400.0, seconds=10, what="what the new agent says")
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    ("age_seconds", "is_valid"), [(0.0, True), (50.0, True), (61.0, False), (-60.0, False)]
+)
+async def test_a_plan_that_lay_in_redis_when_the_feed_began_is_no_younger_for_it(
+    age_seconds: float, is_valid: bool
+) -> None:
+    """It is valid for a minute from when it was solved, by a clock as ours; a later one from its arrival."""
+    store = MemoryStore(clock=time.monotonic)
+
+    def plan(sequence: int, share: float, solved_at: float) -> Plan:
+        return Plan(
+            router_id="planner",
+            sequence=sequence,
+            epoch=1,
+            solved_at_unix_seconds=solved_at,
+            valid_for_seconds=60.0,
+            solver=SolverReport(status="optimal", seconds=0.1),
+            shares={"coast-farm": {"coast": share}},
+        )
+
+    watch = watching(store, "http://127.0.0.1:1", [])
+
+    def shares() -> dict[str, float]:
+        return dict(watch.shares("coast-farm", now=asyncio.get_running_loop().time()))
+
+    agent = ObedientAgent("coast", "coast-farm")
+    await store.publish_site_report("coast", agent.report().to_json(), time.time())
+    await store.publish_plan(plan(1, 0.3, time.time() - age_seconds).to_json())
+    task = asyncio.create_task(watch.follow_store())
+    await until(lambda: watch.report_state("coast") == "serving")
+    assert shares() == ({"coast": 0.3} if is_valid else {})
+    await store.publish_plan(plan(2, 0.4, 1.0).to_json())
+    await until(lambda: shares() == {"coast": 0.4})
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

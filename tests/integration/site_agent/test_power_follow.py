@@ -83,6 +83,7 @@ async def test_the_direct_stream_alone_is_enough() -> None:
         assert rig.follow.quality == "good"
         assert rig.is_up("stream")
         assert rig.feed.paths == ["/v1/power/north/stream"]
+        assert rig.feed.agent_headers == [b"1"]
 
 
 async def test_the_stream_comes_over_tls(tmp_path: Path) -> None:

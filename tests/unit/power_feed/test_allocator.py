@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from power_feed.allocator import REST_SECONDS, Allocator, SiteClaim, fill
+from power_feed.allocator import REST_SECONDS, STREAM_DEATH_SECONDS, Allocator, SiteClaim, fill
+from power_feed.app import DEAD_PEER_SECONDS
 from power_feed.server_switch import ServerState
 
 SLACK_WATTS = 1e-6
@@ -73,11 +75,11 @@ def test_a_share_is_raised_only_after_the_shrinking_ones_have_shrunk() -> None:
         "b": 0.0,
     }
     a, b = replace(a, share=0.4), replace(b, share=0.6)
-    cut = allocator.allocate(5000.0, [heard(a, 2.0, 4700.0, 4750.0), heard(b, 2.0, 0.0, 0.0)], 2.0)
+    cut = allocator.allocate(5000.0, [heard(a, 5.0, 4700.0, 4750.0), heard(b, 5.0, 0.0, 0.0)], 5.0)
     assert cut == {"a": 2000.0, "b": 0.0}
-    falling = allocator.allocate(5000.0, [heard(a, 3.0, 3600.0, 1900.0), heard(b, 3.0, 0.0, 0.0)], 3.0)
+    falling = allocator.allocate(5000.0, [heard(a, 6.0, 3600.0, 1900.0), heard(b, 6.0, 0.0, 0.0)], 6.0)
     assert falling == {"a": 2000.0, "b": 1400.0}
-    down = allocator.allocate(5000.0, [heard(a, 4.0, 1800.0, 1900.0), heard(b, 4.0, 0.0, 0.0)], 4.0)
+    down = allocator.allocate(5000.0, [heard(a, 7.0, 1800.0, 1900.0), heard(b, 7.0, 0.0, 0.0)], 7.0)
     assert down == {"a": 2000.0, "b": 3000.0}
 
 
@@ -94,6 +96,44 @@ def test_a_report_from_before_the_cut_frees_nothing() -> None:
     assert allocator.allocate(5000.0, [unaware, heard(b, 3.0, 0.0, 0.0)], 3.0)["b"] == 0.0
     aware = heard(a, 4.0, 1000.0, 1900.0)
     assert allocator.allocate(5000.0, [aware, heard(b, 4.0, 0.0, 0.0)], 4.0)["b"] == 3000.0
+
+
+def test_a_report_from_before_the_raise_is_no_proof_of_the_cut_after_it() -> None:
+    """Its low cap is the one of before the raise; b gets a's part only by a report that cannot be so old."""
+    allocator = Allocator(period_seconds=10.0)
+    allocator.restore("a", 2000.0, now=-10.0)
+    allocator.restore("b", 0.0, now=-10.0)
+    a, b = claim("a", share=0.4), heard(claim("b", share=0.0), 0.0, 0.0, 0.0)
+    low = heard(a, 0.0, 1500.0, 1900.0)
+    assert allocator.allocate(2000.0, [low, b], 0.0)["a"] == 2000.0
+    full = replace(low, share=1.0)
+    assert allocator.allocate(5000.0, [full, b], 1.0)["a"] == 5000.0
+    b = replace(b, share=0.6)
+    assert allocator.allocate(5000.0, [low, b], 1.2) == {"a": 2000.0, "b": 0.0}
+    late = heard(a, 1.9, 1500.0, 1900.0)
+    assert allocator.allocate(5000.0, [late, heard(b, 1.9, 0.0, 0.0)], 1.9) == {"a": 2000.0, "b": 0.0}
+    assert allocator.counted_watts("a") == 5000.0
+    later = heard(a, 4.1, 1500.0, 1900.0)
+    assert allocator.allocate(5000.0, [later, heard(b, 4.1, 0.0, 0.0)], 4.1) == {"a": 2000.0, "b": 3000.0}
+
+
+def test_a_report_from_before_the_site_came_back_is_no_proof_of_the_cut_after_it() -> None:
+    """Its cap had walked down while it heard nothing, and rises to its grant as its stream is opened."""
+    allocator = Allocator(period_seconds=10.0)
+    allocator.restore("a", 5000.0, now=0.0)
+    a, b = claim("a", share=1.0), claim("b", share=0.0)
+    sites = [heard(a, 0.2, 4700.0, 4750.0), heard(b, 0.2, 0.0, 0.0)]
+    allocator.allocate(5000.0, sites, 1.0)
+    walking = replace(heard(a, 60.0, 900.0, 900.0), is_listening=False)
+    allocator.allocate(5000.0, [walking, heard(b, 60.0, 0.0, 0.0)], 60.0)
+    back = replace(walking, is_listening=True)
+    assert allocator.allocate(5000.0, [back, heard(b, 61.0, 0.0, 0.0)], 61.0) == {"a": 5000.0, "b": 0.0}
+    back, b = replace(back, share=0.4), replace(b, share=0.6)
+    assert allocator.allocate(5000.0, [back, heard(b, 61.5, 0.0, 0.0)], 61.5) == {"a": 2000.0, "b": 0.0}
+    late = heard(back, 62.5, 900.0, 900.0)
+    assert allocator.allocate(5000.0, [late, heard(b, 62.5, 0.0, 0.0)], 62.5) == {"a": 2000.0, "b": 0.0}
+    later = heard(back, 64.1, 1500.0, 1900.0)
+    assert allocator.allocate(5000.0, [later, heard(b, 64.1, 0.0, 0.0)], 64.1) == {"a": 2000.0, "b": 3000.0}
 
 
 def test_a_draw_that_firm_power_covers_is_not_the_farms() -> None:
@@ -135,8 +175,8 @@ def test_a_site_that_has_power_keeps_it_before_one_that_has_none() -> None:
 
 
 def test_a_site_that_cannot_be_heard_counts_until_its_walk_down_is_over() -> None:
-    """10 T after the last word its grant is taken and only its idle draw is counted; 0 with its server
-    off.
+    """10 T after the last word its grant is taken, and 5 s later, as it may hear that by Redis, only its idle
+    draw is counted; 0 with its server off.
     """
     allocator = Allocator(period_seconds=1.0)
     a, b = claim("a", share=0.5), claim("b", share=0.5)
@@ -150,9 +190,12 @@ def test_a_site_that_cannot_be_heard_counts_until_its_walk_down_is_over() -> Non
 
     assert step(5.0) == {"a": 3000.0, "b": 3000.0}
     assert step(10.9) == {"a": 3000.0, "b": 3000.0}
-    assert step(11.0) == {"a": 0.0, "b": 5000.0}
+    assert step(11.0) == {"a": 0.0, "b": 3000.0}
+    assert step(16.0) == {"a": 0.0, "b": 3000.0}
+    assert allocator.counted_watts("a") == 3000.0
+    assert step(16.1) == {"a": 0.0, "b": 5000.0}
     assert allocator.counted_watts("a") == 950.0
-    step(12.0, replace(gone, server=ServerState(is_off=True)))
+    step(17.0, replace(gone, server=ServerState(is_off=True)))
     assert allocator.counted_watts("a") == 0.0
 
 
@@ -164,6 +207,55 @@ def test_a_silent_site_that_listens_keeps_its_power() -> None:
         allocator.allocate(9000.0, sites, float(second))
     assert allocator.allocate(9000.0, sites, 300.0) == {"a": 5000.0, "b": 4000.0}
     assert allocator.allocate(6000.0, sites, 301.0) == {"a": 5000.0, "b": 1000.0}
+
+
+def test_a_stream_that_may_be_dead_is_no_proof_of_a_cut() -> None:
+    """The port notices after 10 s that a server is gone, whose walk-down goes on long after that."""
+    allocator = Allocator(period_seconds=10.0)
+    a, b = claim("a", share=1.0), claim("b", share=0.0)
+    allocator.restore("a", 5000.0, now=-20.0)
+    allocator.allocate(5000.0, [heard(a, 0.0, 1500.0, 4750.0), heard(b, 0.0, 0.0, 0.0)], 0.0)
+    gone, b = replace(heard(a, 0.0, 1500.0, 4750.0), share=0.4), replace(b, share=0.6)
+
+    def step(now: float, *, is_listening: bool = True) -> float:
+        here = replace(gone, is_listening=is_listening)
+        return allocator.allocate(5000.0, [here, heard(b, now, 0.0, 0.0)], now)["b"]
+
+    assert [step(now) for now in (0.1, 5.2, 10.2)] == [0.0, 0.0, 0.0]
+    assert [step(now, is_listening=False) for now in (10.3, 60.0, 110.1)] == [0.0, 0.0, 0.0]
+    assert step(110.3, is_listening=False) == 3000.0
+
+
+def test_a_stream_that_is_opened_anew_long_after_a_cut_is_heard_only_then() -> None:
+    """The site comes back with all that it had before, and is down a ride-through later."""
+    allocator = Allocator(period_seconds=10.0)
+    a, b = claim("a", share=1.0, is_listening=False), claim("b", share=0.0)
+    allocator.restore("a", 5000.0, now=-20.0)
+    allocator.allocate(5000.0, [heard(a, 0.0, 1500.0, 4750.0), heard(b, 0.0, 0.0, 0.0)], 0.0)
+    gone, b = replace(heard(a, 0.0, 1500.0, 4750.0), share=0.4), replace(b, share=0.6)
+    found = []
+    for now in (0.1, 30.0, 31.0, 36.0, 36.1):
+        back = replace(gone, is_listening=now >= 31.0)
+        found.append(allocator.allocate(5000.0, [back, heard(b, now, 0.0, 0.0)], now)["b"])
+    assert found == [0.0, 0.0, 0.0, 0.0, 3000.0]
+
+
+def test_a_dead_stream_is_noticed_before_an_open_one_is_proof() -> None:
+    """The port's own time and the allocator's belong together."""
+    assert DEAD_PEER_SECONDS + 2.0 <= STREAM_DEATH_SECONDS
+
+
+def test_a_stream_that_outlives_a_cut_is_proof_of_it() -> None:
+    """Only the reports are lost: after 12 s it was heard, and 5 s later the last draw is counted."""
+    allocator = Allocator(period_seconds=10.0)
+    a, b = claim("a", share=1.0), claim("b", share=0.0)
+    allocator.restore("a", 5000.0, now=-20.0)
+    allocator.allocate(5000.0, [heard(a, 0.0, 1500.0, 4750.0), heard(b, 0.0, 0.0, 0.0)], 0.0)
+    quiet, b = replace(heard(a, 0.0, 1500.0, 4750.0), share=0.4), replace(b, share=0.6)
+    found = [
+        allocator.allocate(5000.0, [quiet, heard(b, now, 0.0, 0.0)], now)["b"] for now in (0.1, 17.0, 17.2)
+    ]
+    assert found == [0.0, 0.0, 3000.0]
 
 
 def test_a_site_that_is_alone_at_its_farm_gets_all_that_it_can_use() -> None:
@@ -188,6 +280,18 @@ def test_a_feed_that_starts_anew_counts_what_its_predecessor_granted() -> None:
     assert unknown.allocate(6000.0, sites, 1.0) == {"a": 0.0, "b": 0.0}
     sites = [claim("a", is_listening=False), heard(claim("b"), 10.0, 0.0, 0.0)]
     assert unknown.allocate(6000.0, sites, 10.0) == {"a": 0.0, "b": 5000.0}
+
+
+def test_a_grant_that_missed_the_store_counts_once_the_site_says_it() -> None:
+    """The stream was ahead of Redis when the feed before ended: 2 kW lie there, and a's cap is of 5 kW."""
+    allocator = Allocator(period_seconds=10.0)
+    allocator.restore("a", 2000.0, now=0.0)
+    a = claim("a", share=0.4, is_listening=False, believed_grant_watts=5000.0)
+    sites = [heard(a, 0.2, 1500.0, 4750.0), heard(claim("b", share=0.6), 0.2, 0.0, 0.0)]
+    assert allocator.allocate(5000.0, sites, 1.0) == {"a": 2000.0, "b": 0.0}
+    assert allocator.counted_watts("a") == 4750.0
+    sites = [heard(a, 2.0, 1500.0, 1900.0), heard(claim("b", share=0.6), 2.0, 0.0, 0.0)]
+    assert allocator.allocate(5000.0, sites, 2.0)["b"] == 3000.0
 
 
 @pytest.mark.parametrize("watts", [0.0, -5.0])
@@ -300,6 +404,76 @@ def test_servers_that_obey_never_draw_more_than_a_steady_farm_has(
             server.hear(now, grants[server.claim.site_id], delay)
 
 
+@dataclass
+class FarSite:
+    """One that obeys, behind a line that breaks both ways at once: then it hears nothing, its cap walks down,
+    and its reports do not come.
+    """
+
+    claim: SiteClaim
+    period_seconds: float
+    granted: float = 0.0
+    cap: float = 0.0
+    draw: float = 0.0
+    heard_feed_at: float = 0.0
+    is_cut_off: bool = False
+    changed_at: float = float("-inf")
+    on_the_way: list[tuple[float, float, float]] = field(default_factory=list)
+
+    def move(self, now: float, rng: random.Random) -> None:
+        """Half a second of its life: the power loop is down at a cut within 3 s."""
+        walk_seconds = 7 * self.period_seconds
+        left = (10 * self.period_seconds - (now - self.heard_feed_at)) / walk_seconds
+        self.cap = self.granted * min(1.0, max(0.0, left))
+        wish = self.cap if rng.random() < 0.3 else rng.uniform(0.0, self.cap)
+        self.draw = max(self.cap, self.draw - 850.0) if self.draw > self.cap else wish
+
+    def report(self, now: float, late_seconds: float, stream_seconds: float, rng: random.Random) -> None:
+        """What the feed knows of it then."""
+        if not self.is_cut_off and now % 1 == 0:
+            self.on_the_way.append((now + rng.uniform(0.0, late_seconds), self.draw, self.cap))
+        come = [one for one in self.on_the_way if one[0] <= now]
+        self.on_the_way = [one for one in self.on_the_way if one[0] > now]
+        if come:
+            self.claim = heard(self.claim, now, come[-1][1], come[-1][2])
+        is_open = not self.is_cut_off or now - self.changed_at < stream_seconds
+        self.claim = replace(self.claim, is_listening=is_open)
+
+
+@pytest.mark.parametrize("late_seconds", [0.1, 2.0])
+@pytest.mark.parametrize("stream_seconds", [0.0, 10.0])
+@pytest.mark.parametrize("break_ratio", [0.0, 0.02])
+def test_sites_that_obey_never_draw_more_than_the_farm_has_whatever_breaks(
+    late_seconds: float, stream_seconds: float, break_ratio: float
+) -> None:
+    """Lines that break, late reports, streams that look open for 10 s more: 25 worlds of 200 s for each."""
+    farm_watts = 9000.0
+    for seed in range(25):
+        rng = random.Random(seed)
+        period_seconds = rng.choice([1.0, 3.0, 10.0])
+        allocator = Allocator(period_seconds=period_seconds, rest_seconds=0.0)
+        limits = {"min_grant_watts": 500.0, "max_grant_watts": 8000.0, "idle_watts": 450.0}
+        sites = [FarSite(claim=claim(name, **limits), period_seconds=period_seconds) for name in "abc"]
+        for now in [half / 2 for half in range(400)]:
+            if rng.random() < 0.04:
+                parts = [rng.random() for _ in sites]
+                for site, part in zip(sites, parts, strict=True):
+                    site.claim = replace(site.claim, share=part / sum(parts))
+            for site in sites:
+                if rng.random() < break_ratio:
+                    site.is_cut_off, site.changed_at = not site.is_cut_off, now
+                site.move(now, rng)
+            drawn = sum(site.draw for site in sites)
+            assert drawn <= farm_watts + SLACK_WATTS, f"seed {seed}, second {now}: {drawn} W of {farm_watts}"
+            for site in sites:
+                site.report(now, late_seconds, stream_seconds, rng)
+            grants = allocator.allocate(farm_watts, [site.claim for site in sites], now)
+            assert sum(grants.values()) <= farm_watts + SLACK_WATTS
+            for site in sites:
+                if not site.is_cut_off:
+                    site.granted, site.heard_feed_at = grants[site.claim.site_id], now
+
+
 @given(
     farm_watts=st.floats(0.0, 20_000.0),
     shares=st.lists(st.one_of(st.none(), st.floats(0.0, 0.5)), min_size=4, max_size=4),
@@ -345,6 +519,8 @@ def test_a_lost_server_can_be_granted_but_not_while_it_rests_and_counts_as_idle(
     assert allocator.allocate(9000.0, [a, b], 0.0) == {"a": 4000.0, "b": 4000.0}
     resting = replace(a, server=ServerState(is_lost=True, is_resting=True))
     assert allocator.allocate(9000.0, [resting, b], 100.0) == {"a": 0.0, "b": 5000.0}
+    assert allocator.counted_watts("a") == 4000.0
+    allocator.allocate(9000.0, [resting, b], 105.1)
     assert allocator.counted_watts("a") == 950.0
     assert allocator.allocate(9000.0, [a, b], 200.0) == {"a": 4000.0, "b": 5000.0}
 

@@ -72,3 +72,14 @@ async def test_streams_are_counted_and_bounded() -> None:
     hub.unsubscribe("north", subscriptions[0])
     assert hub.subscribers("north") == MAX_SUBSCRIBERS_PER_SITE - 1
     hub.subscribe("north")
+
+
+async def test_only_a_stream_of_its_agent_says_that_a_site_hears_its_grants() -> None:
+    """An operator's does not; it counts among the open ones all the same."""
+    hub = Hub(("north", "coast"))
+    hub.subscribe("north")
+    assert (hub.subscribers("north"), hub.has_agent("north")) == (1, False)
+    agent = hub.subscribe("north", is_agent=True)
+    assert (hub.subscribers("north"), hub.has_agent("north"), hub.has_agent("coast")) == (2, True, False)
+    hub.unsubscribe("north", agent)
+    assert (hub.subscribers("north"), hub.has_agent("north")) == (1, False)

@@ -62,6 +62,14 @@ def test_the_unit_is_never_guessed(tmp_path: Path, text: str) -> None:
         (OPCUA.replace("opc.tcp", "http"), "url"),
         ('kind = "http", preset = "elexon", capacity = 1.0', "refused without a curtailment table"),
         ('kind = "http", preset = "nobody"', "preset"),
+        (f"{HTTP}, period_seconds = 10, poll_seconds = 31", "longer than three periods .30 s"),
+        (
+            f"{HTTP}, period_seconds = 60, poll_seconds = 20, silent_seconds = 20",
+            "the 20 s between two questions",
+        ),
+        (f"{HTTP}, period_seconds = 60, silent_seconds = 30", "the 60 s between two questions"),
+        (f"{MODBUS}, period_seconds = 5, silent_seconds = 4", "the 5 s between two questions"),
+        (f"{OPCUA}, period_seconds = 5, silent_seconds = 4", "the 5 s between two questions"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -69,6 +77,20 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path, text: str, message: str
     with pytest.raises(ConfigError, match=message) as error:
         source(tmp_path, text)
     assert "secret" not in str(error.value) or "url" not in message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{HTTP}, period_seconds = 10, poll_seconds = 30",
+        f"{HTTP}, period_seconds = 60, poll_seconds = 20, silent_seconds = 21",
+        f"{MODBUS}, period_seconds = 5, silent_seconds = 5.5",
+        f"{MQTT}, period_seconds = 5, silent_seconds = 4",
+    ],
+)
+def test_times_that_can_work_are_taken(tmp_path: Path, text: str) -> None:
+    """To the edge; a broker is not asked, it may speak more often than once a period."""
+    assert source(tmp_path, text).unit == "kW"
 
 
 def test_a_preset_is_a_default_for_every_key(tmp_path: Path) -> None:

@@ -221,6 +221,17 @@ def test_a_clock_that_is_set_back_does_not_freeze_the_checks() -> None:
     assert marks(judge(subject, 505.0, 506.0, start=100.0)) == [("good", "505"), ("good", "506")]
 
 
+def test_a_clock_that_is_set_back_makes_no_second_measurement_of_the_one_that_is_known() -> None:
+    """Shown each second until the next, it neither confirms its own suspicious rise nor gets stuck."""
+    subject = checker(period_seconds=5.0)
+    subject.judge(Measurement(observed_at_unix_seconds=1000.0, watts=50.0), 1000.0)
+    spike = Measurement(observed_at_unix_seconds=1005.0, watts=950.0)
+    verdicts = [subject.judge(spike, at) for at in (1005.0, *range(1000, 1003), *range(400, 420))]
+    assert set(marks(verdicts)) == {("suspect", "950", "ramp")}
+    next_one = Measurement(observed_at_unix_seconds=405.0, watts=60.0)
+    assert marks([subject.judge(next_one, 405.0)]) == [("good", "60")]
+
+
 VALUES = st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True), st.floats(0, 1000))
 
 

@@ -310,6 +310,20 @@ def test_a_server_that_reports_is_on_whatever_its_switch_says() -> None:
     assert switch.is_off
 
 
+def test_a_server_that_reports_while_its_controller_is_away_is_on() -> None:
+    """It was off when that was last asked, and came up by itself: it counts, and is told off till it goes."""
+    switch = off_at(100.0)
+    assert switch.decide(view(0.0, is_on=None, heard_at=104.0), 110.0) is None
+    assert switch.is_off
+    reports = [
+        (now, switch.decide(view(0.0, is_on=None, heard_at=now), now)) for now in (130.0, 135.0, 140.5)
+    ]
+    assert reports == [(130.0, "off"), (135.0, None), (140.5, "off")]
+    assert not switch.is_off
+    assert switch.decide(view(0.0, is_on=False, heard_at=140.5), 152.0) is None
+    assert switch.is_off
+
+
 @given(
     steps=st.lists(
         st.tuples(

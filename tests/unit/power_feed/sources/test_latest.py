@@ -48,6 +48,29 @@ def test_one_sample_heard_twice_is_one_measurement() -> None:
     assert latest.measurement().watts == 4.0
 
 
+def test_one_document_asked_for_again_is_one_measurement_however_fast_its_clock() -> None:
+    """Ahead of ours it is of the moment it came first; else each answer would confirm a suspicious rise."""
+    latest = Latest(period_seconds=5.0)
+    assert [latest.put(9.0, observed_at=104.0, now=100.0 + second) for second in range(6)] == [True] + 5 * [
+        False
+    ]
+    assert latest.measurement().observed_at_unix_seconds == 100.0
+    assert latest.put(9.0, observed_at=109.0, now=105.0)
+
+
+def test_one_garbled_answer_hides_a_slow_source_only_until_the_next_good_one() -> None:
+    """Though that is the same document; another value under its time is not believed."""
+    latest = Latest(period_seconds=900.0)
+    latest.put(5.0, observed_at=90.0, now=100.0)
+    latest.put_unusable(now=160.0)
+    assert not latest.put(7.0, observed_at=90.0, now=190.0)
+    assert latest.measurement().watts is None
+    assert latest.put(5.0, observed_at=90.0, now=220.0)
+    assert latest.measurement().watts == 5.0
+    assert latest.changed_after(200.0) == 220.0
+    assert not latest.put(5.0, observed_at=90.0, now=280.0)
+
+
 def test_the_future_is_refused_and_a_little_of_it_is_now() -> None:
     """A clock some seconds ahead is common; an hour ahead is a wrong zone."""
     latest = Latest()

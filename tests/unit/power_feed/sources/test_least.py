@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import pytest
+
+from power_feed.quality import QualityChecker, QualityLimits
 from power_feed.sources.interface import Measurement, Measures
 from power_feed.sources.least import Least
 from power_feed.sources.playback import Playback
@@ -69,6 +73,39 @@ def test_one_that_has_fallen_silent_is_not_hidden_by_the_others_age() -> None:
     assert source.measurement(START + 4).watts is None
     live.observed_at_unix_seconds = START + 4
     assert source.measurement(START + 4).watts == 60.0
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_no_number_is_not_hidden_by_the_others(order: int) -> None:
+    """NaN is less than nothing and more than nothing, wherever it stands in the list."""
+    broken, limit = LatestValue(watts=math.nan, observed_at_unix_seconds=START), wind(0.5)
+    assert Least(sources=(broken, limit)[::order]).measurement(START + 1).watts is None
+
+
+def test_a_slow_value_that_stands_while_a_fast_one_is_measured_is_neither_stuck_nor_confirmed() -> None:
+    """Only the limit is new each second: no word for the wind that stands still, nor for a spike in it."""
+    live = LatestValue(watts=50.0, observed_at_unix_seconds=START, period_seconds=60.0)
+    limit = LatestValue(watts=900.0, observed_at_unix_seconds=START)
+    source = Least(sources=(live, limit))
+    checker = QualityChecker(limits=QualityLimits(nameplate_watts=1000.0, period_seconds=60.0))
+
+    def judge(second: float) -> str:
+        limit.observed_at_unix_seconds = START + second
+        verdict = checker.judge(source.measurement(START + second), START + second)
+        assert verdict is not None
+        assert verdict.observed_at_unix_seconds == START + second
+        return " ".join((verdict.quality, f"{verdict.watts:g}", *verdict.failed))
+
+    assert {judge(second) for second in range(50)} == {"good 50"}
+    live.watts, live.observed_at_unix_seconds = 850.0, START + 50
+    limit.watts = 100.0
+    assert judge(50) == "good 100"
+    limit.watts = 900.0  # the limit goes, and what stands below it was not judged before
+    assert [judge(second) for second in (51, 52, 53, 54)] == 4 * ["suspect 850 ramp"]
+    live.observed_at_unix_seconds = START + 55
+    assert judge(55) == "suspect 850 ramp"
+    live.observed_at_unix_seconds = START + 56
+    assert judge(56) == "good 850"
 
 
 def test_it_is_as_slow_as_the_slowest() -> None:
