@@ -248,14 +248,16 @@ class FleetView:
                 self._events.add("power", text, site_id=reading.site_id, level=level)
 
     def take_cordon(self, raw: bytes, site_id: str) -> None:
-        """An operator's word on a site; b"": there is none."""
+        """An operator's word on a site; b"": there is none. A refused one leaves the last, to its end."""
+        unix_now = self._unix_clock()
         if self._refusals.has("Cordon", site_id, raw):
-            return
+            raw = self.cordons.raw_of(site_id)
         try:
-            change = self.cordons.take(raw, site_id, self._unix_clock())
+            change = self.cordons.take(raw, site_id, unix_now)
         except RecordError as error:
             self._refusals.add("Cordon", error.reason, str(error), site_id, raw)
-            return
+            raw = self.cordons.raw_of(site_id)
+            change = self.cordons.take(raw, site_id, unix_now)
         if not change:
             return
         level: EventLevel = "good" if self.cordons.of(site_id) is None else "warning"

@@ -123,6 +123,18 @@ async def test_a_record_that_makes_no_sense_is_counted_and_passed_over(store: An
         assert refused == {("Cordon", "malformed"): 1, ("Cordon", "too_large"): 1}
 
 
+async def test_junk_in_its_place_makes_a_cordon_last_no_longer(store: Any) -> None:
+    """It is over when it said, whatever stands under its key by then."""
+    async with router_fleet(store, "a") as fleet:
+        now = time.time()
+        ending = Cordon(since_unix_seconds=now, until_unix_seconds=now + 3)
+        await store.write_cordon("a", ending.to_json(), None)
+        await until(lambda: is_cordoned(fleet, "a"), what="cordoned")
+        await store.write_cordon("a", b"nonsense", None)
+        await until(lambda: not is_cordoned(fleet, "a"), what="over")
+        assert time.time() >= now + 3
+
+
 async def ask(router: RouterProcess, requests: int) -> None:
     """So many requests, each over a connection of its own, so that every worker gets some."""
     limits = httpx.Limits(max_keepalive_connections=0)
