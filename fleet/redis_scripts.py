@@ -50,17 +50,20 @@ local function spend(kind, amount, limit, seconds)
   return { limit = limit, level = math.max(-limit, math.min(limit, level - amount)) }
 end
 
+local function is_number(value)
+  return type(value) == 'number' and math.abs(value) < 1e15
+end
+
 local function is_level(kind)
-  if kind == nil then return true end
-  return type(kind) == 'table' and type(kind.limit) == 'number' and type(kind.level) == 'number'
+  return kind == nil or (type(kind) == 'table' and is_number(kind.limit) and is_number(kind.level))
 end
 
 local function is_entry(entry)
-  local is_sound = type(entry) == 'table' and type(entry.members) == 'table' and type(entry.at) == 'number'
+  local is_sound = type(entry) == 'table' and type(entry.members) == 'table' and is_number(entry.at)
   if not is_sound or not is_level(entry.requests) or not is_level(entry.tokens) then return false end
   for _, one in pairs(entry.members) do
     if type(one) ~= 'table' then return false end
-    for at = 1, 4 do if type(one[at]) ~= 'number' then return false end end
+    for at = 1, 4 do if not is_number(one[at]) then return false end end
   end
   return true
 end

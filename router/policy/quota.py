@@ -190,7 +190,7 @@ class Quota:
             self.requests.stand(standing.requests_level, requests, now)
         if self.tokens is not None and standing.tokens_level is not None:
             self.tokens.stand(standing.tokens_level, tokens, now)
-        self.in_flight_elsewhere = standing.in_flight_elsewhere
+        self.in_flight_elsewhere = max(0, standing.in_flight_elsewhere)
 
     def stand_full(self, reported: Spending | None) -> None:
         """The fleet's book has forgotten it, for it is full: what was reported is counted."""

@@ -569,6 +569,8 @@ async def test_what_is_no_quota_is_passed_over(redis_server: RedisServer) -> Non
         '{"at": 1, "members": {"a": [1, 2, null, 4]}}',
         '{"at": 1, "members": {}, "requests": "x"}',
         '{"at": 1, "members": {}, "tokens": {"limit": 1}}',
+        '{"at": 1, "members": {}, "tokens": {"limit": 1, "level": 1e999}}',
+        '{"at": 1, "members": {"b": [1, 2, -1e999, 4]}}',
     )
     for junk in hostile:
         client.delete("heron:default:quotas")

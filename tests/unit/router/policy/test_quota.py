@@ -171,8 +171,9 @@ def test_no_word_from_elsewhere_leaves_more_than_was_left_here():
         limited.stand(standing(60.0, 50.0), at)
     assert limited.requests is not None
     assert limited.requests.level == 10.5
-    limited.stand(standing(1e9, 0.0), 100.5)
+    limited.stand(standing(1e9, 0.0, elsewhere=-5), 100.5)
     assert limited.requests.level == 10.5
+    assert limited.in_flight_elsewhere == 0
 
 
 def test_what_is_counted_and_over_is_no_news():
