@@ -215,8 +215,9 @@ def _is_signed(key: Ed25519PublicKey, message: bytes, signature: bytes) -> bool:
 
 
 def _unsigned(record: Document) -> RecordError:
+    key = "operator_key_file" if record.written_by == "operator" else "signing_key_file"
     return RecordError(
         "unsigned",
         f"{record.kind}: not signed, and [fleet.trusted_keys] names keys of {record.written_by}: give the "
-        "writer its signing_key_file",
+        f"writer its {key}",
     )

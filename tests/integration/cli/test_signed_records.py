@@ -174,7 +174,9 @@ def test_cordons_are_signed_for_their_site(server: RedisServer, capsys: Captured
     server.client().set(CORDON, forged)
     capsys.readouterr()
     assert main(["cordon", "--config", path]) == 0
-    assert "does not count: Cordon: not signed" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "does not count: Cordon: not signed" in said
+    assert "operator_key_file" in said
 
 
 def test_a_cordon_is_over_when_it_says(server: RedisServer, capsys: Captured, tmp_path: Path) -> None:
